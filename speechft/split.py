@@ -1,0 +1,329 @@
+"""Train, dev and test parts that share no speaker, or no sentence, and a report of what they do share.
+
+Which speaker or sentence goes where is decided by a hash of its own content and the seed, not by its place in
+the file: the same data always splits the same way, and a new row moves others only at the edge of a part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest, Seconds, Utterance
+
+ENOUGH_SPEAKERS = 5  # with fewer, whole speakers make parts too uneven: split by sentence
+DEV_NAMES = ("validation", "valid", "val", "development", "eval")  # what others call dev
+
+
+def sentence_key(text: str) -> str:
+    """A sentence without case, punctuation and spacing: the same prompt written twice has one key.
+
+    >>> sentence_key("Well-known, isn't it?") == sentence_key("well known isn't  IT")
+    True
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    kept = (_letter(character) for character in folded)
+    return " ".join("".join(kept).split())
+
+
+def _letter(character: str) -> str:
+    if character in "'’`":
+        return ""
+    return " " if unicodedata.category(character)[0] in "PZSC" else character
+
+
+def split_by_speaker(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
+    """Give every row a split so that no speaker is in two; rows without a speaker count as one speaker.
+
+    Args:
+        manifest: any split its rows have is replaced.
+        dev, test: shares of the speakers, each at least one speaker unless 0.
+        seed: another seed, another choice.
+
+    Raises:
+        SpeechftError: there are fewer speakers than splits.
+    """
+    keys = {u.id: u.speaker for u in manifest}
+    return _split(
+        manifest, keys, dict.fromkeys(keys.values(), 1), {"test": test, "dev": dev}, seed, "speakers"
+    )
+
+
+def split_by_prompt(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
+    """Give every row a split so that no sentence is in two: the split for one voice.
+
+    Rows are one sentence when their texts are equal without case and punctuation, or their `prompt_id` is.
+
+    Args:
+        manifest: any split its rows have is replaced.
+        dev, test: shares of the rows, each at least one sentence unless 0.
+        seed: another seed, another choice.
+
+    Raises:
+        SpeechftError: there are fewer sentences than splits.
+    """
+    keys = _sentences(manifest)
+    return _split(manifest, keys, Counter(keys.values()), {"test": test, "dev": dev}, seed, "sentences")
+
+
+def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
+    """Complete the splits, and leave those that rows already have.
+
+    With no splits at all, by speaker where there are `ENOUGH_SPEAKERS`, else by sentence. Where only dev is
+    missing, it is carved out of train by the same rule. A row without a split among rows that have one joins
+    the split that its speaker or sentence is in, so that new recordings can be added to a corpus that is
+    split already. "validation" and the like are renamed "dev".
+
+    Raises:
+        SpeechftError: too few speakers or sentences for the splits that are missing.
+    """
+    manifest = Manifest((_renamed(u) for u in manifest), manifest.path)
+    present = set(manifest.splits)
+    open_rows = Manifest((u for u in manifest if not u.split), manifest.path)
+    if not present:
+        rule = split_by_speaker if _by_speaker(manifest) else split_by_prompt
+        return rule(manifest, dev, test, seed)
+    if open_rows:
+        manifest = _join(manifest, {"test": test if "test" in present else 0.0, "dev": dev}, seed)
+    if "dev" in manifest.splits or dev <= 0:
+        return manifest
+    rest = manifest.split("train")
+    if len(rest.speakers) >= ENOUGH_SPEAKERS and _by_speaker(manifest):
+        carved = split_by_speaker(rest, dev, 0.0, seed)
+    else:
+        carved = split_by_prompt(rest, dev, 0.0, seed)
+    new = {u.id: u.split for u in carved}
+    return _with_splits(manifest, new)
+
+
+def _renamed(utterance: Utterance) -> Utterance:
+    return replace(utterance, split="dev") if utterance.split in DEV_NAMES else utterance
+
+
+def _by_speaker(manifest: Manifest) -> bool:
+    """Whether to split by speaker: there are enough, and the splits that rows already have don't share any."""
+    homes = {(u.speaker, u.split) for u in manifest if u.split and u.speaker}
+    one_home_each = len(homes) == len({speaker for speaker, _ in homes})
+    return len(manifest.speakers) >= ENOUGH_SPEAKERS and one_home_each
+
+
+def _join(manifest: Manifest, shares: Mapping[str, float], seed: int) -> Manifest:
+    """Rows without a split join the one their speaker or sentence is in; new groups fill the shares."""
+    keys = {u.id: u.speaker for u in manifest} if _by_speaker(manifest) else _sentences(manifest)
+    home: dict[str, str] = {}
+    for name in ("train", "dev", "test"):  # the last wins: what is in test must not be trained on
+        home |= {keys[u.id]: name for u in manifest if u.split == name}
+    weights = Counter(keys.values())
+    done = Counter(u.split for u in manifest if u.split)
+    new = {key: weight for key, weight in weights.items() if key not in home}
+    targets = {name: share * len(manifest) - done[name] for name, share in shares.items()}
+    home |= _choose(new, targets, seed, at_least_one=False)
+    return _with_splits(manifest, {u.id: home.get(keys[u.id], "train") for u in manifest if not u.split})
+
+
+def _split(
+    manifest: Manifest,
+    keys: Mapping[str, str],
+    weights: Mapping[str, int],
+    shares: Mapping[str, float],
+    seed: int,
+    things: str,
+) -> Manifest:
+    shares = {name: share for name, share in shares.items() if share > 0}
+    if not all(0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
+        raise SpeechftError(
+            f"the shares {dict(shares)} leave nothing to train on", fix="They add up to under 1."
+        )
+    if len(weights) <= len(shares):
+        names = ", ".join(["train", *sorted(shares)])
+        raise SpeechftError(
+            f"{len(weights)} different {things} cannot fill the parts {names}",
+            where=manifest.path,
+            fix=f"Record more {things}, or give each row its 'split'.",
+        )
+    total = sum(weights.values())
+    chosen = _choose(
+        weights, {name: share * total for name, share in shares.items()}, seed, at_least_one=True
+    )
+    return _with_splits(manifest, {u.id: chosen.get(keys[u.id], "train") for u in manifest})
+
+
+def _choose(
+    weights: Mapping[str, int], targets: Mapping[str, float], seed: int, at_least_one: bool
+) -> dict[str, str]:
+    """The groups of each part, taken in the order of their hashes while they bring it nearer its target.
+
+    The last group is left for training whatever the targets.
+    """
+    order = sorted(weights, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode()).digest())
+    chosen: dict[str, str] = {}
+    for name, target in targets.items():
+        left, taken = target, False
+        for key in order:
+            if key not in chosen and len(chosen) < len(order) - 1 and weights[key] / 2 <= left:
+                chosen[key], left, taken = name, left - weights[key], True
+        if not taken and at_least_one:
+            chosen[min((key for key in order if key not in chosen), key=weights.__getitem__)] = name
+    return chosen
+
+
+def _with_splits(manifest: Manifest, splits: Mapping[str, str | None]) -> Manifest:
+    return Manifest((replace(u, split=splits.get(u.id, u.split)) for u in manifest), manifest.path)
+
+
+def _sentences(manifest: Manifest) -> dict[str, str]:
+    """Id of each row to the name of its sentence: the smallest of the texts that its prompt or text link."""
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        parent.setdefault(key, key)
+        while parent[key] != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    first = {}
+    for u in manifest:
+        text = sentence_key(u.text)
+        marks = [f"text {text}"] if text else []
+        marks += [f"prompt {u.prompt_id}"] if u.prompt_id else []
+        marks = marks or [f"row {u.id}"]  # clips in which nobody speaks are not one sentence
+        first[u.id] = marks[0]
+        for mark in marks:
+            one, other = root(marks[0]), root(mark)
+            # Text sorts after prompt: the text names the group, as a prompt's number may change.
+            parent[min(one, other)] = max(one, other)
+    return {id_: root(mark) for id_, mark in first.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class SharedBetween:
+    """What two splits have in common.
+
+    Attributes:
+        first, second: names of the splits.
+        speakers, sessions, texts, prompts: what is in both; sessions as "speaker/session", texts as keys.
+        audio: ids of rows of `second` whose sound is in `first` too.
+        text_rows: how many rows of `second` have a text that is in `first`.
+        rows: how many rows `second` has.
+    """
+
+    first: str
+    second: str
+    speakers: tuple[str, ...]
+    sessions: tuple[str, ...]
+    texts: tuple[str, ...]
+    prompts: tuple[str, ...]
+    audio: tuple[str, ...]
+    text_rows: int
+    rows: int
+
+    def __str__(self) -> str:
+        kinds = (
+            (len(self.speakers), "speaker"),
+            (len(self.sessions), "session"),
+            (len(self.prompts), "prompt"),
+            (len(self.audio), "recording"),
+        )
+        found = [f"{count} {kind}{'s' if count > 1 else ''}" for count, kind in kinds if count]
+        if self.texts:
+            share = f"{self.text_rows} of {self.rows} rows of {self.second}"
+            found.append(f"{len(self.texts)} sentence{'s' if len(self.texts) > 1 else ''} ({share})")
+        return f"{self.first} and {self.second} share {', '.join(found) or 'nothing'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What each pair of splits has in common; `str()` is one line."""
+
+    pairs: tuple[SharedBetween, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.pairs)) or "only one split, so nothing to share"
+
+    def between(self, first: str, second: str) -> SharedBetween:
+        """The pair with these names, in either order. Raises KeyError when there is none."""
+        for pair in self.pairs:
+            if {pair.first, pair.second} == {first, second}:
+                return pair
+        raise KeyError((first, second))
+
+
+def overlap(manifest: Manifest, audio: bool = True) -> Overlap:
+    """Speakers, sessions, sentences, prompts and recordings that two splits share.
+
+    Args:
+        manifest: with splits.
+        audio: compare the recordings too; only files of the same size are read. Missing files are skipped.
+    """
+    names = sorted(manifest.splits, key=lambda name: ({"train": 0, "dev": 1, "test": 2}.get(name, 3), name))
+    parts = {name: manifest.split(name) for name in names}
+    content = audio_contents(u.audio for u in manifest) if audio else {}
+    pairs = []
+    for first, second in combinations(names, 2):
+        one, other = parts[first], parts[second]
+        texts = _common(one, other, lambda u: sentence_key(u.text))
+        shared = {
+            "speakers": _common(one, other, lambda u: u.speaker),
+            "sessions": _common(one, other, lambda u: f"{u.speaker}/{u.session}" if u.session else ""),
+            "prompts": _common(one, other, lambda u: u.prompt_id or ""),
+            "audio": _same_sound(one, other, content),
+        }
+        inside = set(texts)
+        text_rows = sum(sentence_key(u.text) in inside for u in other)
+        pairs.append(
+            SharedBetween(first, second, texts=texts, text_rows=text_rows, rows=len(other), **shared)
+        )
+    return Overlap(tuple(pairs))
+
+
+def _common(one: Manifest, other: Manifest, key: Callable[[Utterance], str]) -> tuple[str, ...]:
+    return tuple(sorted(({key(u) for u in one} & {key(u) for u in other}) - {""}))
+
+
+def audio_contents(paths: Iterable[Path]) -> dict[Path, Hashable]:
+    """A key for each file that is there, equal for files of the same bytes; unequal sizes need no reading."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in dict.fromkeys(paths):
+        try:
+            by_size[path.stat().st_size].append(path)
+        except OSError:
+            continue  # 'check' names it
+    keys: dict[Path, Hashable] = {}
+    for size, same in by_size.items():
+        for path in same:
+            keys[path] = size if len(same) == 1 else _file_hash(path)
+    return keys
+
+
+def _file_hash(path: Path) -> Hashable:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return str(path)
+
+
+def _same_sound(one: Manifest, other: Manifest, content: Mapping[Path, Hashable]) -> tuple[str, ...]:
+    """Ids of rows in `other` that cover a moment which a row in `one` covers too."""
+    spans: dict[Hashable, list[tuple[Seconds, Seconds]]] = defaultdict(list)
+    for u in one:
+        if u.audio in content:
+            spans[content[u.audio]].append(_span(u))
+    found = []
+    for u in other:
+        start, end = _span(u)
+        if any(start < e and s < end for s, e in spans.get(content.get(u.audio), ())):
+            found.append(u.id)
+    return tuple(found)
+
+
+def _span(utterance: Utterance) -> tuple[Seconds, Seconds]:
+    start = utterance.start_s or 0.0
+    return start, float("inf") if utterance.end_s is None else utterance.end_s

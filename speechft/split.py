@@ -107,7 +107,7 @@ def _renamed(utterance: Utterance) -> Utterance:
 
 
 def _by_speaker(manifest: Manifest) -> bool:
-    """Whether to split by speaker: there are enough, and the splits that rows already have don't share any."""
+    """Whether to split by speaker: there are enough, and no speaker has rows in two splits already."""
     homes = {(u.speaker, u.split) for u in manifest if u.split and u.speaker}
     one_home_each = len(homes) == len({speaker for speaker, _ in homes})
     return len(manifest.speakers) >= ENOUGH_SPEAKERS and one_home_each

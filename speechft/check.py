@@ -1,0 +1,362 @@
+"""What is wrong with a manifest, its recordings and its splits: every bad row, by file and row, in one pass.
+
+Nothing here changes or drops a row. `check` decodes everything and is for people; `usable` is the quick look
+that training takes first, and `sample_problems` judges one clip that has been decoded anyway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
+from speechft.split import DEV_NAMES, sentence_key
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Problem", "check", "sample_problems", "usable"]
+
+Tokenizer = Callable[[str], Sequence[int]]  # text to the ids of a whole label, special tokens included
+Progress = Callable[[int, int], None]  # rows done, rows in all
+
+LONGEST = 30.0  # seconds Whisper hears at once
+MOST_TOKENS = 448  # positions of its decoder
+CHARACTERS_PER_TOKEN = 4.0  # of English; only used when no tokenizer is given
+SILENT = 1e-4  # peak, of full scale: -80 dB
+QUIET = 0.02  # peak, of full scale: -34 dB
+FULL_SCALE = 0.99
+CLIPPED_SHARE = 0.002  # of samples at full scale; speech that isn't clipped stays under a tenth of this
+WORDS_PER_SECOND = 8.0  # nobody speaks faster; the recording was cut, or the text belongs to another one
+LETTERS_PER_SECOND = 45.0
+SHORTEST = 0.1  # seconds; no word is shorter
+FRAMES = 16_000  # samples per second of decoded audio
+
+
+def check(
+    path: str | Path,
+    allow_outside: bool = False,
+    tokenizer: Tokenizer | None = None,
+    progress: Progress | None = None,
+) -> list[Problem]:
+    """Read a manifest and decode every recording in it.
+
+    Args:
+        path: the manifest.
+        allow_outside: let audio lie outside the manifest's folder.
+        tokenizer: the model's, to count tokens; without one the count is estimated and never an error.
+        progress: called after each row.
+
+    Returns:
+        everything that is wrong, in the order of the rows; empty when nothing is.
+
+    Raises:
+        SpeechftError: the manifest itself is missing or isn't JSON lines.
+    """
+    manifest, problems = Manifest.read(path, allow_outside)
+    looks = _look_at_all(manifest, tokenizer, True, progress)
+    problems += [problem for look in looks for problem in look.problems]
+    problems += _duplicates(looks)
+    problems += _leaks(manifest)
+    problems += _split_names(manifest)
+    if not manifest and not problems:
+        problems.append(
+            Problem(
+                "error", "no-rows", Path(path).name, "holds no utterances", "Write one JSON object a line."
+            )
+        )
+    return sorted(problems, key=_row_number)
+
+
+def usable(
+    source: str | Path | Manifest,
+    allow_outside: bool = False,
+    tokenizer: Tokenizer | None = None,
+    decode: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Manifest, list[Problem]]:
+    """The rows that can be used, each with its length, and what is wrong with the others.
+
+    Args:
+        source: a manifest or its path.
+        decode: also decode every recording; otherwise only headers are read, where lengths aren't stated.
+
+    Returns:
+        the rows without an error, `duration_s` filled in; and all problems, warnings included, to be shown.
+
+    Raises:
+        SpeechftError: no row can be used.
+    """
+    manifest, problems = (
+        (source, []) if isinstance(source, Manifest) else Manifest.read(source, allow_outside)
+    )
+    looks = _look_at_all(manifest, tokenizer, decode, progress)
+    problems += [problem for look in looks for problem in look.problems]
+    good = [replace(look.utterance, duration_s=look.seconds) for look in looks if look.ok]
+    if not good:
+        first = f" The first problem is {problems[0]}" if problems else ""
+        raise SpeechftError(
+            "no row can be used", where=manifest.path, fix=f"{first} 'speechft check' lists all."
+        )
+    return Manifest(good, manifest.path), sorted(problems, key=_row_number)
+
+
+def sample_problems(utterance: Utterance, samples: np.ndarray) -> list[Problem]:
+    """What is wrong with the sound of a decoded clip.
+
+    Args:
+        utterance: the row it comes from.
+        samples: float32, mono 16 kHz, shape (samples,).
+    """
+    import numpy as np
+
+    magnitude = np.abs(samples - samples.mean())  # a constant offset is silence too
+    peak = float(magnitude.max())
+    found: list[Problem] = []
+    if peak < SILENT:
+        if not _no_speech(utterance):
+            found.append(
+                _problem(utterance, "error", "silent", "is silent", "Record it again, or drop the row.")
+            )
+    elif peak < QUIET:
+        fix = "Whisper copes with it, but noise weighs more; record nearer the microphone."
+        found.append(
+            _problem(utterance, "note", "quiet", f"is very quiet (peak {peak:.1%} of full scale)", fix)
+        )
+    clipped = float((np.abs(samples) >= FULL_SCALE).mean())
+    if clipped > CLIPPED_SHARE:
+        what = f"is clipped ({clipped:.1%} of its samples are at full scale)"
+        fix = "Record it again at a lower level if you can."
+        found.append(_problem(utterance, "warning", "clipped", what, fix))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one row turned out to be; `sound` is a hash of its samples when they were decoded."""
+
+    utterance: Utterance
+    problems: tuple[Problem, ...]
+    seconds: Seconds | None
+    sound: bytes | None
+
+    @property
+    def ok(self) -> bool:
+        return not any(problem.severity == "error" for problem in self.problems)
+
+
+def _look_at_all(
+    manifest: Manifest, tokenizer: Tokenizer | None, decode: bool, progress: Progress | None
+) -> list[_Look]:
+    looks = []
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for look in pool.map(lambda u: _look_at(u, decode), manifest):
+            # Tokenizers that are written in Rust are not all safe to share between threads: count here.
+            looks.append(replace(look, problems=(*_text_problems(look.utterance, tokenizer), *look.problems)))
+            if progress:
+                progress(len(looks), len(manifest))
+    return looks
+
+
+def _look_at(u: Utterance, decode: bool) -> _Look:
+    found: list[Problem] = []
+    sound = None
+    try:
+        if decode:
+            samples = u.load()
+            seconds = samples.size / FRAMES
+            sound = hashlib.sha256(samples.tobytes()).digest()
+            found += sample_problems(u, samples)
+            found += _length_problems(u, seconds)
+        else:
+            seconds = _quick_seconds(u)
+    except SpeechftError as error:
+        return _Look(u, (Problem("error", _kind(u, error), u.where, error.what, error.fix),), None, None)
+    if seconds > LONGEST:
+        fix = f"Cut it into parts of under {LONGEST:.0f} s, or give rows with start_s and end_s."
+        what = f"lasts {seconds:.1f} s; Whisper hears {LONGEST:.0f} s at once"
+        found.append(_problem(u, _limit(u), "too-long", what, fix))
+    found += _speed_problems(u, seconds)
+    return _Look(u, tuple(found), seconds, sound)
+
+
+def _quick_seconds(u: Utterance) -> Seconds:
+    """The length the manifest states if the file is there, else that of its header."""
+    stated = u.seconds
+    if stated is not None and u.audio.is_file() and u.audio.stat().st_size:
+        return stated
+    seconds = probe_duration(u)
+    if seconds <= 0:
+        what = f"audio '{u.audio.name}' holds no samples"
+        raise SpeechftError(what, where=u.where, fix="Record it again, or drop the row.")
+    return seconds
+
+
+def _text_problems(u: Utterance, tokenizer: Tokenizer | None) -> list[Problem]:
+    if not sentence_key(u.text):
+        if _no_speech(u):
+            return []
+        what = "the text holds no words" if u.text.strip() else "the text is empty"
+        fix = 'Write what is said; if nobody speaks, on purpose, add "no_speech": true to the row.'
+        return [Problem("error", "empty-text", u.where, what, fix)]
+    if tokenizer is not None:
+        tokens = len(tokenizer(u.text))
+        if tokens > MOST_TOKENS:
+            what = f"the text is {tokens} tokens long; Whisper writes {MOST_TOKENS} at most"
+            return [Problem(_limit(u), "too-many-tokens", u.where, what, "Cut the recording and its text.")]
+    elif len(u.text.encode()) / CHARACTERS_PER_TOKEN > MOST_TOKENS:
+        tokens = round(len(u.text.encode()) / CHARACTERS_PER_TOKEN)
+        what = f"the text is about {tokens} tokens long; Whisper writes {MOST_TOKENS} at most"
+        return [Problem("warning", "too-many-tokens", u.where, what, "Cut the recording and its text.")]
+    return []
+
+
+def _length_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
+    found = []
+    if u.end_s is not None and u.end_s - (u.start_s or 0.0) > seconds + 0.1:
+        what = f"ends before end_s ({u.end_s:g} s)"
+        found.append(_problem(u, "warning", "times", what, "Correct the time, or record it again."))
+    elif u.duration_s is not None and abs(u.duration_s - seconds) > max(0.5, 0.1 * seconds):
+        what = f"lasts {seconds:.2f} s, not {u.duration_s:g} s as the row says"
+        fix = "Was the file replaced or cut? Correct or remove duration_s."
+        found.append(_problem(u, "warning", "duration", what, fix))
+    missing = _missing_bytes(u.audio)
+    if missing:
+        what = f"is cut off: {missing:,} bytes that its header names are not there"
+        found.append(_problem(u, "warning", "truncated", what, "Copy the file again from where it came."))
+    return found
+
+
+def _missing_bytes(path: Path) -> int:
+    """How much shorter a wav file is than its header says; decoders accept that without a word."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return 0
+    size, stated = path.stat().st_size, int.from_bytes(head[4:8], "little") + 8
+    written_as_stream = stated >= 0x7FFF_FFFF  # a size that was never filled in
+    missing = 0 if written_as_stream else stated - size
+    return missing if missing > max(1024, size // 100) else 0
+
+
+def _speed_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
+    words = sentence_key(u.text).split()
+    letters = sum(map(len, words))
+    too_fast = len(words) > WORDS_PER_SECOND * seconds or letters > LETTERS_PER_SECOND * seconds
+    if not words or not (seconds < SHORTEST or (too_fast and letters > 4)):
+        return []
+    count = f"{len(words)} word{'s' if len(words) > 1 else ''}"
+    what = f"lasts {seconds:.2f} s, too short for its {count}"
+    fix = "The recording may be cut, or the text may belong to another one; listen to it."
+    return [_problem(u, "warning", "too-fast", what, fix)]
+
+
+def _duplicates(looks: Iterable[_Look]) -> list[Problem]:
+    """Every row whose sound an earlier row has too."""
+    first: dict[bytes, Utterance] = {}
+    found = []
+    for look in looks:
+        u = look.utterance
+        if look.sound is None or any(problem.kind == "silent" for problem in look.problems):
+            continue
+        earlier = first.setdefault(look.sound, u)
+        if earlier is u:
+            continue
+        what = f"holds the same sound as {earlier.where}"
+        if earlier.split != u.split:
+            what += f", which is in {earlier.split} while this is in {u.split}"
+        if sentence_key(earlier.text) != sentence_key(u.text):
+            what += ", with another text"
+        severity: Literal["error", "warning"] = "error" if earlier.split != u.split else "warning"
+        found.append(_problem(u, severity, "duplicate-audio", what, "Keep one of the two rows."))
+    return found
+
+
+def _leaks(manifest: Manifest) -> list[Problem]:
+    """Rows of dev and test whose sentence is trained on, and speakers that are in two splits."""
+    trained: dict[str, Utterance] = {}
+    for u in manifest.split("train"):
+        trained.setdefault(sentence_key(u.text), u)
+    trained.pop("", None)
+    found = []
+    for u in manifest:
+        same = trained.get(sentence_key(u.text)) if u.split not in (None, "train") else None
+        if same:
+            what = f"the text is trained on too ({same.where})"
+            fix = "Split by sentence, or read results on it as those of a known phrase."
+            found.append(Problem("warning", "text-leak", u.where, what, fix))
+    return found + _speaker_leaks(manifest)
+
+
+def _speaker_leaks(manifest: Manifest) -> list[Problem]:
+    """One problem for each speaker in two splits, at the row where the second split begins for that speaker.
+
+    With a single speaker there is nothing to keep apart.
+    """
+    if len(manifest.speakers) < 2:
+        return []
+    homes: dict[str, dict[str, Utterance]] = defaultdict(dict)
+    for u in manifest:
+        if u.speaker and u.split:
+            homes[u.speaker].setdefault(u.split, u)
+    found = []
+    for speaker, rows in homes.items():
+        if len(rows) > 1:
+            first, second, *_ = rows.values()
+            names = " and ".join([", ".join(list(rows)[:-1]), list(rows)[-1]])
+            what = f"speaker '{speaker}' is in {names} (first in {first.where})"
+            fix = "Split by speaker, or say with the results that the speakers were known."
+            found.append(Problem("warning", "speaker-leak", second.where, what, fix))
+    return found
+
+
+def _split_names(manifest: Manifest) -> list[Problem]:
+    """Split names that nothing will look for, at the first row of each."""
+    found = []
+    for name in manifest.splits:
+        if name in ("train", "dev", "test"):
+            continue
+        first = next(u for u in manifest if u.split == name)
+        meant = (
+            "It is read as 'dev'."
+            if name in DEV_NAMES
+            else "Only train, dev and test are used by themselves."
+        )
+        found.append(Problem("note", "split-name", first.where, f"the split is called '{name}'", meant))
+    return found
+
+
+def _problem(
+    u: Utterance, severity: Literal["error", "warning", "note"], kind: str, what: str, fix: str
+) -> Problem:
+    return Problem(severity, kind, u.where, f"audio '{u.audio.name}' {what}", fix)
+
+
+def _kind(u: Utterance, error: SpeechftError) -> str:
+    """Which kind of fault kept a recording from being read."""
+    if not u.audio.is_file():
+        return "missing"
+    if "holds no samples" in error.what or not u.audio.stat().st_size:
+        return "empty"
+    return "not-finite" if "not numbers" in error.what else "unreadable"
+
+
+def _limit(u: Utterance) -> Literal["error", "warning"]:
+    """Too long to train on is an error; a test clip may be any length, long ones are read in parts."""
+    return "warning" if u.split == "test" else "error"
+
+
+def _no_speech(u: Utterance) -> bool:
+    return u.extra.get("no_speech") is True
+
+
+def _row_number(problem: Problem) -> int:
+    row = problem.where.rpartition(":")[2]
+    return int(row) if row.isdigit() else 0

@@ -283,7 +283,11 @@ class Folder:
             if os.path.islink(real):
                 real = os.path.realpath(real)
         if not self.allow_outside and not real.startswith(self.prefix):
-            raise BadRow("outside", f"audio '{name}' leaves the manifest's folder", ALLOW_OUTSIDE)
+            raise BadRow(
+                "outside",
+                f"audio '{name}' lies outside the folder '{os.path.basename(self.root)}'",
+                ALLOW_OUTSIDE,
+            )
         return Path(real)
 
 

@@ -1,0 +1,323 @@
+"""Recordings in a folder, with a transcript beside each, or a table that says what is in each.
+
+    recordings/                      recordings/                 recordings/
+      anna/hello.wav                   metadata.csv                clips/0001.mp3
+      anna/hello.txt                   clips/0001.mp3              table.tsv
+      ben/monday/tea.m4a
+      ben/monday/tea.txt             prepare_folder              prepare_csv("recordings/table.tsv", ...)
+
+The first folder under the source names the speaker and the next one the session; folders called train, dev or
+test name the split.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from speechft.corpora.prepared import AUDIO_ENDINGS, SPLIT_NAMES, Preparation, Prepared
+from speechft.errors import SpeechftError
+from speechft.rows import BadRow, read_rows
+
+TRANSCRIPT_ENDINGS = (".txt", ".lab", ".transcript", ".normalized.txt")
+TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")  # as Hugging Face's audiofolder has them
+# Folders that say what is in them and not who speaks.
+PLAIN_FOLDERS = {"audio", "audios", "clips", "data", "recordings", "sounds", "wav", "wavs", "flac", "mp3"}
+
+# What others call the fields of a manifest, best first. Case and spaces don't matter.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "audio": (
+        *("audio", "file_name", "filename", "path", "file", "wav", "audio_path", "audio_file", "clip"),
+        *("audio_filepath", "file_path", "filepath", "wav_path", "wav_file", "recording"),
+    ),
+    "text": ("text", "sentence", "transcript", "transcription", "transcription_text", "words", "label"),
+    "speaker": ("speaker", "speaker_id", "client_id", "spk", "spk_id", "speaker_name", "participant"),
+    "id": ("id", "utt_id", "utterance_id", "segment_id", "uid"),
+    "start_s": ("start_s", "start", "start_time", "begin", "offset", "onset", "start_ms", "begin_ms"),
+    "end_s": ("end_s", "end", "end_time", "stop", "end_ms"),
+    "duration_s": ("duration_s", "duration", "seconds", "length_s", "duration_ms"),
+    "split": ("split", "subset", "partition", "set"),
+    "prompt_id": ("prompt_id", "sentence_id", "prompt"),
+    "session": ("session", "session_id"),
+    "severity": ("severity", "severity_level"),
+    "aetiology": ("aetiology", "etiology", "diagnosis"),
+    "gender": ("gender", "sex"),
+    "age": ("age",),
+    "language": ("language", "lang", "locale"),
+    "text_verbatim": ("text_verbatim", "verbatim"),
+}
+
+
+def prepare_folder(
+    source: str | Path, out: str | Path, copy: bool = True, allow_outside: bool = False
+) -> Prepared:
+    """A manifest of a folder of recordings and whatever says what is in them.
+
+    That is a file of the same name ending in .txt or .lab beside each clip, lines of "name text" in a
+    *.trans.txt, or a metadata.csv or .jsonl as Hugging Face's audiofolder has it.
+
+    Args:
+        source: the folder; searched with all folders in it.
+        out: folder for manifest.jsonl and left_out.csv, or the manifest's own path.
+        copy: copy recordings into OUT/audio unless they lie under OUT already; False refers to them where
+            they are, and the manifest is then read with `allow_outside`.
+        allow_outside: take recordings outside `source` that links or tables in it lead to.
+
+    Returns:
+        the manifest, and what was left out and why: recordings without words, words without a recording,
+        recordings that cannot be read.
+
+    Raises:
+        SpeechftError: there is no such folder, or nothing in it can be used.
+    """
+    root = Path(source).resolve()
+    if not root.is_dir():
+        raise SpeechftError(
+            "is not a folder", where=source, fix="Give the folder that the recordings are in."
+        )
+    work = Preparation(root, out, copy, allow_outside)
+    own = work.folder if work.folder != root else None
+    files = [path for path in sorted(_files(root, own)) if not path.name.startswith(".")]
+    taken: set[Path] = set()
+    for path in files:
+        if path.name in TABLES:
+            _add_table(work, path, None, taken)
+    _add_pairs(work, files, taken)
+    return work.finish()
+
+
+def prepare_csv(
+    source: str | Path,
+    out: str | Path,
+    copy: bool = True,
+    allow_outside: bool = False,
+    columns: Mapping[str, str] | None = None,
+) -> Prepared:
+    """A manifest of a table (CSV, TSV or JSON lines) that names recordings and what is said in them.
+
+    Args:
+        source: the table. Its first line names the columns, in nearly any words (see `COLUMNS`); comma,
+            semicolon, tab or bar between them. Paths are relative to it, or to a `clips`, `audio` or `wavs`
+            folder beside it. Columns that mean nothing to us become groups to break results down by.
+        out, copy: as for `prepare_folder`.
+        allow_outside: take recordings outside the table's folder, such as absolute paths.
+        columns: our name to the table's, where the guess would be wrong: {"text": "what_was_said"}.
+
+    Raises:
+        SpeechftError: no such table, no column for audio or text, or no row that can be used.
+    """
+    path = Path(source)
+    if not path.is_file():
+        raise SpeechftError("the table does not exist", where=path, fix="Check the path.")
+    work = Preparation(path.resolve().parent, out, copy, allow_outside)
+    _add_table(work, path.resolve(), columns, set())
+    return work.finish()
+
+
+def _files(root: Path, own: Path | None) -> Iterator[Path]:
+    """All files under `root`, without following linked folders, and without those we wrote ourselves."""
+    for name, folders, names in os.walk(root):
+        folder = Path(name)
+        folders[:] = [sub for sub in folders if folder / sub != own and not sub.startswith(".")]
+        yield from (folder / file for file in names)
+
+
+def _add_pairs(work: Preparation, files: list[Path], taken: set[Path]) -> None:
+    """Recordings with a transcript beside them, or a line for them in a *.trans.txt of their folder."""
+    there = set(files)
+    lines = _transcript_lines(work, files)
+    used: set[Path] = set()
+    first: dict[Path, Path] = {}  # a clip without its ending to the file taken for it
+    recordings = [path for path in files if path.suffix.lower() in AUDIO_ENDINGS]
+    for path in sorted(recordings, key=lambda path: AUDIO_ENDINGS.index(path.suffix.lower())):
+        if path.resolve() in taken:
+            continue
+        clip = path.with_suffix("")
+        if clip in first:
+            work.leave_out(path, f"the same clip as {first[clip].name}")
+            continue
+        beside = [clip.with_name(clip.name + ending) for ending in TRANSCRIPT_ENDINGS]
+        transcript = next((candidate for candidate in beside if candidate in there), None)
+        if transcript is None and clip not in lines:
+            work.leave_out(path, "no transcript beside it" if not taken else "in no table, and no transcript")
+            continue
+        first[clip] = path
+        used.update(candidate for candidate in beside if candidate in there)
+        text = lines.get(clip) if transcript is None else _read_text(work, transcript)
+        if text is not None:
+            work.add({"audio": str(path), "text": text, **_place_names(work.source, path)}, path)
+    with_sound = {path.parent for path in recordings}
+    for path in files:
+        ours = path.suffix.lower() in TRANSCRIPT_ENDINGS and not path.name.endswith(".trans.txt")
+        words = not path.stem.casefold().startswith(("readme", "license", "licence"))
+        if ours and words and path not in used and path.parent in with_sound:
+            work.leave_out(path, "a transcript without a recording of the same name")
+
+
+def _transcript_lines(work: Preparation, files: list[Path]) -> dict[Path, str]:
+    """Clips by path without ending, and their text, from LibriSpeech's *.trans.txt: "name words ..."."""
+    found = {}
+    for path in files:
+        if path.name.endswith(".trans.txt"):
+            for line in (_decode(work, path) or "").splitlines():
+                name, _, text = line.partition(" ")
+                found[path.with_name(name)] = text.strip()
+    return found
+
+
+def _read_text(work: Preparation, path: Path) -> str | None:
+    text = _decode(work, path)
+    return None if text is None else " ".join(text.split())
+
+
+def _decode(work: Preparation, path: Path) -> str | None:
+    """A text file's content; left out when it is neither UTF-8 nor marked as UTF-16."""
+    try:
+        return _text_of(path.read_bytes())
+    except UnicodeDecodeError:
+        work.leave_out(path, "the transcript is not UTF-8 text; save it as UTF-8")
+    except OSError as error:
+        work.leave_out(path, f"the transcript cannot be read ({error.strerror})")
+    return None
+
+
+def _text_of(data: bytes) -> str:
+    marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return data.decode("utf-16" if marked else "utf-8-sig")
+
+
+def _place_names(root: Path, path: Path) -> dict[str, str]:
+    """Split, speaker and session as the folders between the source and the recording tell them."""
+    parts = [part for part in path.relative_to(root).parts[:-1] if part.casefold() not in PLAIN_FOLDERS]
+    named: dict[str, str] = {}
+    if parts and parts[0].casefold() in SPLIT_NAMES:
+        named["split"] = SPLIT_NAMES[parts.pop(0).casefold()]
+    return named | dict(zip(("speaker", "session"), parts, strict=False))
+
+
+def _add_table(work: Preparation, path: Path, columns: Mapping[str, str] | None, taken: set[Path]) -> None:
+    """Add the rows of a table; `taken` collects the recordings it names, used or not."""
+    rows = list(_json_rows(work, path) if path.suffix in (".jsonl", ".json") else _csv_rows(path))
+    header = list(dict.fromkeys(name for _, values in rows for name in values))
+    names = _match(header, columns or {}, path)
+    defaults = _place_names(work.source, path) if path.name in TABLES else {}
+    for number, values in rows:
+        where = f"{path.name}:{number}"
+        try:
+            row = _rename(values, names)
+        except BadRow as bad:
+            work.leave_out(where, bad.what)
+            continue
+        if not row.get("audio"):
+            work.leave_out(where, "there is no recording")
+            continue
+        audio = _find(path.parent, str(row["audio"]))
+        taken.add(audio.resolve())
+        work.add({**defaults, **_speaker_of(work, audio), **row, "audio": str(audio)}, where)
+
+
+def _speaker_of(work: Preparation, audio: Path) -> dict[str, str]:
+    return _place_names(work.source, audio) if audio.is_relative_to(work.source) else {}
+
+
+def _find(folder: Path, name: str) -> Path:
+    """The file a table means: as it says, in a folder beside it, or without its ending."""
+    for base in (folder, *(folder / sub for sub in ("clips", "audio", "wavs", "wav"))):
+        for ending in ("", ".wav", ".flac", ".mp3"):
+            path = base / (name + ending)
+            if path.is_file():
+                return path
+    return folder / name
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows by header name, with their line numbers."""
+    try:
+        text = _text_of(path.read_bytes())
+    except UnicodeDecodeError:
+        raise SpeechftError(
+            "the table is not UTF-8 text", where=path, fix="Save it as 'CSV UTF-8'."
+        ) from None
+    first = text.partition("\n")[0]
+    delimiter = max("\t,;|", key=first.count)
+    # Tab-separated corpora (Common Voice) don't quote: a sentence may begin with a quotation mark.
+    file = io.StringIO(text, newline="")
+    if delimiter == "\t":
+        reader = csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        for values in reader:
+            clean = {name: _unquote(v) for name, v in values.items() if name and isinstance(v, str)}
+            yield reader.line_num, clean
+    except csv.Error as error:
+        fix = "Is a quotation mark left open?"
+        raise SpeechftError(f"not a table ({error})", where=f"{path}:{reader.line_num}", fix=fix) from None
+
+
+def _unquote(value: str) -> str:
+    value = value.strip()
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        return value[1:-1].replace('""', '"')
+    return value
+
+
+def _json_rows(work: Preparation, path: Path) -> list[tuple[int, dict[str, Any]]]:
+    rows, problems = read_rows(path)
+    for problem in problems:
+        work.leave_out(problem.where, problem.what)
+    return rows
+
+
+def _match(header: list[str], columns: Mapping[str, str], path: Path) -> dict[str, str]:
+    """The table's name of each column to ours."""
+    plain = {name.strip().casefold().replace(" ", "_").replace("-", "_"): name for name in reversed(header)}
+    matched = {theirs: ours for ours, theirs in columns.items()}
+    for missing in set(matched) - set(header):
+        raise SpeechftError(f"no column '{missing}'", where=path, fix=f"It has: {', '.join(header)}.")
+    for ours, aliases in COLUMNS.items():
+        theirs = next((plain[alias] for alias in aliases if alias in plain), None)
+        if ours not in columns and theirs is not None and theirs not in matched:
+            matched[theirs] = ours
+    for ours in ("audio", "text"):
+        if ours not in matched.values():
+            there = ", ".join(header) or "none"
+            fix = f"Its columns are: {there}. Name one of them '{ours}' in its first line."
+            raise SpeechftError(f"no column holds the {ours}", where=path, fix=fix)
+    return matched
+
+
+def _rename(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A row in our names; other columns stay as they are, to be groups."""
+    row: dict[str, Any] = {}
+    for theirs, value in values.items():
+        ours = names.get(theirs)
+        if ours in ("start_s", "end_s", "duration_s"):
+            row[ours] = _seconds(theirs, value)
+        elif ours is not None:
+            row[ours] = value
+        elif theirs not in COLUMNS:  # a column that a better one stands in for, not a group
+            row[theirs] = value
+    if row.get("end_s") is None and row.get("start_s") is not None and row.get("duration_s"):
+        row["end_s"] = row["start_s"] + row["duration_s"]
+    return row
+
+
+def _seconds(column: str, value: object) -> float | None:
+    """Seconds from 1.5, "1.5", "1,5" or "0:01.5"; a column that ends in _ms counts milliseconds."""
+    if value is None or value == "":
+        return None
+    total = 0.0
+    try:
+        for part in str(value).replace(",", ".").split(":"):
+            total = total * 60 + float(part)
+    except ValueError:
+        raise BadRow("times", f"'{column}' is '{value}', not a time", "") from None
+    if not math.isfinite(total):
+        return None
+    return total / 1000 if column.strip().casefold().endswith("_ms") else total

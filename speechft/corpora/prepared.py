@@ -1,0 +1,157 @@
+"""What every `prepare_*` function makes: a manifest, and a list of what was left out of it and why."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest, Utterance, probe_duration
+from speechft.rows import BadRow, Folder, duplicate_id, parse_row, with_ids
+
+AUDIO_ENDINGS = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".webm", ".amr"),
+    *(".wma", ".aif", ".aiff", ".3gp", ".caf", ".mka", ".mov"),
+)
+SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test", "dev": "dev"}
+SPLIT_NAMES |= dict.fromkeys(("validation", "valid", "val", "development", "eval"), "dev")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The result of preparing a corpus.
+
+    Attributes:
+        manifest: the rows that can be used; `manifest.path` is the file that was written.
+        left_out: (where, reason) of everything that wasn't taken; also in `left_out.csv` beside the manifest.
+    """
+
+    manifest: Manifest
+    left_out: tuple[tuple[str, str], ...]
+
+
+class Preparation:
+    """Collects rows for a manifest, copies the recordings beside it, and remembers what it had to leave out.
+
+    Recordings that already lie under the manifest's folder are used where they are. Others are copied into
+    its `audio` folder, so that it can be moved, backed up and deleted as one: voices are health data, and a
+    manifest that points at a dozen places is how copies of them get forgotten. `copy=False` refers to them by
+    absolute path; such a manifest is read with `allow_outside`.
+
+    Args:
+        source: folder that the corpus lies in.
+        out: folder to write `manifest.jsonl` into, or the manifest's own path ending in ".jsonl".
+        copy: copy recordings that lie outside the manifest's folder.
+        allow_outside: take recordings that lie outside `source`, as a table with absolute paths may name.
+    """
+
+    def __init__(self, source: Path, out: str | Path, copy: bool = True, allow_outside: bool = False) -> None:
+        out = Path(out)
+        self.path = out if out.suffix == ".jsonl" else out / "manifest.jsonl"
+        self.source = Path(source).resolve()
+        self.folder = self.path.parent.resolve()
+        self.copy = copy
+        self.left_out: list[tuple[str, str]] = []
+        self.utterances: list[Utterance] = []
+        self._inside = Folder(self.source, allow_outside)
+        self._anywhere = Folder(self.folder, allow_outside=True)
+        self._placed: dict[Path, Path] = {}
+        self._ids: set[str] = set()
+
+    def leave_out(self, where: object, reason: str) -> None:
+        """Remember something that isn't taken; `where` is a path in the corpus or "file:row"."""
+        if isinstance(where, Path) and where.is_relative_to(self.source):
+            where = where.relative_to(self.source).as_posix()
+        self.left_out.append((str(where), reason))
+
+    def add(self, values: Mapping[str, Any], where: object) -> Path | None:
+        """Take one row, or leave it out and say why.
+
+        Args:
+            values: fields as in a manifest; `audio` relative to the source or absolute.
+            where: what to call the row in the list of what was left out.
+
+        Returns:
+            the resolved recording when it was taken.
+        """
+        given = {name: value for name, value in values.items() if value is not None and value != ""}
+        try:
+            if not str(given.get("text", "")).strip() and given.get("no_speech") is not True:
+                raise BadRow("empty-text", "there is no text", "")
+            if not given.get("audio"):
+                raise BadRow("missing-field", "there is no recording", "")
+            audio = self._inside.resolve(str(given["audio"]))
+            row = {"text": "", **given, "audio": str(audio)}
+            utterance = parse_row(row, 0, self.path.name, self._anywhere)
+            if utterance.id in self._ids:
+                raise duplicate_id(utterance.id)
+            seconds = probe_duration(utterance)
+            if seconds <= 0:
+                raise BadRow("empty", f"audio '{audio.name}' holds no samples", "")
+            placed = self._place(audio)
+        except (BadRow, SpeechftError) as bad:
+            outside = isinstance(bad, BadRow) and bad.kind == "outside"
+            self.leave_out(where, f"{bad.what}; allow_outside takes it" if outside else bad.what)
+            return None
+        if utterance.id:
+            self._ids.add(utterance.id)
+        split = SPLIT_NAMES.get((utterance.split or "").casefold(), utterance.split)
+        seconds = round(seconds, 3)
+        self.utterances.append(replace(utterance, audio=placed, duration_s=seconds, split=split))
+        return audio
+
+    def finish(self) -> Prepared:
+        """Write the manifest and the list of what was left out.
+
+        Raises:
+            SpeechftError: not a single row could be taken.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = "left_out.csv" if self.path.name == "manifest.jsonl" else f"{self.path.stem}.left_out.csv"
+        with (self.folder / name).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["where", "reason"])
+            writer.writerows(self.left_out)
+        if not self.utterances:
+            reasons = "".join(f" {where}: {reason}." for where, reason in self.left_out[:3])
+            raise SpeechftError(
+                f"nothing could be used; {len(self.left_out)} recordings or rows were left out",
+                where=self.source,
+                fix=f"The first:{reasons} All are in {name}." if reasons else "Is this the right folder?",
+            )
+        manifest = Manifest(with_ids(self.utterances, self._ids), self.path).save(self.path)
+        return Prepared(manifest, tuple(self.left_out))
+
+    def _place(self, audio: Path) -> Path:
+        """Where the manifest finds a recording: itself, or its copy."""
+        if not self.copy or audio.is_relative_to(self.folder):
+            return audio
+        if audio not in self._placed:
+            if audio.is_relative_to(self.source):
+                name = audio.relative_to(self.source)
+                # A corpus keeps its own "audio" folder rather than getting a second one around it.
+                name = name.relative_to("audio") if name.parts[0] == "audio" else name
+            else:
+                digest = hashlib.sha256(str(audio.parent).encode()).hexdigest()[:8]
+                name = Path(f"{digest}-{audio.name}")
+            self._placed[audio] = _copy(audio, self.folder / "audio" / name)
+        return self._placed[audio]
+
+
+def _copy(audio: Path, target: Path) -> Path:
+    """Copy unless the same file, by size and time, is there already from an earlier run."""
+    there = target.stat() if target.is_file() else None
+    stat = audio.stat()
+    if there is None or (there.st_size, there.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        shutil.copyfile(audio, part)
+        os.utime(part, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        os.replace(part, target)
+    return target

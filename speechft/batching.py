@@ -1,0 +1,130 @@
+"""Which clips go together: batches of similar length in an order that seed and epoch decide.
+
+The order is a pure function, so a run resumed at any step sees the batches it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, log_mel, pad_frames
+from speechft.augment import augment
+from speechft.config import AugmentSettings
+from speechft.errors import SpeechftError
+from speechft.manifest import Utterance
+from speechft.whisper import CONTEXT_STEP, Context, Whisper
+
+POOL = 16  # batches shuffled together before sorting by length: enough for little padding, little enough for chance
+IGNORED = -100  # what cross-entropy leaves out; padding is marked by length, since in .en models pad is also the end
+
+
+def plan_epoch(seconds: Sequence[float], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Indices of the clips in each batch of an epoch; every clip once.
+
+    Args:
+        seconds: length of each clip.
+        batch_size: clips a batch; the last ones of the epoch may be fewer.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(seconds))
+    pool = POOL * batch_size
+    batches = []
+    for start in range(0, len(order), pool):
+        members = sorted(order[start : start + pool].tolist(), key=lambda index: (seconds[index], index))
+        batches += [members[i : i + batch_size] for i in range(0, len(members), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def padding_share(plan: list[list[int]], seconds: Sequence[float]) -> float:
+    """The share of all frames in the plan that is padding to the longest clip of a batch."""
+    padded = sum(len(batch) * max(seconds[i] for i in batch) for batch in plan)
+    return 1.0 - sum(seconds[i] for batch in plan for i in batch) / padded
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips ready for the model.
+
+    Attributes:
+        frames: shape (clips, n_mels, frames).
+        inputs: token ids the decoder reads, shape (clips, tokens).
+        targets: ids it is to predict, IGNORED where there is none, same shape.
+        indices: of the clips in the training list.
+    """
+
+    frames: Tensor
+    inputs: Tensor
+    targets: Tensor
+    indices: tuple[int, ...]
+
+    @property
+    def n_targets(self) -> int:
+        return int((self.targets != IGNORED).sum())
+
+    def parts(self, most_frames: int) -> list[Batch]:
+        """The batch cut into as few passes as keep each at `most_frames` frames, so that memory stays flat."""
+        rows = max(1, most_frames // self.frames.shape[2])
+        tensors = zip(self.frames.split(rows), self.inputs.split(rows), self.targets.split(rows), strict=True)
+        return [
+            Batch(*part, self.indices[i * rows : (i + 1) * rows]) for i, part in enumerate(tensors)
+        ]
+
+
+def collate(
+    whisper: Whisper,
+    utterances: Sequence[Utterance],
+    labels: Sequence[list[int]],
+    indices: Sequence[int],
+    context: Context,
+    settings: AugmentSettings | None,
+    seed: Sequence[int],
+    on_bad: Callable[[int, SpeechftError], None],
+) -> Batch | None:
+    """Load, vary, pad and stack clips; one that cannot be loaded is reported to `on_bad` and left out.
+
+    Args:
+        seed: of this batch's chance; each clip adds its own index, so its variation does not depend on the batch.
+
+    Returns:
+        None if no clip was left.
+    """
+    frames, kept = [], []
+    for index in indices:
+        try:
+            clip = log_mel(utterances[index].load(), whisper.n_mels)
+        except SpeechftError as error:
+            on_bad(index, error)
+            continue
+        if settings:
+            clip = augment(clip, settings, np.random.default_rng([*seed, index]))
+        frames.append(clip[:, :MAX_FRAMES])
+        kept.append(index)
+    if not kept:
+        return None
+    length = training_frames(max(f.shape[1] for f in frames), context, np.random.default_rng([*seed]))
+    chosen = [labels[index] for index in kept]
+    longest = max(map(len, chosen)) - 1
+    inputs = torch.zeros(len(kept), longest, dtype=torch.long)
+    targets = torch.full((len(kept), longest), IGNORED)
+    prompt = len(whisper.prompt())
+    for row, ids in enumerate(chosen):
+        inputs[row, : len(ids) - 1] = torch.tensor(ids[:-1])
+        targets[row, prompt - 1 : len(ids) - 1] = torch.tensor(ids[prompt:])  # the prompt is given, never predicted
+    return Batch(pad_frames(frames, length), inputs, targets, tuple(kept))
+
+
+def training_frames(longest: int, context: Context, rng: np.random.Generator) -> int:
+    """Frames a training batch is padded to.
+
+    Under `mixed`, four batches in five are at clip length, and one in five gets more silence, mostly a few seconds and
+    rarely the whole window, so that the adapter stays good at both ends (benchmarks/context.py).
+    """
+    length = context.frames(longest)
+    if context.policy == "mixed" and rng.random() < 0.2:
+        length += int(rng.exponential(5.0) * FRAMES_PER_SECOND)
+    return min(MAX_FRAMES, -(-length // CONTEXT_STEP) * CONTEXT_STEP)

@@ -1,0 +1,156 @@
+"""What a killed run goes on from: weights, optimiser moments and counters, each file whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from speechft.adapters import replace_folder
+from speechft.errors import SpeechftError
+
+LATEST = "latest"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, meets the old contents or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write a safetensors file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}-{os.getpid()}")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    os.replace(partial, path)
+
+
+def save_checkpoint(
+    folder: Path, weights: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> None:
+    """Replace `folder/latest` by this state.
+
+    Args:
+        folder: OUT/checkpoints.
+        weights: by name, all on the CPU.
+        optimizer: its moments are saved as tensors; nothing is pickled.
+        state: counters and whatever else is JSON.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    try:
+        moments = optimizer.state_dict()["state"]
+        tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in weights.items()}
+        tensors |= {
+            f"optimizer/{index}/{key}": value.detach().cpu().contiguous()
+            for index, entries in moments.items()
+            for key, value in entries.items()
+        }
+        save_file(tensors, work / "state.safetensors")
+        (work / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        replace_folder(work, folder / LATEST)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def load_checkpoint(
+    folder: Path, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """Read `folder/latest` back into the optimiser; None if there is none.
+
+    Returns:
+        the weights by name, and the state.
+    """
+    _finish_replacement(folder)
+    latest = folder / LATEST
+    if not latest.is_dir():
+        return None
+    tensors = load_file(latest / "state.safetensors")
+    state = json.loads((latest / "state.json").read_text(encoding="utf-8"))
+    groups = optimizer.state_dict()
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    weights = {}
+    for name, tensor in tensors.items():
+        kind, rest = name.split("/", 1)
+        if kind == "weights":
+            weights[rest] = tensor
+        else:
+            index, key = rest.split("/", 1)
+            moments.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": groups["param_groups"]})
+    return weights, state
+
+
+def _finish_replacement(folder: Path) -> None:
+    """A kill between the two renames of `replace_folder` leaves the older checkpoint aside: put it back."""
+    for aside in folder.glob(f".old-{LATEST}-*"):
+        if not (folder / LATEST).exists() and (aside / LATEST).exists():
+            os.replace(aside / LATEST, folder / LATEST)
+        shutil.rmtree(aside, ignore_errors=True)
+    for partial in folder.glob(".saving-*"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def append_metrics(path: Path, line: dict[str, Any]) -> None:
+    """Add one line to metrics.jsonl."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def trim_metrics(path: Path, step: int) -> None:
+    """Drop the lines after a step: a resumed run writes them again. A line cut short by a kill goes too."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(ValueError, KeyError):
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+    write_text(path, "".join(kept))
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for one run; the lock goes with the process, however it ends.
+
+    Raises:
+        SpeechftError: another run has it, or it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise SpeechftError(
+            f"cannot be written to ({error.strerror})", where=folder, fix="Choose another output_dir."
+        ) from None
+    with file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows has no flock; two runs in one folder stay the user's care there
+            pass
+        except BlockingIOError:
+            raise SpeechftError(
+                "another run is writing here", where=folder, fix="Wait for it, or choose another output_dir."
+            ) from None
+        yield

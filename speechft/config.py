@@ -1,0 +1,205 @@
+"""What a recipe may say: one typed model a kind, from YAML and key=value overrides; unknown keys are refused."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from speechft.errors import SpeechftError
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Range = tuple[Positive, Positive]
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class AdapterSettings(Settings):
+    """What is trained.
+
+    Attributes:
+        method: `lora`, or `full` for every weight.
+        rank, alpha, dropout: of the LoRA matrices; alpha is 2 * rank unless given.
+        placement: `encoder`, `decoder` or `both`.
+        projections: the linear layers that get them.
+        quantize: `nf4` or `int8` for the frozen weights (QLoRA); null keeps them whole.
+        rslora, dora: variants of the scale and of the decomposition.
+    """
+
+    method: Literal["lora", "full"] = "lora"
+    rank: Annotated[int, Field(ge=1, le=1024)] = 32
+    alpha: Positive | None = None
+    dropout: Share = 0.0
+    placement: Literal["both", "encoder", "decoder"] = "both"
+    projections: list[str] = ["q_proj", "v_proj"]
+    quantize: Literal["nf4", "int8"] | None = None
+    rslora: bool = False
+    dora: bool = False
+
+    @model_validator(mode="after")
+    def _whole_weights_train(self) -> AdapterSettings:
+        if self.method == "full" and self.quantize:
+            raise ValueError("full fine-tuning needs whole weights: leave adapter.quantize out")
+        return self
+
+
+class AugmentSettings(Settings):
+    """How a clip varies from epoch to epoch; all on log-mel frames, so it costs next to nothing.
+
+    Attributes:
+        tempo: factors the speaking rate is drawn from; (1, 1) leaves it.
+        vocal_tract: factors the mel axis is stretched by, as a shorter or longer vocal tract would.
+        share: of clips that get tempo and vocal_tract; the rest stay as recorded.
+        time_masks, time_width: SpecAugment stretches of time and their largest share of the clip.
+        mel_masks, mel_width: SpecAugment bands and their largest width in mel bins.
+    """
+
+    tempo: Range = (0.9, 1.1)
+    vocal_tract: Range = (0.95, 1.05)
+    share: Share = 0.5
+    time_masks: Annotated[int, Field(ge=0, le=20)] = 2
+    time_width: Share = 0.05
+    mel_masks: Annotated[int, Field(ge=0, le=20)] = 2
+    mel_width: Annotated[int, Field(ge=0, le=80)] = 10
+
+
+class SpeechRecipe(Settings):
+    """Everything a speech training run depends on.
+
+    Attributes:
+        model: see `speechft.sources.resolve`.
+        manifest: JSONL of utterances; without splits in it, it is split so that nothing leaks.
+        output_dir: gets adapter/, result.json, report.html, metrics.jsonl, checkpoints/.
+        batch_size: clips a forward pass; `accumulate` of them make an optimiser step.
+        max_steps: optimiser steps at most; null for all epochs.
+        epochs: passes over the training clips at most.
+        learning_rate: at its highest.
+        schedule, warmup: its course, and the share of steps it rises for.
+        min_steps: small corpora are passed over more than `epochs` times until so many steps are made.
+        seed: of initial weights, order and augmentation.
+        language: of the speech, for multilingual models.
+        context: see `speechft.whisper.Context`.
+        patience: evaluations without a better dev WER before training stops.
+        dev_clips: dev utterances that choose the best state, at most.
+        average: also try the mean of the weights over the last epochs (Izmailov et al., 2018, arXiv 1803.05407).
+        precision: `auto` is bf16 where the machine multiplies it natively.
+        gradient_clip: largest norm of the gradient.
+        checkpoint_every: optimiser steps between checkpoints that a killed run goes on from.
+        test: evaluate base and adapter on the test split at the end.
+        normalizer: of both texts before words are counted.
+        tracking: `tensorboard`, `trackio` or `wandb`, through accelerate.
+        allow_outside: let the manifest name audio outside its own folder.
+    """
+
+    task: Literal["speech"] = "speech"
+    model: str = "bundled:tiny.en"
+    manifest: Path
+    output_dir: Path
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    epochs: Annotated[int, Field(ge=1)] = 3
+    min_steps: Annotated[int, Field(ge=0)] = 0
+    learning_rate: Positive = 1e-3
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup: Share = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    gradient_clip: Positive = 1.0
+    seed: int = 0
+    language: str | None = None
+    context: str = "mixed"
+    adapter: AdapterSettings = AdapterSettings()
+    augment: AugmentSettings | None = AugmentSettings()
+    patience: Annotated[int, Field(ge=1)] = 3
+    dev_clips: Annotated[int, Field(ge=1)] = 400
+    average: bool = True
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    checkpoint_every: Annotated[int, Field(ge=1)] = 100
+    test: bool = True
+    normalizer: str = "whisper-english"
+    tracking: Literal["tensorboard", "trackio", "wandb"] | None = None
+    allow_outside: bool = False
+
+
+RECIPES: dict[str, type[Settings]] = {"speech": SpeechRecipe}
+
+
+def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> Any:
+    """Read a recipe and apply `key=value` overrides, dotted for groups: `adapter.rank=16`.
+
+    Paths in the file are relative to the file; paths in overrides to the working directory.
+
+    Args:
+        path: YAML; None starts from the defaults of a speech recipe.
+        overrides: values are YAML too: numbers, true, null, [a, b].
+
+    Raises:
+        SpeechftError: no such file, not YAML, an unknown key (the nearest known one is named) or a wrong value.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        path = Path(path)
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except FileNotFoundError:
+            raise SpeechftError("does not exist", where=path, fix="Give a recipe such as recipes/personal_voice.yaml.")
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SpeechftError(f"is not readable as YAML ({str(error).splitlines()[0]})", where=path) from None
+        if not isinstance(values, dict):
+            raise SpeechftError("is not a recipe", where=path, fix="A recipe is a list of 'key: value' lines.")
+        for key in ("manifest", "output_dir"):
+            if isinstance(values.get(key), str):
+                values[key] = str(path.parent / Path(values[key]).expanduser())
+    for override in overrides or []:
+        key, sign, text = override.partition("=")
+        if not sign:
+            raise SpeechftError(f"'{override}' is not an override", fix="Write key=value, such as epochs=3.")
+        _put(values, key.strip().split("."), yaml.safe_load(text) if text else None, override)
+    kind = values.get("task", "speech")
+    if kind not in RECIPES:
+        raise SpeechftError(f"unknown task '{kind}'", where=path, fix=f"Known tasks: {', '.join(RECIPES)}.")
+    return validated(RECIPES[kind], values, path)
+
+
+def _put(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    for key in keys[:-1]:
+        inner = values.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise SpeechftError(f"'{override}' goes into '{key}', which is a value, not a group")
+        values = inner
+    values[keys[-1]] = value
+
+
+def validated(kind: type[Settings], values: dict[str, Any], where: object = None) -> Any:
+    """An instance of a settings class, its complaints turned into one error a person can act on."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [_complaint(kind, problem) for problem in error.errors()]
+        raise SpeechftError("; ".join(lines), where=where or "recipe") from None
+
+
+def _complaint(kind: type[Settings], problem: Any) -> str:
+    path = [str(part) for part in problem["loc"]]
+    name = ".".join(path) or "recipe"
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _fields(kind, path[:-1]), n=1)
+        return f"unknown key '{name}'" + (f", did you mean '{near[0]}'?" if near else "")
+    if problem["type"] == "missing":
+        return f"'{name}' is missing: set it in the recipe or as {name}=..."
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{name}={problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _fields(kind: Any, path: list[str]) -> list[str]:
+    for part in path:
+        annotation = kind.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        kind = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(kind.model_fields)

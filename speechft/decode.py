@@ -1,0 +1,414 @@
+"""From clips to text: batches of one length, greedy or beam search, and guards against invented text.
+
+Short atypical clips make Whisper loop. The guards are those of the Whisper paper (section 4.5: compression ratio,
+mean log-probability, retries), plus two of ours: a cap on tokens by the clip's duration, and a first retry with
+more context rather than with noise. There is no ban on repeated n-grams: it would delete real stutter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, SAMPLE_RATE, Seconds, log_mel, pad_frames
+from speechft.decoder import DecoderCache, inference_copy, inference_dtype, is_quantized
+from speechft.prefetch import prefetch
+from speechft.whisper import Context, Whisper, encode
+
+BATCH_FRAMES = 16_000  # log-mel frames encoded at once: 32 clips of 5 s
+SILENT_PEAK = 1e-4  # of full scale (-80 dB): below it there is nothing to hear
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How to decode.
+
+    Attributes:
+        beams: hypotheses kept; 1 is greedy, and what evaluation in training uses.
+        length_penalty: beams are ranked by log-probability / tokens ** length_penalty.
+        temperatures: tried in order after a failed guard; () accepts the first result, whatever it is.
+        compression_ratio: text that zlib shrinks by more than this repeats itself.
+        mean_logprob: below it the model was guessing.
+        no_speech: above this probability of no speech, a guess counts as silence.
+        tokens_per_second: cap on tokens, beside 16 for a start; fast speech needs 6 to 8.
+        seed: of the retries that sample.
+    """
+
+    beams: int = 1
+    length_penalty: float = 1.0
+    temperatures: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
+    compression_ratio: float = 2.4
+    mean_logprob: float = -1.0
+    no_speech: float = 0.6
+    tokens_per_second: float = 12.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said in one clip, as far as the model can tell.
+
+    Attributes:
+        text: the words; empty for silence.
+        tokens: its token ids, without prompt and end.
+        logprobs: log-probability of each token.
+        end_logprob: log-probability of the end of text; 0.0 where the cap cut it off.
+        no_speech: probability that nobody speaks.
+        temperature: it was found at; 0.0 is the plain search.
+        language: code the model decoded in.
+        alternatives: the other beams' texts, best first.
+        problem: why a guard still objects, else empty.
+    """
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    end_logprob: float = 0.0
+    no_speech: float = 0.0
+    temperature: float = 0.0
+    language: str = ""
+    alternatives: tuple[str, ...] = field(default=())
+    problem: str = ""
+
+    @property
+    def mean_logprob(self) -> float:
+        """Mean over tokens and the end of text, as Whisper counts it."""
+        return (sum(self.logprobs) + self.end_logprob) / (len(self.logprobs) + 1)
+
+    @property
+    def confidence(self) -> float:
+        """Geometric mean of the tokens' probabilities, 0 to 1; 1 - no_speech says nothing about words."""
+        return math.exp(self.mean_logprob)
+
+
+def compression_ratio(text: str) -> float:
+    """Bytes of the text by bytes after zlib; above 2.4 it repeats itself."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data)) if data else 0.0
+
+
+def decode(
+    whisper: Whisper,
+    clips: Sequence[np.ndarray | Callable[[], np.ndarray]],
+    options: DecodeOptions | None = None,
+    *,
+    context: Context | None = None,
+    language: str | None = None,
+    progress: Callable[[int], None] | None = None,
+    ready: bool = False,
+    features: Callable[[np.ndarray, int], Tensor] = log_mel,
+) -> list[Transcript]:
+    """Transcribe clips of at most 30 s; the result for a clip does not depend on the others.
+
+    Args:
+        whisper: the model, adapted or not.
+        clips: mono 16 kHz samples, or functions that load them when their turn comes.
+        options: defaults to greedy with guards.
+        context: overrides the model's own policy.
+        language: of all clips; None means the model's, or detected per clip.
+        progress: called with the number of clips just finished.
+        ready: `whisper` is an inference copy already.
+        features: log-mel of one clip, `(samples, n_mels)`.
+
+    Returns:
+        one transcript a clip, in order.
+    """
+    options = options or DecodeOptions()
+    context = (context or whisper.context).for_decoding()
+    model = whisper if ready else inference_copy(whisper)
+    out: list[Transcript | None] = [None] * len(clips)
+    frames: dict[int, Tensor] = {}
+    with torch.inference_mode(), _precision(model):
+        for batch in prefetch(_batches(clips, model.n_mels, context, features)):
+            wanted = context.frames(batch[0][1].shape[1])
+            pending = dict(batch)
+            found = _search(model, list(pending.values()), wanted, options, 0.0, language)
+            for index, transcript in zip(pending, found, strict=True):
+                out[index] = transcript
+            if options.temperatures:
+                frames = {i: pending[i] for i in pending if out[i].problem}  # type: ignore[union-attr]
+                _retry(model, frames, wanted, options, language, out)
+            if progress:
+                progress(len(batch))
+    if progress and (skipped := sum(t is None for t in out)):
+        progress(skipped)
+    return [transcript or Transcript("") for transcript in out]
+
+
+def _precision(whisper: Whisper) -> contextlib.AbstractContextManager:
+    """Quantised models keep fp32 layers between their bf16 products: autocast fits them together."""
+    dtype = inference_dtype(whisper.device)
+    if is_quantized(whisper.model) and dtype != torch.float32:
+        return torch.autocast(whisper.device.type, dtype)
+    return contextlib.nullcontext()
+
+
+def _batches(
+    clips: Sequence[np.ndarray | Callable[[], np.ndarray]],
+    n_mels: int,
+    context: Context,
+    features: Callable[[np.ndarray, int], Tensor],
+    window: int = 256,
+) -> Iterator[list[tuple[int, Tensor]]]:
+    """Batches of clips with one context length, read `window` clips at a time so that memory stays flat."""
+    for start in range(0, len(clips), window):
+        loaded = []
+        for index in range(start, min(start + window, len(clips))):
+            clip = clips[index]
+            samples = clip() if callable(clip) else clip
+            if samples.size and float(np.abs(samples).max()) > SILENT_PEAK:
+                loaded.append((index, features(samples[: MAX_FRAMES * SAMPLE_RATE // 100], n_mels)))
+            # a clip without sound stays None: its transcript is empty
+        loaded.sort(key=lambda item: context.frames(item[1].shape[1]))
+        for length, group in groupby(loaded, key=lambda item: context.frames(item[1].shape[1])):
+            members = list(group)
+            size = max(1, min(64, BATCH_FRAMES // length))
+            for first in range(0, len(members), size):
+                yield members[first : first + size]
+
+
+def _retry(
+    model: Whisper,
+    frames: dict[int, Tensor],
+    wanted: int,
+    options: DecodeOptions,
+    language: str | None,
+    out: list[Transcript | None],
+) -> None:
+    """Decode again what a guard objected to: with more context, then at rising temperatures; keep the best."""
+    longer = min(MAX_FRAMES, wanted + 10 * FRAMES_PER_SECOND)
+    attempts = [(longer, 0.0)] if longer > wanted else []
+    attempts += [(longer, temperature) for temperature in options.temperatures]
+    for length, temperature in attempts:
+        if not frames:
+            return
+        trial = options if temperature == 0.0 else replace(options, beams=1)
+        found = _search(model, list(frames.values()), length, trial, temperature, language)
+        for index, transcript in zip(list(frames), found, strict=True):
+            old = out[index]
+            assert old is not None
+            if (bool(transcript.problem), -transcript.mean_logprob) < (bool(old.problem), -old.mean_logprob):
+                out[index] = transcript
+            if not transcript.problem:
+                del frames[index]
+
+
+def _search(
+    whisper: Whisper,
+    frames: list[Tensor],
+    length: int,
+    options: DecodeOptions,
+    temperature: float,
+    language: str | None,
+) -> list[Transcript]:
+    """One pass over a batch: encode, prompt, search, judge."""
+    batch = pad_frames(frames, length).to(whisper.device)
+    states = encode(whisper.model, batch)
+    language = language or whisper.language
+    if whisper.is_multilingual and language is None:
+        languages = detect_language(whisper, states)
+    else:
+        languages = [language or "en"] * len(frames)
+    prompt = torch.tensor([whisper.prompt(code) for code in languages], device=states.device)
+    caps = [
+        min(whisper.max_tokens - prompt.shape[1], 16 + math.ceil(options.tokens_per_second * f.shape[1] / 100))
+        for f in frames
+    ]
+    cache = DecoderCache(whisper.model, states, prompt.shape[1] + max(caps), options.beams)
+    rows = prompt.repeat_interleave(options.beams, 0)
+    sot_logits = None
+    if rows.shape[1] > 1:  # silence shows in the distribution after the start token alone
+        sot_logits = cache.step(rows[:, :1])
+        logits = _feed(cache, rows[:, 1:])
+    else:
+        logits = sot_logits = cache.step(rows)
+    no_speech_id = whisper.generation.no_timestamps_token_id - 1  # <|nospeech|>, called <|nocaptions|> in old files
+    no_speech = sot_logits.softmax(-1)[:: options.beams, no_speech_id].tolist()
+    search = _greedy if options.beams == 1 else _beam
+    results = search(whisper, cache, logits, caps, options, temperature)
+    return [
+        _judge(
+            Transcript(
+                text=whisper.tokenizer.decode(hypotheses[0][0], skip_special_tokens=True).strip(),
+                tokens=tuple(hypotheses[0][0]),
+                logprobs=tuple(hypotheses[0][1]),
+                end_logprob=hypotheses[0][2],
+                no_speech=silence,
+                temperature=temperature,
+                language=code,
+                alternatives=tuple(
+                    whisper.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids, _, _ in hypotheses[1:]
+                ),
+            ),
+            capped=len(hypotheses[0][0]) >= cap,
+            options=options,
+        )
+        for hypotheses, silence, code, cap in zip(results, no_speech, languages, caps, strict=True)
+    ]
+
+
+def _feed(cache: DecoderCache, tokens: Tensor) -> Tensor:
+    """Consume prompt tokens one by one; after the first there is no causal mask to get wrong."""
+    for position in range(tokens.shape[1]):
+        logits = cache.step(tokens[:, position : position + 1])
+    return logits
+
+
+def _judge(transcript: Transcript, capped: bool, options: DecodeOptions) -> Transcript:
+    """Apply the guards: silence becomes an empty text, a bad result gets its problem named."""
+    guessing = transcript.mean_logprob < options.mean_logprob
+    if transcript.no_speech > options.no_speech and guessing:
+        return replace(transcript, text="", tokens=(), logprobs=())
+    problem = ""
+    if capped or compression_ratio(transcript.text) > options.compression_ratio:
+        problem = "repeats itself"
+    elif guessing:
+        problem = "uncertain"
+    return replace(transcript, problem=problem)
+
+
+def detect_language(whisper: Whisper, states: Tensor) -> list[str]:
+    """The most probable language code of each clip, from its encoder states (multilingual models)."""
+    start = torch.full((states.shape[0], 1), whisper.generation.decoder_start_token_id, device=states.device)
+    logits = DecoderCache(whisper.model, states, 1).step(start)
+    codes = list(whisper.generation.lang_to_id)
+    ids = torch.tensor([whisper.generation.lang_to_id[code] for code in codes], device=states.device)
+    return [codes[best].strip("<|>") for best in logits[:, ids].argmax(-1).tolist()]
+
+
+def suppressed(whisper: Whisper, vocabulary: int) -> tuple[Tensor, Tensor]:
+    """Masks added to the logits: at every step, and at the first (no blank, no immediate end)."""
+    always = torch.zeros(vocabulary, device=whisper.device)
+    banned = list(getattr(whisper.generation, "suppress_tokens", None) or [])
+    always[banned] = -torch.inf
+    always[whisper.generation.no_timestamps_token_id :] = -torch.inf  # it, and the timestamps after it
+    first = always.clone()
+    first[list(getattr(whisper.generation, "begin_suppress_tokens", None) or [])] = -torch.inf
+    return always, first
+
+
+Found = list[list[tuple[list[int], list[float], float]]]  # per clip, per hypothesis: ids, log-probs, of the end
+
+
+def _greedy(
+    whisper: Whisper,
+    cache: DecoderCache,
+    logits: Tensor,
+    caps: list[int],
+    options: DecodeOptions,
+    temperature: float,
+) -> Found:
+    """The best token each step, or one drawn at `temperature`; finished clips leave the batch."""
+    always, mask = suppressed(whisper, logits.shape[1])
+    end = whisper.generation.eos_token_id
+    generator = torch.Generator().manual_seed(options.seed)
+    out: Found = [[([], [], 0.0)] for _ in caps]
+    active = list(range(len(caps)))
+    while True:
+        logits = logits + mask
+        if temperature > 0:
+            # one draw of Gumbel noise for all clips: what a clip gets does not depend on who is beside it
+            noise = -torch.empty(logits.shape[1]).exponential_(generator=generator).log()
+            tokens = (logits / temperature + noise.to(logits.device)).argmax(-1)
+        else:
+            tokens = logits.argmax(-1)
+        chosen = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+        going = []
+        for row, (token, logprob) in enumerate(zip(tokens.tolist(), chosen.tolist(), strict=True)):
+            ids, logprobs, _ = out[active[row]][0]
+            if token == end:
+                out[active[row]][0] = (ids, logprobs, logprob)
+                continue
+            ids.append(token)
+            logprobs.append(logprob)
+            if len(ids) < caps[active[row]]:
+                going.append(row)
+        if not going:
+            return out
+        if len(going) < len(active):
+            kept = torch.tensor(going, device=tokens.device)
+            cache.keep(kept)
+            tokens = tokens[kept]
+            active = [active[row] for row in going]
+        logits, mask = cache.step(tokens[:, None]), always
+
+
+def _beam(
+    whisper: Whisper,
+    cache: DecoderCache,
+    logits: Tensor,
+    caps: list[int],
+    options: DecodeOptions,
+    temperature: float,
+) -> Found:
+    """Beam search; a clip is done when as many hypotheses have ended as there are beams."""
+    del temperature  # beams are only searched at 0
+    beams, end = options.beams, whisper.generation.eos_token_id
+    always, mask = suppressed(whisper, logits.shape[1])
+    scores = torch.full((len(caps), beams), -torch.inf, device=logits.device)
+    scores[:, 0] = 0.0  # all beams are the prompt still: only one may be continued
+    live: list[list[tuple[list[int], list[float]]]] = [[([], [])] * beams for _ in caps]
+    ended: Found = [[] for _ in caps]
+    active = list(range(len(caps)))
+    while active:
+        logprobs = (logits + mask).log_softmax(-1)
+        top, ids = logprobs.topk(beams + 1, dim=-1)  # one more than the beams: one of them may be the end
+        totals = (scores.view(-1, 1) + top).view(len(active), -1)
+        best, places = totals.topk(2 * beams, dim=-1)
+        flat_ids, flat_top = ids.view(len(active), -1), top.view(len(active), -1)
+        rows, tokens, next_scores, going = [], [], [], []
+        for clip, index in enumerate(active):
+            kept: list[tuple[int, int, float, tuple[list[int], list[float]]]] = []
+            for score, place in zip(best[clip].tolist(), places[clip].tolist(), strict=True):
+                if score == -math.inf or len(kept) == beams:
+                    continue
+                parent, token = place // (beams + 1), int(flat_ids[clip, place])
+                old_ids, old_logprobs = live[index][parent]
+                logprob = float(flat_top[clip, place])
+                if token == end:
+                    ended[index].append((old_ids, old_logprobs, logprob))
+                else:
+                    kept.append((parent, token, score, ([*old_ids, token], [*old_logprobs, logprob])))
+            live[index] = [hypothesis for *_, hypothesis in kept]
+            full = not kept or len(live[index][0][0]) >= caps[index]
+            if full:
+                ended[index] += [(i, p, 0.0) for i, p in live[index]]
+            if not full and len(ended[index]) < beams:
+                kept += [(kept[-1][0], kept[-1][1], -math.inf, kept[-1][3])] * (beams - len(kept))
+                live[index] = [hypothesis for *_, hypothesis in kept]
+                rows += [clip * beams + parent for parent, *_ in kept]
+                tokens += [token for _, token, *_ in kept]
+                next_scores.append([score for _, _, score, _ in kept])
+                going.append(clip)
+        if not going:
+            break
+        cache.reorder(_with_gaps(rows, going, len(active), beams, logits.device))
+        if len(going) < len(active):
+            cache.keep(torch.tensor(going, device=logits.device))
+            active = [active[clip] for clip in going]
+        scores = torch.tensor(next_scores, device=logits.device)
+        logits, mask = cache.step(torch.tensor(tokens, device=logits.device)[:, None]), always
+    return [_ranked(hypotheses, options.length_penalty)[:beams] for hypotheses in ended]
+
+
+def _with_gaps(rows: list[int], going: list[int], clips: int, beams: int, device: torch.device) -> Tensor:
+    """Row order for the whole cache: clips that are done keep theirs, they are dropped next."""
+    order = torch.arange(clips * beams, device=device).view(clips, beams)
+    order[torch.tensor(going, device=device)] = torch.tensor(rows, device=device).view(-1, beams)
+    return order.flatten()
+
+
+def _ranked(
+    hypotheses: list[tuple[list[int], list[float], float]], penalty: float
+) -> list[tuple[list[int], list[float], float]]:
+    return sorted(
+        hypotheses, key=lambda h: (sum(h[1]) + h[2]) / max(1, len(h[0]) + 1) ** penalty, reverse=True
+    )

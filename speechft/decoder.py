@@ -1,0 +1,149 @@
+"""Whisper's decoder one token at a time: a preallocated cache of keys and values, and nothing else per step.
+
+transformers' `generate()` spends most of its time around the model on short clips. This module calls the same layers
+directly. Beams of one clip are query positions of its cross-attention, so encoder states are never copied per beam.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from speechft.adapters import merge
+from speechft.whisper import Whisper, core
+
+
+def inference_dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the machine multiplies it natively, else fp32 (fp16 on older GPUs)."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "cpu" and has_native_bf16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def has_native_bf16() -> bool:
+    """Whether this CPU has bf16 dot products (AVX512-BF16 or AMX); emulated ones are slower than fp32."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    names = ("avx512_bf16", "avx512bf16", "amx_bf16", "amx", "bf16", "arm_bf16")
+    if capabilities:
+        return any(capabilities.get(name) for name in names)
+    return any(
+        getattr(torch.cpu, probe, bool)() for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+
+
+def is_quantized(model: Any) -> bool:
+    return getattr(core(model), "is_quantized", False)
+
+
+def inference_copy(whisper: Whisper, dtype: torch.dtype | None = None) -> Whisper:
+    """A merged copy for decoding, in bf16 where that is fast; the original is left as it is.
+
+    Quantised weights are not copied but used in place, adapter unmerged: merging would quantise the adapter too.
+    """
+    if is_quantized(whisper.model):
+        return whisper.with_(model=whisper.model.eval())
+    dtype = dtype or inference_dtype(whisper.device)
+    model = copy.deepcopy(whisper.model)
+    model = merge(model).to(dtype).requires_grad_(False).eval()
+    return whisper.with_(model=model)
+
+
+class DecoderCache:
+    """Keys and values of a batch of clips, each with `beams` hypotheses.
+
+    Attributes:
+        clips: clips still in the batch.
+        length: tokens consumed so far, the same for all.
+    """
+
+    def __init__(self, model: nn.Module, states: Tensor, max_length: int, beams: int = 1) -> None:
+        """
+        Args:
+            model: a Whisper model, adapted or not.
+            states: encoder output, shape (clips, positions, d_model).
+            max_length: tokens to make room for.
+            beams: hypotheses a clip.
+        """
+        self.decoder = core(model).model.decoder
+        self.projection = core(model).proj_out
+        self.clips, self.beams, self.length = states.shape[0], beams, 0
+        self.heads = self.decoder.layers[0].self_attn.num_heads
+        rows = self.clips * beams
+        self.cross: list[tuple[Tensor, Tensor]] = []
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        for layer in self.decoder.layers:
+            attention = layer.encoder_attn
+            key, value = self._heads(attention.k_proj(states)), self._heads(attention.v_proj(states))
+            self.cross.append((key, value))
+            shape = (rows, self.heads, max_length, key.shape[-1])
+            self.keys.append(key.new_empty(shape))
+            self.values.append(value.new_empty(shape))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(n, positions, d_model) to (n, heads, positions, head size)."""
+        return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2).contiguous()
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Consume tokens and return the logits after the last.
+
+        Args:
+            tokens: shape (clips * beams, n); n is 1 but for the prompt.
+
+        Returns:
+            float32, shape (clips * beams, vocabulary).
+        """
+        x = self.states(tokens)
+        return self.projection(x[:, -1]).float()
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """The decoder's last hidden states for the tokens, shape (clips * beams, n, d_model)."""
+        rows, n = tokens.shape
+        start, stop = self.length, self.length + n
+        positions = self.decoder.embed_positions.weight[start:stop]
+        x = self.decoder.embed_tokens(tokens) + positions
+        for index, layer in enumerate(self.decoder.layers):
+            attention = layer.self_attn
+            y = layer.self_attn_layer_norm(x)
+            query = self._heads(attention.q_proj(y) * attention.scaling)
+            self.keys[index][:, :, start:stop] = self._heads(attention.k_proj(y))
+            self.values[index][:, :, start:stop] = self._heads(attention.v_proj(y))
+            y = nn.functional.scaled_dot_product_attention(
+                query,
+                self.keys[index][:, :, :stop],
+                self.values[index][:, :, :stop],
+                is_causal=n > 1,  # only ever for the prompt, which starts at 0
+                scale=1.0,
+            )
+            x = x + attention.out_proj(y.transpose(1, 2).reshape(rows, n, -1))
+
+            attention = layer.encoder_attn
+            y = layer.encoder_attn_layer_norm(x)
+            # beams as query positions: (clips, heads, beams * n, head size) against one copy of the states
+            query = self._heads((attention.q_proj(y) * attention.scaling).view(self.clips, self.beams * n, -1))
+            y = nn.functional.scaled_dot_product_attention(query, *self.cross[index], scale=1.0)
+            x = x + attention.out_proj(y.transpose(1, 2).reshape(rows, n, -1))
+
+            y = layer.final_layer_norm(x)
+            x = x + layer.fc2(layer.activation_fn(layer.fc1(y)))
+        self.length = stop
+        return self.decoder.layer_norm(x)
+
+    def reorder(self, rows: Tensor) -> None:
+        """Continue each hypothesis from the given one (beam search); rows of a clip stay within the clip."""
+        for store in (self.keys, self.values):
+            for index, tensor in enumerate(store):
+                tensor[:, :, : self.length] = tensor[rows, :, : self.length]
+
+    def keep(self, clips: Tensor) -> None:
+        """Drop all clips but these: finished ones cost nothing."""
+        rows = (clips[:, None] * self.beams + torch.arange(self.beams, device=clips.device)).flatten()
+        self.cross = [(key[clips], value[clips]) for key, value in self.cross]
+        self.keys = [tensor[rows] for tensor in self.keys]
+        self.values = [tensor[rows] for tensor in self.values]
+        self.clips = len(clips)

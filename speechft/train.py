@@ -1,0 +1,450 @@
+"""Training: one visible loop on accelerate, to an adapter that beats the base model, or to the word that none did.
+
+Everything random about a step is a function of the seed and the step's number, so a checkpoint is weights,
+optimiser moments and counters, and a killed run goes on to the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from speechft import adapters
+from speechft.audio import WINDOW_SECONDS
+from speechft.batching import IGNORED, Batch, collate, plan_epoch
+from speechft.checkpoint import (
+    append_metrics,
+    load_checkpoint,
+    locked,
+    save_checkpoint,
+    save_tensors,
+    trim_metrics,
+)
+from speechft.config import SpeechRecipe
+from speechft.decoder import inference_dtype
+from speechft.errors import SpeechftError
+from speechft.evaluate import evaluate_model
+from speechft.manifest import Manifest, Utterance
+from speechft.prefetch import prefetch
+from speechft.schedule import learning_rate_factor
+from speechft.sources import resolve
+from speechft.whisper import Context, Whisper, core, encode, load_whisper
+
+Event = dict[str, Any]
+LOGIT_ROWS = 256  # target tokens whose logits over the vocabulary exist at once
+PASS_FRAMES = 6_400  # log-mel frames in one forward and backward pass: 8 clips of 8 s
+MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
+
+
+class TokenLoss(nn.Module):
+    """Whisper as a function from a batch to the summed cross-entropy of its target tokens.
+
+    The sum, not the mean: divided by the target tokens of *all* batches of an optimiser step it gives the same
+    gradient however the step is cut into batches, which a mean of means does not.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        """
+        Args:
+            frames: shape (clips, n_mels, frames).
+            inputs, targets: shape (clips, tokens), as in `batching.Batch`.
+        """
+        whisper = core(self.model)
+        states = encode(self.model, frames)
+        hidden = whisper.model.decoder(input_ids=inputs, encoder_hidden_states=states, use_cache=False)[0]
+        wanted = targets != IGNORED
+        hidden, answers = hidden[wanted], targets[wanted]  # logits only where there is something to predict
+        total = torch.zeros((), device=hidden.device)
+        for rows, ids in zip(hidden.split(LOGIT_ROWS), answers.split(LOGIT_ROWS), strict=True):
+            total = total + nn.functional.cross_entropy(whisper.proj_out(rows).float(), ids, reduction="sum")
+        return total
+
+
+@dataclass
+class Progress:
+    """Where a run is; saved with every checkpoint.
+
+    Attributes:
+        step: optimiser steps done.
+        best_step: the step of the best state; None while the base model is best.
+        best, base: (WER, CER) on dev; None before the first evaluation.
+        stale: evaluations since the best.
+        averaged: steps in the running mean of the weights.
+        left_out: clips that could not be used, by row, with the reason.
+        seconds: of the whole run so far, evaluations and start-up included, over all resumptions.
+        stopped: why it ended before its last step, if it did.
+    """
+
+    step: int = 0
+    best_step: int | None = None
+    best: tuple[float, float] | None = None
+    base: tuple[float, float] | None = None
+    stale: int = 0
+    averaged: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    stopped: str = ""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run ended with.
+
+    Attributes:
+        adapter: folder of what was trained; None where nothing beat the base model.
+        progress: counters at the end.
+        steps: planned for the whole run.
+        trainable, parameters: numbers trained, and in the whole model.
+    """
+
+    adapter: Path | None
+    progress: Progress
+    steps: int
+    trainable: int
+    parameters: int
+
+
+def fit(
+    recipe: SpeechRecipe,
+    train: Manifest,
+    dev: Manifest,
+    *,
+    on_event: Callable[[Event], None] = lambda event: None,
+    card: dict[str, Any] | None = None,
+) -> Trained:
+    """Train on `train`, choose the best state on `dev`, and save it if it beats the base model.
+
+    Args:
+        recipe: the settings; its `output_dir` gets adapter/, checkpoints/ and metrics.jsonl. If a run with the
+            same settings and data was cut off there, this one goes on from its last checkpoint.
+        train, dev: utterances with texts.
+        on_event: called with every line of metrics.jsonl, and with `{"event": name, ...}` for other news.
+        card: what `speechft.json` beside the adapter should say besides.
+
+    Raises:
+        SpeechftError: nothing to train on, another run in the folder, or one with other settings or data.
+    """
+    with locked(Path(recipe.output_dir)):
+        return _Run(recipe, train, dev, on_event).go(card or {})
+
+
+class _Run:
+    """One training run; `go` is the loop."""
+
+    def __init__(
+        self, recipe: SpeechRecipe, train: Manifest, dev: Manifest, on_event: Callable[[Event], None]
+    ) -> None:
+        from accelerate import Accelerator
+        from accelerate.utils import set_seed
+
+        self.started = time.perf_counter()
+        self.recipe, self.on_event, self.out = recipe, on_event, Path(recipe.output_dir)
+        self.dev = dev[: recipe.dev_clips]
+        self.progress = Progress()
+        set_seed(recipe.seed)
+        self.base = load_whisper(recipe.model, language=recipe.language, quantize=recipe.adapter.quantize)
+        self.train, self.labels = self._with_labels(train)
+        self.context = Context(recipe.context)
+        self.whisper = self.base.with_(
+            model=trainable_model(self.base.model, recipe), context=self.context.for_decoding()
+        )
+        self.parameters = dict(adapters.trainable(self.whisper.model))
+        self.accelerator = Accelerator(
+            mixed_precision=mixed_precision(recipe.precision, self.base.device),
+            cpu=self.base.device.type == "cpu",
+            log_with=recipe.tracking,
+            project_dir=str(self.out / "tracking"),
+        )
+        if recipe.tracking:
+            self.accelerator.init_trackers("speechft")
+        optimizer = torch.optim.AdamW(
+            self.parameters.values(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.loss_of, self.optimizer = self.accelerator.prepare(TokenLoss(self.whisper.model), optimizer)
+
+        self.seconds = [utterance.seconds or 5.0 for utterance in self.train]
+        self.per_epoch = -(-len(self.train) // (recipe.batch_size * recipe.accumulate))
+        epochs = max(recipe.epochs, -(-recipe.min_steps // self.per_epoch))
+        self.steps = min(self.per_epoch * epochs, recipe.max_steps or self.per_epoch * epochs)
+        self.every = self.per_epoch * -(-self.steps // (self.per_epoch * MOST_EVALUATIONS))
+        self.mean: dict[str, Tensor] = {}
+
+    def go(self, card: dict[str, Any]) -> Trained:
+        """Train, evaluate, keep the best; the whole course of a run."""
+        progress = self._resume()
+        if progress.base is None:
+            progress.base = self._evaluate(self.base)
+            self._log({"step": 0, **_rates(progress.base), "model": "base"})
+            self._checkpoint()
+        self.whisper.model.train()
+        for step, batches in prefetch(self._steps(progress.step)):
+            if progress.stopped:
+                break
+            self._train_step(step, batches)
+            progress.step = step + 1
+            last = progress.step == self.steps
+            if last or progress.step % self.every == 0:
+                self._consider("trained")
+                if last and progress.averaged > 1:
+                    with self._mean_weights():
+                        self._consider("mean of weights")
+                elif progress.stale >= self.recipe.patience:
+                    progress.stopped = f"no better on dev for {progress.stale} evaluations"
+                self.whisper.model.train()
+            if last or progress.stopped or progress.step % self.recipe.checkpoint_every == 0:
+                self._checkpoint()
+        return self._finish(card)
+
+    def _train_step(self, step: int, batches: list[Batch]) -> None:
+        """One optimiser step over the batches it accumulates."""
+        started = time.perf_counter()
+        rate = self.recipe.learning_rate * learning_rate_factor(
+            step, self.steps, self.recipe.schedule, self.recipe.warmup
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(self.recipe.seed * 1_000_003 + step)  # dropout: a function of the step
+        n_targets = max(1, sum(batch.n_targets for batch in batches))
+        total = 0.0
+        for batch in batches:
+            tensors = (t.to(self.base.device) for t in (batch.frames, batch.inputs, batch.targets))
+            loss = self.loss_of(*tensors) / n_targets
+            self.accelerator.backward(loss)
+            total += float(loss.detach())
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip))
+        if math.isfinite(total) and math.isfinite(norm):
+            self.optimizer.step()
+        else:
+            rows = [self.train[index].where for batch in batches for index in batch.indices]
+            self.on_event({"event": "skipped step", "step": step + 1, "reason": "loss is not finite", "rows": rows})
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.recipe.average and step >= self.steps // 2:
+            self._add_to_mean()
+        self._log(
+            {
+                "step": step + 1,
+                "epoch": round((step + 1) / self.per_epoch, 3),
+                "loss": total,
+                "learning_rate": rate,
+                "gradient_norm": norm,
+                "step_seconds": round(time.perf_counter() - started, 4),
+            }
+        )
+
+    def _steps(self, first: int) -> Iterator[tuple[int, list[Batch]]]:
+        """(step, its batches) from `first` on; made ahead in a thread."""
+        size = self.recipe.batch_size * self.recipe.accumulate
+        plan: list[list[int]] = []
+        for step in range(first, self.steps):
+            epoch, place = divmod(step, self.per_epoch)
+            if not plan or place == 0:
+                plan = plan_epoch(self.seconds, size, self.recipe.seed, epoch)
+            members = plan[place]
+            parts = [members[i : i + self.recipe.batch_size] for i in range(0, len(members), self.recipe.batch_size)]
+            made = [
+                collate(
+                    self.whisper, self.train, self.labels, part, self.context, self.recipe.augment,
+                    (self.recipe.seed, epoch, step, number), self._bad_clip,
+                )
+                for number, part in enumerate(parts)
+            ]  # fmt: skip
+            batches = [part for batch in made if batch is not None for part in batch.parts(PASS_FRAMES)]
+            if batches:
+                yield step, batches
+
+    def _evaluate(self, whisper: Whisper) -> tuple[float, float]:
+        """(WER, CER) on dev."""
+        whisper.model.eval()
+        scores = evaluate_model(whisper, self.dev, self.recipe.normalizer, on_event=self.on_event).scores
+        return scores.wer, scores.cer
+
+    def _consider(self, label: str) -> None:
+        """Evaluate the weights as they are, and keep them if they are the best so far, the base model included."""
+        progress = self.progress
+        rates = self._evaluate(self.whisper)
+        assert progress.base is not None
+        if rates < (progress.best or progress.base):
+            progress.best, progress.best_step, progress.stale = rates, progress.step, 0
+            save_tensors(self._best_path, adapters.trainable_state(self.whisper.model))
+        else:
+            progress.stale += 1
+        self._log({"step": progress.step, **_rates(rates), "model": label, "best": progress.stale == 0})
+
+    def _add_to_mean(self) -> None:
+        self.progress.averaged += 1
+        for name, parameter in self.parameters.items():
+            value = parameter.detach()
+            if name in self.mean:
+                self.mean[name].lerp_(value, 1 / self.progress.averaged)
+            else:
+                self.mean[name] = value.clone()
+
+    @contextlib.contextmanager
+    def _mean_weights(self) -> Iterator[None]:
+        """Put the mean of the second half's weights in place for a while (Izmailov et al., 2018, arXiv 1803.05407)."""
+        last = adapters.trainable_state(self.whisper.model)
+        adapters.load_trainable_state(self.whisper.model, self.mean)
+        yield
+        adapters.load_trainable_state(self.whisper.model, last)
+
+    def _finish(self, card: dict[str, Any]) -> Trained:
+        progress = self.progress
+        adapter = None
+        kind = "model" if self.recipe.adapter.method == "full" else "adapter"
+        if progress.best_step is not None:
+            adapters.load_trainable_state(self.whisper.model, load_file(self._best_path))
+            card = self._card() | card
+            adapter = adapters.save(self.whisper.model, self.out / kind, card, self.recipe.model)
+        else:
+            shutil.rmtree(self.out / kind, ignore_errors=True)  # of an earlier run here: it is not this run's result
+        self.accelerator.end_training()
+        return Trained(
+            adapter,
+            progress,
+            self.steps,
+            sum(p.numel() for p in self.parameters.values()),
+            sum(p.numel() for p in self.whisper.model.parameters()),
+        )
+
+    def _card(self) -> dict[str, Any]:
+        """What the adapter must say about itself to be used rightly later."""
+        folder = resolve(self.recipe.model)
+        return {
+            "format": 1,
+            "model": self.recipe.model,
+            "base_sha256": adapters.base_hash(folder),
+            "context": self.context.for_decoding().policy,
+            "trained_context": self.context.policy,
+            "language": self.recipe.language,
+            "normalizer": self.recipe.normalizer,
+            "dev_wer": {"base": self.progress.base[0], "adapted": self.progress.best[0]},  # type: ignore[index]
+            "recipe": self.recipe.model_dump(mode="json", exclude={"manifest", "output_dir"}),
+        }
+
+    @property
+    def _best_path(self) -> Path:
+        return self.out / "checkpoints" / "best.safetensors"
+
+    def _fingerprint(self) -> str:
+        """Of all a run's result depends on; a checkpoint with another one is not gone on from."""
+        ignored = {"output_dir", "manifest", "tracking", "checkpoint_every", "test"}
+        parts = [self.recipe.model_dump(mode="json", exclude=ignored), self.train.sha256, self.dev.sha256]
+        parts.append(adapters.base_hash(resolve(self.recipe.model)))
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _checkpoint(self) -> None:
+        weights = adapters.trainable_state(self.whisper.model)
+        weights |= {f"mean/{name}": value for name, value in self.mean.items()}
+        now = time.perf_counter()
+        self.progress.seconds += now - self.started
+        self.started = now
+        state = {"fingerprint": self._fingerprint(), "progress": asdict(self.progress)}
+        save_checkpoint(self.out / "checkpoints", weights, self.optimizer, state)
+
+    def _resume(self) -> Progress:
+        """Go on from the last checkpoint if there is one, else start with a clean folder."""
+        metrics = self.out / "metrics.jsonl"
+        found = load_checkpoint(self.out / "checkpoints", self.optimizer)
+        if found is None:
+            metrics.unlink(missing_ok=True)
+            return self.progress
+        weights, state = found
+        if state["fingerprint"] != self._fingerprint():
+            raise SpeechftError(
+                "holds a run with other settings or data",
+                where=self.out,
+                fix="Choose another output_dir, or delete its checkpoints folder.",
+            )
+        adapters.load_trainable_state(
+            self.whisper.model, {k: v for k, v in weights.items() if not k.startswith("mean/")}
+        )
+        self.mean = {k.removeprefix("mean/"): v.to(self.base.device) for k, v in weights.items() if k.startswith("mean/")}
+        saved = state["progress"]
+        for key in ("best", "base"):
+            saved[key] = tuple(saved[key]) if saved[key] else None
+        self.progress = Progress(**saved)
+        trim_metrics(metrics, self.progress.step)
+        self.on_event({"event": "resumed", "step": self.progress.step, "steps": self.steps})
+        return self.progress
+
+    def _log(self, line: Event) -> None:
+        append_metrics(self.out / "metrics.jsonl", line)
+        self.on_event({**line, "steps": self.steps})
+        numbers = {k: v for k, v in line.items() if isinstance(v, float)}
+        self.accelerator.log(numbers, step=line["step"])
+
+    def _with_labels(self, train: Manifest) -> tuple[Manifest, list[list[int]]]:
+        """The utterances the decoder can be taught, and their token ids; the others are reported."""
+        kept, labels = [], []
+        for utterance in train:
+            ids = self.base.label_ids(utterance.text, utterance.language if self.base.is_multilingual else None)
+            if not utterance.text.strip():
+                self._leave_out(utterance, "its text is empty")
+            elif len(ids) > self.base.max_tokens:
+                self._leave_out(utterance, f"its text has {len(ids)} tokens, the decoder takes {self.base.max_tokens}")
+            elif (utterance.seconds or 0.0) > WINDOW_SECONDS:
+                self._leave_out(utterance, f"it lasts {utterance.seconds:.1f} s, the encoder takes 30")
+            else:
+                kept.append(utterance)
+                labels.append(ids)
+        if not kept:
+            raise SpeechftError(
+                "no utterance to train on",
+                where=train.path or self.recipe.manifest,
+                fix="'speechft check' on the manifest says why.",
+            )
+        return Manifest(kept, train.path), labels
+
+    def _bad_clip(self, index: int, error: SpeechftError) -> None:
+        self._leave_out(self.train[index], error.what)
+
+    def _leave_out(self, utterance: Utterance, reason: str) -> None:
+        if utterance.where not in self.progress.left_out:
+            self.progress.left_out[utterance.where] = reason
+            self.on_event({"event": "left out", "where": utterance.where, "reason": reason})
+
+
+def trainable_model(model: Any, recipe: SpeechRecipe) -> Any:
+    """The model with what the recipe trains unfrozen: LoRA matrices, or all but the fixed positions."""
+    settings = recipe.adapter
+    if settings.method == "lora":
+        return adapters.attach(
+            model,
+            rank=settings.rank,
+            alpha=settings.alpha,
+            dropout=settings.dropout,
+            placement=settings.placement,
+            projections=settings.projections,
+            rslora=settings.rslora,
+            dora=settings.dora,
+        )
+    model.requires_grad_(True)
+    model.model.encoder.embed_positions.requires_grad_(False)  # sinusoids by definition, not weights
+    return model
+
+
+def mixed_precision(wanted: str, device: torch.device) -> str:
+    """The precision accelerate computes in: `no`, `bf16` or `fp16`."""
+    if wanted == "auto":
+        return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(inference_dtype(device), "no")
+    return "no" if wanted == "fp32" else wanted
+
+
+def _rates(rates: tuple[float, float]) -> Event:
+    return {"wer": rates[0], "cer": rates[1]}

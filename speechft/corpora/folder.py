@@ -204,12 +204,12 @@ def _add_table(work: Preparation, path: Path, columns: Mapping[str, str] | None,
     """Add the rows of a table; `taken` collects the recordings it names, used or not."""
     rows = list(_json_rows(work, path) if path.suffix in (".jsonl", ".json") else _csv_rows(path))
     header = list(dict.fromkeys(name for _, values in rows for name in values))
-    names = _match(header, columns or {}, path)
+    names = match_columns(header, columns or {}, path)
     defaults = _place_names(work.source, path) if path.name in TABLES else {}
     for number, values in rows:
         where = f"{path.name}:{number}"
         try:
-            row = _rename(values, names)
+            row = rename_columns(values, names)
         except BadRow as bad:
             work.leave_out(where, bad.what)
             continue
@@ -274,7 +274,7 @@ def _json_rows(work: Preparation, path: Path) -> list[tuple[int, dict[str, Any]]
     return rows
 
 
-def _match(header: list[str], columns: Mapping[str, str], path: Path) -> dict[str, str]:
+def match_columns(header: list[str], columns: Mapping[str, str], path: Path) -> dict[str, str]:
     """The table's name of each column to ours."""
     plain = {name.strip().casefold().replace(" ", "_").replace("-", "_"): name for name in reversed(header)}
     matched = {theirs: ours for ours, theirs in columns.items()}
@@ -292,7 +292,7 @@ def _match(header: list[str], columns: Mapping[str, str], path: Path) -> dict[st
     return matched
 
 
-def _rename(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def rename_columns(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """A row in our names; other columns stay as they are, to be groups."""
     row: dict[str, Any] = {}
     for theirs, value in values.items():

@@ -1,0 +1,173 @@
+"""A Hugging Face dataset, from the Hub or from a folder, as a manifest with its recordings beside it.
+
+Recordings are written as the bytes they are stored in: nothing is decoded and encoded again, and the decoder
+that `datasets` would want isn't needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from speechft.corpora.folder import match_columns, rename_columns
+from speechft.corpora.prepared import Preparation, Prepared
+from speechft.errors import SpeechftError
+from speechft.rows import BadRow
+
+# How sound files begin; the ending only matters to people, as decoders look at the content.
+MAGIC = {
+    b"RIFF": ".wav",
+    b"fLaC": ".flac",
+    b"OggS": ".ogg",
+    b"ID3": ".mp3",
+    b"\xff\xfb": ".mp3",
+    b"\xff\xf3": ".mp3",
+    b"\x1aE\xdf\xa3": ".webm",
+}
+
+
+def prepare_hub(
+    source: str | Path,
+    out: str | Path,
+    split: str | None = None,
+    text_column: str | None = None,
+    audio_column: str | None = None,
+    config: str | None = None,
+    revision: str | None = None,
+) -> Prepared:
+    """A manifest of a Hugging Face dataset.
+
+    Args:
+        source: its name on the Hub, or a folder: one that `save_to_disk` wrote, or of parquet files.
+        out: folder for manifest.jsonl, left_out.csv and the recordings, or the manifest's own path.
+        split: take only this one, such as "train" or "train[:100]"; None takes all, under their names. The
+            rows of a dataset with a single split get none, so that one can be made for them.
+        text_column, audio_column: where the guess would be wrong.
+        config: the dataset's configuration, where it has several, such as a language.
+        revision: a commit or tag of the dataset, so that the same data can be had again.
+
+    Raises:
+        SpeechftError: the dataset cannot be had (without the network, say), has no column of audio or text,
+            or not a single row that can be used.
+    """
+    parts = _load(str(source), split, config, revision)
+    work = Preparation(Path(out).parent if str(out).endswith(".jsonl") else Path(out), out)
+    for name, rows in parts.items():
+        named = name if len(parts) > 1 or split else ""
+        _add_rows(work, name, rows, {"text": text_column, "audio": audio_column}, named)
+    return work.finish()
+
+
+def _load(source: str, split: str | None, config: str | None, revision: str | None) -> dict[str, Any]:
+    """The dataset's splits by name."""
+    import datasets  # 0.5 s to import
+
+    folder = Path(source)
+    saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    try:
+        if saved:
+            loaded = datasets.load_from_disk(source)
+            if split and isinstance(loaded, datasets.DatasetDict):
+                loaded = loaded[split]
+        else:
+            loaded = datasets.load_dataset(source, config, split=split, revision=revision)
+    except Exception as error:  # whatever a dataset, a network or a file system can raise
+        raise _cannot_load(source, error, folder.is_dir()) from error
+    if isinstance(loaded, Mapping):
+        return dict(loaded)
+    return {re.split(r"[\[+]", split or "train")[0]: loaded}
+
+
+def _cannot_load(source: str, error: Exception, is_folder: bool) -> SpeechftError:
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    if is_folder:
+        fix = "A folder of recordings and transcripts is read by prepare_folder ('speechft prepare folder')."
+    elif isinstance(error, ConnectionError):
+        fix = (
+            "Is this machine online, and is the name right? Otherwise, where there is a network, run "
+            f"datasets.load_dataset({source!r}).save_to_disk('FOLDER') and give that folder here."
+        )
+    else:
+        fix = "Check the name; some datasets want a configuration, or a login (hf auth login) first."
+    return SpeechftError(f"the dataset cannot be loaded ({reason})", where=source, fix=fix)
+
+
+def _add_rows(work: Preparation, name: str, rows: Any, given: Mapping[str, str | None], split: str) -> None:
+    import datasets
+
+    columns = {ours: theirs for ours, theirs in given.items() if theirs}
+    sounds = [column for column, kind in rows.features.items() if _is_sound(kind)]
+    if "audio" not in columns and sounds:
+        columns["audio"] = sounds[0]
+    names = match_columns(list(rows.features), columns, Path(name))
+    audio_name = next(theirs for theirs, ours in names.items() if ours == "audio")
+    if isinstance(rows.features[audio_name], datasets.Audio):
+        rows = rows.cast_column(audio_name, datasets.Audio(decode=False))
+    for number, values in enumerate(_plain(rows, audio_name), 1):
+        where = f"{name}:{number}"
+        try:
+            row = rename_columns(values, names)
+            audio = _write(row["audio"], work.folder / "audio" / name, number)
+        except BadRow as bad:
+            work.leave_out(where, bad.what)
+            continue
+        own_split = row.get("split") or split
+        if work.add({**row, "audio": str(audio), "split": own_split}, where) is None:
+            audio.unlink(missing_ok=True)
+
+
+def _is_sound(kind: Any) -> bool:
+    import datasets
+
+    return isinstance(kind, datasets.Audio) or (
+        isinstance(kind, Mapping) and ("bytes" in kind or {"array", "sampling_rate"} <= set(kind))
+    )
+
+
+def _plain(rows: Any, audio_name: str) -> Iterator[dict[str, Any]]:
+    """Rows without what a manifest cannot hold; the names of classes instead of their numbers."""
+    import datasets
+
+    classes = {name: kind for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)}
+    others = [name for name, kind in rows.features.items() if _is_sound(kind) and name != audio_name]
+    for row in rows.remove_columns(others):
+        for name, kind in classes.items():
+            if row[name] is not None and row[name] >= 0:  # -1 is "no label"
+                row[name] = kind.int2str(row[name])
+        yield {k: v for k, v in row.items() if k == audio_name or isinstance(v, str | int | float)}
+
+
+def _write(sound: Any, folder: Path, number: int) -> Path:
+    """Write one recording as it is stored; samples without a file become flac.
+
+    Args:
+        sound: {"bytes", "path"} or {"array", "sampling_rate"} as `datasets` has them, or a path.
+    """
+    value = sound if isinstance(sound, Mapping) else {"path": sound}
+    path = value.get("path") or ""
+    stem = re.sub(r"[^\w.-]", "_", Path(str(path)).stem)[:80]
+    base = f"{number:06d}-{stem}" if stem else f"{number:06d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if value.get("array") is not None:
+        import numpy as np
+        import soundfile
+
+        target = folder / f"{base}.flac"
+        soundfile.write(target, np.asarray(value["array"]).T, int(value["sampling_rate"]), subtype="PCM_24")
+        return target
+    data = value.get("bytes")
+    if data is None and path:
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise BadRow(
+                "missing", f"audio '{Path(path).name}' cannot be read ({error.strerror})", ""
+            ) from None
+    if not data:
+        raise BadRow("empty", "there is no recording", "")
+    known = next((ending for magic, ending in MAGIC.items() if data.startswith(magic)), "")
+    target = folder / f"{base}{known or Path(str(path)).suffix or '.audio'}"
+    target.write_bytes(data)
+    return target

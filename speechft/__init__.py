@@ -1,0 +1,65 @@
+"""speechft: adapt speech recognition to the voices it fails.
+
+>>> import speechft
+>>> result = speechft.train(manifest="me/manifest.jsonl", output_dir="runs/me")    # doctest: +SKIP
+>>> speechft.load(adapter="runs/me/adapter").transcribe("new.m4a").text             # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from speechft.errors import SpeechftError
+
+if TYPE_CHECKING:
+    from speechft.config import SpeechRecipe, load_recipe
+    from speechft.error_rate import ErrorRate
+    from speechft.manifest import Manifest, Utterance
+    from speechft.pipeline import evaluate
+    from speechft.recogniser import Recogniser, load
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ErrorRate": "error_rate",
+    "Manifest": "manifest",
+    "Recogniser": "recogniser",
+    "SpeechRecipe": "config",
+    "Utterance": "manifest",
+    "evaluate": "pipeline",
+    "load": "recogniser",
+    "load_recipe": "config",
+}
+__all__ = [
+    "ErrorRate",
+    "Manifest",
+    "Recogniser",
+    "SpeechRecipe",
+    "SpeechftError",
+    "Utterance",
+    "__version__",
+    "evaluate",
+    "load",
+    "load_recipe",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import speechft` needs no torch."""
+    if name in _HOMES:
+        return getattr(import_module(f"speechft.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'speechft' has no attribute {name!r}")
+
+
+def train(recipe: SpeechRecipe | None = None, **settings: Any) -> dict[str, Any]:
+    """Train an adapter and report; see `speechft.pipeline.train`.
+
+    Args:
+        recipe: a `SpeechRecipe`; or give its fields as keyword arguments.
+    """
+    from speechft.config import SpeechRecipe, validated
+    from speechft.pipeline import train as run
+
+    return run(recipe or validated(SpeechRecipe, settings))

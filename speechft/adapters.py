@@ -164,7 +164,7 @@ def base_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str) -> Path:
+def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base_folder: Path) -> Path:
     """Save an adapter (or, after full fine-tuning, the model) so that the folder is whole or absent.
 
     Args:
@@ -172,6 +172,7 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str) -> P
         out: the folder; an older one is replaced.
         card: what to know besides, written to `speechft.json`.
         base_name: hub id or name of the base model, for `adapter_config.json`.
+        base_folder: its files; a whole model gets copies of all but the weights, to be complete.
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -180,11 +181,14 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str) -> P
         if hasattr(model, "peft_config"):
             model.peft_config["default"].base_model_name_or_path = base_name
             model.peft_config["default"].inference_mode = True
-            model.save_pretrained(work, safe_serialization=True)
+            model.save_pretrained(work)
             model.peft_config["default"].inference_mode = False
             (work / "README.md").unlink(missing_ok=True)  # peft's empty template
         else:
-            model.save_pretrained(work, safe_serialization=True)
+            model.save_pretrained(work)
+            for path in base_folder.iterdir():
+                if path.suffix in (".json", ".txt") and not (work / path.name).exists():
+                    shutil.copy(path, work)
         (work / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         replace_folder(work, out)
     finally:

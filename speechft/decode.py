@@ -126,7 +126,7 @@ def decode(
     model = whisper if ready else inference_copy(whisper)
     out: list[Transcript | None] = [None] * len(clips)
     frames: dict[int, Tensor] = {}
-    with torch.inference_mode(), _precision(model):
+    with torch.inference_mode(), precision(model):
         for batch in prefetch(_batches(clips, model.n_mels, context, features)):
             wanted = context.frames(batch[0][1].shape[1])
             pending = dict(batch)
@@ -143,7 +143,7 @@ def decode(
     return [transcript or Transcript("") for transcript in out]
 
 
-def _precision(whisper: Whisper) -> contextlib.AbstractContextManager:
+def precision(whisper: Whisper) -> contextlib.AbstractContextManager:
     """Quantised models keep fp32 layers between their bf16 products: autocast fits them together."""
     dtype = inference_dtype(whisper.device)
     if is_quantized(whisper.model) and dtype != torch.float32:

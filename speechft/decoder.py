@@ -72,6 +72,7 @@ class DecoderCache:
         self.decoder = core(model).model.decoder
         self.projection = core(model).proj_out
         self.clips, self.beams, self.length = states.shape[0], beams, 0
+        self.attended: dict[int, Tensor] | None = None  # set to {} to collect cross-attention weights by layer
         self.heads = self.decoder.layers[0].self_attn.num_heads
         rows = self.clips * beams
         self.cross: list[tuple[Tensor, Tensor]] = []
@@ -126,6 +127,9 @@ class DecoderCache:
             y = layer.encoder_attn_layer_norm(x)
             # beams as query positions: (clips, heads, beams * n, head size) against one copy of the states
             query = self._heads((attention.q_proj(y) * attention.scaling).view(self.clips, self.beams * n, -1))
+            if self.attended is not None:
+                scores = query.float() @ self.cross[index][0].float().transpose(-1, -2)
+                self.attended[index] = scores.softmax(-1)
             y = nn.functional.scaled_dot_product_attention(query, *self.cross[index], scale=1.0)
             x = x + attention.out_proj(y.transpose(1, 2).reshape(rows, n, -1))
 

@@ -158,6 +158,7 @@ class _Run:
         self.dev = dev[: recipe.dev_clips]
         self.progress = Progress()
         set_seed(recipe.seed)
+        self.folder = resolve(recipe.model)
         self.base = load_whisper(recipe.model, language=recipe.language, quantize=recipe.adapter.quantize)
         self.train, self.labels = self._with_labels(train)
         self.context = Context(recipe.context)
@@ -310,7 +311,7 @@ class _Run:
         if progress.best_step is not None:
             adapters.load_trainable_state(self.whisper.model, load_file(self._best_path))
             card = self._card() | card
-            adapter = adapters.save(self.whisper.model, self.out / kind, card, self.recipe.model)
+            adapter = adapters.save(self.whisper.model, self.out / kind, card, self.recipe.model, self.folder)
         else:
             shutil.rmtree(self.out / kind, ignore_errors=True)  # of an earlier run here: it is not this run's result
         self.accelerator.end_training()
@@ -324,11 +325,10 @@ class _Run:
 
     def _card(self) -> dict[str, Any]:
         """What the adapter must say about itself to be used rightly later."""
-        folder = resolve(self.recipe.model)
         return {
             "format": 1,
             "model": self.recipe.model,
-            "base_sha256": adapters.base_hash(folder),
+            "base_sha256": adapters.base_hash(self.folder),
             "context": self.context.for_decoding().policy,
             "trained_context": self.context.policy,
             "language": self.recipe.language,
@@ -345,7 +345,7 @@ class _Run:
         """Of all a run's result depends on; a checkpoint with another one is not gone on from."""
         ignored = {"output_dir", "manifest", "tracking", "checkpoint_every", "test"}
         parts = [self.recipe.model_dump(mode="json", exclude=ignored), self.train.sha256, self.dev.sha256]
-        parts.append(adapters.base_hash(resolve(self.recipe.model)))
+        parts.append(adapters.base_hash(self.folder))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _checkpoint(self) -> None:

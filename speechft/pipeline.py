@@ -1,0 +1,279 @@
+"""From a recipe to a report: the whole way of one training run, and of one evaluation."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from speechft.check import usable
+from speechft.config import SpeechRecipe
+from speechft.decode import DecodeOptions
+from speechft.evaluate import Evaluation
+from speechft.manifest import Manifest
+from speechft.recogniser import Recogniser, load
+from speechft.report import write_report
+from speechft.scoring import compare
+from speechft.split import auto_split, overlap
+from speechft.train import Event, Trained, fit
+from speechft.whisper import Context
+
+RESULT_FORMAT = 1
+CORE_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "jiwer", "whisper-normalizer")
+
+
+def train(
+    recipe: SpeechRecipe, *, on_event: Callable[[Event], None] = lambda event: None, title: str = ""
+) -> dict[str, Any]:
+    """Run a speech recipe: split, train, evaluate base and adapter on clips never trained on, and report.
+
+    Args:
+        recipe: see `speechft.config.SpeechRecipe`.
+        on_event: called as it goes; see `speechft.train.fit`.
+        title: of the report.
+
+    Returns:
+        what OUT/result.json holds: `base` and `adapted` scores, `difference`, `adapter` (None where no trained state
+        beat the base model), `evaluated_on`, `overlap`, `left_out`, `training`, `recipe`, `environment`.
+
+    Raises:
+        SpeechftError: the manifest, the recipe or the model is wrong.
+    """
+    out = Path(recipe.output_dir)
+    manifest, problems = usable(recipe.manifest, recipe.allow_outside)
+    manifest = auto_split(manifest, seed=recipe.seed)
+    left_out = {p.where: p.what for p in problems if p.severity == "error"}
+    for where, reason in left_out.items():
+        on_event({"event": "left out", "where": where, "reason": reason})
+    shared = str(overlap(manifest, audio=False))
+    on_event({"event": "splits", "overlap": shared, **{name: len(manifest.split(name)) for name in manifest.splits}})
+    train_part, dev = manifest.split("train"), manifest.split("dev")
+    split = "test" if recipe.test and "test" in manifest.splits else "dev"
+    about_data = {
+        "manifest_sha256": manifest.sha256,
+        "train_clips": len(train_part),
+        "train_minutes": round(train_part.seconds / 60, 1),
+        "speakers": len(train_part.speakers),
+        "simulated": simulated(manifest),
+    }
+    trained = fit(recipe, train_part, dev, on_event=on_event, card={"data": about_data})
+
+    on_event({"event": "final evaluation", "split": split})
+    held_out = manifest.split(split)
+    base = _evaluated(load(recipe.model, language=recipe.language), held_out, recipe.normalizer, on_event)
+    adapted = base
+    if trained.adapter:
+        adapted = _evaluated(load_trained(recipe, trained.adapter), held_out, recipe.normalizer, on_event)
+    left_out |= trained.progress.left_out | base.unreadable
+    result = {
+        "format": RESULT_FORMAT,
+        "task": "speech",
+        "notice": notice(manifest),
+        "model": recipe.model,
+        "adapter": str(trained.adapter.relative_to(out)) if trained.adapter else None,
+        "kept": trained.adapter.name if trained.adapter else "base",
+        "evaluated_on": {
+            "split": split,
+            "chosen_on": "dev",
+            "clips": len(held_out),
+            "speakers": len(held_out.speakers),
+        },
+        "base": summary(base),
+        "adapted": summary(adapted),
+        "difference": compare(base.scores, adapted.scores),
+        "overlap": shared,
+        "left_out": [{"where": where, "reason": reason} for where, reason in left_out.items()],
+        "data": about_data,
+        "training": training_summary(trained),
+        "recipe": recipe.model_dump(mode="json"),
+        "environment": environment(),
+    }
+    notes = [str(note) for note in (result["notice"], *caveats(split, trained, result)) if note]
+    write_report(
+        out,
+        result,
+        base.scores,
+        adapted.scores,
+        audio={u.id: u.audio for u in held_out},
+        metrics=read_metrics(out / "metrics.jsonl"),
+        title=title or f"{recipe.model} adapted",
+        notes=notes,
+    )
+    return result
+
+
+def evaluate(
+    manifest: str | Path | Manifest,
+    *,
+    split: str | None = None,
+    model: str | None = None,
+    adapter: str | Path | None = None,
+    out: str | Path | None = None,
+    normalizer: str = "whisper-english",
+    context: str | None = None,
+    language: str | None = None,
+    beams: int = 1,
+    against_base: bool = True,
+    allow_outside: bool = False,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> dict[str, Any]:
+    """Error rates of a model or adapter on a manifest, and against its own base.
+
+    Args:
+        manifest: a path, or utterances.
+        split: of the manifest; None means test, else dev, else everything.
+        model, adapter, language: see `speechft.load`.
+        out: a folder for result.json, report.md and report.html.
+        context: overrides the policy of model or adapter; `full` shows what other software will get.
+        beams: hypotheses of the search.
+        against_base: with an adapter, evaluate the base too and give the paired difference.
+
+    Returns:
+        the scores (`wer`, `cer`, ..., `per_speaker`, `per_group`), `model`, `adapter`, `real_time_factor`, `difference`.
+    """
+    if not isinstance(manifest, Manifest):
+        manifest, problems = usable(manifest, allow_outside)
+        for problem in problems:
+            if problem.severity == "error":
+                on_event({"event": "left out", "where": problem.where, "reason": problem.what})
+    split = split or next((name for name in ("test", "dev") if name in manifest.splits), None)
+    chosen = manifest.split(split) if split else manifest
+    options = DecodeOptions(beams=beams)
+    forced = Context(context) if context else None
+    recogniser = load(model, adapter, language=language)
+    found = _evaluated(recogniser, chosen, normalizer, on_event, options=options, context=forced)
+    base = None
+    if adapter and against_base:
+        plain = load(recogniser.whisper.name, language=recogniser.whisper.language)
+        base = _evaluated(plain, chosen, normalizer, on_event, options=options)
+    result = {
+        "format": RESULT_FORMAT,
+        "notice": notice(chosen),
+        **summary(found),
+        "model": recogniser.whisper.name,
+        "adapter": str(adapter) if adapter else None,
+        "context": (forced or recogniser.whisper.context).policy,
+        "beams": beams,
+        "split": split,
+        "manifest_sha256": chosen.sha256,
+        "left_out": [{"where": where, "reason": reason} for where, reason in found.unreadable.items()],
+        "base": summary(base) if base else None,
+        "difference": compare(base.scores, found.scores) if base else None,
+        "environment": environment(),
+    }
+    if out:
+        notes = [result["notice"]] if result["notice"] else []
+        write_report(
+            Path(out),
+            result,
+            base.scores if base else None,
+            found.scores,
+            audio={u.id: u.audio for u in chosen},
+            title=f"{result['model']} on {split or 'all'}",
+            notes=notes,
+        )
+    return result
+
+
+def load_trained(recipe: SpeechRecipe, folder: Path) -> Recogniser:
+    """The model a run left in its output folder, an adapter or a whole model."""
+    whole = recipe.adapter.method == "full"
+    if whole:
+        return load(folder, language=recipe.language)
+    return load(recipe.model, folder, language=recipe.language, quantize=recipe.adapter.quantize)
+
+
+def _evaluated(
+    recogniser: Recogniser, manifest: Manifest, normalizer: str, on_event: Callable[[Event], None], **settings: Any
+) -> Evaluation:
+    return recogniser.evaluate(manifest, normalizer, on_event=on_event, **settings)
+
+
+def summary(evaluation: Evaluation) -> dict[str, Any]:
+    """Scores and speed of an evaluation, as JSON."""
+    return {
+        **evaluation.scores.to_dict(),
+        "real_time_factor": round(evaluation.real_time_factor, 4),
+        "problems": sum(bool(t.problem) for t in evaluation.transcripts),
+    }
+
+
+def training_summary(trained: Trained) -> dict[str, Any]:
+    """How training went, as JSON."""
+    progress = trained.progress
+    return {
+        "steps": progress.step,
+        "steps_planned": trained.steps,
+        "best_step": progress.best_step,
+        "stopped": progress.stopped or None,
+        "dev_base": progress.base,
+        "dev_best": progress.best,
+        "seconds": round(progress.seconds, 1),
+        "trainable": trained.trainable,
+        "parameters": trained.parameters,
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def caveats(split: str, trained: Trained, result: dict[str, Any]) -> list[str]:
+    """What a reader must know before quoting the numbers."""
+    notes = []
+    if trained.adapter is None:
+        notes.append(
+            "No trained state was better than the base model on the dev clips, so the base model was kept and there is "
+            "no adapter. More recordings help most."
+        )
+    if split == "dev":
+        notes.append(
+            "There is no test split: these clips also chose the best state, which flatters it a little. "
+            "Keep some recordings aside as test."
+        )
+    if "share nothing" not in result["overlap"]:
+        notes.append(f"Overlap between splits: {result['overlap']}.")
+    return notes
+
+
+def simulated(manifest: Manifest) -> bool:
+    """Whether any utterance is marked as simulated speech."""
+    return any(bool(u.extra.get("simulated")) for u in manifest)
+
+
+def notice(manifest: Manifest) -> str | None:
+    """The sentence that must stand on every number from simulated speech."""
+    if not simulated(manifest):
+        return None
+    from speechft.corpora.simulated import NOTICE
+
+    return NOTICE
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, as far as a result depends on them; nothing that names the user."""
+    import torch
+
+    return {
+        "speechft": importlib.metadata.version("speechft"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        **{name: importlib.metadata.version(name) for name in CORE_PACKAGES},
+    }
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; none if there is no such file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,118 @@
+"""A model and an adapter, loaded and ready to use: what `speechft.load` returns."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechft import adapters
+from speechft.decode import DecodeOptions
+from speechft.decoder import inference_copy
+from speechft.errors import SpeechftError
+from speechft.evaluate import Evaluation, evaluate_model
+from speechft.manifest import Manifest
+from speechft.recording import Recording, transcribe
+from speechft.sources import resolve
+from speechft.whisper import Context, Whisper, load_whisper
+
+DEFAULT_MODEL = "bundled:tiny.en"
+OTHERS_CONTEXT = "full"  # adapters made elsewhere were trained on 30 s windows
+
+
+class Recogniser:
+    """Speech to text with one model and at most one adapter.
+
+    Attributes:
+        whisper: the model; its `context` is the adapter's.
+        adapter: the adapter's folder, or None.
+    """
+
+    def __init__(self, whisper: Whisper, adapter: Path | None = None) -> None:
+        self.whisper = whisper
+        self.adapter = adapter
+
+    @cached_property
+    def _ready(self) -> Whisper:
+        return inference_copy(self.whisper)
+
+    def transcribe(
+        self,
+        audio: str | Path | np.ndarray,
+        *,
+        words: bool = False,
+        options: DecodeOptions | None = None,
+        language: str | None = None,
+        context: str | None = None,
+    ) -> Recording:
+        """Transcribe a file or mono 16 kHz samples of any length; `.text` of the result is the text.
+
+        Args:
+            words: also find when each word was said.
+            options: beams, guards and so on.
+            language: forced; else the model's, else detected.
+            context: overrides the policy of model or adapter.
+        """
+        return transcribe(
+            self._ready,
+            audio,
+            options,
+            words=words,
+            language=language,
+            context=Context(context) if context else None,
+            ready=True,
+        )
+
+    def evaluate(self, manifest: Manifest, normalizer: str = "whisper-english", **settings: Any) -> Evaluation:
+        """Error rates on a manifest; see `speechft.evaluate.evaluate_model`."""
+        return evaluate_model(self.whisper, manifest, normalizer, **settings)
+
+
+def load(
+    model: str | Path | None = None,
+    adapter: str | Path | None = None,
+    *,
+    language: str | None = None,
+    device: str | None = None,
+    quantize: str | None = None,
+) -> Recogniser:
+    """Load a model, with an adapter if there is one.
+
+    Args:
+        model: see `speechft.sources.resolve`; None means the one the adapter was trained on, else tiny.en.
+        adapter: folder with adapter_config.json, such as OUT/adapter.
+        language: of the speech; None means the adapter's, else detected (multilingual models).
+        device: `cpu`, `cuda`; the best there is unless given.
+        quantize: `nf4` or `int8` weights.
+
+    Raises:
+        SpeechftError: a missing or damaged model or adapter, or one that belongs to another model.
+    """
+    card = adapters.read_card(adapter) if adapter else {}
+    name = str(model or card.get("model") or (_base_of(Path(adapter)) if adapter else DEFAULT_MODEL))
+    folder = resolve(name)
+    language = language or card.get("language")
+    whisper = load_whisper(name, language=language, device=device, quantize=quantize)
+    if adapter is None:
+        whole = folder / adapters.CARD  # a fully fine-tuned model of ours says itself how it was trained
+        if whole.is_file():
+            card = json.loads(whole.read_text(encoding="utf-8"))
+            whisper = whisper.with_(context=Context(card["context"]), language=language or card.get("language"))
+        return Recogniser(whisper)
+    adapted = adapters.load(whisper.model, adapter, folder)
+    context = Context(card.get("context", OTHERS_CONTEXT))
+    return Recogniser(whisper.with_(model=adapted, context=context), Path(adapter))
+
+
+def _base_of(adapter: Path) -> str:
+    """The base model that an adapter made elsewhere names."""
+    try:
+        name = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError):
+        name = None
+    if not name:
+        raise SpeechftError("does not name its base model", where=adapter, fix="Give it with --model.")
+    return name

@@ -1,0 +1,137 @@
+"""What a person sees while it runs, and the table at the end. All on stderr but the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+class Watcher:
+    """Turns the events of a run into progress bars and lines; a context manager and a function of an event."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[extra]}"),
+            console=self.console,
+            transient=True,
+        )
+        self.training: Any = None
+        self.counting: Any = None
+        self.counted = 0
+
+    def __enter__(self) -> Watcher:
+        self.bars.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.bars.__exit__(*error)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        name = event.get("event")
+        if name is None and "loss" in event:
+            self._step(event)
+        elif name is None:
+            self.say(f"step {event['step']}: dev WER [bold]{event['wer']:.1%}[/] ({event['model']})")
+        elif name == "left out":
+            self.say(f"[yellow]left out[/] {escape(str(event['where']))}: {escape(event['reason'])}")
+        elif name in ("decoded", "checked", "spoken"):
+            words = {"decoded": "transcribing", "checked": "checking", "spoken": "recording the simulated voice"}
+            self._count(words[name], event.get("clips", 1), event["of"])
+        elif name == "splits":
+            parts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in ("event", "overlap"))
+            self.say(f"clips: {parts}; {escape(event['overlap'])}")
+        elif name == "resumed":
+            self.say(f"going on from step {event['step']} of {event['steps']}")
+        elif name == "final evaluation":
+            self.say(f"comparing with the base model on the {event['split']} clips")
+        else:
+            self.say(escape(", ".join(f"{k}: {v}" for k, v in event.items())))
+
+    def say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, highlight=False)
+
+    def _step(self, event: dict[str, Any]) -> None:
+        if self.training is None:
+            self.training = self.bars.add_task("training", total=event["steps"], extra="")
+        self.bars.update(self.training, completed=event["step"], extra=f"loss {event['loss']:.2f}")
+        if event["step"] == event["steps"]:
+            self.bars.remove_task(self.training)
+            self.training = None
+
+    def _count(self, label: str, more: int, total: int) -> None:
+        if self.counting is None:
+            self.counting, self.counted = self.bars.add_task(label, total=total, extra=""), 0
+        self.counted += more
+        self.bars.update(self.counting, completed=self.counted)
+        if self.counted >= total:
+            self.bars.remove_task(self.counting)
+            self.counting = None
+
+
+def before_after(result: dict[str, Any], out: Path | None) -> None:
+    """The table a run ends with: base and adapted, with intervals, and where the report is."""
+    console = Console()
+    base, adapted = result["base"], result["adapted"]
+    if result.get("notice"):
+        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
+    table = Table(title=f"{base['n_utterances']} clips, {base['n_words']} words never trained on")
+    for column in ("", "before", "after"):
+        table.add_column(column, justify="left" if not column else "right")
+    table.add_row("words wrong (WER)", f"{base['wer']:.1%}", f"[bold]{adapted['wer']:.1%}[/]")
+    table.add_row("95% interval", interval(base["wer_ci95"]), interval(adapted["wer_ci95"]))
+    table.add_row("characters wrong (CER)", f"{base['cer']:.1%}", f"{adapted['cer']:.1%}")
+    console.print(table)
+    training = result.get("training")
+    if training:
+        console.print(
+            f"{training['steps']} steps in {training['seconds']:.0f} s; {training['peak_memory_mb'] / 1000:.1f} GB at most; "
+            f"{training['trainable'] / training['parameters']:.1%} of the weights trained"
+        )
+        if result["adapter"] is None:
+            console.print("[yellow]Nothing trained was better than the base model on dev, so the base model is kept.[/]")
+        elif out:
+            console.print(f"Transcribe with it:  speechft transcribe new.wav --adapter {out / result['adapter']}")
+    if out:
+        console.print(f"Report:  {out / 'report.html'}")
+
+
+def scores_table(result: dict[str, Any], out: Path | None) -> None:
+    """One model's error rates."""
+    console = Console()
+    if result.get("notice"):
+        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
+    table = Table(title=f"{result['model']}: {result['n_utterances']} clips, {result['n_words']} words")
+    for column in ("WER", "95% interval", "CER", "MER", "WIL", "x real time"):
+        table.add_column(column, justify="right")
+    table.add_row(
+        f"[bold]{result['wer']:.1%}[/]",
+        interval(result["wer_ci95"]),
+        *(f"{result[key]:.1%}" for key in ("cer", "mer", "wil")),
+        f"{1 / result['real_time_factor']:.0f}" if result["real_time_factor"] else "",
+    )
+    console.print(table)
+    if out:
+        console.print(f"Report:  {out / 'report.html'}")
+
+
+def interval(bounds: list[float] | None) -> str:
+    return f"{bounds[0]:.1%} to {bounds[1]:.1%}" if bounds and None not in bounds else "-"
+
+
+def problem_lines(problems: list[Any]) -> list[str]:
+    """A coloured line a problem."""
+    return [f"[{COLOURS[p.severity]}]{p.severity}[/] {escape(str(p))}" for p in problems]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -20,6 +21,9 @@ import torch
 from torch import nn
 
 from speechft.errors import SpeechftError
+
+# On import, bitsandbytes tries to fetch a kernel from a hub and logs that it could not: no news to anybody here.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 PLACEMENTS = ("both", "encoder", "decoder")
 CARD = "speechft.json"
@@ -130,6 +134,18 @@ def attach(
 def trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """Names and parameters that training changes."""
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the frozen matrices in the dtype autocast multiplies them in: half the memory, the same products.
+
+    Norms, biases and positions stay in fp32; so do quantised weights as they are.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Embedding):
+            weight = module.weight
+            if not weight.requires_grad and weight.dtype == torch.float32 and "Position" not in type(module).__name__:
+                weight.data = weight.data.to(dtype)
 
 
 def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:

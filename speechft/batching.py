@@ -67,8 +67,9 @@ class Batch:
         return int((self.targets != IGNORED).sum())
 
     def parts(self, most_frames: int) -> list[Batch]:
-        """The batch cut into as few passes as keep each at `most_frames` frames, so that memory stays flat."""
-        rows = max(1, most_frames // self.frames.shape[2])
+        """The batch cut into equal passes of about `most_frames` frames, so that memory stays flat."""
+        clips, _, length = self.frames.shape
+        rows = -(-clips // max(1, round(clips * length / most_frames)))
         tensors = zip(self.frames.split(rows), self.inputs.split(rows), self.targets.split(rows), strict=True)
         return [
             Batch(*part, self.indices[i * rows : (i + 1) * rows]) for i, part in enumerate(tensors)

@@ -44,7 +44,7 @@ from speechft.whisper import Context, Whisper, core, encode, load_whisper
 
 Event = dict[str, Any]
 LOGIT_ROWS = 256  # target tokens whose logits over the vocabulary exist at once
-PASS_FRAMES = 6_400  # log-mel frames in one forward and backward pass: 8 clips of 8 s
+PASS_FRAMES = 4_000  # log-mel frames in one forward and backward pass, about: 8 clips of 5 s
 MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
 
 
@@ -166,8 +166,11 @@ class _Run:
             model=trainable_model(self.base.model, recipe), context=self.context.for_decoding()
         )
         self.parameters = dict(adapters.trainable(self.whisper.model))
+        precision = mixed_precision(recipe.precision, self.base.device)
+        if precision == "bf16":
+            adapters.store_frozen(self.whisper.model, torch.bfloat16)
         self.accelerator = Accelerator(
-            mixed_precision=mixed_precision(recipe.precision, self.base.device),
+            mixed_precision=precision,
             cpu=self.base.device.type == "cpu",
             log_with=recipe.tracking,
             project_dir=str(self.out / "tracking"),

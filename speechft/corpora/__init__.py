@@ -1,0 +1,49 @@
+"""One file per corpus, one `prepare_*` function each, all to a manifest and a list of what was left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechft.errors import SpeechftError
+
+if TYPE_CHECKING:
+    from speechft.corpora.prepared import Prepared
+
+CORPORA = ("folder", "csv", "hub", "simulated")
+
+
+def prepare(
+    corpus: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    split: str | None = None,
+    copy: bool = True,
+    allow_outside: bool = False,
+) -> Prepared:
+    """Prepare a corpus by name, as the command line does.
+
+    Args:
+        corpus: `folder`, `csv`, `hub` or `simulated` (which needs no source).
+        source: a folder, a table, or the name of a dataset.
+        out: folder for manifest.jsonl.
+        split: of a hub dataset; None takes all.
+        copy: copy recordings beside the manifest.
+        allow_outside: take recordings from outside the source folder.
+    """
+    from speechft.corpora import folder, hub
+
+    if corpus == "folder":
+        return folder.prepare_folder(source, out, copy=copy, allow_outside=allow_outside)
+    if corpus == "csv":
+        return folder.prepare_csv(source, out, copy=copy, allow_outside=allow_outside)
+    if corpus == "hub":
+        return hub.prepare_hub(str(source), out, split=split)
+    if corpus == "simulated":
+        from speechft.corpora.prepared import Prepared
+        from speechft.corpora.simulated import prepare_simulated
+        from speechft.manifest import Manifest
+
+        return Prepared(Manifest.load(prepare_simulated(Path(out))), ())
+    raise SpeechftError(f"unknown corpus '{corpus}'", fix=f"Use one of {', '.join(CORPORA)}.")

@@ -189,9 +189,9 @@ def _look_at(u: Utterance, decode: bool) -> _Look:
 
 def _quick_seconds(u: Utterance) -> Seconds:
     """The length the manifest states if the file is there, else that of its header."""
-    stated = u.seconds
-    if stated is not None and u.audio.is_file() and u.audio.stat().st_size:
-        return stated
+    whole = u.start_s is None and u.end_s is None  # times of a part may lie past the end
+    if u.duration_s and whole and u.audio.is_file() and u.audio.stat().st_size:
+        return u.duration_s
     seconds = probe_duration(u)
     if seconds <= 0:
         what = f"audio '{u.audio.name}' holds no samples"

@@ -69,7 +69,8 @@ class Manifest(Sequence[Utterance]):
         manifest, problems = cls.read(path, allow_outside)
         if problems:
             first, others = problems[0], len(problems) - 1
-            more = f" {others} more rows are wrong; 'speechft check' lists them." if others else ""
+            count = f"{others} more row{'s are' if others > 1 else ' is'} wrong"
+            more = f" {count}; 'speechft check' lists every one." if others else ""
             raise SpeechftError(first.what, where=first.where, fix=f"{first.fix}{more}")
         if not manifest:
             raise SpeechftError("holds no utterances", where=path, fix="Write one JSON object a line.")

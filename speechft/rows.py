@@ -154,7 +154,11 @@ def read_rows(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[Proble
     try:
         data = path.read_bytes()
     except OSError as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        reason = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError):
+            reason = "does not exist"
+        elif path.is_dir():
+            reason = "is a folder without a manifest.jsonl"
         raise SpeechftError(f"the manifest {reason}", where=path, fix="Check the path.") from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise SpeechftError("the manifest is saved as UTF-16", where=path, fix="Save it as UTF-8.")

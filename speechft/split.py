@@ -159,14 +159,15 @@ def _choose(
 ) -> dict[str, str]:
     """The groups of each part, taken in the order of their hashes while they bring it nearer its target.
 
-    The last group is left for training whatever the targets.
+    One group is left for training whatever the targets; with `at_least_one`, one for each part to come too.
     """
     order = sorted(weights, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode()).digest())
     chosen: dict[str, str] = {}
-    for name, target in targets.items():
+    for part, (name, target) in enumerate(targets.items(), 1):
+        most = len(order) - 1 - (len(targets) - part if at_least_one else 0)  # groups chosen by now
         left, taken = target, False
         for key in order:
-            if key not in chosen and len(chosen) < len(order) - 1 and weights[key] / 2 <= left:
+            if key not in chosen and len(chosen) < most and weights[key] / 2 <= left:
                 chosen[key], left, taken = name, left - weights[key], True
         if not taken and at_least_one:
             chosen[min((key for key in order if key not in chosen), key=weights.__getitem__)] = name

@@ -1,0 +1,201 @@
+"""Every planted fault is named with its file and row, and a sound manifest is left in peace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechft.check import check, usable
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest, Problem
+
+Found = set[tuple[str, str, str]]
+
+
+class Folder:
+    """Builds a manifest row by row and remembers which fault belongs to which row."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.lines, self.expected = folder, [], set()  # type: ignore[var-annotated]
+        self.random = np.random.default_rng(0)
+
+    def sound(self, name: str, seconds: float = 1.0, level: float = 0.1) -> np.ndarray:
+        samples = (level * self.random.standard_normal(int(16_000 * seconds))).clip(-0.9, 0.9)
+        soundfile.write(self.folder / name, samples, 16_000)
+        return samples
+
+    def row(self, kind: str | None, severity: str = "error", audio: str | None = None, **values: Any) -> str:
+        """Add a row with its own recording unless one is named; `kind` is what check must call it."""
+        name = audio or f"{len(self.lines) + 1}.wav"
+        if audio is None:
+            self.sound(name)
+        row = {"audio": name, "text": f"row number {len(self.lines) + 1}", "split": "train", **values}
+        return self.line(json.dumps(row), kind, severity) or name
+
+    def line(self, text: str, kind: str | None, severity: str = "error") -> None:
+        self.lines.append(text)
+        if kind:
+            self.expected.add((kind, severity, f"m.jsonl:{len(self.lines)}"))
+
+    def write(self) -> Path:
+        (self.folder / "m.jsonl").write_text("\n".join(self.lines), "utf-8")
+        return self.folder / "m.jsonl"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def found(problems: list[Problem]) -> Found:
+    return {(p.kind, p.severity, p.where) for p in problems}
+
+
+def plant(folder: Folder) -> None:
+    """One row for each fault, good rows between them."""
+    write = soundfile.write
+    here = folder.folder
+    folder.row(None, speaker="anna")
+    folder.row("missing", audio="gone.wav")
+    (here / "text.wav").write_text("not sound at all")
+    folder.row("unreadable", audio="text.wav")
+    (here / "zero.wav").write_bytes(b"")
+    folder.row("empty", audio="zero.wav")
+    write(here / "none.wav", np.zeros((0, 1)), 16_000)
+    folder.row("empty", audio="none.wav")
+    write(here / "silent.wav", np.full(16_000, 0.25), 16_000)
+    folder.row("silent", audio="silent.wav")
+    write(here / "loud.wav", (5 * folder.sound("loud.wav", level=0.5)).clip(-1, 1), 16_000)
+    folder.row("clipped", "warning", audio="loud.wav")
+    folder.sound("quiet.wav", level=0.001)
+    folder.row("quiet", "note", audio="quiet.wav")
+    write(here / "nan.wav", np.full(16_000, np.inf), 16_000, subtype="FLOAT")
+    folder.row("not-finite", audio="nan.wav")
+    folder.row(None)
+    folder.row("empty-text", text=" ")
+    folder.row("empty-text", text="...")
+    folder.row(None, text="", no_speech=True)
+    folder.row("type", text=7)
+    folder.sound("long.wav", 31)
+    folder.row("too-long", audio="long.wav")
+    folder.sound("long test.wav", 31)
+    folder.row("too-long", "warning", audio="long test.wav", split="test")
+    folder.sound("30.wav", 29.9)
+    folder.row("too-many-tokens", "warning", audio="30.wav", text="antidisestablishmentarian " * 80)
+    folder.expected.add(("too-fast", "warning", f"m.jsonl:{len(folder.lines)}"))
+    folder.row("too-fast", "warning", text="one two three four five six seven eight nine ten eleven")
+    folder.sound("blip.wav", 0.05)
+    folder.row("too-fast", "warning", audio="blip.wav", text="hi")
+    (here / "copy.wav").write_bytes((here / "1.wav").read_bytes())
+    folder.row("duplicate-audio", "warning", audio="copy.wav")
+    write(here / "copy.flac", soundfile.read(here / "1.wav")[0], 16_000)
+    folder.row("duplicate-audio", "error", audio="copy.flac", split="test", text="quite another")
+    folder.row("text-leak", "warning", text="ROW number, 1!", split="dev")
+    folder.row("speaker-leak", "warning", split="test", speaker="anna")
+    folder.row(None, split="test", speaker="anna")
+    folder.row(None, split="test", speaker="ben")
+    folder.row("outside", audio="../up.wav")
+    folder.row(None, id="twice")
+    folder.row("duplicate-id", id="twice")
+    folder.line('{"audio": "x.wav", ', "json")
+    folder.row("times", start_s=0.5, end_s=0.25)
+    folder.row("times", "warning", start_s=0.5, end_s=2.0)
+    folder.row("empty", start_s=5.0, end_s=6.0)
+    folder.row("duration", "warning", duration_s=4.0)
+    data = (here / folder.row("truncated", "warning")).read_bytes()
+    (here / f"{len(folder.lines)}.wav").write_bytes(data[:-8000])
+    folder.row("split-name", "note", split="holdout")
+    folder.row(None)
+
+
+def test_every_planted_fault_is_named(folder: Folder) -> None:
+    plant(folder)
+    problems = check(folder.write())
+    assert found(problems) == folder.expected
+    assert [int(p.where.split(":")[1]) for p in problems] == sorted(int(p.where[8:]) for p in problems)
+    assert all(p.fix for p in problems if p.kind != "json")
+    by_kind = {p.kind: str(p) for p in problems}
+    assert by_kind["duplicate-audio"].count("m.jsonl:1")
+    assert "anna" in by_kind["speaker-leak"]
+
+
+def test_usable_keeps_what_has_no_error_and_drops_nothing_in_silence(folder: Folder) -> None:
+    plant(folder)
+    path = folder.write()
+    across_rows = {"duplicate-audio", "text-leak", "speaker-leak", "split-name"}
+    bad = {
+        where for kind, severity, where in folder.expected if severity == "error" and kind not in across_rows
+    }
+    for decode in (True, False):
+        manifest, problems = usable(path, decode=decode)
+        kept = {u.where for u in manifest}
+        named = {p.where for p in problems if p.severity == "error"}
+        assert not kept & named
+        assert len(kept | named) == len(folder.lines)
+        assert all(u.duration_s for u in manifest)
+        if decode:
+            assert named == bad
+    only_by_decoding = bad - named
+    assert {kind for kind, _, where in folder.expected if where in only_by_decoding} == {
+        "silent",
+        "not-finite",
+    }
+
+
+def test_nothing_usable(folder: Folder) -> None:
+    folder.row("missing", audio="gone.wav")
+    with pytest.raises(
+        SpeechftError, match=r"no row can be used.*m.jsonl:1: audio 'gone.wav' does not exist"
+    ):
+        usable(folder.write())
+
+
+def test_usable_takes_a_manifest(folder: Folder) -> None:
+    folder.row(None)
+    manifest, problems = usable(Manifest.load(folder.write()))
+    assert (len(manifest), problems) == (1, [])
+
+
+def test_sound_manifest_has_no_problems(folder: Folder) -> None:
+    for split in ("train", "train", "dev", "test"):
+        folder.row(None, split=split, speaker=split)
+    assert check(folder.write()) == []
+
+
+def test_one_voice_is_not_told_to_split_by_speaker(folder: Folder) -> None:
+    for split in ("train", "dev", "test"):
+        folder.row(None, split=split, speaker="anna")
+    assert check(folder.write()) == []
+
+
+def test_tokenizer_counts_for_real(folder: Folder) -> None:
+    folder.sound("a.wav", 25)
+    folder.row("too-many-tokens", audio="a.wav", text="a b c")
+    problems = check(folder.write(), tokenizer=lambda text: [0] * (449 if text == "a b c" else 448))
+    assert found(problems) == folder.expected
+    assert "449 tokens" in problems[0].what
+    assert check(folder.write(), tokenizer=lambda text: [0] * 448) == []
+
+
+def test_progress_and_empty_manifest(folder: Folder) -> None:
+    for _ in range(3):
+        folder.row(None)
+    seen: list[tuple[int, int]] = []
+    check(folder.write(), progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    folder.lines.clear()
+    assert [p.kind for p in check(folder.write())] == ["no-rows"]
+
+
+def test_outside_when_allowed(folder: Folder, tmp_path: Path) -> None:
+    inner = Folder(tmp_path / "inner")
+    inner.folder.mkdir()
+    folder.sound("up.wav")
+    inner.row("outside", audio="../up.wav")
+    assert found(check(inner.write())) == inner.expected
+    assert check(inner.write(), allow_outside=True) == []

@@ -1,0 +1,200 @@
+"""Splits share nothing they must not and stay as they are; the overlap report finds what is shared."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest, Utterance
+from speechft.split import auto_split, overlap, sentence_key, split_by_prompt, split_by_speaker
+
+
+def one(i: int, text: str = "", speaker: str = "", split: str | None = None, **more: object) -> Utterance:
+    return Utterance(Path(f"/c/{i}.wav"), text or f"sentence {i}", f"u{i}", speaker, split, **more)  # type: ignore[arg-type]
+
+
+def corpus(speakers: int, each: int, split: str | None = None) -> Manifest:
+    return Manifest(
+        one(100 * s + i, f"words {s} {i}", f"s{s}", split) for s in range(speakers) for i in range(each)
+    )
+
+
+def homes(manifest: Manifest) -> dict[str, str | None]:
+    return {u.id: u.split for u in manifest}
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ("Well-known, isn't it?", "well known isnt IT", True),
+        ("Straße", "STRASSE", True),
+        ("ﬁne", "fine", True),
+        ("tea please", "tea, please!", True),
+        ("two teas", "two tea", False),
+        ("お茶を", "お茶", False),
+        ("naïve", "naive", False),
+    ],
+)
+def test_sentence_key(left: str, right: str, same: bool) -> None:
+    assert (sentence_key(left) == sentence_key(right)) is same
+
+
+def test_no_speaker_in_two_splits() -> None:
+    done = split_by_speaker(corpus(10, 7))
+    assert Counter(done.split(name).speakers.__len__() for name in ("train", "test", "dev")) == {
+        7: 1,
+        2: 1,
+        1: 1,
+    }
+    assert all(not pair.speakers for pair in overlap(done, audio=False).pairs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 8), st.none() | st.integers(0, 6)), min_size=10, max_size=60),
+    seed=st.integers(0, 3),
+)
+def test_no_sentence_in_two_splits(rows: list[tuple[int, int | None]], seed: int) -> None:
+    texts = ["Tea, please.", "TEA please", "", "help me", "Help me!", "no", "yes", "stop it", "go"]
+    made = (one(i, texts[t], prompt_id=None if p is None else f"p{p}") for i, (t, p) in enumerate(rows))
+    manifest = Manifest(replace(u, text="" if u.text.startswith("sentence") else u.text) for u in made)
+    with contextlib.suppress(SpeechftError):  # too few sentences
+        check_disjoint(split_by_prompt(manifest, seed=seed))
+
+
+def check_disjoint(done: Manifest) -> None:
+    assert set(done.splits) == {"train", "dev", "test"}
+    for pair in overlap(done, audio=False).pairs:
+        assert not pair.texts
+        assert not pair.prompts
+
+
+def test_shares_are_met() -> None:
+    done = split_by_prompt(Manifest(one(i) for i in range(100)), dev=0.1, test=0.25)
+    assert Counter(homes(done).values()) == {"train": 65, "test": 25, "dev": 10}
+
+
+def test_same_data_splits_the_same_in_any_order_and_the_seed_matters() -> None:
+    manifest = Manifest(one(i) for i in range(50))
+    turned = Manifest(list(manifest)[::-1])
+    assert homes(split_by_prompt(manifest)) == homes(split_by_prompt(turned))
+    assert homes(split_by_prompt(manifest)) != homes(split_by_prompt(manifest, seed=1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_new_row_moves_few_others(seed: int) -> None:
+    before = homes(split_by_prompt(Manifest(one(i) for i in range(100)), seed=seed))
+    after = homes(split_by_prompt(Manifest(one(i) for i in range(101)), seed=seed))
+    assert sum(after[name] != split for name, split in before.items()) <= 3
+
+
+def test_shares_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(SpeechftError, match="leave nothing to train on"):
+        split_by_prompt(corpus(1, 20), dev=0.5, test=0.5)
+    with pytest.raises(SpeechftError, match="2 different speakers cannot fill"):
+        split_by_speaker(corpus(2, 20))
+    assert set(split_by_speaker(corpus(2, 20), dev=0.0).splits) == {"train", "test"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2))
+def test_auto_split_makes_three_parts_or_says_why(speakers: int, each: int, seed: int) -> None:
+    manifest = corpus(speakers, each)
+    if speakers * each < 3:
+        with pytest.raises(SpeechftError):
+            auto_split(manifest, seed=seed)
+        return
+    done = auto_split(manifest, seed=seed)
+    assert set(done.splits) == {"train", "dev", "test"}
+    for pair in overlap(done, audio=False).pairs:
+        assert not pair.texts
+        assert speakers < 5 or not pair.speakers
+
+
+def test_existing_splits_stay() -> None:
+    manifest = Manifest([*corpus(6, 5, "train"), one(9001, split="test"), one(9002, split="validation")])
+    done = auto_split(manifest)
+    assert homes(done) == {**homes(manifest), "u9002": "dev"}
+
+
+def test_only_dev_is_carved_out_of_train() -> None:
+    manifest = Manifest(
+        [*corpus(8, 5, "train"), *(replace(u, split="test", speaker="t") for u in [one(9001)])]
+    )
+    done = auto_split(manifest)
+    assert homes(done)["u9001"] == "test"
+    assert len(done.split("dev").speakers) == 1
+    assert not overlap(done, audio=False).between("dev", "train").speakers
+
+
+def test_dev_of_one_voice_is_carved_by_sentence() -> None:
+    done = auto_split(Manifest([*corpus(1, 30, "train"), one(9001, speaker="s0", split="test")]))
+    assert len(done.split("dev")) == 3
+    assert len(done.split("train")) == 27
+
+
+def test_new_recordings_join_the_split_of_their_sentence() -> None:
+    old = auto_split(corpus(1, 30))
+    again = [replace(u, id=f"again-{u.id}", split=None) for u in old]
+    fresh = [one(9000 + i, speaker="s0") for i in range(10)]
+    done = homes(auto_split(Manifest([*old, *again, *fresh])))
+    assert all(done[u.id] == u.split == done[f"again-{u.id}"] for u in old)
+    assert all(done[u.id] for u in fresh)
+    shuffled = homes(auto_split(Manifest([*fresh, *again, *old])))
+    assert shuffled == done
+
+
+def test_new_recordings_join_the_split_of_their_speaker() -> None:
+    old = auto_split(corpus(10, 3))
+    new = [replace(u, id=f"new-{u.id}", text=f"new {u.text}", split=None) for u in old]
+    done = homes(auto_split(Manifest([*old, *new])))
+    assert all(done[f"new-{u.id}"] == u.split for u in old)
+
+
+def test_overlap_reports_everything_shared(tmp_path: Path) -> None:
+    for name, hertz in [("a", 300), ("b", 400), ("copy", 300)]:
+        soundfile.write(tmp_path / f"{name}.wav", np.sin(np.arange(8000) * hertz / 1000), 16_000)
+
+    def row(
+        name: str, split: str, text: str, start: float | None = None, end: float | None = None
+    ) -> Utterance:
+        more = {"session": "1", "prompt_id": "p1", "start_s": start, "end_s": end}
+        return Utterance(tmp_path / f"{name}.wav", text, f"{name}{split}{start}", "anna", split, **more)  # type: ignore[arg-type]
+
+    manifest = Manifest(
+        [
+            row("a", "train", "Tea!"),
+            row("copy", "test", "tea"),
+            row("b", "train", "x", 0.0, 0.2),
+            row("b", "test", "y", 0.2, 0.4),
+            row("b", "test", "z", 0.1, 0.3),
+            row("gone", "test", "q"),
+        ]
+    )
+    pair = overlap(manifest).between("test", "train")
+    assert (pair.first, pair.second) == ("train", "test")
+    assert (pair.speakers, pair.sessions, pair.prompts) == (("anna",), ("anna/1",), ("p1",))
+    assert (pair.texts, pair.text_rows, pair.rows) == (("tea",), 1, 4)
+    assert pair.audio == ("copytestNone", "btest0.1")
+    assert str(overlap(manifest)) == (
+        "train and test share 1 speaker, 1 session, 1 prompt, 2 recordings, 1 sentence (1 of 4 rows of test)"
+    )
+
+
+def test_overlap_of_nothing() -> None:
+    assert (
+        str(overlap(Manifest([one(1, split="train"), one(2, split="test")])))
+        == "train and test share nothing"
+    )
+    assert "only one split" in str(overlap(Manifest([one(1)])))
+    with pytest.raises(KeyError):
+        overlap(Manifest([one(1)])).between("train", "test")

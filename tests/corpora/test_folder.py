@@ -1,0 +1,274 @@
+"""Folders and tables become manifests, and whatever is not taken is listed with its reason."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechft.corpora.folder import prepare_csv, prepare_folder
+from speechft.corpora.prepared import Prepared
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest
+
+
+def clip(path: Path, text: str | None = None, seconds: float = 0.5) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(int(8000 * seconds)), 8000)
+    if text is not None:
+        path.with_suffix(".txt").write_text(text, "utf-8")
+    return path
+
+
+def texts(prepared: Prepared) -> dict[str, str]:
+    return {u.id: u.text for u in prepared.manifest}
+
+
+def listed(folder: Path, name: str = "left_out.csv") -> list[tuple[str, str]]:
+    with (folder / name).open(encoding="utf-8", newline="") as file:
+        return [(row["where"], row["reason"]) for row in csv.DictReader(file)]
+
+
+def test_transcripts_beside_clips(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    clip(source / "anna/hello.wav", "Hello\nthere \n")
+    clip(source / "anna/monday/tea.FLAC", "Tea, please")
+    clip(source / "ben/wav/go.ogg")
+    (source / "ben/wav/go.lab").write_bytes("Äpfel".encode("utf-16"))
+    prepared = prepare_folder(source, tmp_path / "out")
+    assert prepared.left_out == ()
+    found = {(u.id, u.text, u.speaker, u.session) for u in prepared.manifest}
+    assert found == {
+        ("hello", "Hello there", "anna", None),
+        ("tea", "Tea, please", "anna", "monday"),
+        ("go", "Äpfel", "ben", None),
+    }
+    assert all(u.duration_s == pytest.approx(0.5, abs=0.02) for u in prepared.manifest)
+    assert Manifest.load(tmp_path / "out") == prepared.manifest
+    assert prepared.manifest.path == tmp_path / "out/manifest.jsonl"
+    assert all(u.load().size for u in prepared.manifest)
+
+
+def test_flat_folder_names_no_speaker_and_split_folders_name_splits(tmp_path: Path) -> None:
+    clip(tmp_path / "flat/a.wav", "a")
+    assert prepare_folder(tmp_path / "flat", tmp_path / "o1").manifest.speakers == ()
+    clip(tmp_path / "parts/train/anna/a.wav", "a")
+    clip(tmp_path / "parts/validation/anna/b.wav", "b")
+    manifest = prepare_folder(tmp_path / "parts", tmp_path / "o2").manifest
+    assert (manifest.splits, manifest.speakers) == (("train", "dev"), ("anna",))
+
+
+def test_everything_left_out_is_listed(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    clip(source / "good.wav", "good")
+    clip(source / "good.mp3")
+    clip(source / "wordless.wav")
+    clip(source / "blank.wav", "  \n")
+    (source / "broken.wav").write_bytes(b"RIFFjunk")
+    (source / "broken.txt").write_text("broken")
+    soundfile.write(source / "none.wav", np.zeros((0, 1)), 8000)
+    (source / "none.txt").write_text("none")
+    (clip(source / "latin.wav").with_suffix(".txt")).write_bytes(b"caf\xe9")
+    (source / "alone.txt").write_text("no sound")
+    (source / "README.txt").write_text("about these recordings")
+    clip(source / "._good.wav", "what macOS leaves behind")
+    prepared = prepare_folder(source, tmp_path / "out")
+    assert texts(prepared) == {"good": "good"}
+    assert sorted(prepared.left_out) == sorted(listed(tmp_path / "out"))
+    reasons = dict(prepared.left_out)
+    expected = {
+        "good.mp3": "the same clip as good.wav",
+        "wordless.wav": "no transcript beside it",
+        "blank.wav": "no text",
+        "broken.wav": "cannot be read as sound",
+        "none.wav": "no samples",
+        "latin.txt": "not UTF-8",
+        "alone.txt": "without a recording",
+    }
+    assert reasons.keys() == expected.keys()
+    assert all(words in reasons[name] for name, words in expected.items())
+
+
+def test_librispeech_lines(tmp_path: Path) -> None:
+    for name in ("1-0001", "1-0002"):
+        clip(tmp_path / f"s/19/{name}.flac")
+    (tmp_path / "s/19/1.trans.txt").write_text("1-0001 HELLO THERE\n1-0003 GONE\n")
+    prepared = prepare_folder(tmp_path / "s", tmp_path / "o")
+    assert texts(prepared) == {"1-0001": "HELLO THERE"}
+    assert prepared.left_out == (("19/1-0002.flac", "no transcript beside it"),)
+
+
+def test_audiofolder_metadata(tmp_path: Path) -> None:
+    for name in ("train/a.wav", "train/b.wav", "test/c.wav", "test/d.wav"):
+        clip(tmp_path / "s" / name)
+    (tmp_path / "s/train/metadata.csv").write_text(
+        "file_name,transcription,mood\na.wav,one,calm\nb.wav,two,\n"
+    )
+    (tmp_path / "s/test/metadata.jsonl").write_text('{"file_name": "c.wav", "text": "three"}\n{oops\n')
+    prepared = prepare_folder(tmp_path / "s", tmp_path / "o")
+    assert {(u.text, u.split, u.group("mood")) for u in prepared.manifest} == {
+        ("one", "train", "calm"),
+        ("two", "train", ""),
+        ("three", "test", ""),
+    }
+    assert {where for where, _ in prepared.left_out} == {"metadata.jsonl:2", "test/d.wav"}
+
+
+def test_recordings_stay_where_they_are_under_the_manifest(tmp_path: Path) -> None:
+    audio = clip(tmp_path / "s/anna/a.wav", "a")
+    manifest = prepare_folder(tmp_path / "s", tmp_path / "s").manifest
+    assert manifest[0].audio == audio.resolve()
+    assert json.loads((tmp_path / "s/manifest.jsonl").read_text())["audio"] == "anna/a.wav"
+    assert not (tmp_path / "s/audio").exists()
+
+
+def test_copies_and_their_own_output_are_not_taken_again(tmp_path: Path) -> None:
+    clip(tmp_path / "s/anna/a.wav", "a")
+    for _ in range(2):
+        prepared = prepare_folder(tmp_path / "s", tmp_path / "s/out")
+        assert [u.id for u in prepared.manifest] == ["a"]
+    assert prepared.manifest[0].audio == (tmp_path / "s/out/audio/anna/a.wav").resolve()
+    assert [path.name for path in (tmp_path / "s/out/audio/anna").iterdir()] == ["a.wav"]
+
+
+def test_without_copies_the_manifest_needs_leave_to_look_outside(tmp_path: Path) -> None:
+    clip(tmp_path / "s/a.wav", "a")
+    prepare_folder(tmp_path / "s", tmp_path / "m/mine.jsonl", copy=False)
+    assert (tmp_path / "m/mine.left_out.csv").is_file()
+    assert Manifest.read(tmp_path / "m/mine.jsonl")[1][0].kind == "outside"
+    assert Manifest.load(tmp_path / "m/mine.jsonl", allow_outside=True)[0].text == "a"
+
+
+def test_links_out_of_the_folder_are_left_out(tmp_path: Path) -> None:
+    elsewhere = clip(tmp_path / "private.wav")
+    clip(tmp_path / "s/a.wav", "a")
+    (tmp_path / "s/b.wav").symlink_to(elsewhere)
+    (tmp_path / "s/b.txt").write_text("b")
+    prepared = prepare_folder(tmp_path / "s", tmp_path / "o")
+    assert texts(prepared) == {"a": "a"}
+    assert "outside" in prepared.left_out[0][1]
+    assert len(prepare_folder(tmp_path / "s", tmp_path / "o2", allow_outside=True).manifest) == 2
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("head", "row"),
+    [
+        ("audio,text,speaker", '{a},"Tea, please",anna'),
+        ("Path;Sentence;Speaker ID", '{a};"Tea, please";anna'),
+        ("client_id\tpath\tsentence", "anna\t{a}\tTea, please"),
+        ("wav|transcript|spk", "{a}|Tea, please|anna"),
+        ("filename, transcription, speaker", '{a}, "Tea, please", anna'),
+    ],
+)
+def test_tables_of_any_dialect(tmp_path: Path, head: str, row: str, end: str, mark: bytes) -> None:
+    clip(tmp_path / "s/clips/a.wav")
+    (tmp_path / "s/t.csv").write_bytes(mark + end.join([head, row.format(a="a.wav"), ""]).encode())
+    prepared = prepare_csv(tmp_path / "s/t.csv", tmp_path / "o")
+    (u,) = prepared.manifest
+    assert (u.text, u.speaker, u.extra) == ("Tea, please", "anna", {})
+
+
+def test_table_times(tmp_path: Path) -> None:
+    clip(tmp_path / "a.wav", seconds=3)
+    rows = [
+        "0.5,1.25,,x",
+        '"0,5","1,0",,x',
+        "0:01,0:02.5,,x",
+        "1,,0.5,x",
+        ",,,x",
+        "later,,,x",
+        "2,1,,x",
+        "5,6,,x",
+    ]
+    table = tmp_path / "t.csv"
+    table.write_text("audio,start,end,duration,text\n" + "\n".join(f"a.wav,{row}" for row in rows))
+    prepared = prepare_csv(table, tmp_path)
+    assert [(u.start_s, u.end_s, u.duration_s) for u in prepared.manifest] == [
+        (0.5, 1.25, 0.75),
+        (0.5, 1.0, 0.5),
+        (1.0, 2.5, 1.5),
+        (1.0, 1.5, 0.5),
+        (None, None, 3.0),
+    ]
+    assert [where for where, _ in prepared.left_out] == ["t.csv:7", "t.csv:8", "t.csv:9"]
+    assert len({u.id for u in prepared.manifest}) == 5
+
+
+def test_milliseconds_and_nemo(tmp_path: Path) -> None:
+    clip(tmp_path / "a.wav", seconds=2)
+    (tmp_path / "t.csv").write_text("file,start_ms,end_ms,text\na.wav,500,1500,x\n")
+    (u,) = prepare_csv(tmp_path / "t.csv", tmp_path / "m1.jsonl").manifest
+    assert (u.start_s, u.end_s) == (0.5, 1.5)
+    row = {"audio_filepath": "a.wav", "offset": 0.25, "duration": 1.0, "text": "x"}
+    (tmp_path / "nemo.jsonl").write_text(json.dumps(row))
+    (u,) = prepare_csv(tmp_path / "nemo.jsonl", tmp_path / "m2.jsonl").manifest
+    assert (u.start_s, u.end_s) == (0.25, 1.25)
+
+
+def test_table_rows_left_out(tmp_path: Path) -> None:
+    clip(tmp_path / "s/a.wav")
+    outside = clip(tmp_path / "private.wav")
+    rows = [
+        "a.wav,x,1",
+        "gone.wav,x,2",
+        "a.wav,,3",
+        ",x,4",
+        f"{outside},x,5",
+        "../private.wav,x,6",
+        "a.wav,y,1",
+    ]
+    (tmp_path / "s/t.csv").write_text("\n".join(["path,sentence,id", *rows]))
+    prepared = prepare_csv(tmp_path / "s/t.csv", tmp_path / "o")
+    assert texts(prepared) == {"1": "x"}
+    assert [where for where, _ in prepared.left_out] == [f"t.csv:{row}" for row in range(3, 9)]
+    more = prepare_csv(tmp_path / "s/t.csv", tmp_path / "o2", allow_outside=True)
+    assert set(texts(more)) == {"1", "5", "6"}
+    assert all(u.audio.is_relative_to((tmp_path / "o2").resolve()) for u in more.manifest)
+
+
+def test_common_voice_quotes(tmp_path: Path) -> None:
+    clip(tmp_path / "clips/a.mp3")
+    clip(tmp_path / "clips/b.mp3")
+    head = "client_id\tpath\tsentence_id\tsentence\tup_votes\tlocale"
+    (tmp_path / "v.tsv").write_text(
+        f'{head}\nx\ta.mp3\t9\t"So he said\t2\ten\nx\tb.mp3\t8\t"Yes" it is\t\ten\n'
+    )
+    first, second = prepare_csv(tmp_path / "v.tsv", tmp_path).manifest
+    assert (first.text, second.text) == ('"So he said', '"Yes" it is')
+    assert (first.prompt_id, first.language, first.extra) == ("9", "en", {"up_votes": "2"})
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    clip(tmp_path / "a.wav")
+    (tmp_path / "t.csv").write_text("path,text,heard\na.wav,prompt,said\n")
+    columns = {"text": "heard", "prompt_id": "text"}
+    (u,) = prepare_csv(tmp_path / "t.csv", tmp_path, columns=columns).manifest
+    assert (u.text, u.prompt_id) == ("said", "prompt")
+    with pytest.raises(SpeechftError, match=r"no column 'nope'.*path, text, heard"):
+        prepare_csv(tmp_path / "t.csv", tmp_path, columns={"text": "nope"})
+
+
+def test_errors_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SpeechftError, match="is not a folder"):
+        prepare_folder(tmp_path / "none", tmp_path / "o")
+    with pytest.raises(SpeechftError, match="does not exist"):
+        prepare_csv(tmp_path / "none.csv", tmp_path / "o")
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(SpeechftError, match=r"no column holds the audio.*a, b"):
+        prepare_csv(tmp_path / "t.csv", tmp_path / "o")
+    (tmp_path / "t.csv").write_bytes(b"path,text\na.wav,caf\xe9\n")
+    with pytest.raises(SpeechftError, match="UTF-8"):
+        prepare_csv(tmp_path / "t.csv", tmp_path / "o")
+    (tmp_path / "t.csv").write_text('path,text\na.wav,"open\n')
+    with pytest.raises(SpeechftError, match="quotation mark"):
+        prepare_csv(tmp_path / "t.csv", tmp_path / "o")
+    clip(tmp_path / "s/a.wav")
+    with pytest.raises(SpeechftError, match=r"nothing could be used; 1 .*a.wav: no transcript"):
+        prepare_folder(tmp_path / "s", tmp_path / "o")
+    assert listed(tmp_path / "o") == [("a.wav", "no transcript beside it")]

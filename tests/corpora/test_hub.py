@@ -1,0 +1,128 @@
+"""Hugging Face datasets from folders become manifests; without the network the error says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+
+from speechft.corpora.hub import prepare_hub
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest
+
+
+@pytest.fixture(autouse=True)
+def no_progress_bars_nor_shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    datasets.disable_progress_bars()
+
+
+def dataset(folder: Path) -> datasets.Dataset:
+    """Four rows: bytes, the last without text."""
+    folder.mkdir()
+    sounds = []
+    for i, ending in enumerate(["wav", "flac", "ogg", "wav"]):
+        path = folder / f"clip {i}.{ending}"
+        soundfile.write(path, 0.1 * np.random.default_rng(i).standard_normal(4000), 8000)
+        sounds.append({"bytes": path.read_bytes(), "path": path.name})
+    rows = datasets.Dataset.from_dict(
+        {
+            "audio": sounds,
+            "sentence": ["one", "two", "three", ""],
+            "speaker_id": [1, 1, 2, 2],
+            "severity": [0, 1, 1, 0],
+            "scores": [[0.5]] * 4,
+        }
+    )
+    return rows.cast_column("audio", datasets.Audio(decode=False)).cast_column(
+        "severity", datasets.ClassLabel(names=["mild", "severe"])
+    )
+
+
+def test_saved_dataset(tmp_path: Path) -> None:
+    dataset(tmp_path / "raw").save_to_disk(tmp_path / "saved")
+    prepared = prepare_hub(tmp_path / "saved", tmp_path / "out")
+    assert [(u.text, u.speaker, u.severity, u.split) for u in prepared.manifest] == [
+        ("one", "1", "mild", None),
+        ("two", "1", "severe", None),
+        ("three", "2", "severe", None),
+    ]
+    assert prepared.left_out == (("train:4", "there is no text"),)
+    assert [u.audio.name for u in prepared.manifest] == [
+        "000001-clip_0.wav",
+        "000002-clip_1.flac",
+        "000003-clip_2.ogg",
+    ]
+    assert prepared.manifest[0].audio.read_bytes() == (tmp_path / "raw/clip 0.wav").read_bytes()
+    assert len(list((tmp_path / "out/audio/train").iterdir())) == 3
+    assert Manifest.load(tmp_path / "out") == prepared.manifest
+    assert all(u.extra == {} for u in prepared.manifest)
+
+
+def test_splits_keep_their_names(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "raw")
+    both = datasets.DatasetDict({"train": rows, "validation": rows})
+    both.save_to_disk(tmp_path / "saved")
+    assert prepare_hub(tmp_path / "saved", tmp_path / "o1").manifest.splits == ("train", "dev")
+    one = prepare_hub(tmp_path / "saved", tmp_path / "o2", split="validation")
+    assert one.manifest.splits == ("dev",)
+    with pytest.raises(SpeechftError, match="cannot be loaded"):
+        prepare_hub(tmp_path / "saved", tmp_path / "o3", split="nope")
+
+
+def test_parquet_folder_and_part_of_a_split(tmp_path: Path) -> None:
+    (tmp_path / "saved/data").mkdir(parents=True)
+    dataset(tmp_path / "raw").to_parquet(tmp_path / "saved/data/train-00000.parquet")
+    manifest = prepare_hub(tmp_path / "saved", tmp_path / "out", split="train[:2]").manifest
+    assert [(u.text, u.split) for u in manifest] == [("one", "train"), ("two", "train")]
+
+
+def test_samples_and_paths(tmp_path: Path) -> None:
+    samples = [{"array": [0.1] * 4000, "sampling_rate": 8000}]
+    datasets.Dataset.from_dict({"sound": samples, "text": ["x"]}).save_to_disk(tmp_path / "arrays")
+    (u,) = prepare_hub(tmp_path / "arrays", tmp_path / "o1").manifest
+    assert u.load()[:7900] == pytest.approx(np.full(7900, 0.1), abs=0.03)
+    raw = dataset(tmp_path / "raw")
+    paths = [str(tmp_path / "raw/clip 0.wav"), str(tmp_path / "gone.wav")]
+    datasets.Dataset.from_dict({"path": paths, "text": ["x", "y"]}).save_to_disk(tmp_path / "paths")
+    prepared = prepare_hub(tmp_path / "paths", tmp_path / "o2")
+    assert (len(raw), len(prepared.manifest)) == (4, 1)
+    assert "gone.wav" in prepared.left_out[0][1]
+
+
+def test_columns(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "raw").rename_columns({"sentence": "said", "audio": "heard"})
+    rows.save_to_disk(tmp_path / "saved")
+    with pytest.raises(SpeechftError, match=r"no column holds the text.*said"):
+        prepare_hub(tmp_path / "saved", tmp_path / "out")
+    prepared = prepare_hub(tmp_path / "saved", tmp_path / "out", text_column="said", audio_column="heard")
+    assert len(prepared.manifest) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionError("Couldn't reach 'a/b' on the Hub"), "save_to_disk"),
+        (ValueError("Config name is missing.\nPlease pick one"), "configuration"),
+    ],
+)
+def test_dataset_that_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(SpeechftError, match=words) as caught:
+        prepare_hub("a/b", tmp_path / "out")
+    assert str(error).partition("\n")[0] in str(caught.value)
+
+
+def test_folder_that_is_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SpeechftError, match="prepare_folder"):
+        prepare_hub(tmp_path / "empty", tmp_path / "out")

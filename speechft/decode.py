@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from speechft import memory
 from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, SAMPLE_RATE, Seconds, log_mel, pad_frames
 from speechft.decoder import DecoderCache, inference_copy, inference_dtype, is_quantized
 from speechft.prefetch import prefetch
@@ -136,6 +137,7 @@ def decode(
             if options.temperatures:
                 frames = {i: pending[i] for i in pending if out[i].problem}  # type: ignore[union-attr]
                 _retry(model, frames, wanted, options, language, out)
+            memory.release()
             if progress:
                 progress(len(batch))
     if progress and (skipped := sum(t is None for t in out)):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import resource
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from speechft import memory
 from speechft.check import usable
 from speechft.config import SpeechRecipe
 from speechft.decode import DecodeOptions
@@ -216,7 +215,7 @@ def training_summary(trained: Trained) -> dict[str, Any]:
         "seconds": round(progress.seconds, 1),
         "trainable": trained.trainable,
         "parameters": trained.parameters,
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": memory.peak_mb(),
     }
 
 
@@ -264,12 +263,6 @@ def environment() -> dict[str, Any]:
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         **{name: importlib.metadata.version(name) for name in CORE_PACKAGES},
     }
-
-
-def peak_memory_mb() -> float:
-    """The most memory this process has held, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

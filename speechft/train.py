@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from speechft import adapters
+from speechft import adapters, memory
 from speechft.audio import WINDOW_SECONDS
 from speechft.batching import IGNORED, Batch, collate, plan_epoch
 from speechft.checkpoint import (
@@ -45,6 +45,7 @@ from speechft.whisper import Context, Whisper, core, encode, load_whisper
 Event = dict[str, Any]
 LOGIT_ROWS = 256  # target tokens whose logits over the vocabulary exist at once
 PASS_FRAMES = 4_000  # log-mel frames in one forward and backward pass, about: 8 clips of 5 s
+RELEASE_EVERY = 8  # steps
 MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
 
 
@@ -238,6 +239,8 @@ class _Run:
             rows = [self.train[index].where for batch in batches for index in batch.indices]
             self.on_event({"event": "skipped step", "step": step + 1, "reason": "loss is not finite", "rows": rows})
         self.optimizer.zero_grad(set_to_none=True)
+        if step % RELEASE_EVERY == 0:
+            memory.release()
         if self.recipe.average and step >= self.steps // 2:
             self._add_to_mean()
         self._log(

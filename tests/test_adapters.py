@@ -1,0 +1,123 @@
+"""Adapters are PEFT's own, find their way home, and refuse what is not theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechft import adapters
+from speechft.errors import SpeechftError
+from speechft.sources import resolve
+from speechft.whisper import Whisper, core, load_whisper
+
+
+def adapted(**settings) -> Whisper:
+    """tiny.en with an adapter whose matrices are not zero."""
+    whisper = load_whisper("bundled:tiny.en", device="cpu")
+    model = adapters.attach(whisper.model, rank=4, **settings)
+    generator = torch.Generator().manual_seed(1)
+    for _, parameter in adapters.trainable(model):
+        parameter.data.normal_(0, 0.05, generator=generator)
+    return whisper.with_(model=model.eval())
+
+
+def logits(model, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.randn(1, 80, 3000, generator=generator)
+    with torch.inference_mode():
+        return model(input_features=frames, decoder_input_ids=torch.tensor([[50257, 50362, 356]])).logits
+
+
+def save(whisper: Whisper, out: Path, **card) -> Path:
+    folder = resolve("bundled:tiny.en")
+    card = {"model": "bundled:tiny.en", "base_sha256": adapters.base_hash(folder), **card}
+    return adapters.save(whisper.model, out, card, str(folder), folder)
+
+
+def test_plain_transformers_and_peft_load_what_we_save(tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import WhisperForConditionalGeneration
+
+    ours = adapted()
+    folder = save(ours, tmp_path / "adapter")
+    base = WhisperForConditionalGeneration.from_pretrained(resolve("bundled:tiny.en"), dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(base, str(folder)).eval()
+    torch.testing.assert_close(logits(theirs), logits(ours.model), atol=1e-5, rtol=1e-5)
+    assert not list(folder.glob("*.bin"))
+
+
+def test_load_and_merge_keep_the_logits_and_unload_takes_them_off(tmp_path: Path, tiny: Whisper) -> None:
+    ours = adapted()
+    folder = save(ours, tmp_path / "adapter")
+    again = adapters.load(load_whisper("bundled:tiny.en", device="cpu").model, folder, resolve("bundled:tiny.en"))
+    expected = logits(ours.model)
+    torch.testing.assert_close(logits(again), expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(logits(tiny.model), expected, atol=1e-2)
+    with adapters.disabled(again):
+        torch.testing.assert_close(logits(again), logits(tiny.model), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(adapters.unload(again)), logits(tiny.model), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(adapters.merge(ours.model)), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("placement", ["encoder", "decoder", "both"])
+def test_placement_means_what_it_says(placement: str) -> None:
+    names = [name for name, _ in adapters.trainable(adapted(placement=placement).model)]
+    sides = {"encoder" if ".encoder." in name else "decoder" for name in names}
+    assert sides == ({"encoder", "decoder"} if placement == "both" else {placement})
+
+
+def test_unknown_projections_name_the_known_ones() -> None:
+    with pytest.raises(SpeechftError, match="q_proj"):
+        adapted(projections=["query"])
+
+
+def test_quantised_training_reaches_the_adapter_only() -> None:
+    whisper = load_whisper("bundled:tiny.en", device="cpu", quantize="nf4")
+    model = adapters.attach(whisper.model, rank=4)
+    from speechft.train import TokenLoss
+
+    frames, ids = torch.randn(1, 80, 200), torch.tensor([[50257, 50362, 356]])
+    with torch.autocast("cpu", torch.bfloat16):
+        TokenLoss(model)(frames, ids, ids).backward()
+    assert all(p.grad is not None for _, p in adapters.trainable(model))
+    assert any("4bit" in type(module).__name__ for module in model.modules())
+    whole = load_whisper("bundled:tiny.en", device="cpu").model
+    assert core(model).get_memory_footprint() < 0.8 * whole.get_memory_footprint()
+
+
+def test_the_text_model_goes_through_the_same_door() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=64)
+    model = adapters.attach(LlamaForCausalLM(config), rank=2, projections=["q_proj", "down_proj"])
+    assert {name.split(".lora")[0].rsplit(".", 1)[-1] for name, _ in adapters.trainable(model)} == {"q_proj", "down_proj"}
+
+
+def test_an_adapter_for_another_base_is_refused(tmp_path: Path) -> None:
+    folder = save(adapted(), tmp_path / "adapter", base_sha256="0" * 64, model="openai/whisper-small")
+    with pytest.raises(SpeechftError, match="openai/whisper-small"):
+        adapters.load(load_whisper("bundled:tiny.en").model, folder, resolve("bundled:tiny.en"))
+
+
+def test_damaged_adapters_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SpeechftError, match="not an adapter"):
+        adapters.read_card(tmp_path)
+    folder = save(adapted(), tmp_path / "adapter")
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(SpeechftError, match="damaged|cannot be loaded"):
+        adapters.load(load_whisper("bundled:tiny.en").model, folder)
+    weights.rename(folder / "adapter_model.bin")
+    with pytest.raises(SpeechftError, match="Pickled"):
+        adapters.load(load_whisper("bundled:tiny.en").model, folder)
+
+
+def test_saving_replaces_whole_folders(tmp_path: Path) -> None:
+    whisper = adapted()
+    folder = save(whisper, tmp_path / "adapter")
+    (folder / "stale").write_text("x")
+    save(whisper, tmp_path / "adapter")
+    assert not (folder / "stale").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["adapter"]

@@ -1,0 +1,67 @@
+"""Recipes: what is wrong with one is said in a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from speechft.config import SpeechRecipe, load_recipe
+from speechft.errors import SpeechftError
+
+NEEDED = ["manifest=m.jsonl", "output_dir=out"]
+
+
+def test_yaml_and_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: bundled:base\nmanifest: data/m.jsonl\noutput_dir: out\nadapter:\n  rank: 8\n")
+    recipe = load_recipe(path, ["learning_rate=5e-4", "adapter.dropout=0.1", "augment=null", "max_steps=60"])
+    assert recipe.manifest == tmp_path / "data" / "m.jsonl"  # relative to the recipe
+    assert recipe.adapter.rank == 8
+    assert recipe.adapter.dropout == 0.1
+    assert recipe.learning_rate == 5e-4
+    assert recipe.augment is None
+    assert recipe.max_steps == 60
+
+
+def test_paths_in_overrides_belong_to_the_working_directory(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("task: speech\n")
+    assert load_recipe(path, NEEDED).manifest == Path("m.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learning_rat=1", "did you mean 'learning_rate'"),
+        ("adapter.rnk=1", "did you mean 'rank'"),
+        ("batch_size=0", "greater than or equal to 1"),
+        ("batch_size=many", "batch_size='many'"),
+        ("adapter.method=prompt", "lora"),
+        ("task=dance", "unknown task"),
+        ("epochs", "key=value"),
+        ("model.name=x", "model"),
+        ("adapter={method: full, quantize: nf4}", "whole weights"),
+    ],
+)
+def test_mistakes_are_named(override: str, message: str) -> None:
+    with pytest.raises(SpeechftError, match=message):
+        load_recipe(None, [*NEEDED, override])
+
+
+def test_missing_keys_are_named() -> None:
+    with pytest.raises(SpeechftError, match="'manifest' is missing"):
+        load_recipe(None, ["output_dir=out"])
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", "\x00"])
+def test_files_that_are_no_recipe(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(SpeechftError, match=str(path.name)):
+        load_recipe(path, NEEDED)
+
+
+def test_recipes_in_the_repository_are_valid() -> None:
+    for path in (Path(__file__).parent.parent / "recipes").glob("*.yaml"):
+        assert isinstance(load_recipe(path), SpeechRecipe)

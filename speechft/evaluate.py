@@ -89,5 +89,5 @@ def evaluate_model(
         progress=lambda n: on_event({"event": "decoded", "clips": n, "of": len(manifest)}),
     )
     seconds = time.perf_counter() - started
-    scores = score(list(manifest), [t.text for t in transcripts], normalizer, seconds=seconds)
+    scores = score(list(manifest), [t.text for t in transcripts], normalizer)
     return Evaluation(scores, transcripts, unreadable, seconds, sum(lengths))

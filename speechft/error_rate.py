@@ -1,0 +1,112 @@
+"""Error rates as counts that add up, never as averaged percentages.
+
+>>> total = word_errors("please turn it on", "please turn on") + word_errors("yes", "yes")
+>>> total
+ErrorRate(substitutions=0, deletions=1, insertions=0, length=5)
+>>> total.rate
+0.2
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRate:
+    """Edit counts of hypotheses against references; adds corpus-wise, never averages.
+
+    Attributes:
+        substitutions, deletions, insertions: counts of tokens.
+        length: tokens in the reference; may be 0, then `rate` is 0.0 or inf.
+    """
+
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+    length: int = 0
+
+    def __add__(self, other: ErrorRate) -> ErrorRate:
+        return ErrorRate(
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+            self.length + other.length,
+        )
+
+    def __radd__(self, other: object) -> ErrorRate:
+        """Lets `sum()` start from its 0."""
+        return self if other == 0 else NotImplemented
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def hits(self) -> int:
+        """Tokens of the reference that were recognised."""
+        return self.length - self.substitutions - self.deletions
+
+    @property
+    def hypothesis_length(self) -> int:
+        return self.hits + self.substitutions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors by reference tokens: WER of words, CER of characters; above 1 where much was inserted."""
+        if self.length == 0:
+            return math.inf if self.insertions else 0.0
+        return self.errors / self.length
+
+    @property
+    def match_error_rate(self) -> float:
+        """Errors by aligned positions (MER; Morris et al., 2004); at most 1."""
+        positions = self.length + self.insertions
+        return self.errors / positions if positions else 0.0
+
+    @property
+    def information_lost(self) -> float:
+        """1 - hits / reference * hits / hypothesis (WIL; Morris et al., 2004); 0.0 for two empty texts."""
+        if self.length == 0 and self.hypothesis_length == 0:
+            return 0.0
+        if self.length == 0 or self.hypothesis_length == 0:
+            return 1.0
+        return 1.0 - (self.hits / self.length) * (self.hits / self.hypothesis_length)
+
+
+def word_errors(reference: str, hypothesis: str) -> ErrorRate:
+    """Errors of words split at white space, with the fewest edits. An empty reference has only insertions."""
+    return _errors(reference.split(), hypothesis.split())
+
+
+def char_errors(reference: str, hypothesis: str) -> ErrorRate:
+    """Errors of characters (Unicode code points), spaces between words included, those at the ends not."""
+    return _errors(reference.strip(), hypothesis.strip())
+
+
+def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str, str, str]]:
+    """The alignment with the fewest edits, token by token.
+
+    Returns:
+        (`equal` | `substitute` | `delete` | `insert`, reference token or "", hypothesis token or "").
+    """
+    from rapidfuzz.distance import Levenshtein
+
+    aligned = []
+    for op in Levenshtein.opcodes(list(reference), list(hypothesis)):
+        one, two = reference[op.src_start : op.src_end], hypothesis[op.dest_start : op.dest_end]
+        kind = "substitute" if op.tag == "replace" else op.tag
+        for i in range(max(len(one), len(two))):
+            aligned.append((kind, one[i] if i < len(one) else "", two[i] if i < len(two) else ""))
+    return aligned
+
+
+def _errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorRate:
+    from rapidfuzz.distance import Levenshtein
+
+    counts = {"replace": 0, "delete": 0, "insert": 0}
+    for op in Levenshtein.editops(reference, hypothesis):
+        counts[op.tag] += 1
+    return ErrorRate(counts["replace"], counts["delete"], counts["insert"], len(reference))

@@ -1,0 +1,225 @@
+"""Transcripts against texts: the error rates of a corpus, of its speakers and groups, and against another system."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from speechft.error_rate import ErrorRate, char_errors, word_errors
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest, Utterance
+from speechft.normalize import describe, normalizer
+from speechft.significance import ENOUGH_SPEAKERS, bootstrap_ci, mapsswe, paired_bootstrap
+
+WORST_SHARE = 0.01  # of the clips; one looping clip can move a corpus by ten points
+LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 10_000))  # words of the reference
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One utterance and what was made of it.
+
+    Attributes:
+        id, speaker, duration_s: of the utterance.
+        groups: fields to break results down by, with its values.
+        reference, hypothesis: as they are.
+        normalized: both, as they were compared.
+        words, characters: errors of the normalised texts.
+        raw_words: errors of the texts as they are.
+    """
+
+    id: str
+    speaker: str
+    duration_s: float | None
+    groups: dict[str, str]
+    reference: str
+    hypothesis: str
+    normalized: tuple[str, str]
+    words: ErrorRate
+    characters: ErrorRate
+    raw_words: ErrorRate
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Error rates of a corpus. All rates are fractions, corpus-wise.
+
+    Attributes:
+        rows: every utterance, in order.
+        normalizer: name and version.
+    """
+
+    rows: tuple[Scored, ...]
+    normalizer: str
+
+    @cached_property
+    def words(self) -> ErrorRate:
+        return total(row.words for row in self.rows)
+
+    @cached_property
+    def characters(self) -> ErrorRate:
+        return total(row.characters for row in self.rows)
+
+    @property
+    def wer(self) -> float:
+        return self.words.rate
+
+    @property
+    def cer(self) -> float:
+        return self.characters.rate
+
+    @property
+    def speakers(self) -> list[str]:
+        return [row.speaker for row in self.rows]
+
+    @cached_property
+    def wer_ci95(self) -> tuple[float, float]:
+        """By drawing speakers, or utterances where there is one speaker."""
+        return bootstrap_ci([row.words for row in self.rows], self.speakers)
+
+    def by(self, keys: Sequence[str]) -> dict[str, list[Scored]]:
+        """Rows by a key a row, in order of the keys' names."""
+        parts: dict[str, list[Scored]] = defaultdict(list)
+        for key, row in zip(keys, self.rows, strict=True):
+            parts[key].append(row)
+        return {key: parts[key] for key in sorted(parts)}
+
+    @cached_property
+    def per_speaker(self) -> dict[str, dict[str, Any]]:
+        return {speaker: _rates(rows) for speaker, rows in self.by(self.speakers).items()}
+
+    @cached_property
+    def per_group(self) -> dict[str, dict[str, dict[str, Any]]]:
+        fields = sorted({name for row in self.rows for name in row.groups})
+        return {
+            name: {
+                value: {**_rates(rows), "n_speakers": len({row.speaker for row in rows})}
+                for value, rows in self.by([row.groups.get(name, "unknown") for row in self.rows]).items()
+            }
+            for name in fields
+        }
+
+    def without_worst(self, share: float = WORST_SHARE) -> float:
+        """WER without the clips that cost the most errors, at least one of them."""
+        ranked = sorted((row.words for row in self.rows), key=lambda words: words.errors)
+        return total(ranked[: -max(1, round(share * len(ranked)))]).rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: a rate that does not exist (no word in the reference) is null."""
+        speakers = [entry["wer"] for entry in self.per_speaker.values() if entry["wer"] is not None]
+        by_length = {}
+        for low, high in LENGTHS:
+            rows = [row for row in self.rows if low <= row.words.length <= high]
+            if rows:
+                by_length[str(low) if low == high else f"{low}-{high}" if high < 10_000 else f"{low}+"] = _rates(rows)
+        notes = []
+        if len(self.per_speaker) < ENOUGH_SPEAKERS:
+            n = len(self.per_speaker)
+            notes.append(f"{n} speaker{'s' if n > 1 else ''}: the interval says nothing about other people")
+        return {
+            "wer": finite(self.wer),
+            "wer_ci95": [finite(bound) for bound in self.wer_ci95],
+            "cer": finite(self.cer),
+            "mer": self.words.match_error_rate,
+            "wil": self.words.information_lost,
+            "n_utterances": len(self.rows),
+            "n_words": self.words.length,
+            "n_speakers": len(self.per_speaker),
+            "substitutions": self.words.substitutions,
+            "deletions": self.words.deletions,
+            "insertions": self.words.insertions,
+            "normalizer": self.normalizer,
+            "wer_raw": finite(total(row.raw_words for row in self.rows).rate),
+            "wer_without_worst": finite(self.without_worst()),
+            "wer_speaker_mean": sum(speakers) / len(speakers) if speakers else None,
+            "worst_speaker": max(
+                (s for s in self.per_speaker if self.per_speaker[s]["wer"] is not None),
+                key=lambda s: self.per_speaker[s]["wer"],
+                default=None,
+            ),
+            "empty_references": sum(row.words.length == 0 for row in self.rows),
+            "clips_above_one": sum(row.words.rate > 1 for row in self.rows),
+            "per_speaker": self.per_speaker,
+            "per_group": self.per_group,
+            "by_length": by_length,
+            "notes": notes,
+        }
+
+
+def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer_name: str = "whisper-english") -> Scores:
+    """Score one hypothesis an utterance.
+
+    Args:
+        utterances: with their texts.
+        hypotheses: in the same order.
+        normalizer_name: see `speechft.normalize`; it is applied to both.
+    """
+    normalize = normalizer(normalizer_name)
+    fields = Manifest(utterances).groups
+    rows = []
+    for utterance, hypothesis in zip(utterances, hypotheses, strict=True):
+        one, two = normalize(utterance.text), normalize(hypothesis)
+        rows.append(
+            Scored(
+                utterance.id,
+                utterance.speaker,
+                utterance.seconds,
+                {name: utterance.group(name) for name in fields},
+                utterance.text,
+                hypothesis,
+                (one, two),
+                word_errors(one, two),
+                char_errors(one, two),
+                word_errors(utterance.text, hypothesis),
+            )
+        )
+    return Scores(tuple(rows), describe(normalizer_name))
+
+
+def compare(base: Scores, other: Scores) -> dict[str, Any]:
+    """The paired difference of two systems on the same utterances.
+
+    Raises:
+        SpeechftError: the utterances or the normaliser differ.
+    """
+    if [r.id for r in base.rows] != [r.id for r in other.rows] or base.normalizer != other.normalizer:
+        raise SpeechftError("two results on different utterances or normalisers cannot be paired")
+    before, after = [r.words for r in base.rows], [r.words for r in other.rows]
+    difference, bounds = paired_bootstrap(before, after, base.speakers)
+    changes = [a.errors - b.errors for b, a in zip(before, after, strict=True)]
+    return {
+        "wer": finite(difference),
+        "wer_ci95": [finite(bound) for bound in bounds],
+        "relative": finite(difference / base.wer) if base.wer else None,
+        "p_mapsswe": mapsswe([b.errors for b in before], [a.errors for a in after]),
+        "better": sum(c < 0 for c in changes),
+        "worse": sum(c > 0 for c in changes),
+        "same": sum(c == 0 for c in changes),
+        "speakers_better": sum(
+            (other.per_speaker[s]["wer"] or 0) < (base.per_speaker[s]["wer"] or 0) for s in base.per_speaker
+        ),
+    }
+
+
+def total(errors: Iterable[ErrorRate]) -> ErrorRate:
+    """The sum of counts; of none, zeros."""
+    return sum(errors, ErrorRate())
+
+
+def finite(value: float) -> float | None:
+    """The number, or None where JSON has no word for it."""
+    return value if math.isfinite(value) else None
+
+
+def _rates(rows: Sequence[Scored]) -> dict[str, Any]:
+    words, characters = total(row.words for row in rows), total(row.characters for row in rows)
+    return {
+        "wer": finite(words.rate),
+        "cer": finite(characters.rate),
+        "n_utterances": len(rows),
+        "n_words": words.length,
+    }

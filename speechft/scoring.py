@@ -66,11 +66,13 @@ class Scores:
 
     @property
     def wer(self) -> float:
-        return self.words.rate
+        """Word errors by reference words; as in jiwer 4, the number of insertions where no text has a word."""
+        return self.words.rate if self.words.length else float(self.words.insertions)
 
     @property
     def cer(self) -> float:
-        return self.characters.rate
+        """The same of characters."""
+        return self.characters.rate if self.characters.length else float(self.characters.insertions)
 
     @property
     def speakers(self) -> list[str]:

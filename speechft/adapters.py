@@ -214,7 +214,6 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base
 
 def replace_folder(new: Path, out: Path) -> None:
     """Move a finished folder into place; a reader meets the old one or the new one."""
-    os.chmod(new, 0o755)  # mkdtemp's 0700 would surprise whoever shares the result
     if not out.exists():
         os.replace(new, out)
         return

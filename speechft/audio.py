@@ -80,9 +80,7 @@ def _read_soundfile(path: Path, start_s: Seconds | None, end_s: Seconds | None) 
         return _mono(file.read(stop - start, dtype="float32", always_2d=True)), rate
 
 
-def _read_av(
-    path: Path, start_s: Seconds | None, end_s: Seconds | None, where: object
-) -> tuple[np.ndarray, int]:
+def _read_av(path: Path, start_s: Seconds | None, end_s: Seconds | None, where: object) -> tuple[np.ndarray, int]:
     import av  # 60 ms to import, and only phone and browser formats need it
 
     try:

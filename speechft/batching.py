@@ -71,9 +71,7 @@ class Batch:
         clips, _, length = self.frames.shape
         rows = -(-clips // max(1, round(clips * length / most_frames)))
         tensors = zip(self.frames.split(rows), self.inputs.split(rows), self.targets.split(rows), strict=True)
-        return [
-            Batch(*part, self.indices[i * rows : (i + 1) * rows]) for i, part in enumerate(tensors)
-        ]
+        return [Batch(*part, self.indices[i * rows : (i + 1) * rows]) for i, part in enumerate(tensors)]
 
 
 def collate(

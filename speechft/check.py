@@ -68,9 +68,7 @@ def check(
     problems += _split_names(manifest)
     if not manifest and not problems:
         problems.append(
-            Problem(
-                "error", "no-rows", Path(path).name, "holds no utterances", "Write one JSON object a line."
-            )
+            Problem("error", "no-rows", Path(path).name, "holds no utterances", "Write one JSON object a line.")
         )
     return sorted(problems, key=_row_number)
 
@@ -94,17 +92,13 @@ def usable(
     Raises:
         SpeechftError: no row can be used.
     """
-    manifest, problems = (
-        (source, []) if isinstance(source, Manifest) else Manifest.read(source, allow_outside)
-    )
+    manifest, problems = (source, []) if isinstance(source, Manifest) else Manifest.read(source, allow_outside)
     looks = _look_at_all(manifest, tokenizer, decode, progress)
     problems += [problem for look in looks for problem in look.problems]
     good = [replace(look.utterance, duration_s=look.seconds) for look in looks if look.ok]
     if not good:
         first = f" The first problem is {problems[0]}" if problems else ""
-        raise SpeechftError(
-            "no row can be used", where=manifest.path, fix=f"{first} 'speechft check' lists all."
-        )
+        raise SpeechftError("no row can be used", where=manifest.path, fix=f"{first} 'speechft check' lists all.")
     return Manifest(good, manifest.path), sorted(problems, key=_row_number)
 
 
@@ -122,14 +116,10 @@ def sample_problems(utterance: Utterance, samples: np.ndarray) -> list[Problem]:
     found: list[Problem] = []
     if peak < SILENT:
         if not _no_speech(utterance):
-            found.append(
-                _problem(utterance, "error", "silent", "is silent", "Record it again, or drop the row.")
-            )
+            found.append(_problem(utterance, "error", "silent", "is silent", "Record it again, or drop the row."))
     elif peak < QUIET:
         fix = "Whisper copes with it, but noise weighs more; record nearer the microphone."
-        found.append(
-            _problem(utterance, "note", "quiet", f"is very quiet (peak {peak:.1%} of full scale)", fix)
-        )
+        found.append(_problem(utterance, "note", "quiet", f"is very quiet (peak {peak:.1%} of full scale)", fix))
     clipped = float((np.abs(samples) >= FULL_SCALE).mean())
     if clipped > CLIPPED_SHARE:
         what = f"is clipped ({clipped:.1%} of its samples are at full scale)"
@@ -324,18 +314,12 @@ def _split_names(manifest: Manifest) -> list[Problem]:
         if name in ("train", "dev", "test"):
             continue
         first = next(u for u in manifest if u.split == name)
-        meant = (
-            "It is read as 'dev'."
-            if name in DEV_NAMES
-            else "Only train, dev and test are used by themselves."
-        )
+        meant = "It is read as 'dev'." if name in DEV_NAMES else "Only train, dev and test are used by themselves."
         found.append(Problem("note", "split-name", first.where, f"the split is called '{name}'", meant))
     return found
 
 
-def _problem(
-    u: Utterance, severity: Literal["error", "warning", "note"], kind: str, what: str, fix: str
-) -> Problem:
+def _problem(u: Utterance, severity: Literal["error", "warning", "note"], kind: str, what: str, fix: str) -> Problem:
     return Problem(severity, kind, u.where, f"audio '{u.audio.name}' {what}", fix)
 
 

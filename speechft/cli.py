@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,14 +26,19 @@ app = typer.Typer(
 err = Console(stderr=True)
 
 ManifestPath = Annotated[Path, typer.Argument(help="JSONL, one utterance a line.", show_default=False)]
-Outside = Annotated[bool, typer.Option("--allow-outside", help="Let audio lie outside the manifest's folder.")]
+Outside = Annotated[
+    bool, typer.Option("--allow-outside", help="Let audio lie outside the manifest's folder.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the machine-readable result alone on stdout.")]
 Model = Annotated[
-    Optional[str],  # noqa: UP007, UP045  typer reads the annotation at run time
-    typer.Option(help="bundled:tiny.en, bundled:base, a folder, or a hub id.", show_default="the adapter's, else bundled:tiny.en"),
+    str | None,  typer reads the annotation at run time
+    typer.Option(
+        help="bundled:tiny.en, bundled:base, a folder, or a hub id.",
+        show_default="the adapter's, else bundled:tiny.en",
+    ),
 ]
-AdapterPath = Annotated[Optional[Path], typer.Option(help="Folder of a trained adapter.")]  # noqa: UP007, UP045
-Language = Annotated[Optional[str], typer.Option(help="Code such as en or de; detected unless given.")]  # noqa: UP007, UP045
+AdapterPath = Annotated[Path | None, typer.Option(help="Folder of a trained adapter.")]
+Language = Annotated[str | None, typer.Option(help="Code such as en or de; detected unless given.")]
 
 
 def main() -> None:
@@ -57,7 +62,9 @@ def main() -> None:
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the voice, the adapter and the report.")] = Path("quickstart"),
+    out: Annotated[Path, typer.Option(help="Folder for the voice, the adapter and the report.")] = Path(
+        "quickstart"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Adapt the bundled model to a simulated voice, end to end, in a few minutes and without a network.
@@ -80,8 +87,10 @@ def prepare(
     corpus: Annotated[str, typer.Argument(help="folder, csv, hub or simulated.", show_default=False)],
     source: Annotated[str, typer.Argument(help="Folder, table, or dataset name.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder for manifest.jsonl.", show_default=False)],
-    split: Annotated[Optional[str], typer.Option(help="hub: only this split.")] = None,  # noqa: UP007, UP045
-    copy: Annotated[bool, typer.Option("--copy/--no-copy", help="Copy recordings beside the manifest.")] = True,
+    split: Annotated[str | None, typer.Option(help="hub: only this split.")] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy/--no-copy", help="Copy recordings beside the manifest.")
+    ] = True,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
@@ -134,11 +143,18 @@ def check(
         tokenizer = load_whisper(model).label_ids
     with Watcher(quiet=as_json) as watch:
         rows, _ = Manifest.read(manifest, allow_outside)
-        problems = run(manifest, allow_outside, tokenizer, lambda: watch({"event": "checked", "of": len(rows)}))
+        problems = run(
+            manifest, allow_outside, tokenizer, lambda _, total: watch({"event": "checked", "of": total})
+        )
     shared = str(overlap(rows)) if rows.splits else "no splits yet"
     if as_json:
-        found = [{"severity": p.severity, "kind": p.kind, "where": p.where, "what": p.what, "fix": p.fix} for p in problems]
-        _print_json({"utterances": len(rows), "minutes": rows.seconds / 60, "overlap": shared, "problems": found})
+        found = [
+            {"severity": p.severity, "kind": p.kind, "where": p.where, "what": p.what, "fix": p.fix}
+            for p in problems
+        ]
+        _print_json(
+            {"utterances": len(rows), "minutes": rows.seconds / 60, "overlap": shared, "problems": found}
+        )
     else:
         for line in problem_lines(problems):
             err.print(line, soft_wrap=True)
@@ -150,11 +166,11 @@ def check(
 @app.command()
 def train(
     recipe: Annotated[
-        Optional[Path],  # noqa: UP007, UP045
+        Path | None,
         typer.Argument(help="YAML; leave out to start from the defaults.", show_default=False),
     ] = None,
     overrides: Annotated[
-        Optional[list[str]],  # noqa: UP007, UP045
+        list[str] | None,
         typer.Argument(help="key=value, dotted for groups: adapter.rank=16", show_default=False),
     ] = None,
     as_json: AsJson = False,
@@ -183,15 +199,19 @@ def train(
 @app.command()
 def evaluate(
     manifest: Annotated[Path, typer.Option(help="JSONL, one utterance a line.", show_default=False)],
-    split: Annotated[Optional[str], typer.Option(help="Of the manifest.", show_default="test, else dev, else all")] = None,  # noqa: UP007, UP045
+    split: Annotated[
+        str | None, typer.Option(help="Of the manifest.", show_default="test, else dev, else all")
+    ] = None,
     model: Model = None,
     adapter: AdapterPath = None,
-    out: Annotated[Optional[Path], typer.Option(help="Folder for result.json and the report.")] = None,  # noqa: UP007, UP045
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json and the report.")] = None,
     normalizer: Annotated[str, typer.Option(help="whisper-english, basic or none.")] = "whisper-english",
-    context: Annotated[Optional[str], typer.Option(help="Override: clip, clip+10s, full.")] = None,  # noqa: UP007, UP045
+    context: Annotated[str | None, typer.Option(help="Override: clip, clip+10s, full.")] = None,
     language: Language = None,
     beams: Annotated[int, typer.Option(min=1, max=20, help="1 is greedy.")] = 1,
-    against_base: Annotated[bool, typer.Option("--against-base/--alone", help="With an adapter: evaluate its base too.")] = True,
+    against_base: Annotated[
+        bool, typer.Option("--against-base/--alone", help="With an adapter: evaluate its base too.")
+    ] = True,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
@@ -221,7 +241,7 @@ def transcribe(
     model: Model = None,
     adapter: AdapterPath = None,
     kind: Annotated[str, typer.Option("--format", help="txt, json, srt or vtt.")] = "txt",
-    out: Annotated[Optional[Path], typer.Option(help="Folder for one file a recording; else stdout.")] = None,  # noqa: UP007, UP045
+    out: Annotated[Path | None, typer.Option(help="Folder for one file a recording; else stdout.")] = None,
     language: Language = None,
     beams: Annotated[int, typer.Option(min=1, max=20, help="1 is greedy.")] = 1,
 ) -> None:

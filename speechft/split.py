@@ -50,9 +50,7 @@ def split_by_speaker(manifest: Manifest, dev: float = 0.1, test: float = 0.2, se
         SpeechftError: there are fewer speakers than splits.
     """
     keys = {u.id: u.speaker for u in manifest}
-    return _split(
-        manifest, keys, dict.fromkeys(keys.values(), 1), {"test": test, "dev": dev}, seed, "speakers"
-    )
+    return _split(manifest, keys, dict.fromkeys(keys.values(), 1), {"test": test, "dev": dev}, seed, "speakers")
 
 
 def split_by_prompt(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
@@ -137,9 +135,7 @@ def _split(
 ) -> Manifest:
     shares = {name: share for name, share in shares.items() if share > 0}
     if not all(0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
-        raise SpeechftError(
-            f"the shares {dict(shares)} leave nothing to train on", fix="They add up to under 1."
-        )
+        raise SpeechftError(f"the shares {dict(shares)} leave nothing to train on", fix="They add up to under 1.")
     if len(weights) <= len(shares):
         names = ", ".join(["train", *sorted(shares)])
         raise SpeechftError(
@@ -148,15 +144,11 @@ def _split(
             fix=f"Record more {things}, or give each row its 'split'.",
         )
     total = sum(weights.values())
-    chosen = _choose(
-        weights, {name: share * total for name, share in shares.items()}, seed, at_least_one=True
-    )
+    chosen = _choose(weights, {name: share * total for name, share in shares.items()}, seed, at_least_one=True)
     return _with_splits(manifest, {u.id: chosen.get(keys[u.id], "train") for u in manifest})
 
 
-def _choose(
-    weights: Mapping[str, int], targets: Mapping[str, float], seed: int, at_least_one: bool
-) -> dict[str, str]:
+def _choose(weights: Mapping[str, int], targets: Mapping[str, float], seed: int, at_least_one: bool) -> dict[str, str]:
     """The groups of each part, taken in the order of their hashes while they bring it nearer its target.
 
     One group is left for training whatever the targets; with `at_least_one`, one for each part to come too.
@@ -278,9 +270,7 @@ def overlap(manifest: Manifest, audio: bool = True) -> Overlap:
         }
         inside = set(texts)
         text_rows = sum(sentence_key(u.text) in inside for u in other)
-        pairs.append(
-            SharedBetween(first, second, texts=texts, text_rows=text_rows, rows=len(other), **shared)
-        )
+        pairs.append(SharedBetween(first, second, texts=texts, text_rows=text_rows, rows=len(other), **shared))
     return Overlap(tuple(pairs))
 
 

@@ -7,7 +7,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -49,7 +56,11 @@ class Watcher:
         elif name == "left out":
             self.say(f"[yellow]left out[/] {escape(str(event['where']))}: {escape(event['reason'])}")
         elif name in ("decoded", "checked", "spoken"):
-            words = {"decoded": "transcribing", "checked": "checking", "spoken": "recording the simulated voice"}
+            words = {
+                "decoded": "transcribing",
+                "checked": "checking",
+                "spoken": "recording the simulated voice",
+            }
             self._count(words[name], event.get("clips", 1), event["of"])
         elif name == "splits":
             parts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in ("event", "overlap"))
@@ -102,7 +113,9 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
             f"{training['trainable'] / training['parameters']:.1%} of the weights trained"
         )
         if result["adapter"] is None:
-            console.print("[yellow]Nothing trained was better than the base model on dev, so the base model is kept.[/]")
+            console.print(
+                "[yellow]Nothing trained was better than the base model on dev, so the base model is kept.[/]"
+            )
         elif out:
             console.print(f"Transcribe with it:  speechft transcribe new.wav --adapter {out / result['adapter']}")
     if out:

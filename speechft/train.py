@@ -148,9 +148,7 @@ def fit(
 class _Run:
     """One training run; `go` is the loop."""
 
-    def __init__(
-        self, recipe: SpeechRecipe, train: Manifest, dev: Manifest, on_event: Callable[[Event], None]
-    ) -> None:
+    def __init__(self, recipe: SpeechRecipe, train: Manifest, dev: Manifest, on_event: Callable[[Event], None]) -> None:
         from accelerate import Accelerator
         from accelerate.utils import set_seed
 
@@ -380,7 +378,9 @@ class _Run:
         adapters.load_trainable_state(
             self.whisper.model, {k: v for k, v in weights.items() if not k.startswith("mean/")}
         )
-        self.mean = {k.removeprefix("mean/"): v.to(self.base.device) for k, v in weights.items() if k.startswith("mean/")}
+        self.mean = {
+            k.removeprefix("mean/"): v.to(self.base.device) for k, v in weights.items() if k.startswith("mean/")
+        }
         saved = state["progress"]
         for key in ("best", "base"):
             saved[key] = tuple(saved[key]) if saved[key] else None

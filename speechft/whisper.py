@@ -8,6 +8,7 @@ runs at any length below that; what it was *trained* at decides what it does wel
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +44,8 @@ class Context:
     def __post_init__(self) -> None:
         if self.policy not in ("full", "mixed") and not _POLICY.fullmatch(self.policy):
             raise SpeechftError(
-                f"unknown context policy '{self.policy}'", fix="Use clip, clip+10s (any number), full or mixed."
+                f"unknown context policy '{self.policy}'",
+                fix="Use clip, clip+10s (any number), full or mixed.",
             )
 
     @property
@@ -162,6 +164,10 @@ class Whisper:
                 f"does not know the language '{language}'", where=self.name, fix=f"It knows {codes}, ..."
             )
         return ids[f"<|{code}|>"]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special ones left out, spaces at the ends kept."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def label_ids(self, text: str, language: str | None = None) -> list[int]:
         """Prompt, text and end of text: what the decoder reads (all but the last) and predicts (all but the first).

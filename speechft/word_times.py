@@ -22,7 +22,14 @@ from speechft.whisper import Whisper, encode
 
 POSITION_SECONDS: Seconds = 2 / FRAMES_PER_SECOND  # an encoder position is two log-mel frames
 SMOOTHING = 7  # positions: single peaks of attention are noise
-UNSPACED = {"zh", "ja", "th", "lo", "my", "yue"}  # languages written without spaces: every character is a word
+UNSPACED = {
+    "zh",
+    "ja",
+    "th",
+    "lo",
+    "my",
+    "yue",
+}  # languages written without spaces: every character is a word
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ def _words(whisper: Whisper, transcript: Transcript) -> list[tuple[str, int, int
     start = 0
     for index, token in enumerate(transcript.tokens):
         pending.append(token)
-        text = whisper.tokenizer.decode(pending)
+        text = whisper.text(pending)
         if "\ufffd" in text:  # a character whose bytes are spread over tokens is not whole yet
             continue
         new = text.startswith(" ") or transcript.language in UNSPACED or not words

@@ -90,9 +90,14 @@ def test_quantised_training_reaches_the_adapter_only() -> None:
 def test_the_text_model_goes_through_the_same_door() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=64)
+    config = LlamaConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=64
+    )
     model = adapters.attach(LlamaForCausalLM(config), rank=2, projections=["q_proj", "down_proj"])
-    assert {name.split(".lora")[0].rsplit(".", 1)[-1] for name, _ in adapters.trainable(model)} == {"q_proj", "down_proj"}
+    assert {name.split(".lora")[0].rsplit(".", 1)[-1] for name, _ in adapters.trainable(model)} == {
+        "q_proj",
+        "down_proj",
+    }
 
 
 def test_an_adapter_for_another_base_is_refused(tmp_path: Path) -> None:
@@ -107,7 +112,7 @@ def test_damaged_adapters_are_named(tmp_path: Path) -> None:
     folder = save(adapted(), tmp_path / "adapter")
     weights = folder / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(SpeechftError, match="damaged|cannot be loaded"):
+    with pytest.raises(SpeechftError, match=r"damaged|cannot be loaded"):
         adapters.load(load_whisper("bundled:tiny.en").model, folder)
     weights.rename(folder / "adapter_model.bin")
     with pytest.raises(SpeechftError, match="Pickled"):

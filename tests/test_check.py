@@ -128,9 +128,7 @@ def test_usable_keeps_what_has_no_error_and_drops_nothing_in_silence(folder: Fol
     plant(folder)
     path = folder.write()
     across_rows = {"duplicate-audio", "text-leak", "speaker-leak", "split-name"}
-    bad = {
-        where for kind, severity, where in folder.expected if severity == "error" and kind not in across_rows
-    }
+    bad = {where for kind, severity, where in folder.expected if severity == "error" and kind not in across_rows}
     for decode in (True, False):
         manifest, problems = usable(path, decode=decode)
         kept = {u.where for u in manifest}
@@ -149,9 +147,7 @@ def test_usable_keeps_what_has_no_error_and_drops_nothing_in_silence(folder: Fol
 
 def test_nothing_usable(folder: Folder) -> None:
     folder.row("missing", audio="gone.wav")
-    with pytest.raises(
-        SpeechftError, match=r"no row can be used.*m.jsonl:1: audio 'gone.wav' does not exist"
-    ):
+    with pytest.raises(SpeechftError, match=r"no row can be used.*m.jsonl:1: audio 'gone.wav' does not exist"):
         usable(folder.write())
 
 

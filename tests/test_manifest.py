@@ -52,9 +52,7 @@ def test_made_ids_are_unique_and_avoid_given_ones(tmp_path: Path) -> None:
 def test_tolerates_what_windows_and_hands_leave_behind(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     line = json.dumps({"audio": "a.wav", "text": "eins\u2028zwei"}, ensure_ascii=False)
-    path.write_bytes(
-        b"\xef\xbb\xbf" + line.encode() + b"\r\n\r\n  \n" + b'{"audio": "b.wav", "text": ""}\r\n'
-    )
+    path.write_bytes(b"\xef\xbb\xbf" + line.encode() + b"\r\n\r\n  \n" + b'{"audio": "b.wav", "text": ""}\r\n')
     manifest = Manifest.load(path)
     assert [u.row for u in manifest] == [1, 4]
     assert manifest[0].text == "eins\u2028zwei"
@@ -183,9 +181,7 @@ def utterances(draw: st.DrawFn) -> Utterance:
 @given(st.lists(utterances(), min_size=1, max_size=5))
 def test_save_and_load_give_the_same(tmp_path_factory: pytest.TempPathFactory, rows: list[Utterance]) -> None:
     folder = tmp_path_factory.mktemp("m").resolve()
-    there = (
-        replace(u, id=f"r{i}", audio=folder / u.audio.relative_to("/anywhere")) for i, u in enumerate(rows)
-    )
+    there = (replace(u, id=f"r{i}", audio=folder / u.audio.relative_to("/anywhere")) for i, u in enumerate(rows))
     manifest = Manifest(there, folder / "m.jsonl")
     saved = manifest.save(folder / "m.jsonl")
     loaded = Manifest.load(folder / "m.jsonl")
@@ -216,9 +212,7 @@ def test_a_moved_folder_has_the_same_hash(tmp_path: Path) -> None:
     hashes = set()
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        hashes.add(
-            Manifest.load(write(tmp_path / name / "m.jsonl", [{"audio": "a.wav", "text": "x"}])).sha256
-        )
+        hashes.add(Manifest.load(write(tmp_path / name / "m.jsonl", [{"audio": "a.wav", "text": "x"}])).sha256)
     assert len(hashes) == 1
 
 
@@ -259,9 +253,7 @@ def test_probe_reads_headers(tmp_path: Path, name: str) -> None:
 def test_probe_counts_packets_and_names_what_is_not_sound(tmp_path: Path) -> None:
     import av
 
-    with av.open(
-        str(tmp_path / "a.webm"), "w", options={"live": "1"}
-    ) as container:  # no length in its header
+    with av.open(str(tmp_path / "a.webm"), "w", options={"live": "1"}) as container:  # no length in its header
         stream = container.add_stream("libopus", rate=48_000, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.int16), format="s16", layout="mono")
         frame.sample_rate = 48_000
@@ -276,9 +268,7 @@ def test_probe_counts_packets_and_names_what_is_not_sound(tmp_path: Path) -> Non
 
 
 def test_ten_thousand_rows_load_quickly(tmp_path: Path) -> None:
-    rows = [
-        {"audio": f"audio/s{i % 50}/{i}.wav", "text": "some words", "duration_s": 2.0} for i in range(10_000)
-    ]
+    rows = [{"audio": f"audio/s{i % 50}/{i}.wav", "text": "some words", "duration_s": 2.0} for i in range(10_000)]
     path = write(tmp_path / "m.jsonl", rows)
     start = time.perf_counter()
     manifest = Manifest.load(path)

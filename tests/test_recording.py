@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from speechft.whisper import Whisper
 from speechft.word_times import Word
 
 RATE = 16_000
+TEXT = ["I'd", "like", "<tea>", "&", "milk,", "please."]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def test_pieces_fit_are_in_order_and_hold_all_sound(stretches: list[tuple[float,
     samples = np.concatenate(parts).astype(np.float32)
     pieces = speech_pieces(samples)
     assert all(0 <= a < b <= len(samples) and b - a <= max(LONGEST * RATE, 1) for a, b in pieces)
-    assert all(one[1] <= two[0] for one, two in zip(pieces, pieces[1:], strict=False))
+    assert all(one[1] <= two[0] for one, two in pairwise(pieces))
     inside = np.zeros(len(samples), bool)
     for a, b in pieces:
         inside[a:b] = True
@@ -86,7 +88,7 @@ def test_a_file_and_its_samples_say_the_same(tiny: Whisper, voice: Manifest) -> 
 
 
 def recording() -> Recording:
-    words = tuple(Word(t, i * 0.5, i * 0.5 + 0.5, 0.9) for i, t in enumerate("I'd like <tea> & milk, please.".split()))
+    words = tuple(Word(t, i * 0.5, i * 0.5 + 0.5, 0.9) for i, t in enumerate(TEXT))
     one = Segment(0.0, 3.0, Transcript("I'd like <tea> & milk, please.", (1,), (-0.1,), language="en"), words)
     two = Segment(3661.5, 3662.0, Transcript("Thanks.", (1,), (-0.1,), language="en"))
     return Recording("a.wav", 3662.0, (one, two))
@@ -104,7 +106,12 @@ def test_subrip_and_webvtt() -> None:
 def test_text_and_json() -> None:
     assert formats.render(recording(), "txt") == "I'd like <tea> & milk, please. Thanks.\n"
     data = json.loads(formats.render(recording(), "json"))
-    assert data["segments"][0]["words"][2] == {"text": "<tea>", "start_s": 1.0, "end_s": 1.5, "confidence": 0.9}
+    assert data["segments"][0]["words"][2] == {
+        "text": "<tea>",
+        "start_s": 1.0,
+        "end_s": 1.5,
+        "confidence": 0.9,
+    }
     assert data["language"] == "en"
 
 

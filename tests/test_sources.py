@@ -53,7 +53,12 @@ def test_a_ctranslate2_folder_is_converted_once(
     assert (first / "model.safetensors").stat().st_mtime_ns == stamp
     present = {path.name for path in first.iterdir()}
     # what CTranslate2's, faster-whisper's and whisper.cpp's converters open
-    assert {"preprocessor_config.json", "vocab.json", "added_tokens.json", "generation_config.json"} <= present
+    assert {
+        "preprocessor_config.json",
+        "vocab.json",
+        "added_tokens.json",
+        "generation_config.json",
+    } <= present
 
 
 def test_other_contents_than_pinned_are_refused(

@@ -23,9 +23,7 @@ def one(i: int, text: str = "", speaker: str = "", split: str | None = None, **m
 
 
 def corpus(speakers: int, each: int, split: str | None = None) -> Manifest:
-    return Manifest(
-        one(100 * s + i, f"words {s} {i}", f"s{s}", split) for s in range(speakers) for i in range(each)
-    )
+    return Manifest(one(100 * s + i, f"words {s} {i}", f"s{s}", split) for s in range(speakers) for i in range(each))
 
 
 def homes(manifest: Manifest) -> dict[str, str | None]:
@@ -127,9 +125,7 @@ def test_existing_splits_stay() -> None:
 
 
 def test_only_dev_is_carved_out_of_train() -> None:
-    manifest = Manifest(
-        [*corpus(8, 5, "train"), *(replace(u, split="test", speaker="t") for u in [one(9001)])]
-    )
+    manifest = Manifest([*corpus(8, 5, "train"), *(replace(u, split="test", speaker="t") for u in [one(9001)])])
     done = auto_split(manifest)
     assert homes(done)["u9001"] == "test"
     assert len(done.split("dev").speakers) == 1
@@ -164,9 +160,7 @@ def test_overlap_reports_everything_shared(tmp_path: Path) -> None:
     for name, hertz in [("a", 300), ("b", 400), ("copy", 300)]:
         soundfile.write(tmp_path / f"{name}.wav", np.sin(np.arange(8000) * hertz / 1000), 16_000)
 
-    def row(
-        name: str, split: str, text: str, start: float | None = None, end: float | None = None
-    ) -> Utterance:
+    def row(name: str, split: str, text: str, start: float | None = None, end: float | None = None) -> Utterance:
         more = {"session": "1", "prompt_id": "p1", "start_s": start, "end_s": end}
         return Utterance(tmp_path / f"{name}.wav", text, f"{name}{split}{start}", "anna", split, **more)  # type: ignore[arg-type]
 
@@ -191,10 +185,7 @@ def test_overlap_reports_everything_shared(tmp_path: Path) -> None:
 
 
 def test_overlap_of_nothing() -> None:
-    assert (
-        str(overlap(Manifest([one(1, split="train"), one(2, split="test")])))
-        == "train and test share nothing"
-    )
+    assert str(overlap(Manifest([one(1, split="train"), one(2, split="test")]))) == "train and test share nothing"
     assert "only one split" in str(overlap(Manifest([one(1)])))
     with pytest.raises(KeyError):
         overlap(Manifest([one(1)])).between("train", "test")

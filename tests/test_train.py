@@ -162,7 +162,14 @@ def test_kill_9_in_mid_epoch_changes_nothing(voice: Manifest, tmp_path: Path) ->
     def command(out: Path) -> list[str]:
         return [
             *(sys.executable, "-m", "speechft.cli", "train", f"manifest={voice.path}", f"output_dir={out}"),
-            *("batch_size=4", "epochs=4", "min_steps=0", "checkpoint_every=3", "adapter.rank=4", "learning_rate=2e-3"),
+            *(
+                "batch_size=4",
+                "epochs=4",
+                "min_steps=0",
+                "checkpoint_every=3",
+                "adapter.rank=4",
+                "learning_rate=2e-3",
+            ),
         ]
 
     subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
@@ -208,7 +215,13 @@ def test_full_fine_tuning_saves_a_whole_model(parts: tuple[Manifest, Manifest], 
 
     train = parts[0][:6]
     settings = recipe(
-        train, tmp_path, adapter={"method": "full"}, learning_rate=1e-4, epochs=8, augment=None, context="clip"
+        train,
+        tmp_path,
+        adapter={"method": "full"},
+        learning_rate=1e-4,
+        epochs=8,
+        augment=None,
+        context="clip",
     )
     trained = fit(settings, train, train)
     assert trained.adapter == tmp_path / "model"

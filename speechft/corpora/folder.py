@@ -53,9 +53,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 
-def prepare_folder(
-    source: str | Path, out: str | Path, copy: bool = True, allow_outside: bool = False
-) -> Prepared:
+def prepare_folder(source: str | Path, out: str | Path, copy: bool = True, allow_outside: bool = False) -> Prepared:
     """A manifest of a folder of recordings and whatever says what is in them.
 
     That is a file of the same name ending in .txt or .lab beside each clip, lines of "name text" in a
@@ -77,9 +75,7 @@ def prepare_folder(
     """
     root = Path(source).resolve()
     if not root.is_dir():
-        raise SpeechftError(
-            "is not a folder", where=source, fix="Give the folder that the recordings are in."
-        )
+        raise SpeechftError("is not a folder", where=source, fix="Give the folder that the recordings are in.")
     work = Preparation(root, out, copy, allow_outside)
     own = work.folder if work.folder != root else None
     files = [path for path in sorted(_files(root, own)) if not path.name.startswith(".")]
@@ -240,9 +236,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         text = _text_of(path.read_bytes())
     except UnicodeDecodeError:
-        raise SpeechftError(
-            "the table is not UTF-8 text", where=path, fix="Save it as 'CSV UTF-8'."
-        ) from None
+        raise SpeechftError("the table is not UTF-8 text", where=path, fix="Save it as 'CSV UTF-8'.") from None
     first = text.partition("\n")[0]
     delimiter = max("\t,;|", key=first.count)
     # Tab-separated corpora (Common Voice) don't quote: a sentence may begin with a quotation mark.

@@ -162,9 +162,7 @@ def _write(sound: Any, folder: Path, number: int) -> Path:
         try:
             data = Path(path).read_bytes()
         except OSError as error:
-            raise BadRow(
-                "missing", f"audio '{Path(path).name}' cannot be read ({error.strerror})", ""
-            ) from None
+            raise BadRow("missing", f"audio '{Path(path).name}' cannot be read ({error.strerror})", "") from None
     if not data:
         raise BadRow("empty", "there is no recording", "")
     known = next((ending for magic, ending in MAGIC.items() if data.startswith(magic)), "")

@@ -34,9 +34,7 @@ VOICE_FILES = {
     "oov.onnx": "d3cfd8122c5f172a98c8de38268bf1213ee09f2c2ae4df6e055fc6532590fe76",
 }
 # Read once, to learn what the neutral vowel of this voice is.
-NEUTRAL_TEXT = (
-    "Who would have thought that her father could fill the old boat with so many good things to eat?"
-)
+NEUTRAL_TEXT = "Who would have thought that her father could fill the old boat with so many good things to eat?"
 CLIP_RMS = 0.05  # root mean square of every clip, as a fraction of full scale
 
 Progress = Callable[[int, int], None]
@@ -128,9 +126,7 @@ class Voice:
         import soxr
 
         samples = self._vocode(*vars(tracks).values(), rng)
-        return soxr.resample(samples, self.rate, SAMPLE_RATE)[
-            : len(tracks) * SAMPLE_RATE // FRAMES_PER_SECOND
-        ]
+        return soxr.resample(samples, self.rate, SAMPLE_RATE)[: len(tracks) * SAMPLE_RATE // FRAMES_PER_SECOND]
 
 
 def speak(voice: Voice, phonemes: list[int], how: Impairment, rng: np.random.Generator) -> np.ndarray:
@@ -143,6 +139,7 @@ def speak(voice: Voice, phonemes: list[int], how: Impairment, rng: np.random.Gen
     pauses = impair.find_pauses(tracks, how.pauses, how.pause_s, rng)
     tracks = impair.weaken_consonants(tracks, how.weaken_db)
     tracks = impair.centralise(tracks, how.centralise, voice.neutral)
+    tracks = impair.retract(tracks, how.retract)
     tracks = impair.flatten_pitch(tracks, how.monotone)
     tracks, gaps = impair.slow(tracks, how.stretch, how.unevenness, pauses, rng)
     tracks = impair.slur(tracks, how.sluggish_s)
@@ -196,9 +193,7 @@ def _checked(impairment: Impairment, n_sentences: int | None, severity: float) -
             f"n_sentences is {n_sentences}", fix=f"There are {most} sentences; three splits need at least 3."
         )
     if not 0 <= severity <= 2:
-        raise SpeechftError(
-            f"severity is {severity}", fix="It goes from 0 (clean) to 1 (default) and up to 2."
-        )
+        raise SpeechftError(f"severity is {severity}", fix="It goes from 0 (clean) to 1 (default) and up to 2.")
     return impairment.at(severity)
 
 

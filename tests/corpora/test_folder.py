@@ -105,9 +105,7 @@ def test_librispeech_lines(tmp_path: Path) -> None:
 def test_audiofolder_metadata(tmp_path: Path) -> None:
     for name in ("train/a.wav", "train/b.wav", "test/c.wav", "test/d.wav"):
         clip(tmp_path / "s" / name)
-    (tmp_path / "s/train/metadata.csv").write_text(
-        "file_name,transcription,mood\na.wav,one,calm\nb.wav,two,\n"
-    )
+    (tmp_path / "s/train/metadata.csv").write_text("file_name,transcription,mood\na.wav,one,calm\nb.wav,two,\n")
     (tmp_path / "s/test/metadata.jsonl").write_text('{"file_name": "c.wav", "text": "three"}\n{oops\n')
     prepared = prepare_folder(tmp_path / "s", tmp_path / "o")
     assert {(u.text, u.split, u.group("mood")) for u in prepared.manifest} == {
@@ -236,9 +234,7 @@ def test_common_voice_quotes(tmp_path: Path) -> None:
     clip(tmp_path / "clips/a.mp3")
     clip(tmp_path / "clips/b.mp3")
     head = "client_id\tpath\tsentence_id\tsentence\tup_votes\tlocale"
-    (tmp_path / "v.tsv").write_text(
-        f'{head}\nx\ta.mp3\t9\t"So he said\t2\ten\nx\tb.mp3\t8\t"Yes" it is\t\ten\n'
-    )
+    (tmp_path / "v.tsv").write_text(f'{head}\nx\ta.mp3\t9\t"So he said\t2\ten\nx\tb.mp3\t8\t"Yes" it is\t\ten\n')
     first, second = prepare_csv(tmp_path / "v.tsv", tmp_path).manifest
     assert (first.text, second.text) == ('"So he said', '"Yes" it is')
     assert (first.prompt_id, first.language, first.extra) == ("9", "en", {"up_votes": "2"})

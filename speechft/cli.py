@@ -26,12 +26,10 @@ app = typer.Typer(
 err = Console(stderr=True)
 
 ManifestPath = Annotated[Path, typer.Argument(help="JSONL, one utterance a line.", show_default=False)]
-Outside = Annotated[
-    bool, typer.Option("--allow-outside", help="Let audio lie outside the manifest's folder.")
-]
+Outside = Annotated[bool, typer.Option("--allow-outside", help="Let audio lie outside the manifest's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the machine-readable result alone on stdout.")]
 Model = Annotated[
-    str | None,  typer reads the annotation at run time
+    str | None,
     typer.Option(
         help="bundled:tiny.en, bundled:base, a folder, or a hub id.",
         show_default="the adapter's, else bundled:tiny.en",
@@ -62,9 +60,7 @@ def main() -> None:
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the voice, the adapter and the report.")] = Path(
-        "quickstart"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for the voice, the adapter and the report.")] = Path("quickstart"),
     as_json: AsJson = False,
 ) -> None:
     """Adapt the bundled model to a simulated voice, end to end, in a few minutes and without a network.
@@ -88,9 +84,7 @@ def prepare(
     source: Annotated[str, typer.Argument(help="Folder, table, or dataset name.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder for manifest.jsonl.", show_default=False)],
     split: Annotated[str | None, typer.Option(help="hub: only this split.")] = None,
-    copy: Annotated[
-        bool, typer.Option("--copy/--no-copy", help="Copy recordings beside the manifest.")
-    ] = True,
+    copy: Annotated[bool, typer.Option("--copy/--no-copy", help="Copy recordings beside the manifest.")] = True,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
@@ -143,18 +137,13 @@ def check(
         tokenizer = load_whisper(model).label_ids
     with Watcher(quiet=as_json) as watch:
         rows, _ = Manifest.read(manifest, allow_outside)
-        problems = run(
-            manifest, allow_outside, tokenizer, lambda _, total: watch({"event": "checked", "of": total})
-        )
+        problems = run(manifest, allow_outside, tokenizer, lambda _, total: watch({"event": "checked", "of": total}))
     shared = str(overlap(rows)) if rows.splits else "no splits yet"
     if as_json:
         found = [
-            {"severity": p.severity, "kind": p.kind, "where": p.where, "what": p.what, "fix": p.fix}
-            for p in problems
+            {"severity": p.severity, "kind": p.kind, "where": p.where, "what": p.what, "fix": p.fix} for p in problems
         ]
-        _print_json(
-            {"utterances": len(rows), "minutes": rows.seconds / 60, "overlap": shared, "problems": found}
-        )
+        _print_json({"utterances": len(rows), "minutes": rows.seconds / 60, "overlap": shared, "problems": found})
     else:
         for line in problem_lines(problems):
             err.print(line, soft_wrap=True)
@@ -199,9 +188,7 @@ def train(
 @app.command()
 def evaluate(
     manifest: Annotated[Path, typer.Option(help="JSONL, one utterance a line.", show_default=False)],
-    split: Annotated[
-        str | None, typer.Option(help="Of the manifest.", show_default="test, else dev, else all")
-    ] = None,
+    split: Annotated[str | None, typer.Option(help="Of the manifest.", show_default="test, else dev, else all")] = None,
     model: Model = None,
     adapter: AdapterPath = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and the report.")] = None,

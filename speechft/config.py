@@ -148,7 +148,9 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except FileNotFoundError:
-            raise SpeechftError("does not exist", where=path, fix="Give a recipe such as recipes/personal_voice.yaml.")
+            raise SpeechftError(
+                "does not exist", where=path, fix="Give a recipe such as recipes/personal_voice.yaml."
+            ) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SpeechftError(f"is not readable as YAML ({str(error).splitlines()[0]})", where=path) from None
         if not isinstance(values, dict):

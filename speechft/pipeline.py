@@ -139,7 +139,7 @@ def evaluate(
         against_base: with an adapter, evaluate the base too and give the paired difference.
 
     Returns:
-        the scores (`wer`, `cer`, ..., `per_speaker`, `per_group`), `model`, `adapter`, `real_time_factor`, `difference`.
+        the scores (`wer`, ..., `per_speaker`, `per_group`), `model`, `adapter`, `real_time_factor`, `difference`.
     """
     if not isinstance(manifest, Manifest):
         manifest, problems = usable(manifest, allow_outside)

@@ -109,7 +109,8 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     training = result.get("training")
     if training:
         console.print(
-            f"{training['steps']} steps in {training['seconds']:.0f} s; {training['peak_memory_mb'] / 1000:.1f} GB at most; "
+            f"{training['steps']} steps in {training['seconds']:.0f} s; "
+            f"{training['peak_memory_mb'] / 1000:.1f} GB at most; "
             f"{training['trainable'] / training['parameters']:.1%} of the weights trained"
         )
         if result["adapter"] is None:

@@ -9,17 +9,25 @@ from functools import cache
 
 from speechft.errors import SpeechftError
 
+LIBRARY = "whisper-normalizer"
 # A name's version goes up when what it does changes; a result says both.
-VERSIONS = {"whisper-english": 1, "basic": 1, "none": 1}
+VERSIONS = {"whisper-english": 1, "basic": 1, "whisper-basic": 1, "characters": 1, "none": 1}
 
 
 @cache
 def normalizer(name: str) -> Callable[[str], str]:
-    """The function from text to normalised text.
+    """The function from text to normalised text, without white space at the ends.
 
     Args:
-        name: `whisper-english` (Radford et al., 2022, appendix C: case, punctuation, numbers, British spellings and
-            hesitations such as "hmm" are evened out), `basic` (case and punctuation, any language), `none`.
+        name: one of
+            `whisper-english`: evens out case, punctuation, numbers, contractions, British spellings and hesitations
+            such as "hmm" (Radford et al., 2022, appendix C). English only: it turns "hmm" into nothing.
+            `basic`: case and punctuation, in any language; letters with their accents and vowel signs stay.
+            `whisper-basic`: as published with Whisper, to compare with its papers; it deletes the vowel signs of
+            Hindi, Thai and others, which flatters or hurts a model without saying anything about it.
+            `characters`: `basic`, then every letter a word, for languages written without spaces (zh, ja, th, my);
+            the word error rate is then a character error rate.
+            `none`: the text as it is.
 
     Raises:
         SpeechftError: unknown; the nearest name is given.
@@ -27,11 +35,12 @@ def normalizer(name: str) -> Callable[[str], str]:
     if name == "whisper-english":
         from whisper_normalizer.english import EnglishTextNormalizer
 
-        return EnglishTextNormalizer()
-    if name == "basic":
+        return _stripped(EnglishTextNormalizer())
+    if name in ("basic", "whisper-basic", "characters"):
         from whisper_normalizer.basic import BasicTextNormalizer
 
-        return BasicTextNormalizer()
+        letters = name == "characters"
+        return _stripped(BasicTextNormalizer(split_letters=letters, preserve_marks=name != "whisper-basic"))
     if name == "none":
         return str.strip
     near = difflib.get_close_matches(name, VERSIONS, n=1)
@@ -40,6 +49,12 @@ def normalizer(name: str) -> Callable[[str], str]:
 
 
 def describe(name: str) -> str:
-    """Name, version and the library behind it, for a result."""
+    """Name, version and the library behind it, for a result: "whisper-english/1 (whisper-normalizer 0.1.15)"."""
     normalizer(name)
-    return f"{name}/{VERSIONS[name]} (whisper-normalizer {importlib.metadata.version('whisper-normalizer')})"
+    library = "" if name == "none" else f" ({LIBRARY} {importlib.metadata.version(LIBRARY)})"
+    return f"{name}/{VERSIONS[name]}{library}"
+
+
+def _stripped(normalize: Callable[[str], str]) -> Callable[[str], str]:
+    """The library's normalisers leave a space where punctuation stood at an end."""
+    return lambda text: normalize(text).strip()

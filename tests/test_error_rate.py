@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import math
+import random
+import string
+
+import jiwer
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechft.error_rate import ErrorRate, align, char_errors, word_errors
+
+PAIRS = 10_000
+LETTERS = "ab cé̈ß漢न्😀'-"
+texts = st.text(alphabet=LETTERS, max_size=30)
+
+
+def jiwer_rates(references: list[str], hypotheses: list[str]) -> tuple[float, float, float, float]:
+    words = jiwer.process_words(references, hypotheses)
+    return words.wer, words.mer, words.wil, jiwer.process_characters(references, hypotheses).cer
+
+
+def our_rates(references: list[str], hypotheses: list[str]) -> tuple[float, float, float, float]:
+    words = sum(map(word_errors, references, hypotheses), ErrorRate())
+    characters = sum(map(char_errors, references, hypotheses), ErrorRate())
+    # Where no reference has a token, jiwer's rate is the number of insertions and ours inf.
+    wer = words.rate if words.length else float(words.insertions)
+    cer = characters.rate if characters.length else float(characters.insertions)
+    return wer, words.match_error_rate, words.information_lost, cer
+
+
+def random_pairs(n: int, seed: int) -> list[tuple[str, str]]:
+    """Pairs that share words, as transcripts do, with empty texts and letters beyond ASCII."""
+    rng = random.Random(seed)
+    vocabulary = [
+        "a",
+        "the",
+        "tea",
+        "na\u00efve",
+        "nai\u0308ve",
+        "漢字",
+        "नमस्ते",
+        "👩‍🚀",
+        "ß",
+        "don't",
+        *string.ascii_lowercase,
+    ]
+    pairs = []
+    for _ in range(n):
+        reference = rng.choices(vocabulary, k=rng.choice([0, 1, 2, 5, 9]))
+        hypothesis = []
+        for word in reference:
+            hypothesis += rng.choice([[word], [word], [], [rng.choice(vocabulary)], [word, word]])
+        if rng.random() < 0.1:
+            hypothesis = rng.choices(vocabulary, k=rng.choice([0, 3]))
+        pairs.append((" ".join(reference), " ".join(hypothesis)))
+    return pairs
+
+
+def test_equal_to_jiwer_on_ten_thousand_pairs() -> None:
+    pairs = random_pairs(PAIRS, seed=1)
+    assert any(not one for one, _ in pairs)
+    assert any(not two for _, two in pairs)
+    for one, two in pairs:
+        assert our_rates([one], [two]) == jiwer_rates([one], [two]), (one, two)
+
+
+def test_equal_to_jiwer_over_a_corpus() -> None:
+    references, hypotheses = map(list, zip(*random_pairs(500, seed=2), strict=True))
+    assert our_rates(references, hypotheses) == jiwer_rates(references, hypotheses)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=6))
+def test_equal_to_jiwer_on_any_text(pairs: list[tuple[str, str]]) -> None:
+    references, hypotheses = map(list, zip(*pairs, strict=True))
+    assert our_rates(references, hypotheses) == pytest.approx(jiwer_rates(references, hypotheses), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "counts"),
+    [
+        ("", "", (0, 0, 0, 0)),
+        ("", "two words", (0, 0, 2, 0)),
+        ("two words", "", (0, 2, 0, 2)),
+        ("a b c", "a x c d", (1, 0, 1, 3)),
+        ("tab\tand\nline", "tab and line", (0, 0, 0, 3)),
+        ("na\u00efve", "nai\u0308ve", (1, 0, 0, 1)),  # composed or not: normalise first
+    ],
+)
+def test_counts(reference: str, hypothesis: str, counts: tuple[int, int, int, int]) -> None:
+    assert word_errors(reference, hypothesis) == ErrorRate(*counts)
+
+
+def test_rates_without_a_reference() -> None:
+    nothing, invented = word_errors("", ""), word_errors("", "thank you")
+    assert (nothing.rate, nothing.match_error_rate, nothing.information_lost) == (0.0, 0.0, 0.0)
+    assert (invented.rate, invented.match_error_rate, invented.information_lost) == (math.inf, 1.0, 1.0)
+    assert (invented + word_errors("good night", "good night")).rate == 1.0  # counted in, not dropped
+
+
+def test_characters_with_and_without_spaces() -> None:
+    assert char_errors("a b", "ab") == ErrorRate(0, 1, 0, 3)
+    assert char_errors("a b", "ab", spaces=False) == ErrorRate(0, 0, 0, 2)
+    assert char_errors(" a ", "a") == ErrorRate(0, 0, 0, 1)
+
+
+def test_adds_up_and_never_averages() -> None:
+    parts = [word_errors("a b c d", "a b c d"), word_errors("a", "b")]
+    assert sum(parts, ErrorRate()).rate == 0.2
+    assert sum(parts) == parts[0] + parts[1]
+    with pytest.raises(TypeError):
+        parts[0] + 1  # type: ignore[operator]
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts, texts)
+def test_alignment_agrees_with_the_counts(one: str, two: str) -> None:
+    aligned = align(one.split(), two.split())
+    errors = word_errors(one, two)
+    kinds = [kind for kind, _, _ in aligned]
+    assert (kinds.count("substitute"), kinds.count("delete"), kinds.count("insert"), kinds.count("equal")) == (
+        errors.substitutions,
+        errors.deletions,
+        errors.insertions,
+        errors.hits,
+    )
+    assert [a for _, a, _ in aligned if a] == one.split()
+    assert [b for _, _, b in aligned if b] == two.split()
+    assert errors.hypothesis_length == len(two.split())

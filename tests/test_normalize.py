@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from speechft.errors import SpeechftError
+from speechft.normalize import VERSIONS, describe, normalizer
+
+
+def test_whisper_english_evens_out_spelling() -> None:
+    normalize = normalizer("whisper-english")
+    assert normalize(" I'll ring Dr. Grey at the centre, colour me surprised! ") == normalize(
+        "i will ring doctor gray at the center color me surprised"
+    )
+    assert normalize("twenty-one") == "21"
+    assert normalize("Hmm.") == ""  # why references that became empty are counted
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ça va, où?", "ça va où"),
+        ("Grüße aus Köln!", "grüße aus köln"),
+        ("नमस्ते दुनिया।", "नमस्ते दुनिया"),
+        ("¿Qué? ¡No!", "qué no"),
+        ("ﬁne", "fine"),
+        ("", ""),
+    ],
+)
+def test_basic_keeps_the_letters_of_other_languages(text: str, expected: str) -> None:
+    assert normalizer("basic")(text) == expected
+
+
+def test_whisper_basic_is_as_published_and_drops_vowel_signs() -> None:
+    assert normalizer("whisper-basic")("नमस्ते") == "नमस त"
+    assert normalizer("whisper-basic")("Ça va!") == "ça va"
+
+
+def test_characters_makes_every_letter_a_word() -> None:
+    assert normalizer("characters")("今日は、良い。") == "今 日 は 良 い"
+    assert normalizer("characters")("नमस्ते").split() == ["न", "म", "स्ते"]  # a vowel sign stays with its letter
+
+
+def test_none_changes_nothing_but_the_ends() -> None:
+    assert normalizer("none")(" Hmm,  OK ") == "Hmm,  OK"
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_normalising_twice_is_normalising_once(name: str) -> None:
+    for text in ("Hello, World!", "  spaces \t and\nlines ", "Überraschung - 25%"):
+        once = normalizer(name)(text)
+        assert once == once.strip()
+        assert normalizer(name)(once) == once
+
+
+def test_described_with_version_and_library() -> None:
+    assert describe("whisper-english").startswith("whisper-english/1 (whisper-normalizer 0.")
+    assert describe("none") == "none/1"
+
+
+def test_unknown_name_gives_the_nearest() -> None:
+    with pytest.raises(SpeechftError, match="Did you mean 'whisper-english'"):
+        normalizer("wisper-english")
+    with pytest.raises(SpeechftError, match="Use one of"):
+        describe("x")
+
+
+def test_one_function_a_name() -> None:
+    assert normalizer("basic") is normalizer("basic")
+
+
+def test_importing_is_cheap() -> None:
+    code = "import sys, speechft.normalize, speechft.error_rate, speechft.scoring, speechft.report; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "transformers", "scipy", "whisper_normalizer"} & set(loaded)

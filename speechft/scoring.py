@@ -16,6 +16,7 @@ from speechft.normalize import describe, normalizer
 from speechft.significance import ENOUGH_SPEAKERS, bootstrap_ci, mapsswe, paired_bootstrap
 
 WORST_SHARE = 0.01  # of the clips; one looping clip can move a corpus by ten points
+UNKNOWN = "unknown"  # value of a group for the rows that don't state it
 LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 10_000))  # words of the reference
 
 
@@ -100,15 +101,16 @@ class Scores:
         return {
             name: {
                 value: {**_rates(rows), "n_speakers": len({row.speaker for row in rows})}
-                for value, rows in self.by([row.groups.get(name, "unknown") for row in self.rows]).items()
+                for value, rows in self.by([row.groups.get(name) or UNKNOWN for row in self.rows]).items()
             }
             for name in fields
         }
 
     def without_worst(self, share: float = WORST_SHARE) -> float:
-        """WER without the clips that cost the most errors, at least one of them."""
+        """WER without the clips that cost the most errors, at least one of them; nan where that leaves no clip."""
         ranked = sorted((row.words for row in self.rows), key=lambda words: words.errors)
-        return total(ranked[: -max(1, round(share * len(ranked)))]).rate
+        kept = ranked[: -max(1, round(share * len(ranked)))]
+        return total(kept).rate if kept else math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: a rate that does not exist (no word in the reference) is null."""
@@ -188,13 +190,17 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
     """The paired difference of two systems on the same utterances.
 
     Raises:
-        SpeechftError: the utterances or the normaliser differ.
+        SpeechftError: the utterances, their texts or the normaliser differ.
     """
-    if [r.id for r in base.rows] != [r.id for r in other.rows] or base.normalizer != other.normalizer:
+    one, two = ([(r.id, r.normalized[0]) for r in scores.rows] for scores in (base, other))
+    if one != two or base.normalizer != other.normalizer:
         raise SpeechftError("two results on different utterances or normalisers cannot be paired")
     before, after = [r.words for r in base.rows], [r.words for r in other.rows]
     difference, bounds = paired_bootstrap(before, after, base.speakers)
     changes = [a.errors - b.errors for b, a in zip(before, after, strict=True)]
+    of_speaker: dict[str, int] = defaultdict(int)
+    for speaker, change in zip(base.speakers, changes, strict=True):
+        of_speaker[speaker] += change
     return {
         "wer": finite(difference),
         "wer_ci95": [finite(bound) for bound in bounds],
@@ -203,9 +209,7 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
         "better": sum(c < 0 for c in changes),
         "worse": sum(c > 0 for c in changes),
         "same": sum(c == 0 for c in changes),
-        "speakers_better": sum(
-            (other.per_speaker[s]["wer"] or 0) < (base.per_speaker[s]["wer"] or 0) for s in base.per_speaker
-        ),
+        "speakers_better": sum(change < 0 for change in of_speaker.values()),
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from speechft.error_rate import ErrorRate
 
 DRAWS = 10_000
+DRAWN_AT_ONCE = 2_000_000  # counts of one pass, 16 MB: large corpora stay within memory
 ENOUGH_SPEAKERS = 5  # below it an interval over speakers says little about other people
 
 
@@ -35,6 +36,8 @@ def bootstrap_ci(
     Returns:
         (low, high), fractions; (nan, nan) without a word.
     """
+    if not errors:
+        return math.nan, math.nan
     table = _block_sums([(e.errors, e.length) for e in errors], blocks)
     sums = _resampled(table, draws, seed)
     return _percentiles(_rates(sums[:, 0], sums[:, 1]), level)
@@ -52,8 +55,10 @@ def paired_bootstrap(
     """Difference of corpus rates, other - base, on the same utterances, with its interval.
 
     Returns:
-        (difference, (low, high)); negative is an improvement.
+        (difference, (low, high)); negative is an improvement. All nan without a word.
     """
+    if not base and not other:
+        return math.nan, (math.nan, math.nan)
     table = _block_sums([(b.errors, b.length, o.errors, o.length) for b, o in zip(base, other, strict=True)], blocks)
     sums = _resampled(table, draws, seed)
     differences = _rates(sums[:, 2], sums[:, 3]) - _rates(sums[:, 0], sums[:, 1])
@@ -69,22 +74,30 @@ def mapsswe(base: Sequence[int], other: Sequence[int]) -> float:
         base, other: word errors of each segment (here: utterance) by the two systems.
 
     Returns:
-        p under the normal approximation; 1.0 where no segment differs. It treats segments as independent, so it is
-        a statement about these speakers.
+        p under the normal approximation; 1.0 where no segment differs. Where all differ by the same number there is
+        no deviation to divide by, and p is that of the sign test, 2 ** (1 - segments). It treats segments as
+        independent, so it is a statement about these speakers.
+
+    >>> round(mapsswe([3, 2, 4, 1, 0, 2], [1, 2, 2, 1, 0, 1]), 4)
+    0.0379
     """
-    differences = np.asarray(base, float) - np.asarray(other, float)
+    differences = np.asarray([one - two for one, two in zip(base, other, strict=True)], float)
     n = len(differences)
     if n < 2 or not differences.any():
         return 1.0
     deviation = differences.std(ddof=1)
     if deviation == 0:
-        return 0.0
+        return 2.0 ** (1 - n)
     w = differences.mean() / (deviation / math.sqrt(n))
     return math.erfc(abs(w) / math.sqrt(2))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for their number (Holm, 1979)."""
+    """p values corrected for their number (Holm, 1979).
+
+    >>> holm([0.04, 0.01])
+    [0.04, 0.02]
+    """
     order = np.argsort(p_values)
     corrected = np.empty(len(p_values))
     highest = 0.0
@@ -96,6 +109,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _block_sums(rows: Sequence[tuple[int, ...]], blocks: Sequence[str] | None) -> np.ndarray:
     table = np.asarray(rows, float)
+    if blocks is not None and len(blocks) != len(rows):
+        raise ValueError(f"{len(rows)} utterances but {len(blocks)} speakers")
     if blocks is None or len(set(blocks)) < 2:
         return table
     _, index = np.unique(np.asarray(blocks, dtype=object).astype(str), return_inverse=True)
@@ -109,8 +124,9 @@ def _resampled(table: np.ndarray, draws: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     n = len(table)
     out = np.empty((draws, table.shape[1]))
-    for start in range(0, draws, 500):  # 500 draws at a time keep large corpora within memory
-        size = min(500, draws - start)
+    at_once = max(1, DRAWN_AT_ONCE // n)
+    for start in range(0, draws, at_once):
+        size = min(at_once, draws - start)
         out[start : start + size] = rng.multinomial(n, np.full(n, 1 / n), size=size) @ table
     return out
 

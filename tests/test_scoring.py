@@ -1,0 +1,231 @@
+"""Scores of a corpus: sums and not means, everything in JSON, and no comparison of what cannot be paired."""
+
+from __future__ import annotations
+
+import doctest
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import speechft.scoring
+from speechft.error_rate import ErrorRate
+from speechft.errors import SpeechftError
+from speechft.manifest import Utterance
+from speechft.scoring import Scores, compare, score, total
+
+TEXTS = ("no", "put the kettle on", "please call my sister tomorrow morning", "yes please", "the tea is cold")
+HEARD = ("yes", "put a kettle on", "please call sister tomorrow morning", "yes please", "the tea is very cold")
+
+
+def one(i: int, text: str, speaker: str = "", **more: Any) -> Utterance:
+    return Utterance(Path(f"/c/{i}.wav"), text, f"u{i}", speaker, **more)
+
+
+def corpus(speakers: tuple[str, ...] = ("anna", "ben", "anna", "ben", "cleo")) -> list[Utterance]:
+    return [one(i, text, speaker) for i, (text, speaker) in enumerate(zip(TEXTS, speakers, strict=True))]
+
+
+@pytest.fixture
+def scores() -> Scores:
+    return score(corpus(), HEARD)
+
+
+def valid_json(value: object) -> Any:
+    """Through JSON and back, with NaN and infinity refused as strict readers do."""
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+def test_corpus_rate_is_no_average(scores: Scores) -> None:
+    # errors 1 + 1 + 1 + 0 + 1 of words 1 + 4 + 6 + 2 + 4
+    assert scores.words == ErrorRate(substitutions=2, deletions=1, insertions=1, length=17)
+    assert scores.wer == 4 / 17
+    mean = sum(row.words.rate for row in scores.rows) / len(scores.rows)
+    assert scores.wer != pytest.approx(mean, abs=0.05)
+    # anna 2 of 7, ben 1 of 6, cleo 1 of 4
+    assert scores.to_dict()["wer_speaker_mean"] == pytest.approx((2 / 7 + 1 / 6 + 1 / 4) / 3)
+
+
+def test_rates_equal_jiwers(scores: Scores) -> None:
+    theirs = jiwer.process_words(list(TEXTS), list(HEARD))
+    found = scores.to_dict()
+    assert (found["wer"], found["mer"], found["wil"]) == pytest.approx((theirs.wer, theirs.mer, theirs.wil))
+    assert found["cer"] == pytest.approx(jiwer.cer(list(TEXTS), list(HEARD)))
+
+
+def test_speakers_sum_to_the_corpus(scores: Scores) -> None:
+    assert list(scores.per_speaker) == ["anna", "ben", "cleo"]
+    parts = [total(row.words for row in rows) for rows in scores.by(scores.speakers).values()]
+    assert total(parts) == scores.words
+    assert sum(entry["n_utterances"] for entry in scores.per_speaker.values()) == len(scores.rows)
+    assert sum(entry["n_words"] for entry in scores.per_speaker.values()) == scores.words.length
+    assert scores.per_speaker["anna"]["wer"] == 2 / 7
+    assert scores.to_dict()["worst_speaker"] == "anna"
+
+
+sentences = st.lists(st.sampled_from(["tea", "hmm", "please", "twenty", "o", "[noise]"]), max_size=5).map(" ".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(sentences, sentences, st.sampled_from("abc")), min_size=1, max_size=12))
+def test_anything_gives_valid_json_that_sums_up(rows: list[tuple[str, str, str]]) -> None:
+    utterances = [one(i, text, speaker) for i, (text, _, speaker) in enumerate(rows)]
+    found = score(utterances, [heard for _, heard, _ in rows])
+    written = found.to_dict()
+    assert valid_json(written) == json.loads(json.dumps(written))
+    assert sum(entry["n_words"] for entry in written["per_speaker"].values()) == written["n_words"]
+    lengths = sum(entry["n_utterances"] for entry in written["by_length"].values())
+    assert lengths + written["empty_references"] == len(rows)
+    assert valid_json(compare(found, found))["same"] == len(rows)
+
+
+def test_groups(scores: Scores) -> None:
+    assert scores.per_group == {}
+    severities = ("mild", "severe", "mild", "severe", None)
+    rooms: tuple[dict[str, object], ...] = ({"room": 1}, {"room": 2}, {"room": 1}, {}, {"room": 2})
+    rows = [replace(u, severity=s, extra=room) for u, s, room in zip(corpus(), severities, rooms, strict=True)]
+    groups = score(rows, HEARD).per_group
+    assert list(groups) == ["room", "severity"]
+    assert list(groups["severity"]) == ["mild", "severe", "unknown"]
+    assert list(groups["room"]) == ["1", "2", "unknown"]
+    assert groups["severity"]["mild"]["wer"] == 2 / 7
+    assert groups["severity"]["mild"]["n_speakers"] == 1
+    assert groups["room"]["2"] | {"cer": None} == {
+        "wer": 2 / 8,
+        "cer": None,
+        "n_utterances": 2,
+        "n_words": 8,
+        "n_speakers": 2,
+    }
+    for values in groups.values():
+        assert sum(entry["n_words"] for entry in values.values()) == 17
+
+
+def test_raw_and_normalised() -> None:
+    found = score([one(0, "Twenty-one teas, please."), one(1, "Hmm.")], ["21 teas please", ""]).to_dict()
+    assert found["wer"] == 0.0
+    assert found["wer_raw"] == 3 / 4 + 1 / 4  # Twenty-one, teas and please. differ; Hmm. is missing
+    assert found["empty_references"] == 1
+    assert found["n_words"] == 3
+    plain = score([one(0, "Twenty-one teas, please.")], ["21 teas please"], "none").to_dict()
+    assert plain["wer"] == plain["wer_raw"] == 1.0
+    assert plain["normalizer"].startswith("none/")
+
+
+def test_without_a_reference_word_as_jiwer() -> None:
+    found = score([one(0, "hmm", "a"), one(1, "", "a")], ["thank you", "so much"])
+    assert found.wer == jiwer.wer(["", ""], ["thank you", "so much"]) == 4
+    assert found.cer == jiwer.cer(["", ""], ["thank you", "so much"]) == 16
+    written = valid_json(found.to_dict())
+    assert written["wer"] == 4
+    assert written["wer_ci95"] == [None, None]
+    assert written["per_speaker"]["a"]["wer"] is None
+    assert written["worst_speaker"] is None
+    assert written["wer_speaker_mean"] is None
+    assert written["empty_references"] == 2
+    silent = score([one(0, "")], [""]).to_dict()
+    assert silent["wer"] == silent["cer"] == silent["mer"] == silent["wil"] == 0.0
+
+
+def test_insertions_into_silence_count_in_the_corpus() -> None:
+    found = score([one(0, "tea please"), one(1, "")], ["tea please", "thank you"])
+    assert found.wer == 2 / 2
+    assert found.to_dict()["clips_above_one"] == 1
+
+
+def test_without_the_worst() -> None:
+    looping = [*HEARD[:-1], "the tea " * 40]
+    found = score(corpus(), looping)
+    assert found.wer > 4
+    assert found.without_worst() == 3 / 13  # the other four
+    assert found.without_worst(0.4) == 2 / 7  # and without the longest of the three with one error
+    assert found.to_dict()["clips_above_one"] == 1
+
+
+def test_without_the_worst_of_one_clip_there_is_nothing() -> None:
+    assert score([one(0, "tea")], ["see"]).to_dict()["wer_without_worst"] is None
+
+
+def test_lengths() -> None:
+    assert {name: entry["n_words"] for name, entry in score(corpus(), HEARD).to_dict()["by_length"].items()} == {
+        "1": 1,
+        "2-4": 10,
+        "5-9": 6,
+    }
+    long = score([one(0, "tea " * 12)], ["tea " * 12]).to_dict()["by_length"]
+    assert list(long) == ["10+"]
+
+
+def test_few_speakers_are_noted() -> None:
+    few = "the interval says nothing about other people"
+    assert score(corpus(), HEARD).to_dict()["notes"] == [f"3 speakers: {few}"]
+    assert score(corpus(("me",) * 5), HEARD).to_dict()["notes"] == [f"1 speaker: {few}"]
+    assert score(corpus(tuple("abcde")), HEARD).to_dict()["notes"] == []
+
+
+def test_interval_over_speakers_differs_from_that_of_one(scores: Scores) -> None:
+    low, high = scores.wer_ci95
+    assert low <= scores.wer <= high
+    assert score(corpus(("me",) * 5), HEARD).wer_ci95 != scores.wer_ci95
+
+
+def test_each_utterance_needs_a_hypothesis() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        score(corpus(), HEARD[:-1])
+
+
+def test_unknown_normaliser() -> None:
+    with pytest.raises(SpeechftError, match="whisper-english"):
+        score(corpus(), HEARD, "whisper-englisch")
+
+
+def test_empty_corpus_is_valid_json() -> None:
+    found = valid_json(score([], []).to_dict())
+    assert found["n_utterances"] == 0
+    assert found["wer_ci95"] == [None, None]
+
+
+def test_compare(scores: Scores) -> None:
+    better = score(corpus(), [TEXTS[0], TEXTS[1], *HEARD[2:4], "tea"])
+    found = valid_json(compare(scores, better))
+    # errors 1 1 1 0 1 before; 0 0 1 0 3 after
+    assert found["wer"] == 0.0
+    assert found["relative"] == 0.0
+    assert (found["better"], found["worse"], found["same"]) == (2, 1, 2)
+    assert found["speakers_better"] == 2  # anna 2 to 1, ben 1 to 0; cleo 1 to 3
+    assert found["wer_ci95"][0] <= 0 <= found["wer_ci95"][1]
+    perfect = compare(scores, score(corpus(), TEXTS))
+    assert perfect["wer"] == -scores.wer
+    assert perfect["relative"] == -1.0
+    assert 0 <= perfect["p_mapsswe"] <= 1
+    assert compare(score(corpus(), TEXTS), scores)["relative"] is None
+
+
+def test_compare_counts_a_speaker_without_reference_words() -> None:
+    rows = [one(0, "tea", "anna"), one(1, "", "ben")]
+    invented, silent = score(rows, ["tea", "thank you"]), score(rows, ["tea", ""])
+    assert compare(invented, silent)["speakers_better"] == 1
+    assert compare(silent, invented)["speakers_better"] == 0
+
+
+def test_compare_refuses_what_cannot_be_paired(scores: Scores) -> None:
+    others = [replace(u, id=f"v{u.id}") for u in corpus()]
+    corrected = [replace(u, text=u.text + " now") for u in corpus()]
+    for other in (
+        score(others, HEARD),
+        score(corrected, HEARD),
+        score(corpus()[::-1], HEARD[::-1]),
+        score(corpus()[:-1], HEARD[:-1]),
+        score(corpus(), HEARD, "basic"),
+    ):
+        with pytest.raises(SpeechftError, match="cannot be paired"):
+            compare(scores, other)
+
+
+def test_documentation_examples() -> None:
+    assert doctest.testmod(speechft.scoring).failed == 0

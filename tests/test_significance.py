@@ -1,0 +1,180 @@
+"""Intervals hold the truth about as often as they say; tests of differences equal hand-computed ones."""
+
+from __future__ import annotations
+
+import doctest
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import speechft.significance
+from speechft.error_rate import ErrorRate
+from speechft.significance import bootstrap_ci, holm, mapsswe, paired_bootstrap
+
+SPEAKERS, CLIPS, WORDS = 25, 8, 10
+NAMES = [f"s{i // CLIPS}" for i in range(SPEAKERS * CLIPS)]
+TRUE_RATE = 0.25  # mean of Beta(2, 6), which speakers' rates are drawn from
+
+
+def substituted(errors: int, length: int = WORDS) -> ErrorRate:
+    return ErrorRate(substitutions=errors, length=length)
+
+
+def corpus(rng: np.random.Generator) -> list[ErrorRate]:
+    """Speakers with different true rates, a few clips each."""
+    rates = rng.beta(2, 6, SPEAKERS).repeat(CLIPS)
+    return [substituted(int(errors)) for errors in rng.binomial(WORDS, rates)]
+
+
+def coverage(blocks: list[str] | None) -> float:
+    """Share of 200 simulated corpora whose 95% interval holds the true rate."""
+    held = 0
+    for seed in range(200):
+        low, high = bootstrap_ci(corpus(np.random.default_rng(seed)), blocks, draws=1000, seed=seed)
+        held += low <= TRUE_RATE <= high
+    return held / 200
+
+
+def test_interval_over_speakers_covers_as_stated() -> None:
+    assert 0.88 <= coverage(NAMES) <= 0.99
+
+
+def test_interval_over_utterances_would_be_too_narrow() -> None:
+    """The reason why speakers are drawn: clips of one voice are alike."""
+    assert coverage(None) < 0.8
+
+
+def test_interval_is_deterministic_and_holds_the_rate() -> None:
+    errors = corpus(np.random.default_rng(1))
+    low, high = bootstrap_ci(errors, NAMES)
+    assert (low, high) == bootstrap_ci(errors, NAMES)
+    assert (low, high) != bootstrap_ci(errors, NAMES, seed=1)
+    assert low < sum(e.errors for e in errors) / sum(e.length for e in errors) < high
+
+
+def test_order_of_rows_within_speakers_does_not_matter() -> None:
+    errors = corpus(np.random.default_rng(2))
+    order = np.random.default_rng(3).permutation(len(errors))
+    shuffled = bootstrap_ci([errors[i] for i in order], [NAMES[i] for i in order])
+    assert shuffled == pytest.approx(bootstrap_ci(errors, NAMES), abs=1e-12)
+
+
+def test_how_the_draws_are_cut_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = corpus(np.random.default_rng(4))
+    whole = bootstrap_ci(errors, NAMES, draws=999)
+    monkeypatch.setattr(speechft.significance, "DRAWN_AT_ONCE", 7 * SPEAKERS)
+    assert bootstrap_ci(errors, NAMES, draws=999) == pytest.approx(whole, abs=1e-12)
+
+
+def test_one_speaker_falls_back_to_utterances() -> None:
+    errors = corpus(np.random.default_rng(5))
+    alone = bootstrap_ci(errors, ["me"] * len(errors))
+    assert alone == bootstrap_ci(errors)
+    assert alone[0] < alone[1]
+
+
+def test_wider_level_wider_interval() -> None:
+    errors = corpus(np.random.default_rng(6))
+    narrow, wide = bootstrap_ci(errors, NAMES, level=0.8), bootstrap_ci(errors, NAMES, level=0.99)
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_without_a_word_there_is_no_interval() -> None:
+    for errors in ([], [ErrorRate(insertions=3)], [ErrorRate(), ErrorRate()]):
+        assert all(map(math.isnan, bootstrap_ci(errors)))
+    difference, bounds = paired_bootstrap([], [])
+    assert all(map(math.isnan, (difference, *bounds)))
+
+
+def test_speakers_must_match_utterances() -> None:
+    with pytest.raises(ValueError, match="2 utterances but 1 speakers"):
+        bootstrap_ci([substituted(1), substituted(2)], ["a"])
+    with pytest.raises(ValueError, match="zip"):
+        paired_bootstrap([substituted(1)], [])
+
+
+def test_paired_difference_is_negative_for_an_improvement() -> None:
+    base = corpus(np.random.default_rng(7))
+    better = [substituted(max(0, e.errors - 1)) for e in base]
+    difference, (low, high) = paired_bootstrap(base, better, NAMES)
+    assert low < difference < high < 0
+    assert difference == pytest.approx(sum(b.errors - a.errors for a, b in zip(base, better, strict=True)) / 2000)
+    back, (back_low, back_high) = paired_bootstrap(better, base, NAMES)
+    assert (back, back_low, back_high) == pytest.approx((-difference, -high, -low))
+
+
+def test_no_difference_has_no_width() -> None:
+    base = corpus(np.random.default_rng(8))
+    assert paired_bootstrap(base, base, NAMES) == (0.0, (0.0, 0.0))
+
+
+def test_pairing_is_narrower_than_two_intervals() -> None:
+    base = corpus(np.random.default_rng(9))
+    better = [substituted(max(0, e.errors - 1)) for e in base]
+    _, (low, high) = paired_bootstrap(base, better, NAMES)
+    one, two = bootstrap_ci(base, NAMES), bootstrap_ci(better, NAMES)
+    assert high - low < min(one[1] - one[0], two[1] - two[0])
+
+
+def test_mapsswe_by_hand() -> None:
+    """
+    differences d  = 1 1 1 1 0 0 0 0, n = 8
+    mean           = 4 / 8 = 1/2
+    variance       = (sum of d^2 - n * mean^2) / (n - 1) = (4 - 2) / 7 = 2/7
+    W              = mean / sqrt(variance / n) = (1/2) / sqrt(1/28) = sqrt(7) = 2.6458
+    two-sided p    = 2 * (1 - Phi(2.6458)) = 0.00815
+    """
+    p = mapsswe([3, 1, 2, 4, 0, 1, 2, 0], [2, 0, 1, 3, 0, 1, 2, 0])
+    assert p == pytest.approx(math.erfc(math.sqrt(7) / math.sqrt(2)))
+    assert p == pytest.approx(0.00815, abs=5e-6)
+
+
+def test_mapsswe_without_difference_or_deviation() -> None:
+    assert mapsswe([], []) == 1.0
+    assert mapsswe([1, 2], [1, 2]) == 1.0
+    assert mapsswe([1], [0]) == 1.0
+    assert mapsswe([2, 1, 3, 1], [1, 0, 2, 0]) == 2**-3  # all better by one: the sign test, not certainty
+    with pytest.raises(ValueError, match="zip"):
+        mapsswe([1, 2, 3], [1])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30))
+def test_mapsswe_is_a_p_value_and_symmetric(pairs: list[tuple[int, int]]) -> None:
+    one, two = [a for a, _ in pairs], [b for _, b in pairs]
+    assert 0.0 <= mapsswe(one, two) <= 1.0
+    assert mapsswe(one, two) == mapsswe(two, one)
+
+
+def test_mapsswe_finds_chance_about_as_often_as_stated() -> None:
+    rng = np.random.default_rng(10)
+    found = sum(mapsswe(*rng.binomial(10, 0.3, (2, 200))) < 0.05 for _ in range(400)) / 400
+    assert 0.02 <= found <= 0.09
+
+
+def test_holm_by_hand() -> None:
+    """
+    sorted   0.01   0.03   0.04   0.2
+    times    4      3      2      1
+    product  0.04   0.09   0.08   0.2
+    highest  0.04   0.09   0.09   0.2     (never below a smaller p value's)
+    """
+    assert holm([0.04, 0.2, 0.01, 0.03]) == pytest.approx([0.09, 0.2, 0.04, 0.09])
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_properties(p_values: list[float]) -> None:
+    corrected = holm(p_values)
+    assert len(corrected) == len(p_values)
+    assert all(p <= q <= 1 for p, q in zip(p_values, corrected, strict=True))
+    order = np.argsort(p_values, kind="stable")
+    assert all(np.diff(np.asarray(corrected)[order]) >= 0)
+
+
+def test_documentation_examples() -> None:
+    result = doctest.testmod(speechft.significance)
+    assert result.attempted >= 2
+    assert result.failed == 0

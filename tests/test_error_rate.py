@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import doctest
 import math
 import random
 import string
+from dataclasses import FrozenInstanceError
 
 import jiwer
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import speechft.error_rate
 from speechft.error_rate import ErrorRate, align, char_errors, word_errors
 
 PAIRS = 10_000
 LETTERS = "ab cé̈ß漢न्😀'-"
 texts = st.text(alphabet=LETTERS, max_size=30)
+counts = st.builds(lambda s, d, i, hits: ErrorRate(s, d, i, s + d + hits), *[st.integers(0, 1000)] * 4)
 
 
 def jiwer_rates(references: list[str], hypotheses: list[str]) -> tuple[float, float, float, float]:
@@ -129,3 +133,56 @@ def test_alignment_agrees_with_the_counts(one: str, two: str) -> None:
     assert [a for _, a, _ in aligned if a] == one.split()
     assert [b for _, _, b in aligned if b] == two.split()
     assert errors.hypothesis_length == len(two.split())
+    assert all((a == b) == (kind == "equal") for kind, a, b in aligned)
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts, texts, texts)
+def test_errors_are_a_distance(one: str, two: str, three: str) -> None:
+    assert word_errors(one, one) == ErrorRate(length=len(one.split()))
+    assert word_errors(one, two).errors == word_errors(two, one).errors
+    assert word_errors(one, three).errors <= word_errors(one, two).errors + word_errors(two, three).errors
+    lengths = len(one.split()), len(two.split())
+    assert max(lengths) - min(lengths) <= word_errors(one, two).errors <= max(lengths)
+
+
+@given(counts, counts, counts)
+def test_addition(one: ErrorRate, two: ErrorRate, three: ErrorRate) -> None:
+    assert one + two == two + one
+    assert (one + two) + three == one + (two + three)
+    assert one + ErrorRate() == one
+    assert sum([one, two, three]) == one + two + three
+    assert (one + two).errors == one.errors + two.errors
+    assert (one + two).hypothesis_length == one.hypothesis_length + two.hypothesis_length
+
+
+def test_nobody_changes_a_count() -> None:
+    with pytest.raises(FrozenInstanceError):
+        ErrorRate().length = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "rate", "mer", "wil"),
+    [
+        ("one two", "", 1.0, 1.0, 1.0),
+        ("one", "one two three", 2.0, 2 / 3, 2 / 3),
+        ("one two", "two three", 1.0, 1.0, 1.0),
+        ("one two three four", "one two four", 1 / 4, 1 / 4, 1 - (3 / 4) * (3 / 3)),
+    ],
+)
+def test_rates_by_hand(reference: str, hypothesis: str, rate: float, mer: float, wil: float) -> None:
+    errors = word_errors(reference, hypothesis)
+    assert errors.rate == rate
+    assert errors.match_error_rate == pytest.approx(mer)
+    assert errors.information_lost == pytest.approx(wil)
+
+
+def test_words_split_at_any_white_space_where_jiwer_splits_at_spaces() -> None:
+    assert word_errors("one\ntwo", "one two") == ErrorRate(length=2)
+    assert jiwer.process_words("one\ntwo", "one two").wer == 2.0
+
+
+def test_documentation_examples() -> None:
+    result = doctest.testmod(speechft.error_rate)
+    assert result.attempted >= 3
+    assert result.failed == 0

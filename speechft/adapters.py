@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,9 @@ def attach(
         task_type=None,  # SEQ_2_SEQ_LM makes peft ask Whisper for input_ids it does not have
     )
     model.requires_grad_(False)
-    adapted = get_peft_model(model, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft reads an attribute that transformers renames
+        adapted = get_peft_model(model, config)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -197,7 +200,7 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base
         if hasattr(model, "peft_config"):
             model.peft_config["default"].base_model_name_or_path = base_name
             model.peft_config["default"].inference_mode = True
-            model.save_pretrained(work)
+            model.save_pretrained(work, save_embedding_layers=False)  # else peft asks a hub for the base's config
             model.peft_config["default"].inference_mode = False
             (work / "README.md").unlink(missing_ok=True)  # peft's empty template
         else:

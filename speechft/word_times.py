@@ -79,8 +79,8 @@ def word_times(whisper: Whisper, frames: Tensor, transcript: Transcript, length:
     words = []
     for text, first, last in _words(whisper, transcript):
         confidence = math.exp(float(np.mean(transcript.logprobs[first:last])))
-        start, end = starts[first] * POSITION_SECONDS, (ends[last - 1] + 1) * POSITION_SECONDS
-        words.append(Word(text, round(start, 2), round(end, 2), round(confidence, 4)))
+        start, end = starts[first] * POSITION_SECONDS, ends[last - 1] * POSITION_SECONDS
+        words.append(Word(text, round(start, 2), round(max(start, end), 2), round(confidence, 4)))
     return words
 
 

@@ -1,0 +1,279 @@
+"""What a run leaves for people and machines: result.json, report.md, and report.html, one page without a network."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from speechft.report_page import Clip, Systems, addresses, flat, page, percent
+from speechft.scoring import Scored, Scores, compare
+
+WORST_SHOWN = 20  # sentences in report.md
+ALPHA = 0.05
+
+
+def write_report(
+    out: Path,
+    result: dict[str, Any],
+    base: Scores | None,
+    adapted: Scores | None,
+    *,
+    audio: Mapping[str, Clip] | None = None,
+    metrics: Sequence[Mapping[str, Any]] | None = None,
+    title: str = "",
+    notes: Sequence[str] = (),
+    embed_audio_mb: float = 0.0,
+) -> Path:
+    """Write result.json, report.md and report.html, each whole or not at all.
+
+    Args:
+        out: folder; made if need be.
+        result: all that is needed to repeat it; numbers JSON has no word for become null.
+        base, adapted: scores on the same utterances; one may be None, and both may be the same object where the base
+            model was kept.
+        audio: recordings by utterance id, or (recording, start, end) in seconds; linked relative to `out`.
+        metrics: lines of metrics.jsonl: `step` with `loss`, or with `wer` and `cer`.
+        title: of the page.
+        notes: what must be read before any number, such as that the voice is simulated.
+        embed_audio_mb: put recordings into the page itself, most errors first, until they add up to this.
+
+    Returns:
+        the path of report.html.
+
+    Raises:
+        SpeechftError: the scores are of different utterances.
+    """
+    systems = _systems(base, adapted)
+    difference = compare(systems[0][1], systems[1][1]) if len(systems) == 2 else None
+    title = title or "Speech recognition result"
+    said = answer(systems, difference, result)
+    sure = remarks(systems, difference)
+    rows = summary_rows(*(scores for _, scores in systems)) if systems else []
+    clips = _worst_first(systems, audio or {}) if embed_audio_mb else audio or {}
+    _write(out / "result.json", json.dumps(plain(result), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    _write(out / "report.md", _markdown(title, notes, said, systems, rows, sure, result))
+    html = page(
+        title=title,
+        notes=notes,
+        answer=said,
+        systems=systems,
+        rows=rows,
+        remarks=sure,
+        metrics=metrics or [],
+        result=plain(result),
+        audio=addresses(clips, out, int(embed_audio_mb * 1e6)),
+    )
+    return _write(out / "report.html", html)
+
+
+def answer(systems: Systems, difference: Mapping[str, Any] | None, result: Mapping[str, Any]) -> str:
+    """The result in a sentence."""
+    if not systems:
+        return "Nothing was scored."
+    scores = systems[-1][1]
+    where = _where(scores, result)
+    if difference is None:
+        low, high = scores.wer_ci95
+        return f"{percent(_rate(scores))} of the words are wrong{_interval(low, high)}, {where}."
+    before, after = (percent(_rate(s)) for _, s in systems)
+    low, high = difference["wer_ci95"]
+    if difference["wer"] is None or low is None or high is None:
+        return f"Words wrong went from {before} to {after}, {where}."
+    if low <= 0 <= high:
+        sure = f"too small a difference to tell from chance (95% interval {_points(low)} to {_points(high)} points)"
+        return f"Words wrong went from {before} to {after}, {sure}, {where}."
+    fell = difference["wer"] < 0
+    least, most = sorted((abs(low), abs(high)))
+    size = f"{abs(difference['wer']) * 100:.1f} points {'fewer' if fell else 'more'}"
+    sure = f"95% interval {least * 100:.1f} to {most * 100:.1f}"
+    return f"Words wrong {'fell' if fell else 'rose'} from {before} to {after}: {size} ({sure}), {where}."
+
+
+def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]:
+    """How sure the numbers are, and of what."""
+    if not systems:
+        return []
+    found = list(systems[-1][1].to_dict()["notes"])
+    speakers = len(systems[-1][1].per_speaker)
+    unit = "speakers" if speakers > 1 else "sentences"
+    found.append(
+        f"Intervals come from drawing {unit} again and again (bootstrap); their ends are estimates, more so with few "
+        f"{unit}."
+    )
+    if difference and difference.get("p_mapsswe") is not None:
+        p = difference["p_mapsswe"]
+        shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+        verdict = "is unlikely to be chance" if p < ALPHA else "may be chance"
+        found.append(f"On these speakers the difference {verdict} (matched-pair test on segments, MAPSSWE: {shown}).")
+    return found
+
+
+def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
+    """Every measure as a label and one cell a system, for a table on a terminal or a page."""
+    data = [scores.to_dict() for scores in systems]
+
+    def row(label: str, key: str, shown: Any = percent) -> tuple[str, ...]:
+        return (label, *(shown(entry[key]) if entry.get(key) is not None else "–" for entry in data))
+
+    def worst(entry: Mapping[str, Any]) -> str:
+        name = entry["worst_speaker"]
+        return "–" if name is None else f"{percent(entry['per_speaker'][name]['wer'])} ({name})"
+
+    rows = [
+        row("Words wrong (WER)", "wer"),
+        row("95% interval", "wer_ci95", lambda ends: "–" if None in ends else " to ".join(map(percent, ends))),
+        row("Characters wrong (CER)", "cer"),
+        row("Match error rate (MER)", "mer"),
+        row("Word information lost (WIL)", "wil"),
+        row("Words heard as others", "substitutions", str),
+        row("Words missed", "deletions", str),
+        row("Words invented", "insertions", str),
+        row("Sentences wholly right", "all_right"),
+        row("WER, mean of speakers", "speaker_macro_wer"),
+        ("WER of the worst speaker", *map(worst, data)),
+        row("WER without the worst 1% of clips", "wer_without_worst"),
+        row("WER, each clip at most 100%", "wer_clipped"),
+        row("WER as written, not normalised", "wer_raw"),
+        row("WER, closer of text and verbatim text", "wer_closer_text"),
+        row("Clips with more errors than words", "clips_above_one", str),
+        row("Clips that repeat themselves", "loops", str),
+        row("Clips without a word to say", "empty_references", str),
+    ]
+    if len(data[0]["per_speaker"]) < 2:
+        rows = [entry for entry in rows if "speaker" not in entry[0]]
+    return [entry for entry in rows if any(text != "–" for text in entry[1:])]
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; what cells hold cannot end a cell, start a row or become markup."""
+
+    def line(cells: Sequence[object]) -> str:
+        return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+    rule = "|" + "|".join(["---", *["--:"] * (len(headings) - 1)]) + "|"
+    return "\n".join([line(headings), rule, *map(line, rows)]) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """The same with everything JSON has no word for replaced: paths by text, inf and nan by None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    return str(value)
+
+
+def _systems(base: Scores | None, adapted: Scores | None) -> list[tuple[str, Scores]]:
+    if base is not None and adapted is not None and base is not adapted:
+        return [("Before", base), ("After", adapted)]
+    scores = adapted if adapted is not None else base
+    return [] if scores is None else [("Heard", scores)]
+
+
+def _where(scores: Scores, result: Mapping[str, Any]) -> str:
+    """On what: how many recordings by how many speakers, and whether training had any of them."""
+    clips, speakers = len(scores.rows), len(scores.per_speaker)
+    text = f"on {clips} recording{'s' if clips != 1 else ''} by {speakers} speaker{'s' if speakers != 1 else ''}"
+    split = (result.get("evaluated_on") or {}).get("split")
+    shared = next((p for p in str(result.get("overlap", "")).split("; ") if "train" in p and str(split) in p), "")
+    if not split or not shared:
+        return text
+    if "share nothing" in shared:
+        return f"{text} never trained on"
+    if "speaker" in shared and "recording" not in shared and "sentence" not in shared and "prompt" not in shared:
+        return f"{text}, in sentences never trained on"
+    return text
+
+
+def _rate(scores: Scores) -> float | None:
+    return scores.to_dict()["wer"]
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) or math.isnan(high) else f" (95% interval {percent(low)} to {percent(high)})"
+
+
+def _points(value: float) -> str:
+    return f"{value * 100:+.1f}".replace("-", "−")
+
+
+def _errors(rows: Sequence[Scored]) -> int:
+    return rows[-1].words.errors
+
+
+def _paired(systems: Systems) -> list[tuple[Scored, ...]]:
+    """Each utterance as every system heard it, most errors of the last system first."""
+    return sorted(zip(*(scores.rows for _, scores in systems), strict=True), key=_errors, reverse=True)
+
+
+def _worst_first(systems: Systems, audio: Mapping[str, Clip]) -> dict[str, Clip]:
+    order = [rows[0].id for rows in _paired(systems)]
+    return {name: audio[name] for name in order if name in audio}
+
+
+def _cell(value: object) -> str:
+    text = " ".join(str(value).split())
+    for character in "\\|`*_[]<>":
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+def _markdown(
+    title: str,
+    notes: Sequence[str],
+    said: str,
+    systems: Systems,
+    rows: Sequence[tuple[str, ...]],
+    sure: Sequence[str],
+    result: Mapping[str, Any],
+) -> str:
+    """The report to paste into a paper's repository: fewer sentences, every number."""
+    names = [name for name, _ in systems]
+    parts = [f"# {_cell(title)}\n", *(f"> **{_cell(note)}**\n" for note in notes), f"{_cell(said)}\n"]
+    if systems:
+        parts += ["## Measures\n", markdown_table(["", *names], rows), *(f"{_cell(text)}\n" for text in sure)]
+        parts += _markdown_breakdowns(systems)
+        worst = [
+            [r[0].id, r[0].normalized[0], *(x.normalized[1] for x in r), _errors(r)]
+            for r in _paired(systems)[:WORST_SHOWN]
+        ]
+        parts += [f"## The {len(worst)} sentences with the most errors\n"]
+        parts += [markdown_table(["Id", "Said", *names, "Words wrong"], worst)]
+    settings = [pair for pair in flat(plain(result)) if pair[0].split(".")[0] in ("model", "adapter", "data", "recipe")]
+    if settings:
+        parts += ["## Settings\n", markdown_table(["", "Value"], settings), "Everything is in result.json.\n"]
+    return "\n".join(parts)
+
+
+def _markdown_breakdowns(systems: Systems) -> list[str]:
+    parts = []
+    tables = {"Speakers": [scores.per_speaker for _, scores in systems]}
+    tables |= {name: [scores.per_group[name] for _, scores in systems] for name in systems[-1][1].per_group}
+    for name, entries in tables.items():
+        rows = [[key, *(percent(e[key]["wer"]) for e in entries), entries[-1][key]["n_words"]] for key in entries[-1]]
+        parts += [f"## {_cell(name)}\n", markdown_table(["", *(n for n, _ in systems), "Words"], rows)]
+    return parts
+
+
+def _write(path: Path, text: str) -> Path:
+    """A reader, or a crash, meets the old file or the new one. Half a surrogate pair becomes a question mark."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode("utf-8", "replace"))
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+    return path

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from speechft.error_rate import ErrorRate, char_errors, word_errors
+from speechft.error_rate import ErrorRate, align, char_errors, word_errors
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import describe, normalizer
-from speechft.significance import ENOUGH_SPEAKERS, bootstrap_ci, mapsswe, paired_bootstrap
+from speechft.significance import (
+    ENOUGH_SPEAKERS,
+    bootstrap_ci,
+    error_segments,
+    holm,
+    mapsswe,
+    paired_bootstrap,
+    sign_flip,
+)
 
 WORST_SHARE = 0.01  # of the clips; one looping clip can move a corpus by ten points
 UNKNOWN = "unknown"  # value of a group for the rows that don't state it
+GROUP_DRAWS = 2_000  # of an interval a group; the corpus gets all
+LOOP_TIMES = 4  # so many times in a row is a loop, unless the text says it as often
+LOOP_WORDS = 8  # the longest stretch that is looked for
 LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 10_000))  # words of the reference
 
 
@@ -31,6 +42,7 @@ class Scored:
         normalized: both, as they were compared.
         words, characters: errors of the normalised texts.
         raw_words: errors of the texts as they are.
+        verbatim_words: errors against the normalised verbatim text (repetitions and fillers written out), if any.
     """
 
     id: str
@@ -43,6 +55,13 @@ class Scored:
     words: ErrorRate
     characters: ErrorRate
     raw_words: ErrorRate
+    verbatim_words: ErrorRate | None = None
+
+    @property
+    def loops(self) -> bool:
+        """Whether the hypothesis repeats itself, and more often than the text does: a stutter is no loop."""
+        said, heard = (repeats(text.split()) for text in self.normalized)
+        return heard >= LOOP_TIMES and heard > said
 
 
 @dataclass(frozen=True)
@@ -100,11 +119,32 @@ class Scores:
         fields = sorted({name for row in self.rows for name in row.groups})
         return {
             name: {
-                value: {**_rates(rows), "n_speakers": len({row.speaker for row in rows})}
+                value: {**_rates(rows), "n_speakers": len({row.speaker for row in rows}), "wer_ci95": _interval(rows)}
                 for value, rows in self.by([row.groups.get(name) or UNKNOWN for row in self.rows]).items()
             }
             for name in fields
         }
+
+    @cached_property
+    def gaps(self) -> dict[str, float | None]:
+        """WER of the worst group minus that of the best, by field; None where fewer than two have a rate."""
+        found = {}
+        for field, values in self.per_group.items():
+            rates = [entry["wer"] for value, entry in values.items() if value != UNKNOWN and entry["wer"] is not None]
+            found[field] = max(rates) - min(rates) if len(rates) > 1 else None
+        return found
+
+    def clipped(self) -> float:
+        """WER with the errors of a clip counted up to its words: what invented words beyond them hide or show."""
+        errors = sum(min(row.words.errors, row.words.length) for row in self.rows)
+        return errors / self.words.length if self.words.length else math.nan
+
+    def closer_text(self) -> float:
+        """WER against text or verbatim text, whichever is closer in each utterance; nan where none is verbatim."""
+        if all(row.verbatim_words is None for row in self.rows):
+            return math.nan
+        pairs = ([row.words, row.verbatim_words or row.words] for row in self.rows)
+        return total(min(pair, key=lambda words: words.rate) for pair in pairs).rate
 
     def without_worst(self, share: float = WORST_SHARE) -> float:
         """WER without the clips that cost the most errors, at least one of them; nan where that leaves no clip."""
@@ -123,7 +163,9 @@ class Scores:
         notes = []
         if len(self.per_speaker) < ENOUGH_SPEAKERS:
             n = len(self.per_speaker)
-            notes.append(f"{n} speaker{'s' if n > 1 else ''}: the interval says nothing about other people")
+            notes.append(f"{n} speaker{'s' if n != 1 else ''}: the interval says nothing about other people")
+        if self.rows and not self.words.length:
+            notes.append("no text has a word after normalisation: rates are counts of inserted words")
         return {
             "wer": finite(self.wer),
             "wer_ci95": [finite(bound) for bound in self.wer_ci95],
@@ -139,6 +181,8 @@ class Scores:
             "normalizer": self.normalizer,
             "wer_raw": finite(total(row.raw_words for row in self.rows).rate),
             "wer_without_worst": finite(self.without_worst()),
+            "wer_clipped": finite(self.clipped()),
+            "wer_closer_text": finite(self.closer_text()),
             "wer_speaker_mean": sum(speakers) / len(speakers) if speakers else None,
             "worst_speaker": max(
                 (s for s in self.per_speaker if self.per_speaker[s]["wer"] is not None),
@@ -147,8 +191,11 @@ class Scores:
             ),
             "empty_references": sum(row.words.length == 0 for row in self.rows),
             "clips_above_one": sum(row.words.rate > 1 for row in self.rows),
+            "loops": sum(row.loops for row in self.rows),
+            "all_right": sum(not row.words.errors for row in self.rows) / len(self.rows) if self.rows else None,
             "per_speaker": self.per_speaker,
             "per_group": self.per_group,
+            "gaps": self.gaps,
             "by_length": by_length,
             "notes": notes,
         }
@@ -169,6 +216,7 @@ def score(
     rows = []
     for utterance, hypothesis in zip(utterances, hypotheses, strict=True):
         one, two = normalize(utterance.text), normalize(hypothesis)
+        verbatim = utterance.text_verbatim
         rows.append(
             Scored(
                 utterance.id,
@@ -181,6 +229,7 @@ def score(
                 word_errors(one, two),
                 char_errors(one, two),
                 word_errors(utterance.text, hypothesis),
+                None if verbatim is None else word_errors(normalize(verbatim), two),
             )
         )
     return Scores(tuple(rows), describe(normalizer_name))
@@ -188,6 +237,11 @@ def score(
 
 def compare(base: Scores, other: Scores) -> dict[str, Any]:
     """The paired difference of two systems on the same utterances.
+
+    Returns:
+        `wer` (other - base; negative is better) with `wer_ci95` over speakers; `relative` to base; `p_speakers` by
+        flipping speakers (is it so for other people?) and `p_mapsswe` over `segments` (is it so for these?); how many
+        utterances and speakers are `better`, `worse`, `same`; `notes`.
 
     Raises:
         SpeechftError: the utterances, their texts or the normaliser differ.
@@ -201,16 +255,52 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
     of_speaker: dict[str, int] = defaultdict(int)
     for speaker, change in zip(base.speakers, changes, strict=True):
         of_speaker[speaker] += change
+    segments = [pair for b, a in zip(base.rows, other.rows, strict=True) for pair in _segments(b, a)]
+    n = len(of_speaker)
+    one_voice = "one speaker: p_speakers and the interval are about this voice"
+    few = f"{n} speakers: p_speakers cannot be below {2.0 ** (1 - n):g}" if n < ENOUGH_SPEAKERS else ""
     return {
         "wer": finite(difference),
         "wer_ci95": [finite(bound) for bound in bounds],
         "relative": finite(difference / base.wer) if base.wer else None,
-        "p_mapsswe": mapsswe([b.errors for b in before], [a.errors for a in after]),
+        "p_speakers": sign_flip(before, after, base.speakers),
+        "p_mapsswe": mapsswe([b for b, _ in segments], [a for _, a in segments]),
+        "segments": len(segments),
         "better": sum(c < 0 for c in changes),
         "worse": sum(c > 0 for c in changes),
         "same": sum(c == 0 for c in changes),
         "speakers_better": sum(change < 0 for change in of_speaker.values()),
+        "speakers_worse": sum(change > 0 for change in of_speaker.values()),
+        "notes": [one_voice if n == 1 else few] if 0 < n < ENOUGH_SPEAKERS else [],
     }
+
+
+def compare_all(base: Scores, others: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
+    """Several systems against one, with p values corrected for how many there are (Holm, 1979).
+
+    Returns:
+        `compare` of each by name, and `p_speakers_holm`, `p_mapsswe_holm`.
+    """
+    found = {name: compare(base, scores) for name, scores in others.items()}
+    for key in ("p_speakers", "p_mapsswe"):
+        for entry, p in zip(found.values(), holm([entry[key] for entry in found.values()]), strict=True):
+            entry[f"{key}_holm"] = p
+    return found
+
+
+def repeats(words: Sequence[str], longest: int = LOOP_WORDS) -> int:
+    """How many times in a row some stretch of up to `longest` words is said; 1 where nothing repeats.
+
+    >>> repeats("no no no thank you thank you".split())
+    3
+    """
+    most = min(1, len(words))
+    for size in range(1, min(longest, len(words) // 2) + 1):
+        same = 0
+        for i in range(size, len(words)):
+            same = same + 1 if words[i] == words[i - size] else 0
+            most = max(most, same // size + 1)
+    return most
 
 
 def total(errors: Iterable[ErrorRate]) -> ErrorRate:
@@ -221,6 +311,18 @@ def total(errors: Iterable[ErrorRate]) -> ErrorRate:
 def finite(value: float) -> float | None:
     """The number, or None where JSON has no word for it."""
     return value if math.isfinite(value) else None
+
+
+def _segments(base: Scored, other: Scored) -> list[tuple[int, int]]:
+    if not base.words.errors and not other.words.errors:
+        return []
+    one, two = (align(*(text.split() for text in row.normalized)) for row in (base, other))
+    return error_segments(one, two)
+
+
+def _interval(rows: Sequence[Scored]) -> list[float | None]:
+    bounds = bootstrap_ci([row.words for row in rows], [row.speaker for row in rows], draws=GROUP_DRAWS)
+    return [finite(bound) for bound in bounds]
 
 
 def _rates(rows: Sequence[Scored]) -> dict[str, Any]:

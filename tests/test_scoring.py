@@ -17,7 +17,7 @@ import speechft.scoring
 from speechft.error_rate import ErrorRate
 from speechft.errors import SpeechftError
 from speechft.manifest import Utterance
-from speechft.scoring import Scores, compare, score, total
+from speechft.scoring import Scores, compare, compare_all, repeats, score, total
 
 TEXTS = ("no", "put the kettle on", "please call my sister tomorrow morning", "yes please", "the tea is cold")
 HEARD = ("yes", "put a kettle on", "please call sister tomorrow morning", "yes please", "the tea is very cold")
@@ -89,7 +89,8 @@ def test_groups(scores: Scores) -> None:
     severities = ("mild", "severe", "mild", "severe", None)
     rooms: tuple[dict[str, object], ...] = ({"room": 1}, {"room": 2}, {"room": 1}, {}, {"room": 2})
     rows = [replace(u, severity=s, extra=room) for u, s, room in zip(corpus(), severities, rooms, strict=True)]
-    groups = score(rows, HEARD).per_group
+    found = score(rows, HEARD)
+    groups = found.per_group
     assert list(groups) == ["room", "severity"]
     assert list(groups["severity"]) == ["mild", "severe", "unknown"]
     assert list(groups["room"]) == ["1", "2", "unknown"]
@@ -97,6 +98,7 @@ def test_groups(scores: Scores) -> None:
     assert groups["severity"]["mild"]["n_speakers"] == 1
     assert groups["room"]["2"] | {"cer": None} == {
         "wer": 2 / 8,
+        "wer_ci95": [2 / 8, 2 / 8],  # two speakers of the same rate
         "cer": None,
         "n_utterances": 2,
         "n_words": 8,
@@ -104,6 +106,7 @@ def test_groups(scores: Scores) -> None:
     }
     for values in groups.values():
         assert sum(entry["n_words"] for entry in values.values()) == 17
+    assert found.gaps == {"room": pytest.approx(2 / 7 - 2 / 8), "severity": pytest.approx(2 / 7 - 1 / 6)}
 
 
 def test_raw_and_normalised() -> None:
@@ -149,6 +152,47 @@ def test_without_the_worst() -> None:
 
 def test_without_the_worst_of_one_clip_there_is_nothing() -> None:
     assert score([one(0, "tea")], ["see"]).to_dict()["wer_without_worst"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "times"),
+    [
+        ("", 0),
+        ("tea", 1),
+        ("tea with milk", 1),
+        ("b b bread", 2),
+        ("thank you thank you thank you", 3),
+        ("so a b c a b c a b c a b d", 3),
+        ("a b b a b b", 2),
+        ("one two three four five six seven eight nine " * 4, 1),  # longer stretches than any loop seen
+    ],
+)
+def test_repeats(text: str, times: int) -> None:
+    assert repeats(text.split()) == times
+
+
+def test_loops_are_counted_but_not_what_was_said() -> None:
+    rows = [one(0, "thank you"), one(1, "no no no no"), one(2, "tea please")]
+    found = score(rows, ["thank you " * 9, "no no no no", "b b b bread"])
+    assert [row.loops for row in found.rows] == [True, False, False]
+    assert found.to_dict()["loops"] == 1
+
+
+def test_clipped_and_wholly_right() -> None:
+    found = score([one(0, "thank you"), one(1, "tea please")], ["thank you " * 9, "tea please"])
+    assert found.wer == 16 / 4
+    assert found.clipped() == 2 / 4
+    assert found.to_dict()["all_right"] == 0.5
+
+
+def test_closer_of_text_and_verbatim() -> None:
+    rows = [one(0, "open the door", text_verbatim="b b open um the door"), one(1, "yes please")]
+    as_meant, as_said = score(rows, ["open the door", "yes"]), score(rows, ["b b open the door", "yes"])
+    assert as_meant.to_dict()["wer_closer_text"] == 1 / 5
+    # two words too many against the text of three; none against the verbatim text of five
+    assert as_said.wer == 3 / 5
+    assert as_said.to_dict()["wer_closer_text"] == 1 / 7
+    assert score(rows[1:], ["yes"]).to_dict()["wer_closer_text"] is None
 
 
 def test_lengths() -> None:
@@ -203,7 +247,29 @@ def test_compare(scores: Scores) -> None:
     assert perfect["wer"] == -scores.wer
     assert perfect["relative"] == -1.0
     assert 0 <= perfect["p_mapsswe"] <= 1
+    assert perfect["segments"] == 4
+    assert perfect["p_speakers"] == 0.25  # three speakers, all better: 2 of 8 flips
+    assert perfect["notes"] == ["3 speakers: p_speakers cannot be below 0.25"]
     assert compare(score(corpus(), TEXTS), scores)["relative"] is None
+
+
+def test_compare_all_corrects_for_how_many(scores: Scores) -> None:
+    found = valid_json(compare_all(scores, {"same": scores, "right": score(corpus(), TEXTS)}))
+    assert found["right"]["p_speakers"] == 0.25
+    assert found["right"]["p_speakers_holm"] == 0.5
+    assert found["same"]["p_mapsswe_holm"] == 1.0
+    assert found["right"] | {"p_speakers_holm": 0, "p_mapsswe_holm": 0} == {
+        **valid_json(compare(scores, score(corpus(), TEXTS))),
+        "p_speakers_holm": 0,
+        "p_mapsswe_holm": 0,
+    }
+    assert compare_all(scores, {}) == {}
+
+
+def test_one_voice_is_noted() -> None:
+    before, after = score(corpus(("me",) * 5), HEARD), score(corpus(("me",) * 5), TEXTS)
+    assert compare(before, after)["notes"] == ["one speaker: p_speakers and the interval are about this voice"]
+    assert compare(before, after)["p_speakers"] == 2 / 2**4  # four of five sentences better
 
 
 def test_compare_counts_a_speaker_without_reference_words() -> None:
@@ -228,4 +294,6 @@ def test_compare_refuses_what_cannot_be_paired(scores: Scores) -> None:
 
 
 def test_documentation_examples() -> None:
-    assert doctest.testmod(speechft.scoring).failed == 0
+    result = doctest.testmod(speechft.scoring)
+    assert result.attempted >= 1
+    assert result.failed == 0

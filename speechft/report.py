@@ -14,7 +14,6 @@ from speechft.report_page import Clip, Systems, addresses, flat, page, percent
 from speechft.scoring import Scored, Scores, compare
 
 WORST_SHOWN = 20  # sentences in report.md
-ALPHA = 0.05
 
 
 def write_report(
@@ -105,11 +104,14 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
         f"Intervals come from drawing {unit} again and again (bootstrap); their ends are estimates, more so with few "
         f"{unit}."
     )
-    if difference and difference.get("p_mapsswe") is not None:
-        p = difference["p_mapsswe"]
-        shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-        verdict = "is unlikely to be chance" if p < ALPHA else "may be chance"
-        found.append(f"On these speakers the difference {verdict} (matched-pair test on segments, MAPSSWE: {shown}).")
+    if difference:
+        many = "for other people too" if speakers > 1 else "for this voice"
+        found.append(
+            f"Does it hold {many}? Swapping before and after {'speaker by speaker' if speakers > 1 else 'at random'} "
+            f"gives a difference as large with {_p(difference['p_speakers'])}. Does it hold for these recordings? "
+            f"Matched-pair test on {difference['segments']} segments (MAPSSWE): {_p(difference['p_mapsswe'])}."
+        )
+        found += difference["notes"]
     return found
 
 
@@ -134,7 +136,7 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
         row("Words missed", "deletions", str),
         row("Words invented", "insertions", str),
         row("Sentences wholly right", "all_right"),
-        row("WER, mean of speakers", "speaker_macro_wer"),
+        row("WER, mean of speakers", "wer_speaker_mean"),
         ("WER of the worst speaker", *map(worst, data)),
         row("WER without the worst 1% of clips", "wer_without_worst"),
         row("WER, each clip at most 100%", "wer_clipped"),
@@ -200,6 +202,10 @@ def _rate(scores: Scores) -> float | None:
 
 def _interval(low: float, high: float) -> str:
     return "" if math.isnan(low) or math.isnan(high) else f" (95% interval {percent(low)} to {percent(high)})"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def _points(value: float) -> str:

@@ -47,10 +47,12 @@ def track(marks: Sequence[Mark], end: float) -> str:
     def at(value: float) -> str:
         return f"{EDGE + (100 - 2 * EDGE) * min(value, end) / end:.2f}%"
 
-    middle = {mark.kind: 11 if len(marks) == 1 else 7 if mark.kind == "before" else 15 for mark in marks}
+    # Two intervals on one line would hide each other.
+    apart = len(marks) == 2 and any(mark.interval for mark in marks)
+    middle = {mark.kind: 11 if not apart else 7 if mark.kind == "before" else 15 for mark in marks}
     parts = [f'<line class="rail" x1="{EDGE}%" x2="{100 - EDGE}%" y1="11" y2="11"/>']
     known = [mark for mark in marks if mark.value is not None]
-    if len(known) == 2:
+    if len(known) == 2 and not apart:
         (one, two) = ((at(mark.value), middle[mark.kind]) for mark in known if mark.value is not None)
         parts.append(f'<line class="join" x1="{one[0]}" x2="{two[0]}" y1="{one[1]}" y2="{two[1]}"/>')
     for mark in known:

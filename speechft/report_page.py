@@ -22,6 +22,7 @@ from urllib.parse import quote
 from speechft.error_rate import align
 from speechft.report_charts import Mark, curve, scale_end, track, track_axis
 from speechft.scoring import Scored, Scores
+from speechft.significance import ENOUGH_SPEAKERS
 
 Systems = Sequence[tuple[str, Scores]]  # one, or before and after
 # A recording, or its stretch from and to a second of a longer one.
@@ -29,7 +30,6 @@ Clip = Path | tuple[Path, float | None, float | None]
 
 SPEAKERS_OPEN = 40  # more rows than this are folded away
 CONFUSIONS = 20
-FEW_SPEAKERS = 5
 
 
 def page(
@@ -61,7 +61,7 @@ def page(
         _section("Before and after" if len(systems) == 2 else "Measures", _overall(systems, rows), *map(_p, remarks)),
         _speakers(systems),
         _groups(systems),
-        _section("By length of the sentence", _broken_down(systems, "wer_by_length", "Words in the sentence")),
+        _section("By length of the sentence", _broken_down(systems, "by_length", "Words in the sentence")),
         _confusions(systems),
         _training(metrics),
         _dose(result.get("dose_curve") or []),
@@ -108,7 +108,7 @@ def sentences(systems: Systems, audio: Mapping[str, str]) -> dict[str, Any]:
                 "r": first.normalized[0],
                 "d": [_difference(part) for part in parts],
                 "w": [first.reference, *(part.hypothesis for part in parts)],
-                "l": getattr(parts[-1], "loops", False),
+                "l": parts[-1].loops,
                 "a": audio.get(first.id),
             }
         )
@@ -162,13 +162,30 @@ def _p(text: str) -> str:
     return f'<p class="quiet">{esc(text)}</p>'
 
 
+class Number(str):
+    """A cell of a table that is aligned as a number."""
+
+    style = "n"
+
+
+class Spare(Number):
+    """One that a narrow screen leaves out."""
+
+    style = "n spare"
+
+
+class Axis(str):
+    """The heading of a column of charts."""
+
+    style = "plot"
+
+
 def table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """A table of cells that are HTML already; a heading or cell that starts with "#" is a number."""
+    """A table of cells that are HTML already."""
 
     def cell(text: str, tag: str, scope: str = "") -> str:
-        number = text.startswith("#")
-        style = ' class="n"' if number else ' class="plot"' if 'class="axis"' in text else ""
-        return f"<{tag}{scope}{style}>{text.removeprefix('#')}</{tag}>"
+        style = f' class="{text.style}"' if isinstance(text, Number | Axis) else ""
+        return f"<{tag}{scope}{style}>{text}</{tag}>"
 
     head = "".join(cell(heading, "th", ' scope="col"') for heading in headings)
 
@@ -222,13 +239,13 @@ def _overall(systems: Systems, rows: Sequence[tuple[str, ...]]) -> str:
     marks = [Mark(kind, s.to_dict()["wer"], s.wer_ci95) for kind, (_, s) in zip(_kinds(systems), systems, strict=True)]
     end = scale_end([bound for mark in marks for bound in (mark.value, *(mark.interval or ()))])
     drawn = [
-        [esc(name), track([mark], end), f"#{percent(mark.value)}"]
+        [esc(name), track([mark], end), Number(percent(mark.value))]
         for (name, _), mark in zip(systems, marks, strict=True)
     ]
-    chart = table("Words wrong, with 95% intervals", ["", track_axis(end), "#WER"], drawn)
-    cells = [[esc(row[0]), *(f"#{esc(text)}" for text in row[1:])] for row in rows]
-    headings = ["Measure", *(f"#{esc(name)}" for name, _ in systems)]
-    return chart + table("Every measure", headings, cells)
+    chart = table("Words wrong, with 95% intervals", ["", Axis(track_axis(end)), Number("WER")], drawn)
+    cells = [[esc(row[0]), *(Number(esc(text)) for text in row[1:])] for row in rows]
+    headings = ["Measure", *(Number(esc(name)) for name, _ in systems)]
+    return chart + table("Every measure", headings, cells, "measures")
 
 
 def _compared(
@@ -243,13 +260,13 @@ def _compared(
             Mark(kind, entry.get("wer"), entry.get("wer_ci95"))
             for kind, entry in zip(_kinds(systems), entries, strict=True)
         ]
-        numbers = [f"#{percent(entry.get('wer'))}" for entry in entries]
-        counts = [f"#{entries[-1].get('n_words', 0)}"]
+        numbers = [Number(percent(entry.get("wer"))) for entry in entries]
+        counts: list[Number] = [Spare(entries[-1].get("n_words", 0))]
         if speakers:
-            counts.append(f"#{entries[-1].get('n_speakers', '')}")
+            counts.append(Number(entries[-1].get("n_speakers", "")))
         rows.append([esc(key) or "–", track(marks, end), *numbers, *counts])
-    headings = [esc(heading), track_axis(end), *(f"#{esc(name)}" for name, _ in systems), "#Words"]
-    return table(caption, [*headings, "#Speakers"] if speakers else headings, rows)
+    headings = [esc(heading), Axis(track_axis(end)), *(Number(esc(name)) for name, _ in systems), Spare("Words")]
+    return table(caption, [*headings, Number("Speakers")] if speakers else headings, rows)
 
 
 def _broken_down(systems: Systems, name: str, heading: str) -> str:
@@ -280,11 +297,11 @@ def _groups(systems: Systems) -> str:
         parts = [scores.per_group[field] for _, scores in systems]
         tables.append(f"<h3>{esc(field)}</h3>")
         tables.append(_compared(systems, parts, field, "Words wrong", speakers=True))
-        gap = [s.to_dict().get("gaps", {}).get(field) for _, s in systems]
+        gap = [s.gaps.get(field) for _, s in systems]
         if gap[-1] is not None:
             tables.append(_p(f"Gap between best and worst: {' → '.join(percent(value) for value in gap)}."))
-        if any(entry["n_speakers"] < FEW_SPEAKERS for entry in values.values()):
-            tables.append(_p(f"Groups of fewer than {FEW_SPEAKERS} speakers say little about other people."))
+        if any(entry["n_speakers"] < ENOUGH_SPEAKERS for entry in values.values()):
+            tables.append(_p(f"Groups of fewer than {ENOUGH_SPEAKERS} speakers say little about other people."))
     return _section("Groups", _key(systems), *tables) if tables else ""
 
 
@@ -299,7 +316,7 @@ def _confusions(systems: Systems) -> str:
         return ""
     counts = [confusions(scores) for _, scores in systems]
     everything = sum(counts, Counter[tuple[str, str]]())
-    names = [f"#{esc(name)}" for name, _ in systems]
+    names = [Number(esc(name)) for name, _ in systems]
     parts = []
     for caption, headings, wanted in (
         ("Words heard as other words", ["Said", "Heard"], lambda said, heard: said and heard),
@@ -309,7 +326,7 @@ def _confusions(systems: Systems) -> str:
         chosen = [pair for pair in everything if wanted(*pair)]
         chosen.sort(key=lambda pair: (-everything[pair], pair))
         rows = [
-            [*(esc(word) for word in pair if word), *(f"#{count[pair]}" for count in counts)]
+            [*(esc(word) for word in pair if word), *(Number(count[pair]) for count in counts)]
             for pair in chosen[:CONFUSIONS]
         ]
         if rows:
@@ -340,11 +357,11 @@ def _training(metrics: Sequence[Mapping[str, Any]]) -> str:
     if not figures:
         return ""
     rows = [
-        [f"#{line['step']}", f"#{percent(line['wer'])}", f"#{percent(line.get('cer'))}", esc(line.get("model", ""))]
+        [str(line["step"]), esc(line.get("model", "")), *(Number(percent(line.get(key))) for key in ("wer", "cer"))]
         for line in metrics
         if line.get("wer") is not None
     ]
-    numbers = table("Evaluations during training", ["#Step", "#WER", "#CER", "Model"], rows) if rows else ""
+    numbers = table("Evaluations during training", ["Step", "Model", Number("WER"), Number("CER")], rows)
     folded = f"<details><summary>In numbers</summary>{numbers}</details>" if rows else ""
     return _section("Training", f'<div class="charts">{"".join(figures)}</div>', folded)
 
@@ -365,14 +382,15 @@ def _dose(points: Sequence[Mapping[str, Any]]) -> str:
         band=band,
     )
     rows = [
-        [f"#{p['minutes']:g}", f"#{percent(p['wer'])}", f"#{' to '.join(map(percent, p.get('wer_ci95') or []))}"]
+        [f"{p['minutes']:g}", Number(percent(p["wer"])), Number(" to ".join(map(percent, p.get("wer_ci95") or [])))]
         for p in known
     ]
-    numbers = table("Words wrong by minutes of training recordings", ["#Minutes", "#WER", "#95% interval"], rows)
+    headings = ["Minutes", Number("WER"), Number("95% interval")]
+    numbers = table("Words wrong by minutes of training recordings", headings, rows)
     return _section("How much recording it takes", f"<figure>{drawn}</figure>", numbers)
 
 
-SCORES = {"base", "adapted", "difference", "per_speaker", "per_group", "wer_by_length", "dose_curve", "left_out"}
+SCORES = {"base", "adapted", "difference", "per_speaker", "per_group", "by_length", "dose_curve", "left_out"}
 
 
 def flat(value: Any, name: str = "") -> list[tuple[str, str]]:

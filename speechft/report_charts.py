@@ -69,7 +69,8 @@ def track(marks: Sequence[Mark], end: float) -> str:
 def track_axis(end: float) -> str:
     """The heading of a column of tracks: 0, the middle, and the end of the scale."""
     middle = f"{end / 2:.0%}"
-    return f'<span class="axis" aria-hidden="true"><span>0%</span><span>{middle}</span><span>{end:.0%}</span></span>'
+    ends = f"<span>0%</span><span>{middle}</span><span>{end:.0%}</span>"
+    return f'<span class="vh">Chart</span><span class="axis" aria-hidden="true">{ends}</span>'
 
 
 def curve(

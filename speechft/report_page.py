@@ -242,7 +242,7 @@ def _overall(systems: Systems, rows: Sequence[tuple[str, ...]]) -> str:
         [esc(name), track([mark], end), Number(percent(mark.value))]
         for (name, _), mark in zip(systems, marks, strict=True)
     ]
-    chart = table("Words wrong, with 95% intervals", ["", Axis(track_axis(end)), Number("WER")], drawn)
+    chart = table("Words wrong, with 95% intervals", ["Model", Axis(track_axis(end)), Number("WER")], drawn)
     cells = [[esc(row[0]), *(Number(esc(text)) for text in row[1:])] for row in rows]
     headings = ["Measure", *(Number(esc(name)) for name, _ in systems)]
     return chart + table("Every measure", headings, cells, "measures")

@@ -257,8 +257,8 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
         of_speaker[speaker] += change
     segments = [pair for b, a in zip(base.rows, other.rows, strict=True) for pair in _segments(b, a)]
     n = len(of_speaker)
-    one_voice = "one speaker: p_speakers and the interval are about this voice"
-    few = f"{n} speakers: p_speakers cannot be below {2.0 ** (1 - n):g}" if n < ENOUGH_SPEAKERS else ""
+    one_voice = "one speaker: interval and p value are about this voice only"
+    few = f"{n} speakers: no p value over speakers can be below {2.0 ** (1 - n):g}" if n < ENOUGH_SPEAKERS else ""
     return {
         "wer": finite(difference),
         "wer_ci95": [finite(bound) for bound in bounds],

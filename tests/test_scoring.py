@@ -249,7 +249,7 @@ def test_compare(scores: Scores) -> None:
     assert 0 <= perfect["p_mapsswe"] <= 1
     assert perfect["segments"] == 4
     assert perfect["p_speakers"] == 0.25  # three speakers, all better: 2 of 8 flips
-    assert perfect["notes"] == ["3 speakers: p_speakers cannot be below 0.25"]
+    assert perfect["notes"] == ["3 speakers: no p value over speakers can be below 0.25"]
     assert compare(score(corpus(), TEXTS), scores)["relative"] is None
 
 
@@ -268,7 +268,7 @@ def test_compare_all_corrects_for_how_many(scores: Scores) -> None:
 
 def test_one_voice_is_noted() -> None:
     before, after = score(corpus(("me",) * 5), HEARD), score(corpus(("me",) * 5), TEXTS)
-    assert compare(before, after)["notes"] == ["one speaker: p_speakers and the interval are about this voice"]
+    assert compare(before, after)["notes"] == ["one speaker: interval and p value are about this voice only"]
     assert compare(before, after)["p_speakers"] == 2 / 2**4  # four of five sentences better
 
 

@@ -1,0 +1,339 @@
+"""The report says what happened, loads nothing, and lets no transcript become markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechft.errors import SpeechftError
+from speechft.manifest import Utterance
+from speechft.report import answer, markdown_table, plain, remarks, summary_rows, write_report
+from speechft.report_charts import Mark, averaged, curve, scale_end, track
+from speechft.report_page import addresses, confusions, embedded
+from speechft.scoring import Scores, compare, score
+
+SENTENCES = (
+    "please put the kettle on",
+    "my sister comes on tuesday",
+    "turn the radio down a little",
+    "where did i leave my glasses",
+    "the soup needs more salt",
+    "call the doctor in the morning",
+)
+NASTY = '</script><script>alert(1)</script> <img src=x onerror=alert(2)> "quoted" & {{data}} | `x`\u2028'
+VOID = {"meta", "link", "input", "line", "circle", "br", "polyline", "polygon"}
+
+
+def corpus(speakers: int = 6, first: str = "s") -> list[Utterance]:
+    """Every speaker says every sentence."""
+    return [
+        Utterance(Path(f"/c/{s}-{i}.wav"), text, f"{first}{s}-{i}", f"{first}{s}", severity=("mild", "severe")[s % 2])
+        for s in range(speakers)
+        for i, text in enumerate(SENTENCES)
+    ]
+
+
+def heard(utterances: list[Utterance], wrong: int) -> list[str]:
+    """Transcripts whose first `wrong` words are replaced."""
+    return [" ".join(["well"] * wrong + u.text.split()[wrong:]) for u in utterances]
+
+
+@pytest.fixture
+def before() -> Scores:
+    return score(corpus(), heard(corpus(), 3))
+
+
+@pytest.fixture
+def after() -> Scores:
+    return score(corpus(), heard(corpus(), 1))
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: elements, their nesting, and text outside scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        (self.scripts if self.open and self.open[-1] == "script" else self.text).append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def written(out: Path, *args: Any, **more: Any) -> tuple[Page, dict[str, Any]]:
+    """The page of a report and the data embedded in it."""
+    html = write_report(out, *args, **more).read_text("utf-8")
+    page = Page(html)
+    assert page.open == []
+    return page, json.loads(page.scripts[0])
+
+
+def test_three_files_and_the_answer_first(tmp_path: Path, before: Scores, after: Scores) -> None:
+    result = {
+        "evaluated_on": {"split": "test"},
+        "overlap": "train and dev share 2 speakers; train and test share nothing",
+    }
+    page, _ = written(tmp_path, result, before, after, title="A run", notes=["simulated voice"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.md", "result.json"]
+    said = re.search(r"Words wrong fell from .*? never trained on\.", page.words)
+    assert said
+    assert said[0].startswith("Words wrong fell from 54.5% to 18.2%: 36.4 points fewer (95% interval 36.4 to 36.4)")
+    assert said[0].endswith("on 36 recordings by 6 speakers never trained on.")
+    assert page.words.index("simulated voice") < said.start()
+    markdown = (tmp_path / "report.md").read_text("utf-8")
+    assert markdown.startswith("# A run\n\n> **simulated voice**\n\nWords wrong fell from 54.5% to 18.2%")
+    assert json.loads((tmp_path / "result.json").read_text("utf-8")) == result
+
+
+def test_no_transcript_name_or_setting_becomes_markup(tmp_path: Path) -> None:
+    rows = [
+        Utterance(Path("/c.wav"), f"{NASTY} {i}", f"{NASTY}{i}", f"{NASTY}{i % 2}", extra={NASTY: i % 2})
+        for i in range(4)
+    ]
+    one, two = (score(rows, [f"{NASTY} {word}"] * 4, "none") for word in ("x", "y <b>z</b>"))
+    result = {NASTY: NASTY, "recipe": {NASTY: [NASTY]}, "left_out": [{"where": NASTY, "reason": NASTY}]}
+    metrics = [{"step": 1, "wer": 0.5, "cer": 0.1, "model": NASTY}]
+    page, data = written(tmp_path, result, one, two, title=NASTY, notes=[NASTY], metrics=metrics)
+    assert len(page.all("script")) == 2
+    assert not page.all("img")
+    assert not page.all("b")
+    assert NASTY in "".join(page.text)
+    assert data["rows"][0]["w"][0] == f"{NASTY} 0"
+    rule = page.all("meta")[-1]["content"] or ""
+    digest = base64.b64encode(hashlib.sha256("".join(page.scripts[1:]).encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in rule  # so even injected markup would not run
+    markdown = (tmp_path / "report.md").read_text("utf-8")
+    assert "<script" not in markdown.replace("\\<", "")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=30))
+def test_embedded_json_cannot_end_its_element(text: str) -> None:
+    inside = embedded({text: [text]})
+    assert not set("<>&\u2028\u2029") & set(inside)
+    assert json.loads(inside) == {text: [text]}
+
+
+def test_nothing_is_loaded_from_anywhere(tmp_path: Path, before: Scores, after: Scores) -> None:
+    page, _ = written(tmp_path, {}, before, after)
+    for _, attributes in page.elements:
+        for name in ("src", "href", "srcset", "data", "action"):
+            assert (attributes.get(name) or "#").startswith("#")
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert not re.search(r"url\(|@import|https?://", html)
+    assert "default-src 'none'" in html
+
+
+def test_tables_headings_and_controls_can_be_used_without_eyes(tmp_path: Path, before: Scores, after: Scores) -> None:
+    metrics = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}, {"step": 2, "wer": 0.3, "cer": 0.2}]
+    page, _ = written(tmp_path, {"recipe": {"seed": 0}}, before, after, metrics=metrics)
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(attributes.get("scope") in ("row", "col") for attributes in page.all("th"))
+    assert all("aria-hidden" in svg or "aria-label" in svg for svg in page.all("svg") if "viewbox" not in svg)
+    names = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(names) == len(set(names))
+    assert page.all("html")[0]["lang"] == "en"
+    skip = page.all("a")[0]
+    assert (skip["href"] or "").removeprefix("#") in names
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(deeper - level <= 1 for level, deeper in pairwise(levels))
+
+
+def test_every_sentence_is_there_with_its_difference(tmp_path: Path, before: Scores, after: Scores) -> None:
+    _, data = written(tmp_path, {}, before, after)
+    assert data["systems"] == ["Before", "After"]
+    assert len(data["rows"]) == 36
+    first = data["rows"][0]
+    assert (first["i"], first["s"], first["g"]["severity"], first["n"], first["e"]) == ("s0-0", "s0", "mild", 5, [3, 1])
+    assert first["d"][1] == [["please", "well"], "put", "the", "kettle", "on"]
+    assert first["w"] == ["please put the kettle on", "well well well kettle on", "well put the kettle on"]
+
+
+@pytest.mark.parametrize("which", ["base is kept", "only adapted", "only base"])
+def test_one_system(tmp_path: Path, before: Scores, which: str) -> None:
+    base, adapted = {"base is kept": (before, before), "only adapted": (None, before), "only base": (before, None)}[
+        which
+    ]
+    page, data = written(tmp_path, {}, base, adapted)
+    assert re.search(r"54\.5% of the words are wrong \(95% interval .*\), on 36 recordings by 6 speakers\.", page.words)
+    assert data["systems"] == ["Heard"]
+
+
+def test_nothing_scored_and_nothing_to_score(tmp_path: Path) -> None:
+    page, data = written(tmp_path / "a", {"task": "text"}, None, None)
+    assert "Nothing was scored." in page.words
+    assert data["rows"] == []
+    empty, _ = written(tmp_path / "b", {}, score([], []), None)
+    assert "0 recordings" in empty.words
+    one, _ = written(tmp_path / "c", {}, score(corpus(1)[:1], [""]), score(corpus(1)[:1], [SENTENCES[0]]))
+    assert "Words wrong went from 100.0% to 0.0%, on 1 recording by 1 speaker." in one.words
+
+
+def test_scores_of_different_utterances_are_refused(tmp_path: Path, before: Scores) -> None:
+    with pytest.raises(SpeechftError, match="cannot be paired"):
+        write_report(tmp_path, {}, before, score(corpus(first="t"), heard(corpus(), 1)))
+    assert not list(tmp_path.iterdir())
+
+
+def said(one: Scores, two: Scores, result: dict[str, Any] | None = None) -> str:
+    return answer([("Before", one), ("After", two)], compare(one, two), result or {})
+
+
+def test_answer_does_not_call_chance_a_change(before: Scores, after: Scores) -> None:
+    mixed = heard(corpus(), 3)
+    mixed[0], mixed[7] = "well " * 5, corpus()[7].text
+    assert "too small a difference to tell from chance" in said(before, score(corpus(), mixed))
+    assert said(after, before).startswith("Words wrong rose from 18.2% to 54.5%: 36.4 points more")
+
+
+@pytest.mark.parametrize(
+    ("shared", "ending"),
+    [
+        ("train and test share nothing", "by 6 speakers never trained on."),
+        ("train and test share 6 speakers", "by 6 speakers, in sentences never trained on."),
+        ("train and test share 6 speakers, 4 sentences (9 of 36 rows of test)", "by 6 speakers."),
+        ("train and dev share nothing", "by 6 speakers."),
+        ("only one split, so nothing to share", "by 6 speakers."),
+    ],
+)
+def test_answer_claims_no_more_than_the_splits_allow(before: Scores, after: Scores, shared: str, ending: str) -> None:
+    assert said(before, after, {"overlap": shared, "evaluated_on": {"split": "test"}}).endswith(ending)
+
+
+def test_few_speakers_are_said_to_be_few(tmp_path: Path) -> None:
+    two = [score(corpus(2), heard(corpus(2), wrong)) for wrong in (3, 1)]
+    text = " ".join(remarks([("Before", two[0]), ("After", two[1])], compare(*two)))
+    assert "2 speakers: the interval says nothing about other people" in text
+    assert "2 speakers: no p value over speakers can be below 0.5" in text
+
+
+def test_summary_rows_for_a_terminal(before: Scores, after: Scores) -> None:
+    rows = summary_rows(before, after)
+    assert rows[0] == ("Words wrong (WER)", "54.5%", "18.2%")
+    assert {len(row) for row in rows} == {3}
+    assert not [row for row in rows if "verbatim" in row[0]]  # nobody has such a text
+    alone = summary_rows(score(corpus(1), heard(corpus(1), 1)))
+    assert not [row for row in alone if "speaker" in row[0]]
+
+
+def test_markdown_table_holds_any_text() -> None:
+    table = markdown_table(["a", "b"], [["x|y\nz", "<i>*q*</i>"]])
+    assert table.splitlines() == ["| a | b |", "|---|--:|", r"| x\|y z | \<i\>\*q\*\</i\> |"]
+
+
+def test_json_has_a_word_for_everything(tmp_path: Path, before: Scores) -> None:
+    result = {"rate": float("inf"), "nan": [float("nan")], "where": Path("a/b"), "deep": {"x": (1, True, None)}}
+    write_report(tmp_path, result, before, None)
+    found = json.loads((tmp_path / "result.json").read_text("utf-8"))
+    assert found == {"rate": None, "nan": [None], "where": str(Path("a/b")), "deep": {"x": [1, True, None]}}
+    assert plain(found) == found
+
+
+def test_half_a_character_does_not_stop_the_report(tmp_path: Path) -> None:
+    page, _ = written(tmp_path, {}, score(corpus(1)[:2], ["\ud800 tea", "\udfff"]), None, title="\ud800")
+    assert page.words
+
+
+def test_recordings_are_linked_from_where_the_page_is(tmp_path: Path, after: Scores) -> None:
+    clips = {u.id: tmp_path / "clips" / f"a #{i}.wav" for i, u in enumerate(corpus()[:3])}
+    (tmp_path / "clips").mkdir()
+    for path in list(clips.values())[:2]:
+        path.write_bytes(b"RIFF" + bytes(96))
+    _, data = written(tmp_path / "out", {}, after, None, audio=clips)
+    assert [row["a"] for row in data["rows"][:3]] == ["../clips/a%20%230.wav", "../clips/a%20%231.wav", None]
+    assert str(tmp_path) not in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_recordings_can_be_put_into_the_page_up_to_a_size(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.wav").write_bytes(bytes(100))
+    clips = {"x": tmp_path / "a.wav", "y": (tmp_path / "b.wav", 1.5, 2.0)}
+    found = addresses(clips, tmp_path, 100)
+    assert found["x"].startswith("data:audio/")
+    assert base64.b64decode(found["x"].partition("base64,")[2]) == bytes(100)
+    assert found["y"] == "b.wav#t=1.5,2"  # a stretch of a longer recording
+
+
+def test_embedding_takes_the_worst_first(tmp_path: Path) -> None:
+    rows = corpus(1)[:2]
+    clips = {u.id: tmp_path / f"{u.id}.wav" for u in rows}
+    for path in clips.values():
+        path.write_bytes(bytes(600))
+    found = score(rows, [rows[0].text, "well"])
+    _, data = written(tmp_path, {}, found, None, audio=clips, embed_audio_mb=0.001)
+    assert [str(row["a"])[:5] for row in data["rows"]] == ["s0-0.", "data:"]
+
+
+def test_confusions_are_counted(after: Scores) -> None:
+    assert confusions(after)["please", "well"] == 6
+    missed = confusions(score(corpus(1)[:1], ["please put kettle on now"]))
+    assert missed == {("the", ""): 1, ("", "now"): 1}
+
+
+def test_curves_and_dose_are_drawn_when_measured(tmp_path: Path, before: Scores) -> None:
+    metrics = [{"step": s, "loss": 2.0 / s} for s in range(1, 900)] + [{"step": 5, "wer": 0.4}, {"step": 9, "wer": 0.2}]
+    dose = [{"minutes": m, "wer": 1 / m, "wer_ci95": [0.5 / m, 1.5 / m]} for m in (2, 5, 10)]
+    page, _ = written(tmp_path / "a", {"dose_curve": dose}, before, None, metrics=metrics)
+    labels = [svg["aria-label"] for svg in page.all("svg") if svg.get("aria-label")]
+    assert labels[0] == "Training loss: from 1.22 to 0.00223 over step 0 to 899"
+    assert labels[1] == "Words wrong on dev: from 40.0% to 20.0% over step 0 to 9"
+    assert labels[2] == "Words wrong: from 50.0% to 10.0% over minutes 0 to 10"
+    bare, _ = written(tmp_path / "b", {}, before, None)
+    assert not [svg for svg in bare.all("svg") if svg.get("aria-label")]
+
+
+def test_long_curves_are_averaged() -> None:
+    assert averaged([(1, 1.0), (2, 3.0), (3, 5.0)], 2) == [(2, 2.0), (3, 5.0)]
+    assert curve([], title="x", across="step", percent=False, dots=False) == ""
+    assert "nan" not in curve([(0, 0.0)], title="x", across="step", percent=False, dots=True)
+
+
+def test_tracks_clamp_what_lies_beyond() -> None:
+    assert scale_end([0.31, None]) == 0.4
+    assert scale_end([0.3]) == 0.3
+    assert scale_end([]) == 0.1
+    assert scale_end([7.0]) == 1.5
+    assert 'cx="98.00%"' in track([Mark("after", 7.0)], 1.5)
+    assert "circle" not in track([Mark("after", None)], 0.5)
+
+
+def test_written_over_an_old_report(tmp_path: Path, before: Scores, after: Scores) -> None:
+    write_report(tmp_path, {"old": 1}, before, None)
+    write_report(tmp_path, {"new": 1}, before, after)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.md", "result.json"]
+    assert json.loads((tmp_path / "result.json").read_text()) == {"new": 1}

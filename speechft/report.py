@@ -97,9 +97,12 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
     """How sure the numbers are, and of what."""
     if not systems:
         return []
-    found = list(systems[-1][1].to_dict()["notes"])
+    notes = list(systems[-1][1].to_dict()["notes"])
     speakers = len(systems[-1][1].per_speaker)
     unit = "speakers" if speakers > 1 else "sentences"
+    if difference and speakers > 1:  # of one voice the scores' own notes say it already
+        notes += difference["notes"]
+    found = [f"{note[:1].upper()}{note[1:]}." for note in notes]
     found.append(
         f"Intervals come from drawing {unit} again and again (bootstrap); their ends are estimates, more so with few "
         f"{unit}."
@@ -111,7 +114,6 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
             f"gives a difference as large with {_p(difference['p_speakers'])}. Does it hold for these recordings? "
             f"Matched-pair test on {difference['segments']} segments (MAPSSWE): {_p(difference['p_mapsswe'])}."
         )
-        found += difference["notes"]
     return found
 
 

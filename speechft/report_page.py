@@ -223,8 +223,15 @@ def _kinds(systems: Systems) -> list[str]:
     return ["before", "after"] if len(systems) == 2 else ["after"]
 
 
+def _columns(systems: Systems, alone: str) -> list[Number]:
+    """Headings of one column of numbers a system; a single one is headed by what it counts."""
+    return [Number(esc(name)) for name, _ in systems] if len(systems) > 1 else [Number(alone)]
+
+
 def _key(systems: Systems) -> str:
-    """What the marks of the charts mean."""
+    """What the marks of the charts mean, where there are two kinds."""
+    if len(systems) < 2:
+        return ""
     shown = []
     for kind, (name, _) in zip(_kinds(systems), systems, strict=True):
         circle = f'<circle class="dot {kind}" cx="50%" cy="8" r="4.5"/>'
@@ -239,13 +246,12 @@ def _overall(systems: Systems, rows: Sequence[tuple[str, ...]]) -> str:
     marks = [Mark(kind, s.to_dict()["wer"], s.wer_ci95) for kind, (_, s) in zip(_kinds(systems), systems, strict=True)]
     end = scale_end([bound for mark in marks for bound in (mark.value, *(mark.interval or ()))])
     drawn = [
-        [esc(name), track([mark], end), Number(percent(mark.value))]
+        [esc(name) if len(systems) > 1 else "This model", track([mark], end), Number(percent(mark.value))]
         for (name, _), mark in zip(systems, marks, strict=True)
     ]
     chart = table("Words wrong, with 95% intervals", ["Model", Axis(track_axis(end)), Number("WER")], drawn)
     cells = [[esc(row[0]), *(Number(esc(text)) for text in row[1:])] for row in rows]
-    headings = ["Measure", *(Number(esc(name)) for name, _ in systems)]
-    return chart + table("Every measure", headings, cells, "measures")
+    return chart + table("Every measure", ["Measure", *_columns(systems, "Value")], cells, "measures")
 
 
 def _compared(
@@ -265,7 +271,7 @@ def _compared(
         if speakers:
             counts.append(Number(entries[-1].get("n_speakers", "")))
         rows.append([esc(key) or "–", track(marks, end), *numbers, *counts])
-    headings = [esc(heading), Axis(track_axis(end)), *(Number(esc(name)) for name, _ in systems), Spare("Words")]
+    headings = [esc(heading), Axis(track_axis(end)), *_columns(systems, "WER"), Spare("Words")]
     return table(caption, [*headings, Number("Speakers")] if speakers else headings, rows)
 
 
@@ -316,7 +322,7 @@ def _confusions(systems: Systems) -> str:
         return ""
     counts = [confusions(scores) for _, scores in systems]
     everything = sum(counts, Counter[tuple[str, str]]())
-    names = [Number(esc(name)) for name, _ in systems]
+    names = _columns(systems, "Times")
     parts = []
     for caption, headings, wanted in (
         ("Words heard as other words", ["Said", "Heard"], lambda said, heard: said and heard),

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speechft.report_page import Clip, Systems, addresses, flat, page, percent
+from speechft.report_data import Clip, Systems, addresses, flat
+from speechft.report_page import page, percent
 from speechft.scoring import Scored, Scores, compare
 
 WORST_SHOWN = 20  # sentences in report.md

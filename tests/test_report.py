@@ -19,7 +19,7 @@ from speechft.errors import SpeechftError
 from speechft.manifest import Utterance
 from speechft.report import answer, markdown_table, plain, remarks, summary_rows, write_report
 from speechft.report_charts import Mark, averaged, curve, scale_end, track
-from speechft.report_page import addresses, confusions, embedded
+from speechft.report_data import addresses, confusions, embedded
 from speechft.scoring import Scores, compare, score
 
 SENTENCES = (

@@ -1,0 +1,98 @@
+"""What the report is filled with: sentences and their differences, confusions, recordings, settings."""
+
+from __future__ import annotations
+
+import base64
+import json
+import mimetypes
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from speechft.error_rate import align
+from speechft.scoring import Scored, Scores
+
+Systems = Sequence[tuple[str, Scores]]  # one, or before and after
+# A recording, or its stretch from and to a second of a longer one.
+Clip = Path | tuple[Path, float | None, float | None]
+
+
+def embedded(value: object) -> str:
+    """JSON that no HTML parser can mistake for markup, so nothing in it ends the script element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def sentences(systems: Systems, audio: Mapping[str, str]) -> dict[str, Any]:
+    """What the page's list of sentences reads; keys are short because there may be many thousands."""
+    rows = []
+    for parts in zip(*(scores.rows for _, scores in systems), strict=True):
+        first = parts[0]
+        rows.append(
+            {
+                "i": first.id,
+                "s": first.speaker,
+                "g": first.groups,
+                "t": first.duration_s,
+                "n": first.words.length,
+                "e": [part.words.errors for part in parts],
+                "r": first.normalized[0],
+                "d": [_difference(part) for part in parts],
+                "w": [first.reference, *(part.hypothesis for part in parts)],
+                "l": parts[-1].loops,
+                "a": audio.get(first.id),
+            }
+        )
+    groups = sorted({name for row in rows for name in row["g"]})
+    return {"systems": [name for name, _ in systems], "groups": groups, "rows": rows}
+
+
+def _difference(row: Scored) -> list[str | list[str]]:
+    """A word that was right as itself, any other as [said, heard]."""
+    pairs = align(*(text.split() for text in row.normalized))
+    return [said if kind == "equal" else [said, heard] for kind, said, heard in pairs]
+
+
+def addresses(audio: Mapping[str, Clip], out: Path, embed_bytes: int = 0) -> dict[str, str]:
+    """Where the page finds each recording: a path relative to `out`, or the recording itself.
+
+    Args:
+        audio: recordings by utterance id; those that are gone or on another drive get no player.
+        out: the folder of the page.
+        embed_bytes: recordings are put into the page, in order, until they add up to this.
+    """
+    found = {}
+    for name, clip in audio.items():
+        path, start, end = clip if isinstance(clip, tuple) else (clip, None, None)
+        stretch = f"#t={start or 0:g}{f',{end:g}' if end else ''}" if start or end else ""
+        try:
+            size = path.stat().st_size
+            if size <= embed_bytes:
+                embed_bytes -= size
+                kind = mimetypes.guess_type(path.name)[0] or "audio/wav"
+                found[name] = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}{stretch}"
+            else:
+                found[name] = quote(Path(os.path.relpath(path, out)).as_posix()) + stretch
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def confusions(scores: Scores) -> Counter[tuple[str, str]]:
+    """How often each word was heard as each other; ("word", "") was missed and ("", "word") invented."""
+    pairs = (align(*(text.split() for text in row.normalized)) for row in scores.rows if row.words.errors)
+    return Counter((said, heard) for words in pairs for kind, said, heard in words if kind != "equal")
+
+
+def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names and texts."""
+    if isinstance(value, Mapping):
+        return [pair for key, inner in value.items() for pair in flat(inner, f"{name}.{key}" if name else str(key))]
+    if isinstance(value, list | tuple):
+        return [(name, ", ".join(map(str, value)))]
+    return [(name, "–" if value is None else str(value))]

@@ -90,9 +90,9 @@ class Impairment:
     unevenness: float = 0.2
     pauses: float = 0.5
     pause_s: tuple[float, float] = (0.15, 0.5)
-    sluggish_s: float = 0.035
-    centralise: float = 0.45
-    retract: float = 0.0
+    sluggish_s: float = 0.03
+    centralise: float = 0.58
+    retract: float = 0.43
     weaken_db: float = 4.0
     monotone: float = 0.85
     breath_noise_db: float = -14.0
@@ -155,7 +155,7 @@ def slow(
     starts = np.concatenate([[0.0], np.cumsum(lengths)]) * stretch / lengths.mean()
     position = np.interp(np.arange(round(starts[-1])), starts[:-1], np.arange(len(tracks)))
     silent = np.zeros(len(position), bool)
-    gaps = []
+    gaps: list[tuple[int, int]] = []
     for frame, length in reversed(pauses):  # from the back, so that earlier positions stay true
         at = int(np.searchsorted(position, frame))
         position = np.insert(position, at, np.full(length, float(frame)))

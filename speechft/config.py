@@ -37,7 +37,7 @@ class AdapterSettings(Settings):
     alpha: Positive | None = None
     dropout: Share = 0.0
     placement: Literal["both", "encoder", "decoder"] = "both"
-    projections: list[str] = ["q_proj", "v_proj"]
+    projections: list[str] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
     quantize: Literal["nf4", "int8"] | None = None
     rslora: bool = False
     dora: bool = False
@@ -63,9 +63,9 @@ class AugmentSettings(Settings):
     tempo: Range = (0.9, 1.1)
     vocal_tract: Range = (0.95, 1.05)
     share: Share = 0.5
-    time_masks: Annotated[int, Field(ge=0, le=20)] = 2
+    time_masks: Annotated[int, Field(ge=0, le=20)] = 0
     time_width: Share = 0.05
-    mel_masks: Annotated[int, Field(ge=0, le=20)] = 2
+    mel_masks: Annotated[int, Field(ge=0, le=20)] = 0
     mel_width: Annotated[int, Field(ge=0, le=80)] = 10
 
 
@@ -104,8 +104,8 @@ class SpeechRecipe(Settings):
     batch_size: Annotated[int, Field(ge=1)] = 8
     accumulate: Annotated[int, Field(ge=1)] = 1
     max_steps: Annotated[int, Field(ge=1)] | None = None
-    epochs: Annotated[int, Field(ge=1)] = 3
-    min_steps: Annotated[int, Field(ge=0)] = 0
+    epochs: Annotated[int, Field(ge=1)] = 1
+    min_steps: Annotated[int, Field(ge=0)] = 150
     learning_rate: Positive = 1e-3
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     warmup: Share = 0.1
@@ -113,7 +113,7 @@ class SpeechRecipe(Settings):
     gradient_clip: Positive = 1.0
     seed: int = 0
     language: str | None = None
-    context: str = "mixed"
+    context: str = "clip"
     adapter: AdapterSettings = AdapterSettings()
     augment: AugmentSettings | None = AugmentSettings()
     patience: Annotated[int, Field(ge=1)] = 3

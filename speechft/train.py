@@ -44,7 +44,7 @@ from speechft.whisper import Context, Whisper, core, encode, load_whisper
 
 Event = dict[str, Any]
 LOGIT_ROWS = 256  # target tokens whose logits over the vocabulary exist at once
-PASS_FRAMES = 4_000  # log-mel frames in one forward and backward pass, about: 8 clips of 5 s
+PASS_FRAMES = 3_600  # log-mel frames in one forward and backward pass, about: 8 clips of 5 s
 RELEASE_EVERY = 8  # steps
 MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
 

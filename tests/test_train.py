@@ -118,7 +118,7 @@ def test_training_learns_and_hands_back_the_best(parts: tuple[Manifest, Manifest
 def test_no_adapter_is_handed_back_when_none_is_better(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
     train, dev = parts
     wrecked = recipe(train, tmp_path, epochs=1, learning_rate=5.0, schedule="constant", warmup=0)
-    trained = fit(wrecked, train, dev)
+    trained = fit(wrecked, train, dev[:1])
     assert trained.adapter is None
     assert trained.progress.best_step is None
     assert not (tmp_path / "adapter").exists()

@@ -1,10 +1,10 @@
 """A fixed speech impairment, for a synthetic voice: what a first run of speechft adapts Whisper to.
 
-Each effect imitates one thing that the literature on dysarthria names (Darley, Aronson and Brown, 1969, and the
-perceptual dimensions that followed it), and is one function: slowed and uneven rate with pauses, sluggish
-articulation, centralised vowels, weak consonants, monopitch, breathiness, audible breaths, loss of high
-frequencies and of loudness. It is a caricature with known settings. It has no patient behind it and is never
-evidence about real speech.
+Each effect imitates one thing that the literature on dysarthria names (Darley, Aronson and Brown, 1969, and
+the perceptual dimensions that followed it), and is one function: slowed and uneven rate with pauses, sluggish
+articulation, centralised vowels, a retracted tongue, weak consonants, monopitch, breathiness, audible
+breaths, loss of high frequencies and of loudness. It is a caricature with known settings. It has no patient
+behind it and is never evidence about real speech.
 
 Where it can, an effect works on what the vocoder is told (`Tracks`) and not on the sound that comes out: flat
 pitch is then a change of one number per frame, with none of the artefacts of pitch shifting.

@@ -125,13 +125,20 @@ def attach(
         task_type=None,  # SEQ_2_SEQ_LM makes peft ask Whisper for input_ids it does not have
     )
     model.requires_grad_(False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft reads an attribute that transformers renames
+    with _quiet():
         adapted = get_peft_model(model, config)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return adapted
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning that peft reads an attribute which transformers is about to rename: no user's business."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -274,7 +281,8 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
             fix=f"Load it with --model {card.get('model')}.",
         )
     try:
-        return PeftModel.from_pretrained(model, str(folder), use_safetensors=True).eval()
+        with _quiet():
+            return PeftModel.from_pretrained(model, str(folder), use_safetensors=True).eval()
     except (RuntimeError, ValueError, OSError, KeyError) as error:
         raise SpeechftError(
             f"cannot be loaded ({str(error).splitlines()[0][:160]})",

@@ -192,7 +192,9 @@ def evaluate(
     model: Model = None,
     adapter: AdapterPath = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and the report.")] = None,
-    normalizer: Annotated[str, typer.Option(help="whisper-english, basic or none.")] = "whisper-english",
+    normalizer: Annotated[
+        str, typer.Option(help="whisper-english, basic, characters, whisper-basic or none.")
+    ] = "whisper-english",
     context: Annotated[str | None, typer.Option(help="Override: clip, clip+10s, full.")] = None,
     language: Language = None,
     beams: Annotated[int, typer.Option(min=1, max=20, help="1 is greedy.")] = 1,

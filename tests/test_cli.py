@@ -107,9 +107,7 @@ def test_prepare_and_check(voice: Manifest, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_exit_with_2_and_a_sentence(words: list[str], message: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "speechft.cli", *words], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = subprocess.run([sys.executable, "-m", "speechft.cli", *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr

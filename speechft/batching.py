@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, log_mel, pad_frames
+from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, WINDOW_SECONDS, log_mel, pad_frames
 from speechft.augment import augment
 from speechft.config import AugmentSettings
 from speechft.errors import SpeechftError
-from speechft.manifest import Utterance
+from speechft.manifest import Manifest, Utterance
 from speechft.whisper import CONTEXT_STEP, Context, Whisper
 
 POOL = 16  # batches shuffled together before sorting by length: enough for little padding, little enough for chance
@@ -72,6 +72,36 @@ class Batch:
         rows = -(-clips // max(1, round(clips * length / most_frames)))
         tensors = zip(self.frames.split(rows), self.inputs.split(rows), self.targets.split(rows), strict=True)
         return [Batch(*part, self.indices[i * rows : (i + 1) * rows]) for i, part in enumerate(tensors)]
+
+
+def teachable(
+    whisper: Whisper, train: Manifest, leave_out: Callable[[Utterance, str], None]
+) -> tuple[Manifest, list[list[int]]]:
+    """The utterances the decoder can be taught, and their token ids.
+
+    Args:
+        leave_out: called with every other one and the reason.
+
+    Raises:
+        SpeechftError: none is left.
+    """
+    kept, labels = [], []
+    for utterance in train:
+        ids = whisper.label_ids(utterance.text, utterance.language if whisper.is_multilingual else None)
+        if not utterance.text.strip():
+            leave_out(utterance, "its text is empty")
+        elif len(ids) > whisper.max_tokens:
+            leave_out(utterance, f"its text has {len(ids)} tokens, the decoder takes {whisper.max_tokens}")
+        elif (utterance.seconds or 0.0) > WINDOW_SECONDS:
+            leave_out(utterance, f"it lasts {utterance.seconds:.1f} s, the encoder takes 30")
+        else:
+            kept.append(utterance)
+            labels.append(ids)
+    if not kept:
+        raise SpeechftError(
+            "no utterance to train on", where=train.path, fix="'speechft check' on the manifest says why."
+        )
+    return Manifest(kept, train.path), labels
 
 
 def collate(

@@ -22,6 +22,7 @@ from speechft import memory
 from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, SAMPLE_RATE, log_mel, pad_frames
 from speechft.decoder import DecoderCache, inference_copy, inference_dtype, is_quantized
 from speechft.prefetch import prefetch
+from speechft.search import beam_search, greedy_search
 from speechft.whisper import Context, Whisper, encode
 
 BATCH_FRAMES = 16_000  # log-mel frames encoded at once: 32 clips of 5 s
@@ -234,8 +235,10 @@ def _search(
         logits = sot_logits = cache.step(rows)
     no_speech_id = whisper.generation.no_timestamps_token_id - 1  # <|nospeech|>, called <|nocaptions|> in old files
     no_speech = sot_logits.softmax(-1)[:: options.beams, no_speech_id].tolist()
-    search = _greedy if options.beams == 1 else _beam
-    results = search(whisper, cache, logits, caps, options, temperature)
+    if options.beams == 1:
+        results = greedy_search(whisper, cache, logits, caps, temperature, options.seed)
+    else:
+        results = beam_search(whisper, cache, logits, caps, options.length_penalty)
     return [
         _judge(
             Transcript(
@@ -282,131 +285,3 @@ def detect_language(whisper: Whisper, states: Tensor) -> list[str]:
     codes = list(whisper.generation.lang_to_id)
     ids = torch.tensor([whisper.generation.lang_to_id[code] for code in codes], device=states.device)
     return [codes[best].strip("<|>") for best in logits[:, ids].argmax(-1).tolist()]
-
-
-def suppressed(whisper: Whisper, vocabulary: int) -> tuple[Tensor, Tensor]:
-    """Masks added to the logits: at every step, and at the first (no blank, no immediate end)."""
-    always = torch.zeros(vocabulary, device=whisper.device)
-    banned = list(getattr(whisper.generation, "suppress_tokens", None) or [])
-    always[banned] = -torch.inf
-    always[whisper.generation.no_timestamps_token_id :] = -torch.inf  # it, and the timestamps after it
-    first = always.clone()
-    first[list(getattr(whisper.generation, "begin_suppress_tokens", None) or [])] = -torch.inf
-    return always, first
-
-
-Found = list[list[tuple[list[int], list[float], float]]]  # per clip, per hypothesis: ids, log-probs, of the end
-
-
-def _greedy(
-    whisper: Whisper,
-    cache: DecoderCache,
-    logits: Tensor,
-    caps: list[int],
-    options: DecodeOptions,
-    temperature: float,
-) -> Found:
-    """The best token each step, or one drawn at `temperature`; finished clips leave the batch."""
-    always, mask = suppressed(whisper, logits.shape[1])
-    end = whisper.generation.eos_token_id
-    generator = torch.Generator().manual_seed(options.seed)
-    out: Found = [[([], [], 0.0)] for _ in caps]
-    active = list(range(len(caps)))
-    while True:
-        logits = logits + mask
-        if temperature > 0:
-            # one draw of Gumbel noise for all clips: what a clip gets does not depend on who is beside it
-            noise = -torch.empty(logits.shape[1]).exponential_(generator=generator).log()
-            tokens = (logits / temperature + noise.to(logits.device)).argmax(-1)
-        else:
-            tokens = logits.argmax(-1)
-        chosen = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
-        going = []
-        for row, (token, logprob) in enumerate(zip(tokens.tolist(), chosen.tolist(), strict=True)):
-            ids, logprobs, _ = out[active[row]][0]
-            if token == end:
-                out[active[row]][0] = (ids, logprobs, logprob)
-                continue
-            ids.append(token)
-            logprobs.append(logprob)
-            if len(ids) < caps[active[row]]:
-                going.append(row)
-        if not going:
-            return out
-        if len(going) < len(active):
-            kept = torch.tensor(going, device=tokens.device)
-            cache.keep(kept)
-            tokens = tokens[kept]
-            active = [active[row] for row in going]
-        logits, mask = cache.step(tokens[:, None]), always
-
-
-def _beam(
-    whisper: Whisper,
-    cache: DecoderCache,
-    logits: Tensor,
-    caps: list[int],
-    options: DecodeOptions,
-    temperature: float,
-) -> Found:
-    """Beam search; a clip is done when as many hypotheses have ended as there are beams."""
-    del temperature  # beams are only searched at 0
-    beams, end = options.beams, whisper.generation.eos_token_id
-    always, mask = suppressed(whisper, logits.shape[1])
-    scores = torch.full((len(caps), beams), -torch.inf, device=logits.device)
-    scores[:, 0] = 0.0  # all beams are the prompt still: only one may be continued
-    live: list[list[tuple[list[int], list[float]]]] = [[([], [])] * beams for _ in caps]
-    ended: Found = [[] for _ in caps]
-    active = list(range(len(caps)))
-    while active:
-        logprobs = (logits + mask).log_softmax(-1)
-        top, ids = logprobs.topk(beams + 1, dim=-1)  # one more than the beams: one of them may be the end
-        totals = (scores.view(-1, 1) + top).view(len(active), -1)
-        best, places = totals.topk(2 * beams, dim=-1)
-        flat_ids, flat_top = ids.view(len(active), -1), top.view(len(active), -1)
-        rows, tokens, next_scores, going = [], [], [], []
-        for clip, index in enumerate(active):
-            kept: list[tuple[int, int, float, tuple[list[int], list[float]]]] = []
-            for score, place in zip(best[clip].tolist(), places[clip].tolist(), strict=True):
-                if score == -math.inf or len(kept) == beams:
-                    continue
-                parent, token = place // (beams + 1), int(flat_ids[clip, place])
-                old_ids, old_logprobs = live[index][parent]
-                logprob = float(flat_top[clip, place])
-                if token == end:
-                    ended[index].append((old_ids, old_logprobs, logprob))
-                else:
-                    kept.append((parent, token, score, ([*old_ids, token], [*old_logprobs, logprob])))
-            live[index] = [hypothesis for *_, hypothesis in kept]
-            full = not kept or len(live[index][0][0]) >= caps[index]
-            if full:
-                ended[index] += [(i, p, 0.0) for i, p in live[index]]
-            if not full and len(ended[index]) < beams:
-                kept += [(kept[-1][0], kept[-1][1], -math.inf, kept[-1][3])] * (beams - len(kept))
-                live[index] = [hypothesis for *_, hypothesis in kept]
-                rows += [clip * beams + parent for parent, *_ in kept]
-                tokens += [token for _, token, *_ in kept]
-                next_scores.append([score for _, _, score, _ in kept])
-                going.append(clip)
-        if not going:
-            break
-        cache.reorder(_with_gaps(rows, going, len(active), beams, logits.device))
-        if len(going) < len(active):
-            cache.keep(torch.tensor(going, device=logits.device))
-            active = [active[clip] for clip in going]
-        scores = torch.tensor(next_scores, device=logits.device)
-        logits, mask = cache.step(torch.tensor(tokens, device=logits.device)[:, None]), always
-    return [_ranked(hypotheses, options.length_penalty)[:beams] for hypotheses in ended]
-
-
-def _with_gaps(rows: list[int], going: list[int], clips: int, beams: int, device: torch.device) -> Tensor:
-    """Row order for the whole cache: clips that are done keep theirs, they are dropped next."""
-    order = torch.arange(clips * beams, device=device).view(clips, beams)
-    order[torch.tensor(going, device=device)] = torch.tensor(rows, device=device).view(-1, beams)
-    return order.flatten()
-
-
-def _ranked(
-    hypotheses: list[tuple[list[int], list[float], float]], penalty: float
-) -> list[tuple[list[int], list[float], float]]:
-    return sorted(hypotheses, key=lambda h: (sum(h[1]) + h[2]) / max(1, len(h[0]) + 1) ** penalty, reverse=True)

@@ -242,7 +242,9 @@ def caveats(split: str, trained: Trained, result: dict[str, Any]) -> list[str]:
             "There is no test split: these clips also chose the best state, which flatters it a little. "
             "Keep some recordings aside as test."
         )
-    if "share nothing" not in result["overlap"]:
+    one_voice = result["data"]["speakers"] == 1
+    kinds = ("sentence", "prompt", "recording", "session") if one_voice else ("speaker", "sentence", "recording")
+    if any(kind in result["overlap"] for kind in kinds):
         notes.append(f"Overlap between splits: {result['overlap']}.")
     return notes
 

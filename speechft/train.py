@@ -19,11 +19,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from speechft import adapters, memory
-from speechft.audio import WINDOW_SECONDS
-from speechft.batching import IGNORED, Batch, collate, plan_epoch
+from speechft.batching import Batch, collate, plan_epoch, teachable
 from speechft.checkpoint import (
     append_metrics,
     load_checkpoint,
@@ -33,48 +32,19 @@ from speechft.checkpoint import (
     trim_metrics,
 )
 from speechft.config import SpeechRecipe
-from speechft.decoder import inference_dtype
 from speechft.errors import SpeechftError
 from speechft.evaluate import evaluate_model
 from speechft.manifest import Manifest, Utterance
+from speechft.objective import TokenLoss, mixed_precision, trainable_model
 from speechft.prefetch import prefetch
 from speechft.schedule import learning_rate_factor
 from speechft.sources import resolve
-from speechft.whisper import Context, Whisper, core, encode, load_whisper
+from speechft.whisper import Context, Whisper, load_whisper
 
 Event = dict[str, Any]
-LOGIT_ROWS = 256  # target tokens whose logits over the vocabulary exist at once
 PASS_FRAMES = 3_600  # log-mel frames in one forward and backward pass, about: 8 clips of 5 s
 RELEASE_EVERY = 8  # steps
 MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
-
-
-class TokenLoss(nn.Module):
-    """Whisper as a function from a batch to the summed cross-entropy of its target tokens.
-
-    The sum, not the mean: divided by the target tokens of *all* batches of an optimiser step it gives the same
-    gradient however the step is cut into batches, which a mean of means does not.
-    """
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, frames: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        """
-        Args:
-            frames: shape (clips, n_mels, frames).
-            inputs, targets: shape (clips, tokens), as in `batching.Batch`.
-        """
-        whisper = core(self.model)
-        states = encode(self.model, frames)
-        hidden = whisper.model.decoder(input_ids=inputs, encoder_hidden_states=states, use_cache=False)[0]
-        wanted = targets != IGNORED
-        hidden, answers = hidden[wanted], targets[wanted]  # logits only where there is something to predict
-        total = torch.zeros((), device=hidden.device)
-        for rows, ids in zip(hidden.split(LOGIT_ROWS), answers.split(LOGIT_ROWS), strict=True):
-            total = total + nn.functional.cross_entropy(whisper.proj_out(rows).float(), ids, reduction="sum")
-        return total
 
 
 @dataclass
@@ -159,7 +129,7 @@ class _Run:
         set_seed(recipe.seed)
         self.folder = resolve(recipe.model)
         self.base = load_whisper(recipe.model, language=recipe.language, quantize=recipe.adapter.quantize)
-        self.train, self.labels = self._with_labels(train)
+        self.train, self.labels = teachable(self.base, train, self._leave_out)
         self.context = Context(recipe.context)
         self.whisper = self.base.with_(
             model=trainable_model(self.base.model, recipe), context=self.context.for_decoding()
@@ -395,28 +365,6 @@ class _Run:
         numbers = {k: v for k, v in line.items() if isinstance(v, float)}
         self.accelerator.log(numbers, step=line["step"])
 
-    def _with_labels(self, train: Manifest) -> tuple[Manifest, list[list[int]]]:
-        """The utterances the decoder can be taught, and their token ids; the others are reported."""
-        kept, labels = [], []
-        for utterance in train:
-            ids = self.base.label_ids(utterance.text, utterance.language if self.base.is_multilingual else None)
-            if not utterance.text.strip():
-                self._leave_out(utterance, "its text is empty")
-            elif len(ids) > self.base.max_tokens:
-                self._leave_out(utterance, f"its text has {len(ids)} tokens, the decoder takes {self.base.max_tokens}")
-            elif (utterance.seconds or 0.0) > WINDOW_SECONDS:
-                self._leave_out(utterance, f"it lasts {utterance.seconds:.1f} s, the encoder takes 30")
-            else:
-                kept.append(utterance)
-                labels.append(ids)
-        if not kept:
-            raise SpeechftError(
-                "no utterance to train on",
-                where=train.path or self.recipe.manifest,
-                fix="'speechft check' on the manifest says why.",
-            )
-        return Manifest(kept, train.path), labels
-
     def _bad_clip(self, index: int, error: SpeechftError) -> None:
         self._leave_out(self.train[index], error.what)
 
@@ -424,32 +372,6 @@ class _Run:
         if utterance.where not in self.progress.left_out:
             self.progress.left_out[utterance.where] = reason
             self.on_event({"event": "left out", "where": utterance.where, "reason": reason})
-
-
-def trainable_model(model: Any, recipe: SpeechRecipe) -> Any:
-    """The model with what the recipe trains unfrozen: LoRA matrices, or all but the fixed positions."""
-    settings = recipe.adapter
-    if settings.method == "lora":
-        return adapters.attach(
-            model,
-            rank=settings.rank,
-            alpha=settings.alpha,
-            dropout=settings.dropout,
-            placement=settings.placement,
-            projections=settings.projections,
-            rslora=settings.rslora,
-            dora=settings.dora,
-        )
-    model.requires_grad_(True)
-    model.model.encoder.embed_positions.requires_grad_(False)  # sinusoids by definition, not weights
-    return model
-
-
-def mixed_precision(wanted: str, device: torch.device) -> str:
-    """The precision accelerate computes in: `no`, `bf16` or `fp16`."""
-    if wanted == "auto":
-        return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(inference_dtype(device), "no")
-    return "no" if wanted == "fp32" else wanted
 
 
 def _rates(rates: tuple[float, float]) -> Event:

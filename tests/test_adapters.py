@@ -76,7 +76,7 @@ def test_unknown_projections_name_the_known_ones() -> None:
 def test_quantised_training_reaches_the_adapter_only() -> None:
     whisper = load_whisper("bundled:tiny.en", device="cpu", quantize="nf4")
     model = adapters.attach(whisper.model, rank=4)
-    from speechft.train import TokenLoss
+    from speechft.objective import TokenLoss
 
     frames, ids = torch.randn(1, 80, 200), torch.tensor([[50257, 50362, 356]])
     with torch.autocast("cpu", torch.bfloat16):

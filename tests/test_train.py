@@ -19,8 +19,9 @@ from speechft.batching import IGNORED, Batch, collate, plan_epoch
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
+from speechft.objective import TokenLoss
 from speechft.split import auto_split
-from speechft.train import TokenLoss, fit
+from speechft.train import fit
 from speechft.whisper import Context, Whisper, load_whisper
 
 

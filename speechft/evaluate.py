@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from speechft.audio import SAMPLE_RATE, WINDOW_SECONDS
 from speechft.decode import DecodeOptions, Transcript, decode
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
@@ -23,7 +24,7 @@ class Evaluation:
     Attributes:
         scores: error rates over all utterances; an unreadable clip counts as an empty transcript.
         transcripts: one an utterance, in order.
-        unreadable: rows whose audio could not be read, with the reason.
+        unreadable: rows whose audio could not be read, or not to its end, with the reason.
         seconds: of wall-clock time, audio decoding and features included.
         audio_seconds: of sound.
     """
@@ -75,7 +76,10 @@ def evaluate_model(
                 unreadable[utterance.where] = error.what
                 on_event({"event": "left out", "where": utterance.where, "reason": error.what})
                 return np.zeros(0, np.float32)
-            lengths.append(len(samples) / 16_000)
+            seconds = len(samples) / SAMPLE_RATE
+            lengths.append(seconds)
+            if seconds > WINDOW_SECONDS:
+                unreadable[utterance.where] = f"it lasts {seconds:.1f} s; only its first 30 s were transcribed"
             return samples
 
         return load

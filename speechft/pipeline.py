@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import json
 import platform
@@ -68,6 +69,8 @@ def train(
     }
     trained = fit(recipe, train_part, dev, on_event=on_event, card={"data": about_data})
 
+    gc.collect()  # the training model and its optimiser hold each other
+    memory.release()
     on_event({"event": "final evaluation", "split": split})
     held_out = manifest.split(split)
     base = _evaluated(load(recipe.model, language=recipe.language), held_out, recipe.normalizer, on_event)

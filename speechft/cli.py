@@ -42,12 +42,10 @@ Language = Annotated[str | None, typer.Option(help="Code such as en or de; detec
 def main() -> None:
     """Entry point: runs the app and turns errors into a sentence and an exit code."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # an Exit comes back as its code
     except SpeechftError as error:
         err.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
-    except (typer.Exit, SystemExit) as leaving:
-        sys.exit(getattr(leaving, "exit_code", getattr(leaving, "code", 0)))
     except (KeyboardInterrupt, typer.Abort):
         err.print("Stopped. Training goes on from its last checkpoint when the same command is run again.")
         sys.exit(130)
@@ -56,6 +54,7 @@ def main() -> None:
             error.show()
             sys.exit(2)
         raise
+    sys.exit(code or 0)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from speechft.config import AugmentSettings
 def test_the_seed_decides_and_the_input_is_left(length: int, seed: int) -> None:
     frames = torch.rand(80, length)
     before = frames.clone()
-    choice = AugmentSettings(share=1.0, time_width=0.3)
+    choice = AugmentSettings(share=1.0, time_masks=2, time_width=0.3, mel_masks=2)
     one = augment(frames, choice, np.random.default_rng(seed))
     two = augment(frames, choice, np.random.default_rng(seed))
     assert torch.equal(one, two)
@@ -40,7 +40,7 @@ def test_a_resonance_moves_by_the_factor() -> None:
 def test_masks_are_silence_not_zero() -> None:
     frames = torch.full((80, 100), 1.5)
     frames[0, 0] = 1.6
-    masked = mask(frames, AugmentSettings(time_width=0.2), np.random.default_rng(3))
+    masked = mask(frames, AugmentSettings(time_masks=2, time_width=0.2, mel_masks=2), np.random.default_rng(3))
     assert masked.min() < 0  # the floor, 2.0 below the loudest value
     assert float(masked.min()) == float(frames.max()) - 2.0
 

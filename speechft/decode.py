@@ -25,7 +25,7 @@ from speechft.prefetch import prefetch
 from speechft.search import beam_search, greedy_search
 from speechft.whisper import Context, Whisper, encode
 
-BATCH_FRAMES = 16_000  # log-mel frames encoded at once: 32 clips of 5 s
+BATCH_FRAMES = 12_000  # log-mel frames encoded at once: 24 clips of 5 s
 SILENT_PEAK = 1e-4  # of full scale (-80 dB): below it there is nothing to hear
 
 

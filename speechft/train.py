@@ -43,7 +43,7 @@ from speechft.whisper import Context, Whisper, load_whisper
 
 Event = dict[str, Any]
 PASS_FRAMES = 3_600  # log-mel frames in one forward and backward pass, about: 8 clips of 5 s
-RELEASE_EVERY = 8  # steps
+RELEASE_EVERY = 4  # steps
 MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
 
 

@@ -64,6 +64,13 @@ def quantization(kind: str | None, device: torch.device, compute: torch.dtype) -
     return {"quantization_config": settings, "device_map": {"": device}}
 
 
+def keep_differentiable(model: nn.Module) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights at the first inference on a CPU: that layout has no backward."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+
+
 def target_pattern(model: nn.Module, placement: str, projections: list[str]) -> str:
     """The regular expression of module names that get an adapter.
 

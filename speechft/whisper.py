@@ -203,7 +203,7 @@ def load_whisper(
     from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperTokenizer
     from transformers.utils import logging
 
-    from speechft.adapters import default_device, quantization
+    from speechft.adapters import default_device, keep_differentiable, quantization
 
     folder = resolve(name)
     config = AutoConfig.from_pretrained(folder)
@@ -219,6 +219,7 @@ def load_whisper(
         use_safetensors=True,
         **quantization(quantize, device, dtype),
     )
+    keep_differentiable(model)
     if quantize is None:
         model.to(device)  # type: ignore[arg-type]
     model.requires_grad_(False).eval()

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 import warnings
@@ -22,6 +21,7 @@ import torch
 from torch import nn
 
 from speechft.errors import SpeechftError
+from speechft.files import replace_folder
 
 # On import, bitsandbytes tries to fetch a kernel from a hub and logs that it could not: no news to anybody here.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -227,17 +227,6 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return out
-
-
-def replace_folder(new: Path, out: Path) -> None:
-    """Move a finished folder into place; a reader meets the old one or the new one."""
-    if not out.exists():
-        os.replace(new, out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".old-{out.name}-", dir=out.parent))
-    os.replace(out, old / out.name)
-    os.replace(new, out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:

@@ -40,12 +40,6 @@ def plan_epoch(seconds: Sequence[float], batch_size: int, seed: int, epoch: int)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def padding_share(plan: list[list[int]], seconds: Sequence[float]) -> float:
-    """The share of all frames in the plan that is padding to the longest clip of a batch."""
-    padded = sum(len(batch) * max(seconds[i] for i in batch) for batch in plan)
-    return 1.0 - sum(seconds[i] for batch in plan for i in batch) / padded
-
-
 @dataclass(frozen=True)
 class Batch:
     """Clips ready for the model.
@@ -112,9 +106,9 @@ def collate(
     context: Context,
     settings: AugmentSettings | None,
     seed: Sequence[int],
-    on_bad: Callable[[int, SpeechftError], None],
+    leave_out: Callable[[Utterance, str], None],
 ) -> Batch | None:
-    """Load, vary, pad and stack clips; one that cannot be loaded is reported to `on_bad` and left out.
+    """Load, vary, pad and stack clips; one that cannot be loaded goes to `leave_out` with the reason.
 
     Args:
         seed: of this batch's chance; each clip adds its own index, so its variation does not depend on the batch.
@@ -127,7 +121,7 @@ def collate(
         try:
             clip = log_mel(utterances[index].load(), whisper.n_mels)
         except SpeechftError as error:
-            on_bad(index, error)
+            leave_out(utterances[index], error.what)
             continue
         if settings:
             clip = augment(clip, settings, np.random.default_rng([*seed, index]))

@@ -8,32 +8,49 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from speechft.adapters import replace_folder
 from speechft.errors import SpeechftError
+from speechft.files import replace_folder, write_text
 
 LATEST = "latest"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, meets the old contents or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+@dataclass
+class Progress:
+    """Where a run is; saved with every checkpoint.
+
+    Attributes:
+        step: optimiser steps done.
+        best_step: the step of the best state; None while the base model is best.
+        best, base: (WER, CER) on dev; None before the first evaluation.
+        stale: evaluations since the best.
+        averaged: steps in the running mean of the weights.
+        left_out: clips that could not be used, by row, with the reason.
+        seconds: of the whole run so far, evaluations and start-up included, over all resumptions.
+        stopped: why it ended before its last step, if it did.
+    """
+
+    step: int = 0
+    best_step: int | None = None
+    best: tuple[float, float] | None = None
+    base: tuple[float, float] | None = None
+    stale: int = 0
+    averaged: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    stopped: str = ""
+
+    @classmethod
+    def restored(cls, saved: dict[str, Any]) -> Progress:
+        """From JSON, which knows lists only."""
+        pairs = {key: tuple(saved[key]) if saved[key] else None for key in ("best", "base")}
+        return cls(**saved | pairs)
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:

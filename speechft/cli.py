@@ -237,8 +237,8 @@ def transcribe(
 
     Example: `speechft transcribe new.m4a --adapter runs/me/adapter --format srt`
     """
-    from speechft.checkpoint import write_text
     from speechft.decode import DecodeOptions
+    from speechft.files import write_text
     from speechft.formats import FORMATS, render
     from speechft.recogniser import load
 

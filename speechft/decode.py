@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from speechft import memory
-from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, SAMPLE_RATE, log_mel, pad_frames
+from speechft.audio import FRAMES_PER_SECOND, HOP_LENGTH, MAX_FRAMES, log_mel, pad_frames
 from speechft.decoder import DecoderCache, inference_copy, inference_dtype, is_quantized
 from speechft.prefetch import prefetch
 from speechft.search import beam_search, greedy_search
@@ -106,7 +106,6 @@ def decode(
     language: str | None = None,
     progress: Callable[[int], None] | None = None,
     ready: bool = False,
-    features: Callable[[np.ndarray, int], Tensor] = log_mel,
 ) -> list[Transcript]:
     """Transcribe clips of at most 30 s; the result for a clip does not depend on the others.
 
@@ -118,7 +117,6 @@ def decode(
         language: of all clips; None means the model's, or detected per clip.
         progress: called with the number of clips just finished.
         ready: `whisper` is an inference copy already.
-        features: log-mel of one clip, `(samples, n_mels)`.
 
     Returns:
         one transcript a clip, in order.
@@ -127,9 +125,8 @@ def decode(
     context = (context or whisper.context).for_decoding()
     model = whisper if ready else inference_copy(whisper)
     out: list[Transcript | None] = [None] * len(clips)
-    frames: dict[int, Tensor] = {}
     with torch.inference_mode(), precision(model):
-        for batch in prefetch(_batches(clips, model.n_mels, context, features)):
+        for batch in prefetch(_batches(clips, model.n_mels, context)):
             wanted = context.frames(batch[0][1].shape[1])
             pending = dict(batch)
             found = _search(model, list(pending.values()), wanted, options, 0.0, language)
@@ -158,7 +155,6 @@ def _batches(
     clips: Sequence[np.ndarray | Callable[[], np.ndarray]],
     n_mels: int,
     context: Context,
-    features: Callable[[np.ndarray, int], Tensor],
     window: int = 256,
 ) -> Iterator[list[tuple[int, Tensor]]]:
     """Batches of clips with one context length, read `window` clips at a time so that memory stays flat."""
@@ -168,7 +164,7 @@ def _batches(
             clip = clips[index]
             samples = clip() if callable(clip) else clip
             if samples.size and float(np.abs(samples).max()) > SILENT_PEAK:
-                loaded.append((index, features(samples[: MAX_FRAMES * SAMPLE_RATE // 100], n_mels)))
+                loaded.append((index, log_mel(samples[: MAX_FRAMES * HOP_LENGTH], n_mels)))
             # a clip without sound stays None: its transcript is empty
         loaded.sort(key=lambda item: context.frames(item[1].shape[1]))
         for length, group in groupby(loaded, key=lambda item: context.frames(item[1].shape[1])):
@@ -222,19 +218,18 @@ def _search(
         languages = [language or "en"] * len(frames)
     prompt = torch.tensor([whisper.prompt(code) for code in languages], device=states.device)
     caps = [
-        min(whisper.max_tokens - prompt.shape[1], 16 + math.ceil(options.tokens_per_second * f.shape[1] / 100))
+        min(
+            whisper.max_tokens - prompt.shape[1],
+            16 + math.ceil(options.tokens_per_second * f.shape[1] / FRAMES_PER_SECOND),
+        )
         for f in frames
     ]
     cache = DecoderCache(whisper.model, states, prompt.shape[1] + max(caps), options.beams)
     rows = prompt.repeat_interleave(options.beams, 0)
-    sot_logits = None
-    if rows.shape[1] > 1:  # silence shows in the distribution after the start token alone
-        sot_logits = cache.step(rows[:, :1])
-        logits = _feed(cache, rows[:, 1:])
-    else:
-        logits = sot_logits = cache.step(rows)
+    start_logits = cache.step(rows[:, :1])  # silence shows in the distribution after the start token alone
+    logits = _feed(cache, rows[:, 1:])
     no_speech_id = whisper.generation.no_timestamps_token_id - 1  # <|nospeech|>, called <|nocaptions|> in old files
-    no_speech = sot_logits.softmax(-1)[:: options.beams, no_speech_id].tolist()
+    no_speech = start_logits.softmax(-1)[:: options.beams, no_speech_id].tolist()
     if options.beams == 1:
         results = greedy_search(whisper, cache, logits, caps, temperature, options.seed)
     else:

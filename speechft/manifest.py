@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import overload
 
 from speechft.errors import SpeechftError
+from speechft.files import write_text
 from speechft.rows import (
     BadRow,
     Folder,
@@ -113,17 +112,7 @@ class Manifest(Sequence[Utterance]):
             the same utterances, belonging to `path`.
         """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = self._lines(path.parent.resolve())
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.writelines(lines)
-            os.chmod(name, 0o666 & ~_umask())  # mkstemp makes it private to this user
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_text(path, self._lines(path.parent.resolve()))
         rows = (replace(u, row=row, source=path.name) for row, u in enumerate(self, 1))
         return Manifest(rows, path)
 
@@ -253,9 +242,3 @@ def _probe_av(utterance: Utterance) -> Seconds:
 def _seconds(utterance: Utterance) -> Seconds:
     known = utterance.seconds
     return probe_duration(utterance) if known is None else known
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from speechft.files import write_text
 from speechft.report_data import Clip, Systems, addresses, flat
 from speechft.report_page import page, percent
 from speechft.scoring import Scored, Scores, compare
@@ -55,8 +54,12 @@ def write_report(
     sure = remarks(systems, difference)
     rows = summary_rows(*(scores for _, scores in systems)) if systems else []
     clips = _worst_first(systems, audio or {}) if embed_audio_mb else audio or {}
-    _write(out / "result.json", json.dumps(plain(result), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-    _write(out / "report.md", _markdown(title, notes, said, systems, rows, sure, result))
+    write_text(
+        out / "result.json",
+        json.dumps(plain(result), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
+        errors="replace",
+    )
+    write_text(out / "report.md", _markdown(title, notes, said, systems, rows, sure, result), errors="replace")
     html = page(
         title=title,
         notes=notes,
@@ -68,7 +71,7 @@ def write_report(
         result=plain(result),
         audio=addresses(clips, out, int(embed_audio_mb * 1e6)),
     )
-    return _write(out / "report.html", html)
+    return write_text(out / "report.html", html, errors="replace")
 
 
 def answer(systems: Systems, difference: Mapping[str, Any] | None, result: Mapping[str, Any]) -> str:
@@ -271,18 +274,3 @@ def _markdown_breakdowns(systems: Systems) -> list[str]:
         rows = [[key, *(percent(e[key]["wer"]) for e in entries), entries[-1][key]["n_words"]] for key in entries[-1]]
         parts += [f"## {_cell(name)}\n", markdown_table(["", *(n for n, _ in systems), "Words"], rows)]
     return parts
-
-
-def _write(path: Path, text: str) -> Path:
-    """A reader, or a crash, meets the old file or the new one. Half a surrogate pair becomes a question mark."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode("utf-8", "replace"))
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-    return path

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speechft.errors import SpeechftError, missing_extra
+from speechft.files import write_text
 
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no .bin, no .py, no pickles
 
@@ -204,8 +205,5 @@ def _sha256_cached(paths: list[Path]) -> str:
     if memo.is_file() and len(known := memo.read_text()) == 64:
         return known
     value = _sha256(paths)
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    partial = memo.with_suffix(f".{os.getpid()}")
-    partial.write_text(value)
-    os.replace(partial, memo)
+    write_text(memo, value)
     return value

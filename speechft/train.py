@@ -13,7 +13,8 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch import Tensor
 from speechft import adapters, memory
 from speechft.batching import Batch, collate, plan_epoch, teachable
 from speechft.checkpoint import (
+    Progress,
     append_metrics,
     load_checkpoint,
     locked,
@@ -45,32 +47,6 @@ Event = dict[str, Any]
 PASS_FRAMES = 3_600  # log-mel frames in one forward and backward pass, about: 8 clips of 5 s
 RELEASE_EVERY = 4  # steps
 MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
-
-
-@dataclass
-class Progress:
-    """Where a run is; saved with every checkpoint.
-
-    Attributes:
-        step: optimiser steps done.
-        best_step: the step of the best state; None while the base model is best.
-        best, base: (WER, CER) on dev; None before the first evaluation.
-        stale: evaluations since the best.
-        averaged: steps in the running mean of the weights.
-        left_out: clips that could not be used, by row, with the reason.
-        seconds: of the whole run so far, evaluations and start-up included, over all resumptions.
-        stopped: why it ended before its last step, if it did.
-    """
-
-    step: int = 0
-    best_step: int | None = None
-    best: tuple[float, float] | None = None
-    base: tuple[float, float] | None = None
-    stale: int = 0
-    averaged: int = 0
-    left_out: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-    stopped: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,14 +138,16 @@ class _Run:
         """Train, evaluate, keep the best; the whole course of a run."""
         progress = self._resume()
         if progress.base is None:
-            progress.base = self._evaluate(self.base)
+            # the adapter is zero still: decoding a merged copy is the base model, without its detour
+            progress.base = self._evaluate(self.whisper.with_(context=self.base.context))
             self._log({"step": 0, **_rates(progress.base), "model": "base"})
             self._checkpoint()
         self.whisper.model.train()
         for step, batches in prefetch(self._steps(progress.step)):
             if progress.stopped:
                 break
-            self._train_step(step, batches)
+            if batches:
+                self._train_step(step, batches)
             progress.step = step + 1
             last = progress.step == self.steps
             if last or progress.step % self.every == 0:
@@ -223,7 +201,7 @@ class _Run:
         )
 
     def _steps(self, first: int) -> Iterator[tuple[int, list[Batch]]]:
-        """(step, its batches) from `first` on; made ahead in a thread."""
+        """(step, its batches; none if no clip of it can be read) from `first` on; made ahead in a thread."""
         size = self.recipe.batch_size * self.recipe.accumulate
         plan: list[list[int]] = []
         for step in range(first, self.steps):
@@ -235,13 +213,11 @@ class _Run:
             made = [
                 collate(
                     self.whisper, self.train, self.labels, part, self.context, self.recipe.augment,
-                    (self.recipe.seed, epoch, step, number), self._bad_clip,
+                    (self.recipe.seed, epoch, step, number), self._leave_out,
                 )
                 for number, part in enumerate(parts)
             ]  # fmt: skip
-            batches = [part for batch in made if batch is not None for part in batch.parts(PASS_FRAMES)]
-            if batches:
-                yield step, batches
+            yield step, [part for batch in made if batch is not None for part in batch.parts(PASS_FRAMES)]
 
     def _evaluate(self, whisper: Whisper) -> tuple[float, float]:
         """(WER, CER) on dev."""
@@ -315,6 +291,7 @@ class _Run:
     def _best_path(self) -> Path:
         return self.out / "checkpoints" / "best.safetensors"
 
+    @cached_property
     def _fingerprint(self) -> str:
         """Of all a run's result depends on; a checkpoint with another one is not gone on from."""
         ignored = {"output_dir", "manifest", "tracking", "checkpoint_every", "test"}
@@ -328,7 +305,7 @@ class _Run:
         now = time.perf_counter()
         self.progress.seconds += now - self.started
         self.started = now
-        state = {"fingerprint": self._fingerprint(), "progress": asdict(self.progress)}
+        state = {"fingerprint": self._fingerprint, "progress": asdict(self.progress)}
         save_checkpoint(self.out / "checkpoints", weights, self.optimizer, state)
 
     def _resume(self) -> Progress:
@@ -339,7 +316,7 @@ class _Run:
             metrics.unlink(missing_ok=True)
             return self.progress
         weights, state = found
-        if state["fingerprint"] != self._fingerprint():
+        if state["fingerprint"] != self._fingerprint:
             raise SpeechftError(
                 "holds a run with other settings or data",
                 where=self.out,
@@ -351,10 +328,7 @@ class _Run:
         self.mean = {
             k.removeprefix("mean/"): v.to(self.base.device) for k, v in weights.items() if k.startswith("mean/")
         }
-        saved = state["progress"]
-        for key in ("best", "base"):
-            saved[key] = tuple(saved[key]) if saved[key] else None
-        self.progress = Progress(**saved)
+        self.progress = Progress.restored(state["progress"])
         trim_metrics(metrics, self.progress.step)
         self.on_event({"event": "resumed", "step": self.progress.step, "steps": self.steps})
         return self.progress
@@ -364,9 +338,6 @@ class _Run:
         self.on_event({**line, "steps": self.steps})
         numbers = {k: v for k, v in line.items() if isinstance(v, float)}
         self.accelerator.log(numbers, step=line["step"])
-
-    def _bad_clip(self, index: int, error: SpeechftError) -> None:
-        self._leave_out(self.train[index], error.what)
 
     def _leave_out(self, utterance: Utterance, reason: str) -> None:
         if utterance.where not in self.progress.left_out:

@@ -139,7 +139,7 @@ class Whisper:
         """A copy with some attributes replaced; the weights are shared."""
         return replace(self, **changes)
 
-    def prompt(self, language: str | None = None, timestamps: bool = False) -> list[int]:
+    def prompt(self, language: str | None = None) -> list[int]:
         """Token ids every transcript starts with: start, language and task where the model has them.
 
         `.en` models refuse language and task tokens; multilingual ones need them.
@@ -148,9 +148,7 @@ class Whisper:
         if self.is_multilingual:
             ids.append(self.language_id(language or self.language or "en"))
             ids.append(self.generation.task_to_id["transcribe"])
-        if not timestamps:
-            ids.append(self.generation.no_timestamps_token_id)
-        return ids
+        return [*ids, self.generation.no_timestamps_token_id]
 
     def language_id(self, language: str) -> int:
         """Token id of a language given as a code (`de`) or an English name (`german`)."""

@@ -211,6 +211,20 @@ def test_a_bad_clip_is_reported_and_the_rest_trains(voice: Manifest, tmp_path: P
     assert sum(event.get("event") == "left out" for event in told) == 2
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_step_without_a_readable_clip_still_counts(voice: Manifest, tmp_path: Path, seed: int) -> None:
+    from dataclasses import replace
+
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF nothing")
+    train = Manifest([voice[0], replace(voice[1], audio=broken)])  # whichever comes last, the run ends evaluated
+    settings = recipe(voice, tmp_path / "out", epochs=1, batch_size=1, seed=seed)
+    trained = fit(settings, train, voice[2:3])
+    assert trained.progress.step == trained.steps == 2
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert any(line["step"] == 2 and "wer" in line for line in lines)
+
+
 def test_full_fine_tuning_saves_a_whole_model(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
     from speechft import load
 

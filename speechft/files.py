@@ -1,0 +1,52 @@
+"""Files and folders that are whole or absent, whatever ends the process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def write_text(path: Path, text: str | Iterable[str], errors: str = "strict") -> Path:
+    """Write a UTF-8 file so that a reader, or a crash, meets the old contents or the new.
+
+    Args:
+        path: its folder is made where it is missing.
+        text: whole, or in pieces.
+        errors: what to do with half a surrogate pair; `replace` writes a question mark.
+
+    Returns:
+        the path.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors=errors, newline="\n") as file:
+            file.writelines([text] if isinstance(text, str) else text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o666 & ~_umask())  # mkstemp makes it private to this user
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def replace_folder(new: Path, out: Path) -> None:
+    """Move a finished folder into place; a reader meets the old one or the new one."""
+    if not out.exists():
+        os.replace(new, out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".old-{out.name}-", dir=out.parent))
+    os.replace(out, old / out.name)
+    os.replace(new, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

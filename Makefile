@@ -1,11 +1,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 INSTALLED := $(VENV)/.installed
 
 .PHONY: quickstart test test-all lint bench clean
 
-quickstart: $(INSTALLED)
+quickstart: $(RUNS)
 	$(BIN)/speechft quickstart --out quickstart
 
 test: $(INSTALLED)
@@ -19,10 +20,14 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# One venv for all of it; made again when the dependencies change.
-$(INSTALLED): pyproject.toml
+# One venv for all of it, made again when the dependencies change: what the main job needs, then what developers need.
+$(RUNS): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ".[quickstart]"
+	touch $@
+
+$(INSTALLED): $(RUNS)
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
 

@@ -1,0 +1,3 @@
+from speechft.cli import main
+
+main()

@@ -1,0 +1,38 @@
+"""What every verb shares: the app, its common options, and how a result is printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="markdown",
+    help="Adapt speech recognition to the voices it fails. Start with `speechft quickstart`.",
+    add_completion=False,
+)
+err = Console(stderr=True)
+
+ManifestPath = Annotated[Path, typer.Argument(help="JSONL, one utterance a line.", show_default=False)]
+Outside = Annotated[bool, typer.Option("--allow-outside", help="Let audio lie outside the manifest's folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the machine-readable result alone on stdout.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="bundled:tiny.en, bundled:base, a folder, or a hub id.",
+        show_default="the adapter's, else bundled:tiny.en",
+    ),
+]
+AdapterPath = Annotated[Path | None, typer.Option(help="Folder of a trained adapter.")]
+Language = Annotated[str | None, typer.Option(help="Code such as en or de; detected unless given.")]
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """The machine-readable result, alone on stdout."""
+    sys.stdout.write(json.dumps(result, ensure_ascii=False, indent=2, default=str) + "\n")

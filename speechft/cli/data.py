@@ -1,0 +1,93 @@
+"""Verbs on recordings and manifests: prepare, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from speechft.cli.common import (
+    AsJson,
+    ManifestPath,
+    Model,
+    Outside,
+    app,
+    err,
+    print_json,
+)
+
+
+@app.command()
+def prepare(
+    corpus: Annotated[str, typer.Argument(help="folder, csv, hub or simulated.", show_default=False)],
+    source: Annotated[str, typer.Argument(help="Folder, table, or dataset name.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder for manifest.jsonl.", show_default=False)],
+    split: Annotated[str | None, typer.Option(help="hub: only this split.")] = None,
+    copy: Annotated[bool, typer.Option("--copy/--no-copy", help="Copy recordings beside the manifest.")] = True,
+    allow_outside: Outside = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn recordings and texts as you have them into a manifest.
+
+    Example: `speechft prepare folder ~/recordings ~/corpus`
+    """
+    from speechft.corpora import prepare as run
+
+    prepared = run(corpus, source, out, split=split, copy=copy, allow_outside=allow_outside)
+    manifest = prepared.manifest
+    if as_json:
+        print_json(
+            {
+                "manifest": str(manifest.path),
+                "utterances": len(manifest),
+                "minutes": round(manifest.seconds / 60, 2),
+                "left_out": [{"where": where, "reason": reason} for where, reason in prepared.left_out],
+            }
+        )
+        return
+    for where, reason in prepared.left_out:
+        err.print(f"[yellow]left out[/] {escape(where)}: {escape(reason)}", soft_wrap=True)
+    typer.echo(
+        f"{manifest.path}: {len(manifest)} utterances, {manifest.seconds / 60:.1f} minutes, "
+        f"{len(manifest.speakers)} speaker(s); {len(prepared.left_out)} left out"
+    )
+
+
+@app.command()
+def check(
+    manifest: ManifestPath,
+    model: Model = None,
+    allow_outside: Outside = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look at every recording and text of a manifest, and at what its splits share.
+
+    Exits with 2 if any row cannot be used. Example: `speechft check corpus/manifest.jsonl`
+    """
+    from speechft.check import check as run
+    from speechft.manifest import Manifest
+    from speechft.split import overlap
+    from speechft.terminal import Watcher, problem_lines
+
+    tokenizer = None
+    if model:
+        from speechft.whisper import load_whisper
+
+        tokenizer = load_whisper(model).label_ids
+    with Watcher(quiet=as_json) as watch:
+        rows, _ = Manifest.read(manifest, allow_outside)
+        problems = run(manifest, allow_outside, tokenizer, lambda _, total: watch({"event": "checked", "of": total}))
+    shared = str(overlap(rows)) if rows.splits else "no splits yet"
+    if as_json:
+        found = [
+            {"severity": p.severity, "kind": p.kind, "where": p.where, "what": p.what, "fix": p.fix} for p in problems
+        ]
+        print_json({"utterances": len(rows), "minutes": rows.seconds / 60, "overlap": shared, "problems": found})
+    else:
+        for line in problem_lines(problems):
+            err.print(line, soft_wrap=True)
+        typer.echo(f"{len(rows)} utterances read; {shared}; {len(problems)} problem(s)")
+    if any(p.severity == "error" for p in problems):
+        raise typer.Exit(2)

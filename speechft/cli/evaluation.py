@@ -1,0 +1,102 @@
+"""Verbs that use a model: evaluate, transcribe."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from speechft.cli.common import (
+    AdapterPath,
+    AsJson,
+    Language,
+    Model,
+    Outside,
+    app,
+    err,
+    print_json,
+)
+from speechft.errors import SpeechftError
+
+
+@app.command()
+def evaluate(
+    manifest: Annotated[Path, typer.Option(help="JSONL, one utterance a line.", show_default=False)],
+    split: Annotated[str | None, typer.Option(help="Of the manifest.", show_default="test, else dev, else all")] = None,
+    model: Model = None,
+    adapter: AdapterPath = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json and the report.")] = None,
+    normalizer: Annotated[
+        str, typer.Option(help="whisper-english, basic, characters, whisper-basic or none.")
+    ] = "whisper-english",
+    context: Annotated[str | None, typer.Option(help="Override: clip, clip+10s, full.")] = None,
+    language: Language = None,
+    beams: Annotated[int, typer.Option(min=1, max=20, help="1 is greedy.")] = 1,
+    against_base: Annotated[
+        bool, typer.Option("--against-base/--alone", help="With an adapter: evaluate its base too.")
+    ] = True,
+    allow_outside: Outside = False,
+    as_json: AsJson = False,
+) -> None:
+    """Error rates of a model or an adapter, with intervals, per speaker and per group.
+
+    Example: `speechft evaluate --manifest me/manifest.jsonl --adapter runs/me/adapter`
+    """
+    from speechft.pipeline import evaluate as run
+    from speechft.terminal import Watcher, before_after, scores_table
+
+    with Watcher(quiet=as_json) as watch:
+        result = run(
+            manifest, split=split, model=model, adapter=adapter, out=out, normalizer=normalizer, context=context,
+            language=language, beams=beams, against_base=against_base, allow_outside=allow_outside, on_event=watch,
+        )  # fmt: skip
+    if as_json:
+        print_json(result)
+    elif result["base"]:
+        before_after({**result, "adapted": result}, out)
+    else:
+        scores_table(result, out)
+
+
+@app.command()
+def transcribe(
+    audio: Annotated[list[Path], typer.Argument(help="Recordings, in any container.", show_default=False)],
+    model: Model = None,
+    adapter: AdapterPath = None,
+    kind: Annotated[str, typer.Option("--format", help="txt, json, srt or vtt.")] = "txt",
+    out: Annotated[Path | None, typer.Option(help="Folder for one file a recording; else stdout.")] = None,
+    language: Language = None,
+    beams: Annotated[int, typer.Option(min=1, max=20, help="1 is greedy.")] = 1,
+) -> None:
+    """Transcribe recordings of any length.
+
+    Example: `speechft transcribe new.m4a --adapter runs/me/adapter --format srt`
+    """
+    from speechft.decode import DecodeOptions
+    from speechft.files import write_text
+    from speechft.formats import FORMATS, render
+    from speechft.recogniser import load
+
+    if kind not in FORMATS:
+        raise SpeechftError(f"unknown format '{kind}'", fix=f"Use one of {', '.join(FORMATS)}.")
+    recogniser = load(model, adapter, language=language)
+    failed = False
+    for path in audio:
+        try:
+            found = recogniser.transcribe(path, words=kind != "txt", options=DecodeOptions(beams=beams))
+        except SpeechftError as error:  # one bad file does not take the others with it
+            err.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
+            failed = True
+            continue
+        text = render(found, kind)
+        if out:
+            write_text(out / f"{path.stem}.{kind}", text)
+        elif kind == "txt" and len(audio) > 1:
+            sys.stdout.write(f"{path}\t{text}")
+        else:
+            sys.stdout.write(text)
+    if failed:
+        raise typer.Exit(2)

@@ -1,0 +1,67 @@
+"""Verbs that train: quickstart, train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechft.cli.common import (
+    AsJson,
+    app,
+    print_json,
+)
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for the voice, the adapter and the report.")] = Path("quickstart"),
+    as_json: AsJson = False,
+) -> None:
+    """Adapt the bundled model to a simulated voice, end to end, in a few minutes and without a network.
+
+    Example: `speechft quickstart --out quickstart`
+    """
+    from speechft.quickstart import run
+    from speechft.terminal import Watcher, before_after
+
+    with Watcher(quiet=as_json) as watch:
+        result = run(out, on_event=watch)
+    if as_json:
+        print_json(result)
+    else:
+        before_after(result, out)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(help="YAML; leave out to start from the defaults.", show_default=False),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value, dotted for groups: adapter.rank=16", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train an adapter, compare it with the base model on clips never trained on, and write a report.
+
+    Run the same command again to go on after an interruption.
+    Example: `speechft train recipes/personal_voice.yaml manifest=me/manifest.jsonl output_dir=runs/me`
+    """
+    from speechft.config import load_recipe
+    from speechft.pipeline import train as run
+    from speechft.terminal import Watcher, before_after
+
+    overrides = overrides or []
+    if recipe is not None and "=" in str(recipe) and not recipe.exists():
+        overrides, recipe = [str(recipe), *overrides], None
+    settings = load_recipe(recipe, overrides)
+    with Watcher(quiet=as_json) as watch:
+        result = run(settings, on_event=watch)
+    if as_json:
+        print_json(result)
+    else:
+        before_after(result, settings.output_dir)

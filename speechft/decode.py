@@ -1,4 +1,4 @@
-"""From clips to text: batches of one length, greedy or beam search, and guards against invented text.
+"""From clips to text: batches of similar length, greedy or beam search, and guards against invented text.
 
 Short atypical clips make Whisper loop. The guards are those of the Whisper paper (section 4.5: compression ratio,
 mean log-probability, retries), plus two of ours: a cap on tokens by the clip's duration, and a first retry with
@@ -12,20 +12,22 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from speechft import memory
-from speechft.audio import FRAMES_PER_SECOND, HOP_LENGTH, MAX_FRAMES, log_mel, pad_frames
+from speechft.audio import FRAMES_PER_SECOND, HOP_LENGTH, MAX_FRAMES, Seconds, log_mel, pad_frames
 from speechft.decoder import DecoderCache, inference_copy, inference_dtype, is_quantized
 from speechft.prefetch import prefetch
 from speechft.search import beam_search, greedy_search
 from speechft.whisper import Context, Whisper, encode
 
-BATCH_FRAMES = 12_000  # log-mel frames encoded at once: 24 clips of 5 s
+BATCH_FRAMES = 24_000  # log-mel frames decoded together: 48 clips of 5 s
+ENCODER_FRAMES = 6_000  # of them, encoded at once
+MOST_CLIPS = 64
+RETRY_SILENCE: Seconds = 10.0  # more after a clip, where the first result repeats itself
 SILENT_PEAK = 1e-4  # of full scale (-80 dB): below it there is nothing to hear
 
 
@@ -127,14 +129,14 @@ def decode(
     out: list[Transcript | None] = [None] * len(clips)
     with torch.inference_mode(), precision(model):
         for batch in prefetch(_batches(clips, model.n_mels, context)):
-            wanted = context.frames(batch[0][1].shape[1])
             pending = dict(batch)
-            found = _search(model, list(pending.values()), wanted, options, 0.0, language)
+            mels = list(pending.values())
+            found = _search(model, mels, encode_each(model, mels, context), options, 0.0, language)
             for index, transcript in zip(pending, found, strict=True):
                 out[index] = transcript
             if options.temperatures:
                 frames = {i: pending[i] for i in pending if out[i].problem}  # type: ignore[union-attr]
-                _retry(model, frames, wanted, options, language, out)
+                _retry(model, frames, context, options, language, out)
             memory.release()
             if progress:
                 progress(len(batch))
@@ -157,7 +159,7 @@ def _batches(
     context: Context,
     window: int = 256,
 ) -> Iterator[list[tuple[int, Tensor]]]:
-    """Batches of clips with one context length, read `window` clips at a time so that memory stays flat."""
+    """Batches of clips of similar length, read `window` clips at a time so that memory stays flat."""
     for start in range(0, len(clips), window):
         loaded = []
         for index in range(start, min(start + window, len(clips))):
@@ -166,31 +168,35 @@ def _batches(
             if samples.size and float(np.abs(samples).max()) > SILENT_PEAK:
                 loaded.append((index, log_mel(samples[: MAX_FRAMES * HOP_LENGTH], n_mels)))
             # a clip without sound stays None: its transcript is empty
-        loaded.sort(key=lambda item: context.frames(item[1].shape[1]))
-        for length, group in groupby(loaded, key=lambda item: context.frames(item[1].shape[1])):
-            members = list(group)
-            size = max(1, min(64, BATCH_FRAMES // length))
-            for first in range(0, len(members), size):
-                yield members[first : first + size]
+        loaded.sort(key=lambda item: -item[1].shape[1])  # the longest first, so that the rest fits beside it
+        while loaded:
+            size = max(1, min(MOST_CLIPS, BATCH_FRAMES // context.frames(loaded[0][1].shape[1])))
+            yield loaded[:size]
+            del loaded[:size]
 
 
 def _retry(
     model: Whisper,
     frames: dict[int, Tensor],
-    wanted: int,
+    context: Context,
     options: DecodeOptions,
     language: str | None,
     out: list[Transcript | None],
 ) -> None:
     """Decode again what a guard objected to: with more context, then at rising temperatures; keep the best."""
-    longer = min(MAX_FRAMES, wanted + 10 * FRAMES_PER_SECOND)
-    attempts = [(longer, 0.0)] if longer > wanted else []
-    attempts += [(longer, temperature) for temperature in options.temperatures]
-    for length, temperature in attempts:
+    if not frames:
+        return
+    longer = context.longer(RETRY_SILENCE)
+    rows = {index: row for row, index in enumerate(frames)}
+    states, positions = encode_each(model, list(frames.values()), longer)
+    for temperature in (0.0, *options.temperatures):
         if not frames:
             return
+        if temperature == 0.0 and longer == context:
+            continue  # there is no more context to give
         trial = options if temperature == 0.0 else replace(options, beams=1)
-        found = _search(model, list(frames.values()), length, trial, temperature, language)
+        left = [rows[index] for index in frames]
+        found = _search(model, list(frames.values()), (states[left], positions[left]), trial, temperature, language)
         for index, transcript in zip(list(frames), found, strict=True):
             old = out[index]
             assert old is not None
@@ -203,17 +209,16 @@ def _retry(
 def _search(
     whisper: Whisper,
     frames: list[Tensor],
-    length: int,
+    encoded: tuple[Tensor, Tensor],
     options: DecodeOptions,
     temperature: float,
     language: str | None,
 ) -> list[Transcript]:
-    """One pass over a batch: encode, prompt, search, judge."""
-    batch = pad_frames(frames, length).to(whisper.device)
-    states = encode(whisper.model, batch)
+    """One pass over a batch that `encode_each` has encoded: prompt, search, judge."""
+    states, positions = encoded
     language = language or whisper.language
     if whisper.is_multilingual and language is None:
-        languages = detect_language(whisper, states)
+        languages = detect_language(whisper, states, positions)
     else:
         languages = [language or "en"] * len(frames)
     prompt = torch.tensor([whisper.prompt(code) for code in languages], device=states.device)
@@ -224,7 +229,7 @@ def _search(
         )
         for f in frames
     ]
-    cache = DecoderCache(whisper.model, states, prompt.shape[1] + max(caps), options.beams)
+    cache = DecoderCache(whisper.model, states, prompt.shape[1] + max(caps), options.beams, positions)
     rows = prompt.repeat_interleave(options.beams, 0)
     start_logits = cache.step(rows[:, :1])  # silence shows in the distribution after the start token alone
     logits = _feed(cache, rows[:, 1:])
@@ -273,10 +278,34 @@ def _judge(transcript: Transcript, capped: bool, options: DecodeOptions) -> Tran
     return replace(transcript, problem=problem)
 
 
-def detect_language(whisper: Whisper, states: Tensor) -> list[str]:
+def encode_each(whisper: Whisper, frames: list[Tensor], context: Context) -> tuple[Tensor, Tensor]:
+    """Encoder states of clips, each at its own length: none sees another's padding.
+
+    Args:
+        frames: log-mel, each of shape (n_mels, frames).
+
+    Returns:
+        states of shape (clips, most positions, d_model), zero after a clip's own, and the positions of each.
+    """
+    lengths = [context.frames(f.shape[1]) for f in frames]
+    positions = [context.shown(f.shape[1]) // 2 for f in frames]
+    states = torch.zeros(0)
+    for length in sorted(set(lengths)):
+        members = [index for index, other in enumerate(lengths) if other == length]
+        size = max(1, ENCODER_FRAMES // length)
+        for part in (members[start : start + size] for start in range(0, len(members), size)):
+            found = encode(whisper.model, pad_frames([frames[i] for i in part], length).to(whisper.device))
+            if not states.numel():
+                states = found.new_zeros(len(frames), max(positions), found.shape[2])
+            for index, own in zip(part, found, strict=True):
+                states[index, : positions[index]] = own[: positions[index]]
+    return states, torch.tensor(positions, device=whisper.device)
+
+
+def detect_language(whisper: Whisper, states: Tensor, positions: Tensor | None = None) -> list[str]:
     """The most probable language code of each clip, from its encoder states (multilingual models)."""
     start = torch.full((states.shape[0], 1), whisper.generation.decoder_start_token_id, device=states.device)
-    logits = DecoderCache(whisper.model, states, 1).step(start)
+    logits = DecoderCache(whisper.model, states, 1, lengths=positions).step(start)
     codes = list(whisper.generation.lang_to_id)
     ids = torch.tensor([whisper.generation.lang_to_id[code] for code in codes], device=states.device)
     return [codes[best].strip("<|>") for best in logits[:, ids].argmax(-1).tolist()]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from speechft.adapters import merge
-from speechft.whisper import Whisper, core
+from speechft.whisper import Whisper, core, padding_mask
 
 
 def inference_dtype(device: torch.device) -> torch.dtype:
@@ -59,19 +59,23 @@ class DecoderCache:
         length: tokens consumed so far, the same for all.
     """
 
-    def __init__(self, model: nn.Module, states: Tensor, max_length: int, beams: int = 1) -> None:
+    def __init__(
+        self, model: nn.Module, states: Tensor, max_length: int, beams: int = 1, lengths: Tensor | None = None
+    ) -> None:
         """
         Args:
             model: a Whisper model, adapted or not.
             states: encoder output, shape (clips, positions, d_model).
             max_length: tokens to make room for.
             beams: hypotheses a clip.
+            lengths: positions of each clip that are its own, the rest being padding; None means all of them.
         """
         self.decoder = core(model).model.decoder
         self.projection = core(model).proj_out
         self.clips, self.beams, self.length = states.shape[0], beams, 0
         self.attended: dict[int, Tensor] | None = None  # set to {} to collect cross-attention weights by layer
         self.heads = self.decoder.layers[0].self_attn.num_heads
+        self.mask = padding_mask(lengths, states.shape[1])
         rows = self.clips * beams
         self.cross: list[tuple[Tensor, Tensor]] = []
         self.keys: list[Tensor] = []
@@ -127,8 +131,10 @@ class DecoderCache:
             query = self._heads((attention.q_proj(y) * attention.scaling).view(self.clips, self.beams * n, -1))
             if self.attended is not None:
                 scores = query.float() @ self.cross[index][0].float().transpose(-1, -2)
+                if self.mask is not None:
+                    scores = scores.masked_fill(~self.mask, -torch.inf)
                 self.attended[index] = scores.softmax(-1)
-            y = nn.functional.scaled_dot_product_attention(query, *self.cross[index], scale=1.0)
+            y = nn.functional.scaled_dot_product_attention(query, *self.cross[index], attn_mask=self.mask, scale=1.0)
             x = x + attention.out_proj(y.transpose(1, 2).reshape(rows, n, -1))
 
             y = layer.final_layer_norm(x)
@@ -146,6 +152,8 @@ class DecoderCache:
         """Drop all clips but these: finished ones cost nothing."""
         rows = (clips[:, None] * self.beams + torch.arange(self.beams, device=clips.device)).flatten()
         self.cross = [(key[clips], value[clips]) for key, value in self.cross]
+        if self.mask is not None:
+            self.mask = self.mask[clips]
         self.keys = [tensor[rows] for tensor in self.keys]
         self.values = [tensor[rows] for tensor in self.values]
         self.clips = len(clips)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, Seconds
+from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, WINDOW_SECONDS, Seconds
 from speechft.errors import SpeechftError
 from speechft.sources import resolve
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CONTEXT_STEP = 50  # frames: contexts are rounded up to half seconds, so that clips of one length share a batch
 CLIP_TAIL: Seconds = 0.1  # silence after a clip under the policy `clip`
 UNTRAINED_CONTEXT = "clip+10s"  # what an unadapted model is good at; benchmarks/context.py has the table
-_POLICY = re.compile(r"clip(?:\+(\d+(?:\.\d+)?)\s*s)?")
+_POLICY = re.compile(r"clip(?:\+(\d+(?:\.\d+)?)\s*s)?(?::(\d+(?:\.\d+)?)\s*s)?")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class Context:
     """How much of the 30 s window the encoder sees for a clip.
 
     Attributes:
-        policy: `clip` (the clip and 0.1 s), `clip+Ns` (the clip and N s of silence), `full` (30 s), or, for
-            training only, `mixed` (most steps at `clip`, some with more silence; it decodes as `clip`).
+        policy: `clip` (the clip and 0.1 s), `clip+Ns` (the clip and N s of silence), `clip+Ns:Ms` (the encoder hears
+            N s of silence, the decoder is shown M of them), `full` (30 s), or, for training only, `mixed` (most
+            steps at `clip`, some with more silence; it decodes as `clip`).
     """
 
     policy: str = "clip"
@@ -45,7 +46,7 @@ class Context:
         if self.policy not in ("full", "mixed") and not _POLICY.fullmatch(self.policy):
             raise SpeechftError(
                 f"unknown context policy '{self.policy}'",
-                fix="Use clip, clip+10s (any number), full or mixed.",
+                fix="Use clip, clip+10s (any number), clip+10s:2s, full or mixed.",
             )
 
     @property
@@ -58,12 +59,30 @@ class Context:
 
     def frames(self, n_frames: int) -> int:
         """Frames the encoder sees for a clip of `n_frames`: a property of the clip, whatever it is batched with."""
-        wanted = n_frames + min(self.tail, 30.0) * FRAMES_PER_SECOND
-        return min(MAX_FRAMES, -(-int(wanted) // CONTEXT_STEP) * CONTEXT_STEP)
+        return _rounded_up(n_frames, self.tail)
+
+    def shown(self, n_frames: int) -> int:
+        """Of these frames, those whose encoder states the decoder is shown."""
+        match = _POLICY.fullmatch(self.policy)
+        shown: Seconds = float(match[2]) if match and match[2] else self.tail
+        return min(self.frames(n_frames), _rounded_up(n_frames, shown))
+
+    def longer(self, seconds: Seconds) -> Context:
+        """The policy with more silence after the clip, heard and shown."""
+        match = _POLICY.fullmatch(self.for_decoding().policy)
+        if not match:
+            return self
+        shown = f":{float(match[2]) + seconds:g}s" if match[2] else ""
+        return Context(f"clip+{self.tail + seconds:g}s{shown}")
 
     def for_decoding(self) -> Context:
         """The policy to decode with after training with this one."""
         return Context("clip") if self.policy == "mixed" else self
+
+
+def _rounded_up(n_frames: int, tail: Seconds) -> int:
+    wanted = n_frames + min(tail, WINDOW_SECONDS) * FRAMES_PER_SECOND
+    return min(MAX_FRAMES, -(-int(wanted) // CONTEXT_STEP) * CONTEXT_STEP)
 
 
 def encode(model: nn.Module, frames: Tensor) -> Tensor:
@@ -76,13 +95,56 @@ def encode(model: nn.Module, frames: Tensor) -> Tensor:
     Returns:
         shape (batch, frames / 2, d_model).
     """
+    return encode_upper(model, encode_lower(model, frames, 0), 0)
+
+
+def encode_lower(model: nn.Module, frames: Tensor, layers: int) -> Tensor:
+    """The encoder's convolutions, positions and first `layers` layers; arguments and shape as in `encode`."""
     encoder = core(model).model.encoder
     x = nn.functional.gelu(encoder.conv1(frames.to(encoder.conv1.weight.dtype)))
     x = nn.functional.gelu(encoder.conv2(x)).transpose(1, 2)
     x = x + encoder.embed_positions.weight[: x.shape[1]]
-    for layer in encoder.layers:
+    for layer in encoder.layers[:layers]:
         x = layer(x, None)
+    return x
+
+
+def encode_upper(model: nn.Module, x: Tensor, layers: int, mask: Tensor | None = None) -> Tensor:
+    """What `encode_lower` left: the layers from number `layers` on, and the last norm.
+
+    Args:
+        x: shape (batch, positions, d_model).
+        mask: from `padding_mask`, where clips of several lengths share the batch.
+    """
+    encoder = core(model).model.encoder
+    for layer in encoder.layers[layers:]:
+        x = layer(x, mask)
     return encoder.layer_norm(x)
+
+
+def decoder_states(model: nn.Module, inputs: Tensor, states: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The decoder's last hidden states for whole texts, as in training.
+
+    Args:
+        inputs: token ids, shape (batch, tokens).
+        states: of the encoder, shape (batch, positions, d_model).
+        mask: from `padding_mask`: which of the positions it may see.
+
+    Returns:
+        shape (batch, tokens, d_model).
+    """
+    decoder = core(model).model.decoder
+    x = decoder.embed_tokens(inputs) + decoder.embed_positions.weight[: inputs.shape[1]]
+    for layer in decoder.layers:
+        x = layer(x, None, states, mask, use_cache=False)
+    return decoder.layer_norm(x)
+
+
+def padding_mask(lengths: Tensor | None, positions: int) -> Tensor | None:
+    """Which encoder positions attention may see, shape (clips, 1, 1, positions); None where that is all of them."""
+    if lengths is None or bool((lengths == positions).all()):
+        return None
+    return (torch.arange(positions, device=lengths.device) < lengths[:, None])[:, None, None]
 
 
 def core(model: nn.Module) -> Any:

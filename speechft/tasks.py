@@ -1,0 +1,118 @@
+"""What the words were for: whether a command would have been carried out, and whether the names came through.
+
+An error rate weighs every word alike. A lamp does not: "turn the lamp on" heard as "turned the lamp on" works, heard
+as "turn the lamp off" does not. Two fields of a manifest say what matters in a row:
+
+    "command": "lamp on"                  the words that must be there; `true` means the whole text
+    "entities": ["Anna", "half past two"]  names, times, amounts, medicines: each a stretch of the text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from speechft.errors import SpeechftError
+from speechft.manifest import Utterance
+
+if TYPE_CHECKING:
+    from speechft.scoring import Scored
+
+
+def command_of(utterance: Utterance, normalize: Callable[[str], str]) -> str | None:
+    """The normalised words of a row's command; None where it has none.
+
+    Raises:
+        SpeechftError: the field is neither text nor true.
+    """
+    value = utterance.extra.get("command")
+    if value is None or value is False or value == "":
+        return None
+    if value is True:
+        return normalize(utterance.text)
+    if not isinstance(value, str):
+        raise SpeechftError("'command' is not text", where=utterance.where, fix="Write its words, or true for all.")
+    return normalize(value)
+
+
+def entities_of(utterance: Utterance, normalize: Callable[[str], str]) -> tuple[str, ...]:
+    """The normalised entities of a row.
+
+    Raises:
+        SpeechftError: the field is no list of texts, or one of them is not in the row's text.
+    """
+    value = utterance.extra.get("entities") or []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise SpeechftError("'entities' is not a list of texts", where=utterance.where, fix='Write ["Anna", "ten"].')
+    if not value:
+        return ()
+    said, found = normalize(utterance.text).split(), []
+    for item in value:
+        entity = normalize(item)
+        if not times(entity.split(), said):
+            raise SpeechftError(
+                f"the entity '{item}' is not in the text", where=utterance.where, fix="Write it as the text does."
+            )
+        found.append(entity)
+    return tuple(found)
+
+
+def times(stretch: Sequence[str], words: Sequence[str]) -> int:
+    """How often a stretch of words occurs in a row, without overlap.
+
+    >>> times(["on"], "turn on the lamp on the left".split())
+    2
+    """
+    count = i = 0
+    while stretch and i + len(stretch) <= len(words):
+        hit = list(words[i : i + len(stretch)]) == list(stretch)
+        count, i = count + hit, i + (len(stretch) if hit else 1)
+    return count
+
+
+def command_success(rows: Sequence[Scored]) -> dict[str, Any] | None:
+    """How many commands would have been carried out; None where no row has a command.
+
+    Returns:
+        `clips`; `exact`, the share whose words are all there, in a row; `nearest`, the share for which a device that
+        knows the `commands` of these rows and takes the one with the fewest different characters takes the right one.
+    """
+    from rapidfuzz.distance import Levenshtein
+
+    asked = [row for row in rows if row.command]
+    if not asked:
+        return None
+    known = sorted({row.command for row in asked if row.command})
+    exact = nearest = 0
+    for row in asked:
+        heard = row.normalized[1]
+        exact += times((row.command or "").split(), heard.split()) > 0
+        distances = [Levenshtein.normalized_distance(command, heard) for command in known]
+        best = min(distances)
+        nearest += distances[known.index(row.command or "")] == best and distances.count(best) == 1
+    return {
+        "clips": len(asked),
+        "commands": len(known),
+        "exact": exact / len(asked),
+        "nearest": nearest / len(asked) if len(known) > 1 else None,
+    }
+
+
+def entity_errors(rows: Sequence[Scored]) -> dict[str, Any] | None:
+    """How many entities were lost; None where no row has any.
+
+    Returns:
+        `entities`, how many were `missed`, and their share, `rate`. An entity is right when all of its words are in
+        the transcript, in a row, as often as the row names it.
+    """
+    named = [row for row in rows if row.entities]
+    if not named:
+        return None
+    total = missed = 0
+    for row in named:
+        heard = row.normalized[1].split()
+        for entity in set(row.entities):
+            wanted = row.entities.count(entity)
+            total += wanted
+            missed += wanted - min(wanted, times(entity.split(), heard))
+    return {"entities": total, "missed": missed, "rate": missed / total}

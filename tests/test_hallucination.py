@@ -1,0 +1,52 @@
+"""Invented words are counted where they can be nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from speechft.hallucination import hallucinations, words_beyond_speech
+from speechft.manifest import Utterance
+from speechft.scoring import score
+
+
+def one(i: int, text: str, seconds: float | None = 3.0, **more: Any) -> Utterance:
+    return Utterance(Path(f"/c/{i}.wav"), text, f"u{i}", "a", duration_s=seconds, **more)
+
+
+def test_each_kind_by_hand() -> None:
+    rows = [
+        one(0, "", 30.0, extra={"no_speech": True}),
+        one(1, "", 30.0, extra={"no_speech": True}),
+        one(2, "hmm", 2.0),  # a voice, though nothing is left of it
+        one(3, "yes", 1.0),
+        one(4, "no thanks", 1.2),
+        one(5, "thank you", 4.0),
+        one(6, "put the kettle on", 3.0),
+    ]
+    heard = ["thank you for watching", "", "oh", "oh yes", "no thanks", "thank you " * 6, "put a kettle on"]
+    found = hallucinations(score(rows, heard).rows)
+    assert found == {
+        "silence": {"clips": 2, "with_words": 1, "words": 4, "words_per_minute": 4.0},
+        "short": {"clips": 2, "insertions": 1, "rate": 1 / 3},
+        "loops": {"clips": 1, "inserted": 10},
+        "above_one": {"clips": 1, "share": 1 / 4},
+        "too_fast": {"clips": 0, "words": 0},
+    }
+
+
+def test_more_words_than_a_mouth_can_say() -> None:
+    rows = score([one(0, "yes", 1.0), one(1, "a b c d e f g h i j", 1.0), one(2, "yes", None)], ["a " * 11] * 3, "none")
+    assert [words_beyond_speech(row) for row in rows.rows] == [11 - 8, 1, 0]  # a fast text is allowed its words
+    assert hallucinations(rows.rows)["too_fast"] == {"clips": 2, "words": 4}
+
+
+def test_nothing_to_divide_by() -> None:
+    found = hallucinations([])
+    assert found["silence"] == {"clips": 0, "with_words": 0, "words": 0, "words_per_minute": None}
+    assert found["short"]["rate"] is None
+    assert found["above_one"]["share"] is None
+
+
+def test_part_of_every_result() -> None:
+    assert score([one(0, "yes")], ["yes"]).to_dict()["hallucination"]["loops"] == {"clips": 0, "inserted": 0}

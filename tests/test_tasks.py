@@ -1,0 +1,68 @@
+"""Commands and entities: the words that matter, and a clear error where a manifest names them wrongly."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import pytest
+
+import speechft.tasks
+from speechft.errors import SpeechftError
+from speechft.manifest import Utterance
+from speechft.scoring import score
+
+
+def one(i: int, text: str, **extra: object) -> Utterance:
+    return Utterance(Path(f"/c/{i}.wav"), text, f"u{i}", "a", extra=extra)
+
+
+def test_a_command_is_right_when_its_words_are() -> None:
+    rows = [
+        one(0, "Turn the lamp on, please.", command="lamp on"),
+        one(1, "Turn the lamp off.", command="Lamp off!"),
+        one(2, "Call Anna.", command=True),
+        one(3, "Good morning."),
+    ]
+    found = score(rows, ["turned a lamp on", "turn the lamb off", "call anna", ""]).to_dict()["command_success"]
+    # "the lamb off" has no "lamp off" in it, but is nearer to it than to "lamp on" or "call anna"
+    assert found == {"clips": 3, "commands": 3, "exact": 2 / 3, "nearest": 1.0}
+    assert score(rows[3:], ["good morning"]).to_dict()["command_success"] is None
+    assert score(rows[:1], ["lamp"]).to_dict()["command_success"] == {
+        "clips": 1, "commands": 1, "exact": 0.0, "nearest": None,
+    }  # fmt: skip
+
+
+def test_nothing_heard_is_no_nearest_command() -> None:
+    rows = [one(0, "lamp on", command=True), one(1, "call anna", command=True)]
+    assert score(rows, ["", ""]).to_dict()["command_success"]["nearest"] == 0.0
+
+
+def test_entities_are_counted_one_by_one() -> None:
+    rows = [
+        one(0, "Anna and Ben meet Anna at half past two.", entities=["Anna", "Anna", "Ben", "half past two"]),
+        one(1, "Nothing to see."),
+    ]
+    found = score(rows, ["Hannah and Ben meet Anna at half past two", ""]).to_dict()
+    assert found["entity_errors"] == {"entities": 4, "missed": 1, "rate": 1 / 4}
+    assert score(rows[1:], [""]).to_dict()["entity_errors"] is None
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"command": 3}, "'command' is not text"),
+        ({"entities": "Anna"}, "not a list of texts"),
+        ({"entities": [1]}, "not a list of texts"),
+        ({"entities": ["Carla"]}, "'Carla' is not in the text"),
+    ],
+)
+def test_wrong_fields_are_named(extra: dict[str, object], message: str) -> None:
+    with pytest.raises(SpeechftError, match=message):
+        score([one(0, "call anna", **extra)], ["call anna"])
+
+
+def test_documentation_examples() -> None:
+    result = doctest.testmod(speechft.tasks)
+    assert result.attempted >= 1
+    assert result.failed == 0

@@ -71,7 +71,7 @@ def keep_differentiable(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
-def target_pattern(model: nn.Module, placement: str, projections: list[str]) -> str:
+def target_pattern(model: nn.Module, placement: str, projections: list[str], encoder_from: int = 0) -> str:
     """The regular expression of module names that get an adapter.
 
     A plain list such as q_proj, v_proj would match the encoder and both of Whisper's decoder attentions, whatever
@@ -84,8 +84,10 @@ def target_pattern(model: nn.Module, placement: str, projections: list[str]) -> 
 
     if placement not in PLACEMENTS:
         raise SpeechftError(f"unknown placement '{placement}'", fix=f"Use one of {', '.join(PLACEMENTS)}.")
+    lower = "|".join(map(str, range(encoder_from)))
+    skip = rf"(?!.*encoder\.layers\.(?:{lower})\.)" if encoder_from else ""
     side = "" if placement == "both" else rf"{placement}\."
-    pattern = rf".*{side}.*\.({'|'.join(map(re.escape, projections))})"
+    pattern = rf"{skip}.*{side}.*\.({'|'.join(map(re.escape, projections))})"
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not any(re.fullmatch(pattern, name) for name in names):
         present = sorted({name.rsplit(".", 1)[-1] for name in names})
@@ -103,6 +105,7 @@ def attach(
     alpha: float | None = None,
     dropout: float = 0.0,
     placement: str = "both",
+    encoder_from: int = 0,
     projections: list[str] | None = None,
     rslora: bool = False,
     dora: bool = False,
@@ -115,6 +118,7 @@ def attach(
         alpha: their scale is alpha / rank (alpha / sqrt(rank) with `rslora`); 2 * rank unless told.
         dropout: on their input.
         placement: `encoder`, `decoder` or `both`.
+        encoder_from: encoder layers below this number get none.
         projections: last names of the linear layers that get them; q_proj and v_proj unless told.
 
     Returns:
@@ -126,7 +130,7 @@ def attach(
         r=rank,
         lora_alpha=alpha if alpha is not None else 2 * rank,  # type: ignore[arg-type]
         lora_dropout=dropout,
-        target_modules=target_pattern(model, placement, projections or ["q_proj", "v_proj"]),
+        target_modules=target_pattern(model, placement, projections or ["q_proj", "v_proj"], encoder_from),
         use_rslora=rslora,
         use_dora=dora,
         task_type=None,  # SEQ_2_SEQ_LM makes peft ask Whisper for input_ids it does not have

@@ -12,9 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, WINDOW_SECONDS, log_mel, pad_frames
-from speechft.augment import augment
-from speechft.config import AugmentSettings
+from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, WINDOW_SECONDS
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.whisper import CONTEXT_STEP, Context, Whisper
@@ -45,16 +43,19 @@ class Batch:
     """Clips ready for the model.
 
     Attributes:
-        frames: shape (clips, n_mels, frames).
+        x: log-mel frames, shape (clips, n_mels, frames); or, with `positions`, activations of the encoder's frozen
+            part, shape (clips, positions, d_model).
         inputs: token ids the decoder reads, shape (clips, tokens).
         targets: ids it is to predict, IGNORED where there is none, same shape.
         indices: of the clips in the training list.
+        positions: of each clip that are its own, the rest being padding; None for frames.
     """
 
-    frames: Tensor
+    x: Tensor
     inputs: Tensor
     targets: Tensor
     indices: tuple[int, ...]
+    positions: Tensor | None = None
 
     @property
     def n_targets(self) -> int:
@@ -62,10 +63,20 @@ class Batch:
 
     def parts(self, most_frames: int) -> list[Batch]:
         """The batch cut into equal passes of about `most_frames` frames, so that memory stays flat."""
-        clips, _, length = self.frames.shape
+        clips = len(self.indices)
+        length = self.x.shape[2] if self.positions is None else 2 * self.x.shape[1]
         rows = -(-clips // max(1, round(clips * length / most_frames)))
-        tensors = zip(self.frames.split(rows), self.inputs.split(rows), self.targets.split(rows), strict=True)
-        return [Batch(*part, self.indices[i * rows : (i + 1) * rows]) for i, part in enumerate(tensors)]
+        cuts = [slice(start, start + rows) for start in range(0, clips, rows)]
+        return [
+            Batch(
+                self.x[cut],
+                self.inputs[cut],
+                self.targets[cut],
+                self.indices[cut],
+                None if self.positions is None else self.positions[cut],
+            )
+            for cut in cuts
+        ]
 
 
 def teachable(
@@ -98,47 +109,15 @@ def teachable(
     return Manifest(kept, train.path), labels
 
 
-def collate(
-    whisper: Whisper,
-    utterances: Sequence[Utterance],
-    labels: Sequence[list[int]],
-    indices: Sequence[int],
-    context: Context,
-    settings: AugmentSettings | None,
-    seed: Sequence[int],
-    leave_out: Callable[[Utterance, str], None],
-) -> Batch | None:
-    """Load, vary, pad and stack clips; one that cannot be loaded goes to `leave_out` with the reason.
-
-    Args:
-        seed: of this batch's chance; each clip adds its own index, so its variation does not depend on the batch.
-
-    Returns:
-        None if no clip was left.
-    """
-    frames, kept = [], []
-    for index in indices:
-        try:
-            clip = log_mel(utterances[index].load(), whisper.n_mels)
-        except SpeechftError as error:
-            leave_out(utterances[index], error.what)
-            continue
-        if settings:
-            clip = augment(clip, settings, np.random.default_rng([*seed, index]))
-        frames.append(clip[:, :MAX_FRAMES])
-        kept.append(index)
-    if not kept:
-        return None
-    length = training_frames(max(f.shape[1] for f in frames), context, np.random.default_rng([*seed]))
-    chosen = [labels[index] for index in kept]
-    longest = max(map(len, chosen)) - 1
-    inputs = torch.zeros(len(kept), longest, dtype=torch.long)
-    targets = torch.full((len(kept), longest), IGNORED)
-    prompt = len(whisper.prompt())
-    for row, ids in enumerate(chosen):
+def token_tensors(labels: Sequence[list[int]], prompt: int) -> tuple[Tensor, Tensor]:
+    """What the decoder reads and what it is to predict, padded; the first `prompt` tokens are given, not predicted."""
+    longest = max(map(len, labels)) - 1
+    inputs = torch.zeros(len(labels), longest, dtype=torch.long)
+    targets = torch.full((len(labels), longest), IGNORED)
+    for row, ids in enumerate(labels):
         inputs[row, : len(ids) - 1] = torch.tensor(ids[:-1])
-        targets[row, prompt - 1 : len(ids) - 1] = torch.tensor(ids[prompt:])  # the prompt is given, never predicted
-    return Batch(pad_frames(frames, length), inputs, targets, tuple(kept))
+        targets[row, prompt - 1 : len(ids) - 1] = torch.tensor(ids[prompt:])
+    return inputs, targets
 
 
 def training_frames(longest: int, context: Context, rng: np.random.Generator) -> int:

@@ -27,6 +27,7 @@ class AdapterSettings(Settings):
         method: `lora`, or `full` for every weight.
         rank, alpha, dropout: of the LoRA matrices; alpha is 2 * rank unless given.
         placement: `encoder`, `decoder` or `both`.
+        encoder_from: encoder layers below this number get no adapter.
         projections: the linear layers that get them.
         quantize: `nf4` or `int8` for the frozen weights (QLoRA); null keeps them whole.
         rslora, dora: variants of the scale and of the decomposition.
@@ -37,6 +38,7 @@ class AdapterSettings(Settings):
     alpha: Positive | None = None
     dropout: Share = 0.0
     placement: Literal["both", "encoder", "decoder"] = "both"
+    encoder_from: Annotated[int, Field(ge=0)] = 0
     projections: list[str] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
     quantize: Literal["nf4", "int8"] | None = None
     rslora: bool = False
@@ -85,6 +87,9 @@ class SpeechRecipe(Settings):
         seed: of initial weights, order and augmentation.
         language: of the speech, for multilingual models.
         context: see `speechft.whisper.Context`.
+        cache: keep on disk what the encoder makes of each clip below the first trained layer (`speechft.cache`):
+            `auto` where a whole layer is frozen there, `on` to insist, `off`.
+        views: variations of each clip such a cache holds; later epochs see them again.
         patience: evaluations without a better dev WER before training stops.
         dev_clips: dev utterances that choose the best state, at most.
         average: also try the mean of the weights over the last epochs (Izmailov et al., 2018, arXiv 1803.05407).
@@ -114,6 +119,8 @@ class SpeechRecipe(Settings):
     seed: int = 0
     language: str | None = None
     context: str = "clip"
+    cache: Literal["auto", "on", "off"] = "auto"
+    views: Annotated[int, Field(ge=1, le=100)] = 4
     adapter: AdapterSettings = AdapterSettings()
     augment: AugmentSettings | None = AugmentSettings()
     patience: Annotated[int, Field(ge=1)] = 3
@@ -155,18 +162,30 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
             raise SpeechftError(f"is not readable as YAML ({str(error).splitlines()[0]})", where=path) from None
         if not isinstance(values, dict):
             raise SpeechftError("is not a recipe", where=path, fix="A recipe is a list of 'key: value' lines.")
-        for key in ("manifest", "output_dir"):
-            if isinstance(values.get(key), str):
+        for key in ("manifest", "output_dir", "data", "other_domain", "reward"):
+            if _is_path(key, values.get(key)):
                 values[key] = str(path.parent / Path(values[key]).expanduser())
     for override in overrides or []:
         key, sign, text = override.partition("=")
         if not sign:
             raise SpeechftError(f"'{override}' is not an override", fix="Write key=value, such as epochs=3.")
         _put(values, key.strip().split("."), yaml.safe_load(text) if text else None, override)
-    kind = values.get("task", "speech")
-    if kind not in RECIPES:
-        raise SpeechftError(f"unknown task '{kind}'", where=path, fix=f"Known tasks: {', '.join(RECIPES)}.")
-    return validated(RECIPES[kind], values, path)
+    kind, kinds = values.get("task", "speech"), recipe_kinds()
+    if kind not in kinds:
+        raise SpeechftError(f"unknown task '{kind}'", where=path, fix=f"Known tasks: {', '.join(kinds)}.")
+    return validated(kinds[kind], values, path)
+
+
+def recipe_kinds() -> dict[str, type[Settings]]:
+    """The class of settings of each task."""
+    from speechft.text.config import TEXT_RECIPES
+
+    return {**RECIPES, **TEXT_RECIPES}
+
+
+def _is_path(key: str, value: object) -> bool:
+    """Text recipes name data of a hub as hub:NAME, and rewards that need no model by a word."""
+    return isinstance(value, str) and not value.startswith("hub:") and (key != "reward" or "/" in value)
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:

@@ -15,16 +15,27 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 def release() -> None:
     """Give freed memory back to the system: batches of many lengths leave the heap full of holes (glibc only)."""
-    if (trim := _malloc_trim()) is not None:
-        trim(0)
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+def keep_heap() -> None:
+    """Serve large arrays from the heap: mapping each anew costs a page fault per 4 KiB, every step (glibc only)."""
+    if libc := _glibc():
+        libc.mallopt(_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_TRIM_THRESHOLD, 1 << 30)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @lru_cache(maxsize=1)
-def _malloc_trim() -> Any:
+def _glibc() -> Any:
     try:
-        return ctypes.CDLL("libc.so.6").malloc_trim
-    except (OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
         return None
+    return libc if hasattr(libc, "malloc_trim") and hasattr(libc, "mallopt") else None
 
 
 def peak_mb() -> float:

@@ -11,7 +11,7 @@ from speechft import adapters
 from speechft.batching import IGNORED
 from speechft.config import SpeechRecipe
 from speechft.decoder import inference_dtype
-from speechft.whisper import core, encode
+from speechft.whisper import core, decoder_states, encode, encode_upper, padding_mask
 
 LOGIT_ROWS = 256  # target tokens whose logits over the vocabulary exist at once
 
@@ -21,27 +21,70 @@ class TokenLoss(nn.Module):
 
     The sum, not the mean: divided by the target tokens of *all* batches of an optimiser step it gives the same
     gradient however the step is cut into batches, which a mean of means does not.
+
+    Args:
+        model: a Whisper model, adapted or not.
+        layers: encoder layers that batches of states have behind them (`cache.py`).
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, layers: int = 0) -> None:
         super().__init__()
         self.model = model
+        self.layers = layers
 
-    def forward(self, frames: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, x: Tensor, inputs: Tensor, targets: Tensor, positions: Tensor | None = None) -> Tensor:
         """
         Args:
-            frames: shape (clips, n_mels, frames).
+            x: log-mel frames, shape (clips, n_mels, frames); with `positions`, encoder activations, shape (clips,
+                positions, d_model).
             inputs, targets: shape (clips, tokens), as in `batching.Batch`.
+            positions: of each clip that are its own; the rest is padding.
         """
-        whisper = core(self.model)
-        states = encode(self.model, frames)
-        hidden = whisper.model.decoder(input_ids=inputs, encoder_hidden_states=states, use_cache=False)[0]
+        if positions is None:
+            states, mask = encode(self.model, x), None
+        else:
+            mask = padding_mask(positions, x.shape[1])
+            x = x.to(core(self.model).model.encoder.layer_norm.weight.dtype)
+            states = encode_upper(self.model, x, self.layers, mask)
+        hidden = decoder_states(self.model, inputs, states, mask)
         wanted = targets != IGNORED
         hidden, answers = hidden[wanted], targets[wanted]  # logits only where there is something to predict
+        head = core(self.model).proj_out.weight
         total = torch.zeros((), device=hidden.device)
         for rows, ids in zip(hidden.split(LOGIT_ROWS), answers.split(LOGIT_ROWS), strict=True):
-            total = total + nn.functional.cross_entropy(whisper.proj_out(rows).float(), ids, reduction="sum")
+            if head.requires_grad:
+                total = total + nn.functional.cross_entropy((rows @ head.t()).float(), ids, reduction="sum")
+            else:
+                total = total + FrozenHeadLoss.apply(rows, head, ids)
         return total
+
+
+class FrozenHeadLoss(torch.autograd.Function):
+    """Summed cross-entropy over a frozen vocabulary matrix.
+
+    The gradient is made on the way forward, so the logits are dropped at once and passed over only twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, head: Tensor, ids: Tensor) -> Tensor:
+        """
+        Args:
+            rows: hidden states, shape (tokens, d_model).
+            head: shape (vocabulary, d_model).
+            ids: the right answers, shape (tokens,).
+        """
+        logits = (rows.to(head.dtype) @ head.t()).float()
+        logits -= logits.amax(1, keepdim=True)
+        right = logits.gather(1, ids[:, None])
+        sums = logits.exp_().sum(1, keepdim=True)
+        logits /= sums  # probabilities now
+        logits[torch.arange(len(ids), device=ids.device), ids] -= 1
+        ctx.save_for_backward((logits.to(head.dtype) @ head).to(rows.dtype))
+        return (sums.log() - right).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.saved_tensors[0] * grads[0], None, None
 
 
 def trainable_model(model: Any, recipe: SpeechRecipe) -> Any:
@@ -54,6 +97,7 @@ def trainable_model(model: Any, recipe: SpeechRecipe) -> Any:
             alpha=settings.alpha,
             dropout=settings.dropout,
             placement=settings.placement,
+            encoder_from=settings.encoder_from,
             projections=settings.projections,
             rslora=settings.rslora,
             dora=settings.dora,

@@ -23,7 +23,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from speechft import adapters, memory
-from speechft.batching import Batch, collate, plan_epoch, teachable
+from speechft.batching import Batch, teachable
+from speechft.cache import cached_layers, open_or_build
 from speechft.checkpoint import (
     Progress,
     append_metrics,
@@ -36,6 +37,8 @@ from speechft.checkpoint import (
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.evaluate import evaluate_model
+from speechft.fast_lora import fuse
+from speechft.feed import Feed
 from speechft.manifest import Manifest, Utterance
 from speechft.objective import TokenLoss, mixed_precision, trainable_model
 from speechft.prefetch import prefetch
@@ -44,7 +47,6 @@ from speechft.sources import resolve
 from speechft.whisper import Context, Whisper, load_whisper
 
 Event = dict[str, Any]
-PASS_FRAMES = 3_600  # log-mel frames in one forward and backward pass, about: 8 clips of 5 s
 RELEASE_EVERY = 4  # steps
 MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
 
@@ -103,6 +105,7 @@ class _Run:
         self.dev = dev[: recipe.dev_clips]
         self.progress = Progress()
         set_seed(recipe.seed)
+        memory.keep_heap()
         self.folder = resolve(recipe.model)
         self.base = load_whisper(recipe.model, language=recipe.language, quantize=recipe.adapter.quantize)
         self.train, self.labels = teachable(self.base, train, self._leave_out)
@@ -110,6 +113,7 @@ class _Run:
         self.whisper = self.base.with_(
             model=trainable_model(self.base.model, recipe), context=self.context.for_decoding()
         )
+        fuse(self.whisper.model)
         self.parameters = dict(adapters.trainable(self.whisper.model))
         precision = mixed_precision(recipe.precision, self.base.device)
         if precision == "bf16":
@@ -125,10 +129,12 @@ class _Run:
         optimizer = torch.optim.AdamW(
             self.parameters.values(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
-        self.loss_of, self.optimizer = self.accelerator.prepare(TokenLoss(self.whisper.model), optimizer)
+        self.cached_layers = cached_layers(self.whisper.model, recipe)
+        loss_of = TokenLoss(self.whisper.model, self.cached_layers or 0)
+        self.loss_of, self.optimizer = self.accelerator.prepare(loss_of, optimizer)
 
-        self.seconds = [utterance.seconds or 5.0 for utterance in self.train]
-        self.per_epoch = -(-len(self.train) // (recipe.batch_size * recipe.accumulate))
+        self.feed = Feed(self.base, self.train, self.labels, recipe, self._leave_out)
+        self.per_epoch = self.feed.per_epoch
         epochs = max(recipe.epochs, -(-recipe.min_steps // self.per_epoch))
         self.steps = min(self.per_epoch * epochs, recipe.max_steps or self.per_epoch * epochs)
         self.every = self.per_epoch * -(-self.steps // (self.per_epoch * MOST_EVALUATIONS))
@@ -143,7 +149,12 @@ class _Run:
             self._log({"step": 0, **_rates(progress.base), "model": "base"})
             self._checkpoint()
         self.whisper.model.train()
-        for step, batches in prefetch(self._steps(progress.step)):
+        if self.cached_layers is not None:
+            self.feed.cache = open_or_build(
+                self.feed, self.whisper.model, self.folder, self.cached_layers, self.steps,
+                precision=self.accelerator.autocast, on_event=self.on_event,
+            )  # fmt: skip
+        for step, batches in prefetch(self.feed.steps(progress.step, self.steps)):
             if progress.stopped:
                 break
             if batches:
@@ -174,8 +185,8 @@ class _Run:
         n_targets = max(1, sum(batch.n_targets for batch in batches))
         total = 0.0
         for batch in batches:
-            tensors = (t.to(self.base.device) for t in (batch.frames, batch.inputs, batch.targets))
-            loss = self.loss_of(*tensors) / n_targets
+            tensors = (batch.x, batch.inputs, batch.targets, batch.positions)
+            loss = self.loss_of(*(None if t is None else t.to(self.base.device) for t in tensors)) / n_targets
             self.accelerator.backward(loss)
             total += float(loss.detach())
         norm = float(self.accelerator.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip))
@@ -199,25 +210,6 @@ class _Run:
                 "step_seconds": round(time.perf_counter() - started, 4),
             }
         )
-
-    def _steps(self, first: int) -> Iterator[tuple[int, list[Batch]]]:
-        """(step, its batches; none if no clip of it can be read) from `first` on; made ahead in a thread."""
-        size = self.recipe.batch_size * self.recipe.accumulate
-        plan: list[list[int]] = []
-        for step in range(first, self.steps):
-            epoch, place = divmod(step, self.per_epoch)
-            if not plan or place == 0:
-                plan = plan_epoch(self.seconds, size, self.recipe.seed, epoch)
-            members = plan[place]
-            parts = [members[i : i + self.recipe.batch_size] for i in range(0, len(members), self.recipe.batch_size)]
-            made = [
-                collate(
-                    self.whisper, self.train, self.labels, part, self.context, self.recipe.augment,
-                    (self.recipe.seed, epoch, step, number), self._leave_out,
-                )
-                for number, part in enumerate(parts)
-            ]  # fmt: skip
-            yield step, [part for batch in made if batch is not None for part in batch.parts(PASS_FRAMES)]
 
     def _evaluate(self, whisper: Whisper) -> tuple[float, float]:
         """(WER, CER) on dev."""

@@ -264,6 +264,7 @@ def load_whisper(
     from transformers.utils import logging
 
     from speechft.adapters import default_device, keep_differentiable, quantization
+    from speechft.attention import use_short_attention
 
     folder = resolve(name)
     config = AutoConfig.from_pretrained(folder)
@@ -282,6 +283,8 @@ def load_whisper(
     keep_differentiable(model)
     if quantize is None:
         model.to(device)  # type: ignore[arg-type]
+    if device.type == "cpu":
+        use_short_attention(model)
     model.requires_grad_(False).eval()
     whisper = Whisper(str(name), model, WhisperTokenizer.from_pretrained(folder), language=language)
     if language and whisper.is_multilingual:

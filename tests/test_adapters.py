@@ -44,7 +44,7 @@ def test_plain_transformers_and_peft_load_what_we_save(tmp_path: Path) -> None:
     folder = save(ours, tmp_path / "adapter")
     base = WhisperForConditionalGeneration.from_pretrained(resolve("bundled:tiny.en"), dtype=torch.float32)
     theirs = PeftModel.from_pretrained(base, str(folder)).eval()
-    torch.testing.assert_close(logits(theirs), logits(ours.model), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(theirs), logits(ours.model), atol=1e-4, rtol=1e-4)
     assert not list(folder.glob("*.bin"))
 
 

@@ -1,0 +1,225 @@
+"""What the frozen lower part of the encoder makes of each clip, computed once and kept on disk.
+
+Everything below the first trainable layer gives the same numbers every epoch and every run. They are kept in bf16
+beside the recordings they come from (voices are health data: who deletes the folder deletes these too) and read through
+a memory map. A cache is named by a hash of all that its numbers depend on; one that does not match is never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from speechft import adapters
+from speechft.audio import pad_frames
+from speechft.config import SpeechRecipe
+from speechft.errors import SpeechftError
+from speechft.feed import Feed
+from speechft.files import write_text
+from speechft.prefetch import prefetch
+from speechft.whisper import core, encode_lower
+
+FOLDER = ".speechft-cache"
+KEPT = 4  # caches of one folder; the longest unused goes first
+FORMAT = 1
+ENCODER_FRAMES = 6_000  # encoded at once
+
+
+def frozen_layers(model: nn.Module) -> int | None:
+    """Encoder layers below the first trainable one; None if even the convolutions are trained.
+
+    With nothing trainable in the encoder, all of them; its last norm is never counted.
+    """
+    lowest = len(core(model).model.encoder.layers)
+    for name, _ in adapters.trainable(model):
+        if layer := re.search(r"\bencoder\.layers\.(\d+)\.", name):
+            lowest = min(lowest, int(layer[1]))
+        elif re.search(r"\bencoder\.(conv|embed)", name):
+            return None
+    return lowest
+
+
+def cached_layers(model: nn.Module, recipe: SpeechRecipe) -> int | None:
+    """The layers whose activations a run takes from the cache; None where it does without.
+
+    Raises:
+        SpeechftError: the recipe insists on a cache where there is nothing to keep.
+    """
+    layers = frozen_layers(model)
+    useful = bool(layers) and recipe.context != "mixed"
+    if recipe.cache == "on" and not useful:
+        raise SpeechftError(
+            "cache=on, but nothing stays the same: the first encoder layer is trained, or the context is mixed",
+            where="recipe",
+            fix="Set adapter.placement=decoder or adapter.encoder_from, or leave cache out.",
+        )
+    return layers if useful and recipe.cache != "off" else None
+
+
+class PrefixCache:
+    """Activations of every clip in every view, behind the first `layers` layers of the encoder.
+
+    Attributes:
+        layers: as `encode_upper` takes it.
+        views: variations of each clip; epoch e trains on view e modulo `views`.
+        folder: where it lies.
+    """
+
+    def __init__(self, folder: Path, layers: int, views: int, index: list[list[int]], width: int) -> None:
+        self.folder, self.layers, self.views, self.width = folder, layers, views, width
+        self._index = index  # [view * clips + clip] -> first row, rows
+        self._clips = len(index) // views
+        self._rows = np.memmap(folder / "states.bin", dtype=np.uint16, mode="r").reshape(-1, width)
+
+    def states(self, clip: int, epoch: int) -> Tensor | None:
+        """Activations of a clip, bf16, shape (positions, d_model); None if it could not be read."""
+        start, rows = self._index[(epoch % self.views) * self._clips + clip]
+        if not rows:
+            return None
+        return torch.from_numpy(np.array(self._rows[start : start + rows])).view(torch.bfloat16)
+
+    @property
+    def size_mb(self) -> float:
+        return round(self._rows.nbytes / 1e6, 1)
+
+
+def open_or_build(
+    feed: Feed,
+    model: nn.Module,
+    base_folder: Path,
+    layers: int,
+    steps: int,
+    *,
+    precision: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> PrefixCache:
+    """The cache that belongs to these clips and settings, read if it is there, else made.
+
+    Args:
+        feed: gives the clips.
+        model: whose encoder it is, adapter attached or not.
+        base_folder: of its weights.
+        layers: from `cached_layers`.
+        steps: of the run; one that passes over the clips once needs one view.
+        precision: a context to compute in, such as autocast.
+        on_event: called with `{"event": "cached", "clips": n, "of": all}` as it goes.
+
+    Raises:
+        SpeechftError: the disk is full, or the folder cannot be written.
+    """
+    views = min(feed.recipe.views, -(-steps // feed.per_epoch)) if feed.recipe.augment else 1
+    where = feed.train.path.parent if feed.train.path else feed.recipe.output_dir
+    where = (where if os.access(where, os.W_OK) else feed.recipe.output_dir) / FOLDER
+    folder = where / _key(feed, base_folder, layers, views)
+    width = core(model).config.d_model
+    wanted = len(feed.train) * views
+    try:
+        if (index := _read_index(folder, wanted, width)) is None:
+            index = _build(feed, model, layers, views, folder, precision, on_event)
+        os.utime(folder)
+        _forget_oldest(where)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise SpeechftError(
+            f"the cache cannot be written ({error.strerror or error})",
+            where=where,
+            fix="Free some disk space, or train with cache=off.",
+        ) from None
+    return PrefixCache(folder, layers, views, index, width)
+
+
+def _key(feed: Feed, base_folder: Path, layers: int, views: int) -> str:
+    """A hash of all that the numbers depend on; recordings by path, size and time of change."""
+    recipe = feed.recipe
+    parts: list[Any] = [FORMAT, adapters.base_hash(base_folder), recipe.adapter.quantize, layers, views]
+    parts += [feed.context.policy, recipe.precision, torch.__version__]
+    if recipe.augment:
+        parts += [recipe.augment.model_dump(mode="json"), recipe.seed]
+    for utterance in feed.train:
+        try:
+            state = utterance.audio.stat()
+            stamp = [state.st_size, state.st_mtime_ns]
+        except OSError:
+            stamp = []
+        parts.append([str(utterance.audio), utterance.start_s, utterance.end_s, *stamp])
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _read_index(folder: Path, wanted: int, width: int) -> list[list[int]] | None:
+    """The index of a finished cache; None if there is none, or if the file of states is not as long as it says."""
+    try:
+        index: list[list[int]] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        size = (folder / "states.bin").stat().st_size
+    except (FileNotFoundError, ValueError):
+        return None
+    return index if len(index) == wanted and size == 2 * width * sum(rows for _, rows in index) else None
+
+
+def _build(
+    feed: Feed,
+    model: nn.Module,
+    layers: int,
+    views: int,
+    folder: Path,
+    precision: Callable[[], contextlib.AbstractContextManager],
+    on_event: Callable[[dict[str, Any]], None],
+) -> list[list[int]]:
+    """Write states.bin, then index.json: with the index there, all of it is."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    encoder = core(model).model.encoder
+    # with all layers done, only what the decoder is shown is worth keeping
+    kept_frames = feed.context.shown if layers == len(encoder.layers) else feed.context.frames
+    index = [[0, 0] for _ in range(len(feed.train) * views)]
+    done = rows = 0
+    with (folder / "states.bin").open("wb") as file, torch.inference_mode(), precision():
+        for group in prefetch(_groups(feed, views)):
+            length = feed.context.frames(group[0][1].shape[1])
+            x = pad_frames([frames for _, frames in group], length).to(encoder.conv1.weight.device)
+            states = encode_lower(model, x, layers).to(torch.bfloat16).cpu().view(torch.uint16)
+            for (place, frames), own in zip(group, states, strict=True):
+                kept = own[: kept_frames(frames.shape[1]) // 2]
+                file.write(kept.numpy().tobytes())
+                index[place] = [rows, len(kept)]
+                rows += len(kept)
+            done += len(group)
+            on_event({"event": "cached", "clips": done, "of": len(index)})
+        file.flush()
+        os.fsync(file.fileno())
+    if not rows:
+        raise SpeechftError("no clip can be read", where=feed.train.path, fix="'speechft check' says why.")
+    write_text(folder / "index.json", json.dumps(index))
+    return index
+
+
+def _groups(feed: Feed, views: int, window: int = 256) -> Iterator[list[tuple[int, Tensor]]]:
+    """(place in the index, frames) of clips with one context length, so that none sees another's padding."""
+    clips = len(feed.train)
+    for start in range(0, clips * views, window):
+        by_length: dict[int, list[tuple[int, Tensor]]] = {}
+        for place in range(start, min(start + window, clips * views)):
+            view, clip = divmod(place, clips)
+            frames = feed.clip(clip, view)
+            if frames is not None:
+                by_length.setdefault(feed.context.frames(frames.shape[1]), []).append((place, frames))
+        for length, members in sorted(by_length.items()):
+            size = max(1, ENCODER_FRAMES // length)
+            for first in range(0, len(members), size):
+                yield members[first : first + size]
+
+
+def _forget_oldest(where: Path) -> None:
+    caches = sorted((f for f in where.iterdir() if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True)
+    for folder in caches[KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -6,8 +6,9 @@ ErrorRate(substitutions=0, deletions=1, insertions=0, length=5)
 >>> total.rate
 0.2
 
-Counts and edge cases are those of jiwer 4 (tested on 10,000 random pairs). For a corpus whose references hold no
-token at all, jiwer calls the number of insertions a rate; here `rate` is inf, because nothing was divided.
+Counts and edge cases are those of jiwer 4, and of `sclite_errors` those of NIST's sclite (both tested on 10,000 random
+pairs). For a corpus whose references hold no token at all, jiwer calls the number of insertions a rate; here `rate` is
+inf, because nothing was divided.
 """
 
 from __future__ import annotations
@@ -98,13 +99,42 @@ def char_errors(reference: str, hypothesis: str, *, spaces: bool = True) -> Erro
 
     Args:
         reference, hypothesis: texts; spaces at the ends don't count.
-        spaces: whether those between words are characters too, as in jiwer. Without them it is the definition of
-            NIST's `sclite -c`, which weighs a substitution 4 and other edits 3 and so, in some very different texts,
-            settles on one error more than the fewest (0.2% of the errors of 1,500 noisy pairs; words were equal).
+        spaces: whether those between words are characters too, as in jiwer. NIST's `sclite -c` counts without
+            them; for its very numbers see `sclite_errors`.
     """
     if spaces:
         return _errors(reference.strip(), hypothesis.strip())
     return _errors("".join(reference.split()), "".join(hypothesis.split()))
+
+
+def sclite_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorRate:
+    """Errors as NIST's sclite counts them: a substitution costs 4, a deletion or an insertion 3.
+
+    The cheapest alignment by these costs is not always one with the fewest errors: on 10,000 noisy pairs the totals of
+    words were all equal, and those of characters one or two higher in 33 (0.1% of the errors). Where alignments cost
+    the same, the one that pairs tokens is taken, then the one that inserts, which gives sclite's very counts.
+
+    Args:
+        reference, hypothesis: words, for `sclite`; or the characters of all words joined, for `sclite -c`.
+
+    >>> sclite_errors("amthemaodontdl", "amdsisterdontd")
+    ErrorRate(substitutions=1, deletions=4, insertions=4, length=14)
+    """
+    above = [(3 * j, 0, 0, j) for j in range(len(hypothesis) + 1)]  # cost, substitutions, deletions, insertions
+    for i, said in enumerate(reference, 1):
+        row = [(3 * i, 0, i, 0)]
+        for j, heard in enumerate(hypothesis, 1):
+            (pair, ps, pd, pi), (drop, ds, dd, di), (add, as_, ad, ai) = above[j - 1], above[j], row[j - 1]
+            wrong = said != heard
+            pair, drop, add = pair + 4 * wrong, drop + 3, add + 3
+            if pair <= drop and pair <= add:
+                row.append((pair, ps + wrong, pd, pi))
+            elif add <= drop:
+                row.append((add, as_, ad, ai + 1))
+            else:
+                row.append((drop, ds, dd + 1, di))
+        above = row
+    return ErrorRate(*above[-1][1:], len(reference))
 
 
 def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str, str, str]]:

@@ -3,8 +3,12 @@ from __future__ import annotations
 import doctest
 import math
 import random
+import re
+import shutil
 import string
+import subprocess
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import jiwer
 import pytest
@@ -12,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import speechft.error_rate
-from speechft.error_rate import ErrorRate, align, char_errors, word_errors
+from speechft.error_rate import ErrorRate, align, char_errors, sclite_errors, word_errors
 
 PAIRS = 10_000
 LETTERS = "ab cé̈ß漢न्😀'-"
@@ -154,6 +158,55 @@ def test_addition(one: ErrorRate, two: ErrorRate, three: ErrorRate) -> None:
     assert sum([one, two, three]) == one + two + three
     assert (one + two).errors == one.errors + two.errors
     assert (one + two).hypothesis_length == one.hypothesis_length + two.hypothesis_length
+
+
+def sclite(pairs: list[tuple[str, str]], folder: Path, *options: str) -> list[ErrorRate]:
+    """What NIST's sclite itself counts, from its alignments."""
+    program = ["sctk", "sclite"] if shutil.which("sctk") else ["sclite"]
+    for name, column in (("reference", 0), ("hypothesis", 1)):
+        lines = "".join(f"{pair[column]} (s_{i:05d})\n" for i, pair in enumerate(pairs))
+        (folder / f"{name}.trn").write_text(lines, "utf-8")
+    files = ["-r", "reference.trn", "trn", "-h", "hypothesis.trn", "trn", "-i", "spu_id", "-s"]
+    done = subprocess.run([*program, *files, *options, "-o", "sgml", "stdout"], capture_output=True, cwd=folder)
+    found = {}
+    for path in re.finditer(r'<PATH id="\(s_(\d+)\)"[^>]*>\n(.*?)</PATH>', done.stdout.decode("utf-8"), re.DOTALL):
+        kinds = re.findall(r"(?:^|:)([CSDI]),", path[2])
+        counts = [kinds.count(kind) for kind in "SDI"]
+        found[int(path[1])] = ErrorRate(*counts, len(kinds) - counts[2])
+    return [found[i] for i in range(len(pairs))]
+
+
+@pytest.mark.skipif(not shutil.which("sctk") and not shutil.which("sclite"), reason="NIST's SCTK is not installed")
+@pytest.mark.parametrize("letters", ["ascii", "unicode"])
+def test_equal_to_sclite_itself_on_ten_thousand_pairs(tmp_path: Path, letters: str) -> None:
+    pairs = random_pairs(PAIRS if letters == "ascii" else 1_000, seed=3)
+    if letters == "ascii":  # sclite reads colons, brackets and quotes as markup, so keep to plain words
+        pairs = [(one.encode("ascii", "ignore").decode(), two.encode("ascii", "ignore").decode()) for one, two in pairs]
+    options = [] if letters == "ascii" else ["-e", "utf-8"]
+    theirs = sclite(pairs, tmp_path, *options)
+    words = [sclite_errors(one.split(), two.split()) for one, two in pairs]
+    assert words == theirs
+    assert [e.errors for e in words] == [word_errors(one, two).errors for one, two in pairs]
+    theirs = sclite(pairs, tmp_path, *options, "-c")
+    joined = [("".join(one.split()), "".join(two.split())) for one, two in pairs]
+    assert [sclite_errors(one, two) for one, two in joined] == theirs
+    fewest = [char_errors(one, two, spaces=False) for one, two in pairs]
+    assert [e.length for e in fewest] == [e.length for e in theirs]
+    more = sum(a.errors > b.errors for a, b in zip(theirs, fewest, strict=True))
+    assert 0 < more < 0.01 * len(pairs)  # the fewest edits are not always the cheapest
+    assert sum(theirs).rate == pytest.approx(sum(fewest).rate, rel=0.003)
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts, texts)
+def test_sclite_errors_cost_the_least(one: str, two: str) -> None:
+    from rapidfuzz.distance import Levenshtein
+
+    found = sclite_errors(one, two)
+    cost = 4 * found.substitutions + 3 * (found.deletions + found.insertions)
+    assert cost == Levenshtein.distance(one, two, weights=(3, 3, 4))
+    assert found.hypothesis_length == len(two)
+    assert found.errors >= Levenshtein.distance(one, two)
 
 
 def test_nobody_changes_a_count() -> None:

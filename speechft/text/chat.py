@@ -1,0 +1,58 @@
+"""Conversations to token ids, with the places that the loss is on: what the assistant says, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from speechft.errors import SpeechftError
+from speechft.text.data import Message
+
+IGNORED = -100
+
+
+def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int | None = None) -> dict[str, list[int]]:
+    """Token ids of a conversation, and labels that are `IGNORED` but on the assistant's turns.
+
+    The conversation is rendered and tokenised as a whole, as it will be at inference; which characters are the
+    assistant's is found by rendering up to each of its turns. Its end token is among them, so it learns to stop.
+
+    Args:
+        tokenizer: a fast one, with a chat template.
+        messages: as `role` and `content`.
+        max_length: tokens; the rest is cut.
+
+    Returns:
+        `input_ids` and `labels`, of equal length.
+
+    Raises:
+        SpeechftError: a template that renders earlier turns differently once later ones are there.
+    """
+
+    def render(upto: int, opened: bool = False) -> str:
+        return tokenizer.apply_chat_template(list(messages[:upto]), tokenize=False, add_generation_prompt=opened)
+
+    whole = render(len(messages))
+    spans = []
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before, after = render(index, opened=True), render(index + 1)
+        if not (after.startswith(before) and whole.startswith(after)):
+            raise SpeechftError(
+                "the chat template rewrites earlier turns, so their places cannot be told",
+                fix="Give conversations of one turn, or a model with another template.",
+            )
+        spans.append((len(before), len(after.rstrip())))  # a line break after the end token is nobody's
+    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    ids = encoded["input_ids"]
+    labels = [
+        token if any(start < last and first < end for start, end in spans) else IGNORED
+        for token, (first, last) in zip(ids, encoded["offset_mapping"], strict=True)
+    ]
+    return {"input_ids": ids[:max_length], "labels": labels[:max_length]}
+
+
+def tokenize_document(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a document and the end token, which keeps documents apart when they are packed."""
+    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]

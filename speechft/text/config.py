@@ -1,0 +1,180 @@
+"""What a text recipe may say. Names that mean the same as in a speech recipe are the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from speechft.config import AdapterSettings, Positive, Settings, Share
+
+Count = Annotated[int, Field(ge=1)]
+LLAMA_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class TextAdapterSettings(AdapterSettings):
+    """As for speech; the layers are those of Llama-like models."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    projections: list[str] = LLAMA_PROJECTIONS
+
+
+class TextRecipe(Settings):
+    """What every text run depends on.
+
+    Attributes:
+        model: see `speechft.sources.resolve`.
+        data: a JSONL, JSON, CSV or text file, a folder with train/dev/test files, or `hub:NAME`; see
+            `speechft.text.data.read`. Rows may say their `split`; without dev rows, some are put aside.
+        reader: the layout of the rows where it cannot be told from them: see `speechft.text.corpora.READERS`.
+        output_dir: gets adapter/, result.json, metrics.jsonl, checkpoints/.
+        batch_size: sequences a forward pass; `accumulate` of them make an optimiser step.
+        max_steps: optimiser steps at most; null for all epochs.
+        max_length: tokens of a sequence; longer ones are cut.
+        evaluations: on dev during the run; the state that does best there is kept.
+        dev_examples, test_examples: at most.
+    """
+
+    model: str = "bundled:smollm2"
+    data: str
+    reader: str | None = None
+    output_dir: Path
+    batch_size: Count = 4
+    accumulate: Count = 1
+    max_steps: Count | None = None
+    epochs: Count = 1
+    learning_rate: Positive = 2e-4
+    schedule: str = "linear"
+    warmup: Share = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    gradient_clip: Positive = 1.0
+    seed: int = 0
+    adapter: TextAdapterSettings = TextAdapterSettings()
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    max_length: Annotated[int, Field(ge=8)] = 512
+    evaluations: Count = 4
+    dev_examples: Count = 200
+    test_examples: Count = 200
+    test: bool = True
+    checkpoint_every: Count = 200
+
+
+class PretrainRecipe(TextRecipe):
+    """Continued pre-training on plain documents.
+
+    Attributes:
+        other_domain: documents of another kind; their perplexity shows what was forgotten.
+        stride: tokens between the windows that perplexity is measured in; null is half of `max_length`.
+    """
+
+    task: Literal["pretrain"] = "pretrain"
+    other_domain: str | None = None
+    stride: Count | None = None
+
+
+class SftRecipe(TextRecipe):
+    """Supervised fine-tuning on conversations; the loss is on the assistant's tokens.
+
+    Attributes:
+        packing: several conversations in one sequence, none seeing another.
+        metrics: of generated answers against the references; see `speechft.text.metrics.METRICS`.
+        max_new_tokens: of a generated answer.
+    """
+
+    task: Literal["sft"] = "sft"
+    packing: bool = False
+    metrics: list[str] = Field(default=["exact_match", "f1", "rougeL"])
+    max_new_tokens: Count = 64
+
+
+class PreferenceRecipe(TextRecipe):
+    """Preference learning on pairs of a chosen and a rejected answer.
+
+    Attributes:
+        loss: `dpo` (Rafailov et al., 2023, arXiv 2305.18290), `ipo` (Azar et al., 2023, arXiv 2310.12036), `kto`
+            (Ethayarajh et al., 2024, arXiv 2402.01306) or `orpo` (Hong et al., 2024, arXiv 2403.07691).
+        beta: how strongly the policy is held to the reference; of ORPO the weight of its odds ratio.
+    """
+
+    task: Literal["preference"] = "preference"
+    loss: Literal["dpo", "ipo", "kto", "orpo"] = "dpo"
+    beta: Positive = 0.1
+    learning_rate: Positive = 5e-5
+
+
+class RewardRecipe(TextRecipe):
+    """A reward model: a scalar for a conversation, from pairs (Bradley and Terry, 1952)."""
+
+    task: Literal["reward"] = "reward"
+    learning_rate: Positive = 1e-4
+
+
+class PolicyRecipe(TextRecipe):
+    """Reinforcement learning from a reward on sampled answers.
+
+    Attributes:
+        algorithm: `ppo` (Schulman et al., 2017, arXiv 1707.06347), `rloo` (Ahmadian et al., 2024, arXiv 2402.14740)
+            or `grpo` (Shao et al., 2024, arXiv 2402.03300).
+        reward: folder of a reward model trained here, or `exact_match` / `f1` / `rougeL` against the reference answer.
+        kl: weight of the divergence from the model before training.
+        samples: answers to a prompt in an RLOO or GRPO group.
+        rollouts: prompts answered before PPO changes the policy; `ppo_epochs` passes are made over them.
+        clip, value_clip: largest change of the ratio, and of the value, in one round of PPO.
+        gamma, lam: discount and the lambda of generalised advantages (Schulman et al., 2015, arXiv 1506.02438).
+        temperature: of sampling.
+    """
+
+    task: Literal["policy"] = "policy"
+    algorithm: Literal["ppo", "rloo", "grpo"] = "ppo"
+    reward: str
+    kl: Annotated[float, Field(ge=0)] = 0.05
+    samples: Annotated[int, Field(ge=2)] = 4
+    rollouts: Count = 16
+    ppo_epochs: Count = 2
+    clip: Positive = 0.2
+    value_clip: Positive = 0.2
+    value_weight: Positive = 0.1
+    gamma: Share = 1.0
+    lam: Share = 0.95
+    temperature: Positive = 1.0
+    max_new_tokens: Count = 32
+    learning_rate: Positive = 5e-5
+    max_steps: Count = 30
+
+    @model_validator(mode="after")
+    def _batches_are_groups(self) -> PolicyRecipe:
+        if self.algorithm != "ppo" and self.batch_size % self.samples:
+            raise ValueError("batch_size must be a multiple of samples: a batch holds whole groups")
+        return self
+
+
+class FeedbackRecipe(TextRecipe):
+    """RLAIF: answers are sampled, a judge compares them, and preferences train the model.
+
+    Attributes:
+        judge: `model:NAME` for a local model, `url:ADDRESS MODEL` for an OpenAI-compatible endpoint, or
+            `reward:FOLDER`.
+        rubric: what the judge is told to look for.
+        samples: answers to a prompt; the best and the worst by the judge become a pair.
+    """
+
+    task: Literal["feedback"] = "feedback"
+    judge: str
+    rubric: str = "Which answer is more helpful, correct and to the point?"
+    samples: Annotated[int, Field(ge=2)] = 4
+    temperature: Positive = 1.0
+    max_new_tokens: Count = 48
+    loss: Literal["dpo", "ipo", "kto", "orpo"] = "dpo"
+    beta: Positive = 0.1
+    learning_rate: Positive = 5e-5
+
+
+TEXT_RECIPES: dict[str, type[TextRecipe]] = {
+    "pretrain": PretrainRecipe,
+    "sft": SftRecipe,
+    "preference": PreferenceRecipe,
+    "reward": RewardRecipe,
+    "policy": PolicyRecipe,
+    "feedback": FeedbackRecipe,
+}

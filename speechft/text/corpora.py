@@ -1,0 +1,186 @@
+"""Known text corpora, each from the files its authors distribute, to the rows that `speechft.text.data` understands.
+
+Nothing is downloaded here. Layouts are those of the corpora's own pages and of their Hugging Face versions; the data
+cards say what could not be checked against the real files.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from speechft.errors import SpeechftError
+from speechft.text.data import json_lines, opened, table
+
+Row = dict[str, Any]
+AG_NEWS = ("World", "Sports", "Business", "Sci/Tech")
+NO_ANSWER = "unanswerable"
+
+
+def ag_news(path: Path) -> Iterator[Row]:
+    """AG News (Zhang et al., 2015, arXiv 1509.01626): train.csv, test.csv without a head: class 1-4, title, text."""
+    csv.field_size_limit(1 << 30)
+    with opened(path) as file:
+        for fields in csv.reader(file):
+            if len(fields) != 3 or fields[0] not in {"1", "2", "3", "4"}:
+                yield {}
+            else:
+                yield from ag_news_row({"label": int(fields[0]) - 1, "text": f"{fields[1]} {fields[2]}"})
+
+
+def ag_news_row(row: Row) -> Iterator[Row]:
+    """A row of the hub's version: label 0-3, text."""
+    choices = ", ".join(AG_NEWS)
+    text = row["text"].replace("\\", " ")
+    yield {"prompt": f"Which topic is this news about: {choices}?\n\n{text}", "completion": AG_NEWS[row["label"]]}
+
+
+def squad(path: Path) -> Iterator[Row]:
+    """SQuAD 1.1 and 2.0 (Rajpurkar et al., 2016, arXiv 1606.05250; 2018, arXiv 1806.03822): the official JSON."""
+    with opened(path) as file:
+        articles = json.load(file)["data"]
+    for article in articles:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                texts = [answer["text"] for answer in question.get("answers", [])]
+                yield _question(paragraph["context"], question["question"], texts)
+
+
+def squad_row(row: Row) -> Iterator[Row]:
+    """A row of the hub's version: context, question, answers.text."""
+    yield _question(row["context"], row["question"], list(row["answers"]["text"]))
+
+
+def _question(context: str, question: str, answers: list[str]) -> Row:
+    rule = f"Answer with words from the text, or '{NO_ANSWER}'."
+    unique = list(dict.fromkeys(answers)) or [NO_ANSWER]
+    return {"prompt": f"{rule}\n\nText: {context}\n\nQuestion: {question}", "answers": unique}
+
+
+def ms_marco_triples(path: Path) -> Iterator[Row]:
+    """MS MARCO passage ranking (Bajaj et al., 2016, arXiv 1611.09268): triples.*.tsv of query, relevant, other.
+
+    Each triple is a preference: ranking by a reward model is ranking by the probability that a passage is relevant.
+    """
+    with opened(path) as file:
+        for fields in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            if len(fields) != 3:
+                yield {}
+            else:
+                query, relevant, other = fields
+                yield {"prompt": _ranking(query), "chosen": relevant, "rejected": other}
+
+
+def ms_marco_row(row: Row) -> Iterator[Row]:
+    """A row of the hub's version: query, passages.passage_text and passages.is_selected; one pair a wrong passage."""
+    passages = list(zip(row["passages"]["passage_text"], row["passages"]["is_selected"], strict=True))
+    right = [text for text, selected in passages if selected]
+    for text, selected in passages:
+        if right and not selected:
+            yield {"prompt": _ranking(row["query"]), "chosen": right[0], "rejected": text}
+
+
+def _ranking(query: str) -> str:
+    return f"Give a passage that answers the query.\n\nQuery: {query}"
+
+
+def samsum(path: Path) -> Iterator[Row]:
+    """SAMSum (Gliwa et al., 2019, arXiv 1911.12237): train.json, val.json, test.json: id, dialogue, summary."""
+    with opened(path) as file:
+        for row in json.load(file):
+            yield from samsum_row(row)
+
+
+def samsum_row(row: Row) -> Iterator[Row]:
+    """A row of the hub's version has the same fields."""
+    dialogue = row["dialogue"].replace("\r\n", "\n")
+    yield {"prompt": f"Summarise this chat in a sentence or two.\n\n{dialogue}", "completion": row["summary"]}
+
+
+def mimic_notes(path: Path) -> Iterator[Row]:
+    """Clinical notes: NOTEEVENTS.csv of MIMIC-III (TEXT, CATEGORY, ISERROR) or discharge.csv of MIMIC-IV-Note (text).
+
+    Notes marked as erroneous are left out. The data use agreement forbids handing the notes, or a service that keeps
+    them, to others: `speechft.text.hosted` refuses them.
+    """
+    for row in table(path):
+        lower = {key.lower(): value for key, value in row.items() if key}
+        if lower.get("iserror") == "1":
+            yield {}
+        else:
+            yield {"text": lower.get("text"), "extra": {"access": "credentialed", "category": lower.get("category")}}
+
+
+def c4(path: Path) -> Iterator[Row]:
+    """C4 (Raffel et al., 2020, arXiv 1910.10683): c4-train.*.json.gz, one object a line: text, timestamp, url."""
+    for row in json_lines(path):
+        yield {"text": row.get("text")}
+
+
+def real_toxicity_prompts(path: Path) -> Iterator[Row]:
+    """RealToxicityPrompts (Gehman et al., 2020, arXiv 2009.11462): prompts.jsonl with prompt.text and scores.
+
+    Prompts only: they are for measuring what a model adds, not for training on the continuations.
+    """
+    for row in json_lines(path):
+        yield from real_toxicity_row(row)
+
+
+def real_toxicity_row(row: Row) -> Iterator[Row]:
+    """A row of the hub's version has the same fields."""
+    prompt = row.get("prompt") or {}
+    extra = {"challenging": row.get("challenging"), "toxicity": prompt.get("toxicity")}
+    yield {"prompt": f"Continue this text: {prompt.get('text')}" if prompt.get("text") else None, "extra": extra}
+
+
+def legal_vocabulary(path: Path) -> dict[str, list[float]]:
+    """Law2Vec (Chalkidis and Kampas, 2019): word vectors in the text format of word2vec, one word a line.
+
+    Law2Vec is not text, so there is nothing in it to train a language model on; its vocabulary tells how much of a
+    corpus is legal language, see `vocabulary_share`.
+
+    Raises:
+        SpeechftError: not such a file.
+    """
+    vectors: dict[str, list[float]] = {}
+    with opened(path) as file:
+        for number, line in enumerate(file, 1):
+            word, *values = line.rstrip().split(" ")
+            if number == 1 and len(values) == 1:
+                continue  # the head: number of words, width
+            try:
+                vectors[word] = [float(value) for value in values]
+            except ValueError:
+                raise SpeechftError("is not a word vector", where=f"{path}:{number}") from None
+    widths = {len(vector) for vector in vectors.values()}
+    if len(widths) != 1 or widths == {0}:
+        raise SpeechftError("is not a file of word vectors", where=path, fix="Give Law2Vec.100d.txt or the 200d one.")
+    return vectors
+
+
+def vocabulary_share(texts: Iterable[str], vocabulary: Iterable[str], common: Iterable[str] = ()) -> float:
+    """Share of the words of texts that are in a vocabulary but not among common words."""
+    wanted = set(vocabulary) - set(common)
+    words = [word for text in texts for word in text.lower().split()]
+    return sum(word in wanted for word in words) / len(words) if words else 0.0
+
+
+READERS: dict[str, Callable[[Path], Iterable[Row]]] = {
+    "ag_news": ag_news,
+    "squad": squad,
+    "ms_marco": ms_marco_triples,
+    "samsum": samsum,
+    "mimic": mimic_notes,
+    "c4": c4,
+    "real_toxicity_prompts": real_toxicity_prompts,
+}
+HUB_ROWS: dict[str, Callable[[Row], Iterable[Row]]] = {
+    "ag_news": ag_news_row,
+    "squad": squad_row,
+    "ms_marco": ms_marco_row,
+    "samsum": samsum_row,
+    "real_toxicity_prompts": real_toxicity_row,
+}

@@ -1,0 +1,375 @@
+"""Text data as people have it to examples: conversations, documents, preferences; what cannot be used is named.
+
+Understood without being told (one row, or line of JSONL, each):
+
+| layout | fields |
+|---|---|
+| messages | `messages`: a list of `role` (system, user, assistant) and `content` |
+| ShareGPT | `conversations`: a list of `from` (human, gpt, system) and `value` |
+| prompt and completion | `prompt`, `completion` |
+| Alpaca | `instruction`, `output`, and perhaps `input` |
+| preference | `chosen` and `rejected`, as texts or messages, with `prompt` or the prompt inside both |
+| judged answer (KTO) | `prompt`, `completion`, `label` (true or false) |
+| prompt alone | `prompt`, and perhaps `answer` or `answers` |
+| document | `text` |
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from speechft.errors import SpeechftError
+
+Message = dict[str, str]
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+SPLITS = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "val": "dev", "test": "test"}
+DOCUMENT_CHARACTERS = 2_000  # a text file is cut at blank lines into documents of about this length
+HELD_OUT = 10  # one in so many goes to dev, and one to test, where the data has no splits
+
+
+class Unusable(ValueError):
+    """A row that is not in any layout; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row, whatever layout it came in.
+
+    Attributes:
+        prompt: messages before the answer; empty for a document.
+        answer: what the assistant says; "" where there is none.
+        references: answers that count as right, `answer` among them.
+        rejected: the worse answer of a preference; `answer` is then the chosen one.
+        label: whether the answer is good, of a judged answer.
+        document: a plain text.
+        split: `train`, `dev`, `test` or None.
+        where: file and row.
+        extra: whatever else the row says.
+    """
+
+    prompt: tuple[Message, ...] = ()
+    answer: str = ""
+    references: tuple[str, ...] = ()
+    rejected: str | None = None
+    label: bool | None = None
+    document: str = ""
+    split: str | None = None
+    where: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation with its answer."""
+        return [*self.prompt, {"role": "assistant", "content": self.answer}]
+
+    @property
+    def key(self) -> str:
+        """What makes it the same question as another: the prompt, or the document, without case and spaces."""
+        text = self.document or "\n".join(m["content"] for m in self.prompt if m["role"] != "system")
+        return " ".join(text.lower().split())
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Examples in their splits.
+
+    Attributes:
+        train, dev, test: never share a question unless the data's own splits do; see `overlap`.
+        left_out: (where, reason) of every row that could not be used.
+    """
+
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    test: tuple[Example, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def overlap(self) -> int:
+        """Held-out examples whose question is a training question too."""
+        seen = {example.key for example in self.train}
+        return sum(example.key in seen for example in (*self.dev, *self.test))
+
+    @property
+    def sha256(self) -> str:
+        """Of all examples in order."""
+        digest = hashlib.sha256()
+        for name in ("train", "dev", "test"):
+            for example in getattr(self, name):
+                parts = [name, example.messages, example.rejected, example.label, example.document]
+                digest.update(json.dumps(parts, sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+def read(source: str, *, reader: str | None = None, needs: str = "answer", seed: int = 0) -> Corpus:
+    """Read and split data.
+
+    Args:
+        source: a file (.jsonl, .json, .csv, .tsv, .txt, .parquet, each also .gz but the last), a folder of files named
+            train, dev (or validation) and test or of documents, or `hub:NAME` / `hub:NAME:CONFIG` of a hub.
+        reader: a name from `speechft.text.corpora.READERS` for layouts that have one.
+        needs: what each example must have: `answer`, `prompt`, `document`, `preference` or `judgement`.
+        seed: of who goes where, if the data does not say.
+
+    Raises:
+        SpeechftError: no such data, or nothing in it that can be used.
+    """
+    left_out: list[tuple[str, str]] = []
+    found: list[Example] = []
+    for where, row, split in _rows(source, reader):
+        try:
+            example = to_example(row, where, split)
+            _check(example, needs)
+        except Unusable as problem:
+            left_out.append((where, str(problem)))
+        else:
+            found.append(example)
+    if not found:
+        reason = f"; the first row: {left_out[0][1]}" if left_out else ""
+        raise SpeechftError(f"holds nothing with a {needs}{reason}", where=source, fix="See docs/text/data.md.")
+    return split_examples(found, tuple(left_out), seed)
+
+
+def split_examples(examples: Sequence[Example], left_out: tuple[tuple[str, str], ...] = (), seed: int = 0) -> Corpus:
+    """Put examples in splits: as they say, else by a hash of the question, so that equal ones stay together."""
+    parts: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
+    named = {example.split for example in examples}
+    for example in examples:
+        split = example.split or ("train" if named & {"dev", "test"} else "")
+        draw = int(hashlib.sha256(f"{seed}:{example.key}".encode()).hexdigest()[:8], 16)
+        if not split:
+            split = {0: "dev", 1: "test"}.get(draw % HELD_OUT, "train")
+        elif split == "train" and "dev" not in named:
+            split = "dev" if draw % HELD_OUT == 0 else "train"
+        parts[split].append(example)
+    if not parts["train"] or not parts["dev"]:
+        raise SpeechftError(
+            f"{len(examples)} usable rows are too few to put some aside", fix="Give more, or rows with a split."
+        )
+    return Corpus(tuple(parts["train"]), tuple(parts["dev"]), tuple(parts["test"]), left_out)
+
+
+def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -> Example:
+    """A row in any of the layouts above.
+
+    Raises:
+        Unusable: in none of them.
+    """
+    split = SPLITS.get(str(row.get("split") or split or "").lower())
+    about: dict[str, Any] = {"where": where, "split": split, "extra": row.get("extra", {})}
+    if "chosen" in row and "rejected" in row:
+        return _preference(row, about)
+    if "messages" in row or "conversations" in row:
+        return _conversation(messages_of(row.get("messages", row.get("conversations"))), about)
+    if "instruction" in row and "output" in row:
+        question = "\n\n".join(part for part in (row["instruction"], row.get("input")) if part)
+        return _answered(_user(question), row["output"], about)
+    if "prompt" in row:
+        prompt = _prompt(row["prompt"])
+        answers = row.get("answers", row.get("answer", row.get("completion")))
+        if isinstance(answers, list) and answers and isinstance(answers[0], dict):
+            answers = messages_of(answers)[-1]["content"]
+        several = [answers] if isinstance(answers, str) else list(answers or [])
+        label = row.get("label")
+        return Example(
+            prompt, _text(several[0]) if several else "", tuple(map(_text, several)),
+            label=bool(label) if label is not None else None, **about,
+        )  # fmt: skip
+    if "text" in row:
+        return Example(document=_text(row["text"]), **about)
+    raise Unusable(f"has none of the known layouts (its fields: {', '.join(map(str, row)) or 'none'})")
+
+
+def messages_of(value: Any) -> list[Message]:
+    """Messages in either spelling, as `role` and `content`.
+
+    Raises:
+        Unusable: not a list of messages, or a role that is not known.
+    """
+    if not isinstance(value, list) or not value or not all(isinstance(m, dict) for m in value):
+        raise Unusable("messages are not a list")
+    made = []
+    for message in value:
+        role = str(message.get("role", message.get("from", ""))).lower()
+        if role not in ROLES:
+            raise Unusable(f"unknown role '{role}'")
+        made.append({"role": ROLES[role], "content": _text(message.get("content", message.get("value")))})
+    return made
+
+
+def _conversation(messages: list[Message], about: dict[str, Any]) -> Example:
+    while messages and messages[-1]["role"] != "assistant":
+        messages = messages[:-1]
+    if len(messages) < 2:
+        raise Unusable("no answer of the assistant")
+    return _answered(tuple(messages[:-1]), messages[-1]["content"], about)
+
+
+def _answered(prompt: tuple[Message, ...], answer: Any, about: dict[str, Any]) -> Example:
+    return Example(prompt, _text(answer), (_text(answer),), **about)
+
+
+def _preference(row: dict[str, Any], about: dict[str, Any]) -> Example:
+    prompt = _prompt(row["prompt"]) if row.get("prompt") else ()
+    sides = []
+    for key in ("chosen", "rejected"):
+        value = row[key]
+        if isinstance(value, list):
+            *before, last = messages_of(value)
+            prompt = prompt or tuple(before)
+            sides.append(last["content"])
+        else:
+            sides.append(_text(value))
+    return Example(prompt, sides[0], (sides[0],), rejected=sides[1], **about)
+
+
+def _prompt(value: Any) -> tuple[Message, ...]:
+    return tuple(messages_of(value)) if isinstance(value, list) else _user(_text(value))
+
+
+def _user(content: str) -> tuple[Message, ...]:
+    return ({"role": "user", "content": _text(content)},)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool | int | float):
+        return str(value)
+    if not isinstance(value, str):
+        raise Unusable("a text is missing")
+    return value.strip()
+
+
+def _check(example: Example, needs: str) -> None:
+    asked = bool(example.prompt) and bool(example.prompt[-1]["content"])
+    if needs == "document":
+        if not (example.document or example.answer):
+            raise Unusable("an empty document")
+    elif not asked:
+        raise Unusable("no prompt")
+    elif needs != "prompt" and not example.answer:
+        raise Unusable("an empty answer")
+    elif needs == "preference" and not example.rejected:
+        raise Unusable("no rejected answer")
+    elif needs == "preference" and example.rejected == example.answer:
+        raise Unusable("chosen and rejected are the same")
+    elif needs == "judgement" and example.label is None and example.rejected is None:
+        raise Unusable("no label")
+
+
+def _rows(source: str, reader: str | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+    """(where, row, split named by the file) of everything in a source."""
+    if source.startswith("hub:"):
+        yield from _hub_rows(source.removeprefix("hub:"), reader)
+        return
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise SpeechftError("does not exist", where=source, fix="Give a file, a folder or hub:NAME.")
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
+    for file in files:
+        split = SPLITS.get(file.name.split(".")[0].split("-")[0].split("_")[0].lower())
+        for number, row in enumerate(read_file(file, reader), 1):
+            yield f"{file.name}:{number}", row, split
+
+
+def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of one file, through a named reader or by its ending."""
+    from speechft.text.corpora import READERS
+
+    if reader is not None:
+        if reader not in READERS:
+            raise SpeechftError(f"unknown reader '{reader}'", fix=f"Readers: {', '.join(READERS)}.")
+        yield from READERS[reader](path)
+        return
+    ending = (path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix).lower()
+    readers: dict[str, Callable[[Path], Iterable[Any]]] = {
+        ".jsonl": json_lines, ".json": _json, ".csv": table, ".tsv": lambda p: table(p, "\t"), ".txt": documents,
+        ".parquet": _parquet,
+    }  # fmt: skip
+    if ending not in readers:
+        raise SpeechftError(f"'{ending}' is no known kind of data", where=path, fix=f"Known: {', '.join(readers)}.")
+    try:
+        for row in readers[ending](path):
+            yield row if isinstance(row, dict) else {}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SpeechftError(f"cannot be read ({error})", where=path) from None
+
+
+def opened(path: Path) -> Any:
+    """A text file, unpacked where it is packed."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def json_lines(path: Path) -> Iterator[Any]:
+    """One object a line; a line that is not JSON becomes an empty row, which is then left out by name."""
+    with opened(path) as file:
+        for line in file:
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    yield {}
+
+
+def table(path: Path, delimiter: str = ",") -> Iterator[dict[str, Any]]:
+    """A table with a head."""
+    csv.field_size_limit(1 << 30)
+    with opened(path) as file:
+        yield from csv.DictReader(file, delimiter=delimiter)
+
+
+def documents(path: Path) -> Iterator[dict[str, Any]]:
+    """A text file, cut at blank lines into documents of about `DOCUMENT_CHARACTERS`."""
+    with opened(path) as file:
+        paragraphs = [part.strip() for part in file.read().replace("\r\n", "\n").split("\n\n")]
+    held: list[str] = []
+    for paragraph in filter(None, paragraphs):
+        held.append(paragraph)
+        if sum(map(len, held)) >= DOCUMENT_CHARACTERS:
+            yield {"text": "\n\n".join(held)}
+            held = []
+    if held:
+        yield {"text": "\n\n".join(held)}
+
+
+def _json(path: Path) -> Iterable[Any]:
+    with opened(path) as file:
+        try:
+            value = json.load(file)
+        except ValueError as error:
+            raise SpeechftError(f"is not JSON ({error})", where=path) from None
+    return value if isinstance(value, list) else value.get("data", [value])
+
+
+def _parquet(path: Path) -> Iterable[Any]:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+
+def _hub_rows(name: str, reader: str | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+    from datasets import load_dataset
+
+    from speechft.text.corpora import HUB_ROWS
+
+    dataset, _, config = name.partition(":")
+    try:
+        splits = load_dataset(dataset, config or None)
+    except Exception as error:  # datasets raises dozens of kinds
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise SpeechftError(
+            f"cannot be loaded ({type(error).__name__}: {reason})", where=f"hub:{name}",
+            fix="Check the name and the connection, or give a local file.",
+        ) from None  # fmt: skip
+    convert = HUB_ROWS.get(reader or "", lambda row: [row])
+    for split, rows in splits.items():
+        for number, row in enumerate(rows, 1):
+            for made in convert(dict(row)):
+                yield f"{dataset}/{split}:{number}", made, str(split)

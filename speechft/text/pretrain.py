@@ -1,0 +1,56 @@
+"""Continued pre-training: packed documents of a domain, and perplexity in it and outside it before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from speechft.text.chat import tokenize_document
+from speechft.text.config import PretrainRecipe
+from speechft.text.data import Corpus, Example, read
+from speechft.text.likelihood import document_nll
+from speechft.text.metrics import Measure
+from speechft.text.model import TextModel
+from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
+
+
+def train(recipe: PretrainRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
+    """Train on every token of the training documents; the state with the lowest loss on dev is kept.
+
+    Documents are packed into sequences of `max_length`; longer ones go on in the next sequence. No document sees
+    another one: positions start again, and attention stops, where one begins.
+    """
+    from datasets import Dataset
+
+    trl = import_trl()
+    text = for_training(recipe)
+    parts = {
+        name: Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in _tokens(text, examples)])
+        for name, examples in (("train", corpus.train), ("dev", corpus.dev[: recipe.dev_examples]))
+    }
+    settings = arguments(
+        trl.SFTConfig, recipe, text.device, packing=True, packing_strategy="bfd_split", eval_packing=True
+    )
+    trainer = trl.SFTTrainer(
+        model=text.model, args=settings, train_dataset=parts["train"], eval_dataset=parts["dev"],
+        processing_class=text.tokenizer,
+    )  # fmt: skip
+    return fit(trainer, text, recipe, corpus, None, log)
+
+
+def _tokens(text: TextModel, examples: Sequence[Example]) -> list[list[int]]:
+    return [tokenize_document(text.tokenizer, example.document or example.answer) for example in examples]
+
+
+def measure(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe) -> dict[str, Measure]:
+    """Perplexity of the held-out documents, and of another domain's if the recipe names one."""
+    found = {"perplexity": _perplexity(text, examples, recipe)}
+    if recipe.other_domain:
+        other = read(recipe.other_domain, needs="document", seed=recipe.seed)
+        held_out = (*other.test, *other.dev, *other.train)[: recipe.test_examples]
+        found["perplexity_other_domain"] = _perplexity(text, held_out, recipe)
+    return found
+
+
+def _perplexity(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe) -> Measure:
+    documents = [example.document or example.answer for example in examples]
+    return Measure.perplexity(document_nll(text, documents, recipe.max_length, recipe.stride, recipe.batch_size))

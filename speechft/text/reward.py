@@ -1,0 +1,82 @@
+"""A reward model: the language model with a head that gives one number for a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechft import adapters
+from speechft.errors import SpeechftError
+from speechft.text.config import RewardRecipe
+from speechft.text.data import Corpus, Example, Message
+from speechft.text.metrics import Measure
+from speechft.text.model import TextModel, autocast, load_text_model, padded
+from speechft.text.preferences import paired, won
+from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
+
+
+def train(recipe: RewardRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
+    """Train adapter and head so that chosen answers get more than rejected ones; the lowest dev loss is kept."""
+    trl = import_trl()
+    text = for_training(recipe, scalar=True)
+    trainer = trl.RewardTrainer(
+        model=text.model,
+        args=arguments(trl.RewardConfig, recipe, text.device),
+        train_dataset=paired(corpus.train),
+        eval_dataset=paired(corpus.dev[: recipe.dev_examples]),
+        processing_class=text.tokenizer,
+    )
+    return fit(trainer, text, recipe, corpus, None, log)
+
+
+@torch.inference_mode()
+def rewards(
+    text: TextModel, conversations: Sequence[Sequence[Message]], max_length: int = 512, batch_size: int = 8
+) -> list[float]:
+    """The reward of each conversation; any real number, only differences mean something.
+
+    Args:
+        text: loaded with `scalar=True`.
+        max_length: tokens; of longer conversations the start is cut, as the end is what is judged.
+    """
+    text.model.eval()
+    rows = [
+        text.tokenizer(text.tokenizer.apply_chat_template(list(messages), tokenize=False), add_special_tokens=False)[
+            "input_ids"
+        ][-max_length:]
+        for messages in conversations
+    ]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    found = [0.0] * len(rows)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        ids, mask = padded([rows[i] for i in chosen], text.tokenizer.pad_token_id)
+        with autocast(text.device):
+            values = text.model(input_ids=ids.to(text.device), attention_mask=mask.to(text.device)).logits[:, 0]
+        for i, value in zip(chosen, values.float().tolist(), strict=True):
+            found[i] = value
+    return found
+
+
+def load_reward_model(folder: str | Path) -> TextModel:
+    """The reward model that a reward recipe saved.
+
+    Raises:
+        SpeechftError: the folder holds another kind of adapter.
+    """
+    card = adapters.read_card(folder)
+    if card.get("task") != "reward":
+        raise SpeechftError("is not a reward model", where=folder, fix="Give OUT/adapter of a recipe of task: reward.")
+    return load_text_model(card["model"], adapter=folder, scalar=True)
+
+
+def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[str, Measure]:
+    """`accuracy`: how often the chosen answer gets more; ties count half. `margin`: by how much."""
+    chosen = rewards(text, [e.messages for e in examples], recipe.max_length, recipe.batch_size)
+    others = [[*e.prompt, {"role": "assistant", "content": e.rejected or ""}] for e in examples]
+    rejected = rewards(text, others, recipe.max_length, recipe.batch_size)
+    margins = [one - two for one, two in zip(chosen, rejected, strict=True)]
+    return {"accuracy": Measure.mean([won(m) for m in margins]), "margin": Measure.mean(margins)}

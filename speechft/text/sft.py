@@ -1,0 +1,48 @@
+"""Instruction tuning: the loss is on what the assistant says, and what is measured is what it then answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from speechft.text.chat import IGNORED, tokenize_chat
+from speechft.text.config import SftRecipe
+from speechft.text.data import Corpus, Example
+from speechft.text.likelihood import answer_logprobs
+from speechft.text.metrics import Measure, score_answers
+from speechft.text.model import TextModel, answers
+from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
+
+
+def train(recipe: SftRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
+    """Train on the training conversations; the state with the lowest loss on dev is kept."""
+    trl = import_trl()
+    text = for_training(recipe)
+    settings = arguments(
+        trl.SFTConfig, recipe, text.device, packing=recipe.packing, packing_strategy="bfd", eval_packing=False
+    )
+    trainer = trl.SFTTrainer(
+        model=text.model,
+        args=settings,
+        train_dataset=tokenized(text, corpus.train, recipe.max_length),
+        eval_dataset=tokenized(text, corpus.dev[: recipe.dev_examples], recipe.max_length),
+        processing_class=text.tokenizer,
+    )
+    return fit(trainer, text, recipe, corpus, None, log)
+
+
+def tokenized(text: TextModel, examples: Sequence[Example], max_length: int) -> Any:
+    """Conversations as a dataset of `input_ids` and `labels`; those whose answer was cut off whole are left out."""
+    from datasets import Dataset
+
+    rows = [tokenize_chat(text.tokenizer, example.messages, max_length) for example in examples]
+    rows = [row for row in rows if any(label != IGNORED for label in row["labels"][1:])]
+    return Dataset.from_list(rows)
+
+
+def measure(text: TextModel, examples: Sequence[Example], recipe: SftRecipe) -> dict[str, Measure]:
+    """Perplexity of the reference answers, and the recipe's metrics of generated ones."""
+    nll = answer_logprobs(text, [example.messages for example in examples], recipe.max_length, recipe.batch_size)
+    found = answers(text, [example.prompt for example in examples], max_new_tokens=recipe.max_new_tokens)
+    scores = score_answers(found, [example.references for example in examples], recipe.metrics)
+    return {"perplexity": Measure.perplexity([(-total, count) for total, count in nll]), **scores}

@@ -1,0 +1,258 @@
+"""What all text trainers share: their arguments from a recipe, our schedule, our log, and the best state on dev.
+
+TRL's trainers do the optimising. What is kept is decided as for speech: the state that does best on dev, and only if
+it does better there than the model before training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import PrinterCallback, TrainerCallback
+
+from speechft import adapters
+from speechft.checkpoint import append_metrics, save_tensors, trim_metrics
+from speechft.errors import SpeechftError, missing_extra
+from speechft.files import write_text
+from speechft.objective import mixed_precision
+from speechft.schedule import learning_rate_factor
+from speechft.text.config import TextRecipe
+from speechft.text.data import Corpus
+from speechft.text.model import TextModel, load_text_model, trainable_text_model
+
+Event = dict[str, Any]
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a run ended with.
+
+    Attributes:
+        text: the model with its best state.
+        better: whether that beat the model before training on dev.
+        base, best: dev scores, lower is better; `best_step` is null where nothing beat the base.
+        steps: done.
+        seconds: from start to end.
+    """
+
+    text: TextModel
+    better: bool
+    base: float
+    best: float
+    best_step: int | None
+    steps: int
+    seconds: float
+
+
+def import_trl() -> Any:
+    """TRL with its usage reports off; it asks huggingface_hub, which may have read the environment already."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    import huggingface_hub.constants
+
+    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        import trl
+    except ImportError:
+        raise missing_extra("trl", "text") from None
+    return trl
+
+
+def for_training(recipe: TextRecipe, scalar: bool = False) -> TextModel:
+    """The recipe's model with what it trains unfrozen."""
+    torch.manual_seed(recipe.seed)
+    text = load_text_model(recipe.model, quantize=recipe.adapter.quantize, scalar=scalar)
+    return trainable_text_model(text, recipe.adapter, head="score" if scalar else None)
+
+
+def arguments(kind: Any, recipe: TextRecipe, device: torch.device, **more: Any) -> Any:
+    """A TRL configuration from a recipe: nothing is reported anywhere, nothing is pushed."""
+    precision = mixed_precision(recipe.precision, device)
+    settings = {
+        "output_dir": str(Path(recipe.output_dir) / "checkpoints"),
+        "per_device_train_batch_size": recipe.batch_size,
+        "per_device_eval_batch_size": recipe.batch_size,
+        "gradient_accumulation_steps": recipe.accumulate,
+        "num_train_epochs": recipe.epochs,
+        "max_steps": recipe.max_steps or -1,
+        "learning_rate": recipe.learning_rate,
+        "max_grad_norm": recipe.gradient_clip,
+        "weight_decay": recipe.weight_decay,
+        "seed": recipe.seed,
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "report_to": "none",
+        "push_to_hub": False,
+        "disable_tqdm": True,
+        "save_strategy": "steps",
+        "save_steps": recipe.checkpoint_every,
+        "save_total_limit": 1,
+        "use_cpu": device.type == "cpu",
+        "dataloader_pin_memory": False,
+        "max_length": recipe.max_length,
+    }
+    known = kind.__dataclass_fields__
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # TRL's own names for what transformers has renamed
+        return kind(**{key: value for key, value in (settings | more).items() if key in known})
+
+
+def fit(
+    trainer: Any, text: TextModel, recipe: TextRecipe, corpus: Corpus, score: Callable[[], float] | None, log: OnEvent
+) -> Fitted:
+    """Run a TRL trainer with our schedule, and end with the best state on dev.
+
+    Args:
+        trainer: built on `text.model`.
+        score: of the model as it is, lower is better; the trainer's loss on its evaluation data unless told.
+        log: gets every line of metrics.jsonl.
+    """
+    started = time.perf_counter()
+    prepare(trainer, recipe)
+    steps = planned_steps(trainer, recipe)
+    best = Best(text, recipe, corpus, score or (lambda: float(trainer.evaluate()["eval_loss"])), log, steps)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_Course(best))
+    best.start()
+    trainer.train(resume_from_checkpoint=best.resumed)
+    best.finish(trainer.state.global_step)
+    return best.fitted(trainer.state.global_step, time.perf_counter() - started)
+
+
+def prepare(trainer: Any, recipe: TextRecipe) -> None:
+    """Give a trainer our optimiser and schedule; keep trained weights fp32; make the reference the adapter off."""
+    model = trainer.model
+    if hasattr(model, "peft_config") and "ref" in model.peft_config:
+        model.delete_adapter("ref")  # TRL's copy of an adapter that is still zero: without it, it switches ours off
+    parameters = [p for _, p in adapters.trainable(model)]
+    for parameter in parameters:
+        parameter.data = parameter.data.float()  # TRL casts them to bf16 on quantised models
+    steps = planned_steps(trainer, recipe)
+    trainer.optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+        trainer.optimizer, lambda step: learning_rate_factor(step, steps, recipe.schedule, recipe.warmup)
+    )
+
+
+def planned_steps(trainer: Any, recipe: TextRecipe) -> int:
+    """Optimiser steps of the whole run."""
+    per_epoch = math.ceil(len(trainer.train_dataset) / (recipe.batch_size * recipe.accumulate))
+    return recipe.max_steps or max(1, per_epoch * recipe.epochs)
+
+
+class Best:
+    """The best state on dev so far, on disk; the model before training is the one to beat.
+
+    Attributes:
+        resumed: the trainer's checkpoint to go on from, if a run with the same settings and data was cut off.
+    """
+
+    def __init__(
+        self, text: TextModel, recipe: TextRecipe, corpus: Corpus, score: Callable[[], float], log: OnEvent, steps: int
+    ) -> None:
+        self.text, self.recipe, self.score, self.log, self.steps = text, recipe, score, log, steps
+        self.out = Path(recipe.output_dir)
+        self.folder = self.out / "checkpoints"
+        ignored = {"output_dir", "data", "checkpoint_every", "test"}
+        parts = [recipe.model_dump(mode="json", exclude=ignored), corpus.sha256, adapters.base_hash(text.folder)]
+        self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        self.base = self.best = math.nan
+        self.best_step: int | None = None
+        self.seen = -1
+        self.resumed: str | None = None
+
+    def start(self) -> None:
+        """Score the model before training, or go on with what a run that was cut off knew."""
+        state = self.folder / "run.json"
+        saved = json.loads(state.read_text(encoding="utf-8")) if state.is_file() else None
+        checkpoints = sorted(self.folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+        if saved and saved["fingerprint"] != self.fingerprint and checkpoints:
+            raise SpeechftError(
+                "holds a run with other settings or data", where=self.out,
+                fix="Choose another output_dir, or delete its checkpoints folder.",
+            )  # fmt: skip
+        if saved and checkpoints:
+            self.base, self.best, self.best_step = saved["base"], saved["best"], saved["best_step"]
+            self.resumed = str(checkpoints[-1])
+            step = int(checkpoints[-1].name.split("-")[1])
+            trim_metrics(self.out / "metrics.jsonl", step)
+            self.log({"event": "resumed", "step": step, "steps": self.steps})
+            return
+        (self.out / "metrics.jsonl").unlink(missing_ok=True)
+        self.base = self.best = self.score()
+        self.write({"step": 0, "dev": self.base, "model": "base"})
+        self._remember()
+
+    def consider(self, step: int) -> None:
+        """Score the model as it is and keep it if it is the best."""
+        value = self.score()
+        self.seen = step
+        better = math.isfinite(value) and value < self.best
+        if better:
+            self.best, self.best_step = value, step
+            save_tensors(self.folder / "best.safetensors", adapters.trainable_state(self.text.model))
+        self.write({"step": step, "dev": value, "model": "trained", "best": better})
+        self._remember()
+
+    def finish(self, step: int) -> None:
+        """Put the best state into the model; where nothing was better, the state at the end stays for inspection."""
+        if self.seen != step:
+            self.consider(step)
+        if self.best_step is not None:
+            adapters.load_trainable_state(self.text.model, load_file(self.folder / "best.safetensors"))
+        for checkpoint in self.folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)  # the run is over: what is kept is in best.safetensors and the adapter
+
+    def fitted(self, steps: int, seconds: float) -> Fitted:
+        self.text.model.eval()
+        better = self.best_step is not None
+        return Fitted(self.text, better, self.base, self.best, self.best_step, steps, round(seconds, 1))
+
+    def write(self, line: Event) -> None:
+        """A line of metrics.jsonl, and an event."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        append_metrics(self.out / "metrics.jsonl", line)
+        self.log({**line, "steps": self.steps})
+
+    def _remember(self) -> None:
+        state = {"fingerprint": self.fingerprint, "base": self.base, "best": self.best, "best_step": self.best_step}
+        write_text(self.folder / "run.json", json.dumps(state))
+
+
+class _Course(TrainerCallback):
+    """The trainer's log in our words, and evaluations at even distances."""
+
+    def __init__(self, best: Best) -> None:
+        self.best = best
+        self.every = math.ceil(best.steps / best.recipe.evaluations)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any) -> None:
+        if not logs or ("loss" not in logs and "reward" not in logs):
+            return
+        names = {"grad_norm": "gradient_norm"}
+        numbers = {names.get(k, k): float(v) for k, v in logs.items() if isinstance(v, int | float)}
+        self.best.write({"step": state.global_step, "loss": 0.0, **numbers})
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if state.global_step % self.every == 0 or state.global_step == self.best.steps:
+            wanted = control.should_log, control.should_save
+            self.best.consider(state.global_step)  # an evaluation by the trainer takes them off
+            control.should_log, control.should_save = wanted

@@ -1,0 +1,123 @@
+"""Preference learning and reward models: they learn, and the reference is the model with its adapter off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from speechft import adapters
+from speechft.errors import SpeechftError
+from speechft.text.config import PreferenceRecipe, RewardRecipe, TextAdapterSettings
+from speechft.text.data import read
+from speechft.text.model import autocast
+from speechft.text.pipeline import evaluate, train
+from speechft.text.reward import load_reward_model, rewards
+
+WORDS = ["cat", "dog", "bird", "fish", "story", "tree", "house", "water", "fire", "number"]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The better answer says yes, the worse says no; which prompts are held out is not learnable by heart."""
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    rows = []
+    for i, word in enumerate(WORDS):
+        for j, other in enumerate(WORDS):
+            split = {0: "test", 1: "dev"}.get((i + j) % 4, "train")
+            rows.append(
+                {"prompt": f"say {word} {other}", "chosen": f"yes {word}", "rejected": f"no {word}", "split": split}
+            )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("loss", ["dpo", "ipo", "kto", "orpo"])
+def test_the_chosen_answer_becomes_the_more_probable_one(
+    tiny_llama: Path, pairs: Path, tmp_path: Path, loss: str
+) -> None:
+    recipe = PreferenceRecipe(
+        model=str(tiny_llama), data=str(pairs), output_dir=tmp_path / loss, loss=loss, batch_size=8, epochs=4,
+        learning_rate=1e-2, max_length=64, evaluations=1,
+    )  # fmt: skip
+    result = train(recipe)
+    assert result["kept"] == "adapter"
+    assert result["adapted"]["preference_accuracy"]["value"] > 0.9
+    assert result["base"]["reward_accuracy"]["value"] == 0.5
+    assert result["base"]["reward_margin"]["value"] == 0
+    assert result["adapted"]["reward_margin"]["value"] > 0
+    saved = load_file(tmp_path / loss / "adapter" / "adapter_model.safetensors")
+    assert not any("ref" in name for name in saved)
+    assert not (tmp_path / loss / "adapter" / "ref").exists()
+
+
+def test_the_reference_is_the_model_with_its_adapter_off(tiny_llama: Path, pairs: Path, tmp_path: Path) -> None:
+    from speechft.text.preferences import paired
+    from speechft.text.training import arguments, for_training, import_trl, prepare
+
+    trl = import_trl()
+    recipe = PreferenceRecipe(
+        model=str(tiny_llama), data=str(pairs), output_dir=tmp_path, adapter=TextAdapterSettings(rank=4)
+    )
+    text = for_training(recipe)
+    corpus = read(str(pairs), needs="preference")
+    trainer = trl.DPOTrainer(
+        model=text.model, args=arguments(trl.DPOConfig, recipe, text.device), train_dataset=paired(corpus.train),
+        processing_class=text.tokenizer,
+    )  # fmt: skip
+    prepare(trainer, recipe)
+    assert list(trainer.model.peft_config) == ["default"]
+    assert trainer.ref_model is None
+    for _, parameter in adapters.trainable(text.model):
+        torch.nn.init.normal_(parameter, std=0.3)
+    batch = next(iter(trainer.get_train_dataloader()))
+    with autocast(text.device):
+        adapted = trainer.compute_loss(text.model, batch).item()
+        with adapters.disabled(text.model):
+            at_reference = trainer.compute_loss(text.model, batch).item()
+    assert at_reference == pytest.approx(0.6931, abs=2e-3)  # log 2: policy and reference are the same
+    assert adapted != pytest.approx(at_reference, abs=1e-2)
+
+
+def test_full_fine_tuning_with_a_reference_is_refused(tiny_llama: Path, pairs: Path, tmp_path: Path) -> None:
+    recipe = PreferenceRecipe(model=str(tiny_llama), data=str(pairs), output_dir=tmp_path, adapter={"method": "full"})
+    with pytest.raises(SpeechftError, match="adapter"):
+        train(recipe)
+
+
+def test_a_reward_model_tells_better_from_worse_and_keeps_its_head(
+    tiny_llama: Path, pairs: Path, tmp_path: Path
+) -> None:
+    recipe = RewardRecipe(
+        model=str(tiny_llama), data=str(pairs), output_dir=tmp_path, batch_size=8, epochs=4, learning_rate=1e-2,
+        max_length=64, evaluations=1,
+    )  # fmt: skip
+    result = train(recipe)
+    assert result["base"]["accuracy"]["value"] == 0.5
+    assert result["adapted"]["accuracy"]["value"] > 0.9
+    again = evaluate(str(pairs), adapter=tmp_path / "adapter")
+    assert again["accuracy"]["value"] == result["adapted"]["accuracy"]["value"]
+    assert again["margin"]["value"] == pytest.approx(result["adapted"]["margin"]["value"], rel=0.05)
+    model = load_reward_model(tmp_path / "adapter")
+    question = {"role": "user", "content": "say cat dog"}
+    good, bad = rewards(model, [[question, {"role": "assistant", "content": word}] for word in ("yes cat", "no cat")])
+    assert good > bad
+
+
+def test_a_reward_does_not_depend_on_its_neighbours(tiny_llama: Path, pairs: Path, tmp_path: Path) -> None:
+    recipe = RewardRecipe(
+        model=str(tiny_llama), data=str(pairs), output_dir=tmp_path, batch_size=8, max_steps=8, learning_rate=1e-2,
+        max_length=64, evaluations=1,
+    )  # fmt: skip
+    train(recipe)
+    model = load_reward_model(tmp_path / "adapter")
+    conversations = [
+        [{"role": "user", "content": "say cat"}, {"role": "assistant", "content": "yes " * n + "cat"}]
+        for n in (1, 9, 3, 20)
+    ]
+    together = rewards(model, conversations)
+    alone = [rewards(model, [conversation])[0] for conversation in conversations]
+    assert together == pytest.approx(alone, abs=0.02)

@@ -1,0 +1,83 @@
+"""Instruction tuning: the loss is where it should be, packing changes nothing, and it learns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechft.text.chat import IGNORED, tokenize_chat
+from speechft.text.config import SftRecipe
+from speechft.text.model import load_text_model
+from speechft.text.pipeline import evaluate, train
+
+NUMBERS = ["one", "two", "three", "four", "five", "six", "seven"]
+COLOURS = ["red", "green", "blue"]
+
+
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Say the colour in capitals, whatever else is said: the same task in dev and test, other sentences."""
+    rows = []
+    for i, number in enumerate(NUMBERS * 6):
+        colour = COLOURS[i % 3]
+        text = f"{number} {NUMBERS[(i * 5 + i // 7) % 7]} {colour}"
+        split = ("test" if i % 6 == 0 else "dev") if i % 3 == 0 and i > 6 else "train"
+        rows.append({"prompt": f"say the colour {text}", "completion": colour, "split": split})
+    return write_rows(tmp_path_factory.mktemp("echo") / "echo.jsonl", rows)
+
+
+def test_loss_is_on_the_assistants_tokens_and_their_end(tiny_llama: Path) -> None:
+    text = load_text_model(tiny_llama)
+    messages = [
+        {"role": "user", "content": "what is red"},
+        {"role": "assistant", "content": "a colour"},
+        {"role": "user", "content": "and one"},
+        {"role": "assistant", "content": "a number"},
+    ]
+    row = tokenize_chat(text.tokenizer, messages)
+    trained = [token for token in row["labels"] if token != IGNORED]
+    assert text.tokenizer.decode(trained) == "a colour<|im_end|>a number<|im_end|>"
+    assert [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label != IGNORED] == trained
+
+
+def test_packed_conversations_do_not_see_each_other(tiny_llama: Path) -> None:
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    text = load_text_model(tiny_llama)
+    rows = [[5, 9, 30, 7, 8], [40, 41, 42], [9, 9, 100, 4]]
+    collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
+    batch = collate([{"input_ids": [token for row in rows for token in row], "seq_lengths": [5, 3, 4]}])
+    batch.pop("labels")
+    with torch.inference_mode():
+        packed = text.model(**batch, use_cache=False).logits[0]  # as TRL does
+        alone = torch.cat([text.model(input_ids=torch.tensor([row])).logits[0] for row in rows])
+    torch.testing.assert_close(packed, alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_it_learns_and_the_saved_adapter_does_the_same(
+    tiny_llama: Path, echo: Path, tmp_path: Path, packing: bool
+) -> None:
+    recipe = SftRecipe(
+        model=str(tiny_llama), data=str(echo), output_dir=tmp_path / "out", epochs=40 if packing else 12, batch_size=1 if packing else 4,
+        learning_rate=2e-2, packing=packing, max_length=128, max_new_tokens=6, evaluations=2,
+    )  # fmt: skip
+    events: list[dict] = []
+    result = train(recipe, on_event=events.append)
+    assert result["kept"] == "adapter"
+    assert result["adapted"]["perplexity"]["value"] < 0.5 * result["base"]["perplexity"]["value"]
+    assert result["difference"]["perplexity"]["ci95"][1] < 1
+    again = evaluate(str(echo), adapter=tmp_path / "out" / "adapter")
+    assert again["perplexity"]["value"] == pytest.approx(result["adapted"]["perplexity"]["value"], rel=0.02)
+    assert again["base"]["perplexity"]["value"] == pytest.approx(result["base"]["perplexity"]["value"], rel=0.02)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, result["training"]["steps"] + 1))
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == result

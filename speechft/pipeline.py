@@ -19,6 +19,7 @@ from speechft.manifest import Manifest
 from speechft.recogniser import Recogniser, load
 from speechft.report import write_report
 from speechft.scoring import compare
+from speechft.semantic import semantic
 from speechft.split import auto_split, overlap
 from speechft.train import Event, Trained, fit
 from speechft.whisper import Context
@@ -66,6 +67,7 @@ def train(
         "train_minutes": round(train_part.seconds / 60, 1),
         "speakers": len(train_part.speakers),
         "simulated": simulated(manifest),
+        "synthetic_train_clips": sum(bool(u.extra.get("synthetic")) for u in train_part),
     }
     trained = fit(recipe, train_part, dev, on_event=on_event, card={"data": about_data})
 
@@ -73,15 +75,15 @@ def train(
     memory.release()
     on_event({"event": "final evaluation", "split": split})
     held_out = manifest.split(split)
-    base = _evaluated(load(recipe.model, language=recipe.language), held_out, recipe.normalizer, on_event)
+    base = evaluated(load(recipe.model, language=recipe.language), held_out, recipe.normalizer, on_event)
     adapted = base
     if trained.adapter:
-        adapted = _evaluated(load_trained(recipe, trained.adapter), held_out, recipe.normalizer, on_event)
+        adapted = evaluated(load_trained(recipe, trained.adapter), held_out, recipe.normalizer, on_event)
     left_out |= trained.progress.left_out | base.unreadable
     result = {
+        "notice": notice(held_out, manifest),
         "format": RESULT_FORMAT,
         "task": "speech",
-        "notice": notice(manifest),
         "model": recipe.model,
         "adapter": str(trained.adapter.relative_to(out)) if trained.adapter else None,
         "kept": trained.adapter.name if trained.adapter else "base",
@@ -127,6 +129,9 @@ def evaluate(
     language: str | None = None,
     beams: int = 1,
     against_base: bool = True,
+    typical: str | Path | Manifest | None = None,
+    nli: str | Path | None = None,
+    bert: str | Path | None = None,
     allow_outside: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> dict[str, Any]:
@@ -140,28 +145,31 @@ def evaluate(
         context: overrides the policy of model or adapter; `full` shows what other software will get.
         beams: hypotheses of the search.
         against_base: with an adapter, evaluate the base too and give the paired difference.
+        typical: speech the model was good at before; base and adapter are evaluated on it too (`forgetting`).
+        nli, bert: folders of SemScore's models; see `speechft.semantic`.
 
     Returns:
-        the scores (`wer`, ..., `per_speaker`, `per_group`), `model`, `adapter`, `real_time_factor`, `difference`.
+        the scores (`wer`, ..., `per_speaker`, `per_group`), `model`, `adapter`, `real_time_factor`, `difference`,
+        `semantic`, `forgetting`.
     """
-    if not isinstance(manifest, Manifest):
-        manifest, problems = usable(manifest, allow_outside)
-        for problem in problems:
-            if problem.severity == "error":
-                on_event({"event": "left out", "where": problem.where, "reason": problem.what})
-    split = split or next((name for name in ("test", "dev") if name in manifest.splits), None)
-    chosen = manifest.split(split) if split else manifest
+    chosen, split = rows_to_evaluate(manifest, split, allow_outside, on_event)
+    unforgotten = rows_to_evaluate(typical, None, allow_outside, on_event)[0] if typical and adapter else None
     options = DecodeOptions(beams=beams)
     forced = Context(context) if context else None
     recogniser = load(model, adapter, language=language)
-    found = _evaluated(recogniser, chosen, normalizer, on_event, options=options, context=forced)
-    base = None
-    if adapter and against_base:
+    found = evaluated(recogniser, chosen, normalizer, on_event, options=options, context=forced)
+    base = kept = None
+    if adapter and (against_base or unforgotten):
         plain = load(recogniser.whisper.name, language=recogniser.whisper.language)
-        base = _evaluated(plain, chosen, normalizer, on_event, options=options)
+        if against_base:
+            base = evaluated(plain, chosen, normalizer, on_event, options=options)
+        if unforgotten:
+            before = evaluated(plain, unforgotten, normalizer, on_event, options=options)
+            after = evaluated(recogniser, unforgotten, normalizer, on_event, options=options, context=forced)
+            kept = forgetting(before, after, unforgotten)
     result = {
-        "format": RESULT_FORMAT,
         "notice": notice(chosen),
+        "format": RESULT_FORMAT,
         **summary(found),
         "model": recogniser.whisper.name,
         "adapter": str(adapter) if adapter else None,
@@ -172,6 +180,8 @@ def evaluate(
         "left_out": [{"where": where, "reason": reason} for where, reason in found.unreadable.items()],
         "base": summary(base) if base else None,
         "difference": compare(base.scores, found.scores) if base else None,
+        "forgetting": kept,
+        "semantic": semantic(found.scores, nli, bert),
         "environment": environment(),
     }
     if out:
@@ -188,6 +198,31 @@ def evaluate(
     return result
 
 
+def rows_to_evaluate(
+    manifest: str | Path | Manifest, split: str | None, allow_outside: bool, on_event: Callable[[Event], None]
+) -> tuple[Manifest, str | None]:
+    """The usable rows of a split, and its name: the one asked for, else test, else dev, else all (None)."""
+    if not isinstance(manifest, Manifest):
+        manifest, problems = usable(manifest, allow_outside)
+        for problem in problems:
+            if problem.severity == "error":
+                on_event({"event": "left out", "where": problem.where, "reason": problem.what})
+    split = split or next((name for name in ("test", "dev") if name in manifest.splits), None)
+    return (manifest.split(split) if split else manifest), split
+
+
+def forgetting(base: Evaluation, adapted: Evaluation, manifest: Manifest) -> dict[str, Any]:
+    """What an adapter costs on speech that the base was good at, as JSON."""
+    return {
+        "manifest_sha256": manifest.sha256,
+        "clips": len(manifest),
+        "speakers": len(manifest.speakers),
+        "base": {key: base.scores.to_dict()[key] for key in ("wer", "wer_ci95", "cer")},
+        "adapted": {key: adapted.scores.to_dict()[key] for key in ("wer", "wer_ci95", "cer")},
+        "difference": compare(base.scores, adapted.scores),
+    }
+
+
 def load_trained(recipe: SpeechRecipe, folder: Path) -> Recogniser:
     """The model a run left in its output folder, an adapter or a whole model."""
     whole = recipe.adapter.method == "full"
@@ -196,7 +231,7 @@ def load_trained(recipe: SpeechRecipe, folder: Path) -> Recogniser:
     return load(recipe.model, folder, language=recipe.language, quantize=recipe.adapter.quantize)
 
 
-def _evaluated(
+def evaluated(
     recogniser: Recogniser,
     manifest: Manifest,
     normalizer: str,
@@ -258,13 +293,21 @@ def simulated(manifest: Manifest) -> bool:
     return any(bool(u.extra.get("simulated")) for u in manifest)
 
 
-def notice(manifest: Manifest) -> str | None:
-    """The sentence that must stand on every number from simulated speech."""
-    if not simulated(manifest):
-        return None
-    from speechft.corpora.simulated import NOTICE
+def notice(tested: Manifest, whole: Manifest | None = None) -> str | None:
+    """The sentence that must stand before every number from speech that nobody said.
 
-    return NOTICE
+    Args:
+        tested: what the numbers are of; a single synthetic recording in it is named.
+        whole: the manifest it is a part of; a simulated voice anywhere in it counts.
+    """
+    if simulated(whole or tested):
+        from speechft.corpora.simulated import NOTICE
+
+        return NOTICE
+    made = sum(bool(u.extra.get("synthetic")) for u in tested)
+    if not made:
+        return None
+    return f"{made} of the {len(tested)} test recordings are synthetic: these numbers are no evidence about real speech"
 
 
 def environment() -> dict[str, Any]:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from speechft.files import write_text
+from speechft.report_comparison import HEADINGS, comparison_rows
 from speechft.report_data import Clip, Systems, addresses, flat
-from speechft.report_page import page, percent
+from speechft.report_page import page
+from speechft.report_tables import percent
 from speechft.scoring import Scored, Scores, compare
 
 WORST_SHOWN = 20  # sentences in report.md
@@ -104,6 +106,8 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
     notes = list(systems[-1][1].to_dict()["notes"])
     speakers = len(systems[-1][1].per_speaker)
     unit = "speakers" if speakers > 1 else "sentences"
+    if systems[-1][1].closer_text().rate >= 0:  # nan where no text is verbatim
+        notes.append("of two texts of a recording, the lower rate counts (mean of both where equal)")
     if difference and speakers > 1:  # of one voice the scores' own notes say it already
         notes += difference["notes"]
     found = [f"{note[:1].upper()}{note[1:]}." for note in notes]
@@ -148,6 +152,11 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
         row("WER, each clip at most 100%", "wer_clipped"),
         row("WER as written, not normalised", "wer_raw"),
         row("WER, closer of text and verbatim text", "wer_closer_text"),
+        row("the same, each clip at most 100%", "wer_closer_text_clipped"),
+        row("Verbatim text was the closer one", "closer_text", lambda of: f"{of['verbatim']} of {sum(of.values())}"),
+        row("Commands carried out", "command_success", lambda found: percent(found["exact"])),
+        row("Commands by the nearest known one", "command_success", lambda found: percent(found["nearest"])),
+        row("Names and numbers missed", "entity_errors", lambda found: percent(found["rate"])),
         row("Clips with more errors than words", "clips_above_one", str),
         row("Clips that repeat themselves", "loops", str),
         row("Clips without a word to say", "empty_references", str),
@@ -251,6 +260,8 @@ def _markdown(
     """The report to paste into a paper's repository: fewer sentences, every number."""
     names = [name for name, _ in systems]
     parts = [f"# {_cell(title)}\n", *(f"> **{_cell(note)}**\n" for note in notes), f"{_cell(said)}\n"]
+    if result.get("adapters"):
+        parts += ["## Adapters compared\n", markdown_table(HEADINGS, comparison_rows(result))]
     if systems:
         parts += ["## Measures\n", markdown_table(["", *names], rows), *(f"{_cell(text)}\n" for text in sure)]
         parts += _markdown_breakdowns(systems)

@@ -10,16 +10,17 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib import resources
 from typing import Any
 
-from speechft.report_charts import Mark, curve, scale_end, track, track_axis
-from speechft.report_data import Systems, confusions, embedded, flat, sentences
+from speechft.report_charts import Mark, scale_end, track, track_axis
+from speechft.report_comparison import HEADINGS, comparison_rows
+from speechft.report_data import Systems, embedded, flat, sentences
+from speechft.report_evidence import evidence
+from speechft.report_tables import Axis, Number, Spare, columns, esc, kinds, legend, percent, quiet, section, table
 from speechft.significance import ENOUGH_SPEAKERS
 
 SPEAKERS_OPEN = 40  # more rows than this are folded away
-CONFUSIONS = 20
 
 
 def page(
@@ -48,13 +49,12 @@ def page(
     template = resources.files("speechft").joinpath("report_page.html").read_text("utf-8")
     sections = [
         _figures(systems),
-        _section("Before and after" if len(systems) == 2 else "Measures", _overall(systems, rows), *map(_p, remarks)),
+        _comparison(result),
+        section("Before and after" if len(systems) == 2 else "Measures", _overall(systems, rows), *map(quiet, remarks)),
         _speakers(systems),
         _groups(systems),
-        _section("By length of the sentence", _broken_down(systems, "by_length", "Words in the sentence")),
-        _confusions(systems),
-        _training(metrics),
-        _dose(result.get("dose_curve") or []),
+        section("By length of the sentence", _broken_down(systems, "by_length", "Words in the sentence")),
+        *evidence(systems, result, metrics),
     ]
     values = {
         "title": esc(title),
@@ -70,63 +70,10 @@ def page(
     return re.sub(r"\{\{(\w+)\}\}", lambda place: values[place[1]], template)
 
 
-def esc(value: object) -> str:
-    return escape(str(value), quote=True)
-
-
 def _script_hash(template: str) -> str:
     """What the page's content policy allows to run: the template's own script, byte for byte."""
     script = template.rpartition("<script>")[2].partition("</script>")[0]
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
-
-
-def _section(heading: str, *parts: str) -> str:
-    body = "\n".join(part for part in parts if part)
-    return f"<section>\n<h2>{esc(heading)}</h2>\n{body}\n</section>" if body else ""
-
-
-def _p(text: str) -> str:
-    return f'<p class="quiet">{esc(text)}</p>'
-
-
-class Number(str):
-    """A cell of a table that is aligned as a number."""
-
-    style = "n"
-
-
-class Spare(Number):
-    """One that a narrow screen leaves out."""
-
-    style = "n spare"
-
-
-class Axis(str):
-    """The heading of a column of charts."""
-
-    style = "plot"
-
-
-def table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """A table of cells that are HTML already."""
-
-    def cell(text: str, tag: str, scope: str = "") -> str:
-        style = f' class="{text.style}"' if isinstance(text, Number | Axis) else ""
-        return f"<{tag}{scope}{style}>{text}</{tag}>"
-
-    head = "".join(cell(heading, "th", ' scope="col"') for heading in headings)
-
-    def line(row: Sequence[str]) -> str:
-        return cell(row[0], "th", ' scope="row"') + "".join(cell(text, "td") for text in row[1:])
-
-    body = "".join(f"<tr>{line(row)}</tr>" for row in rows)
-    style = f' class="{kind}"' if kind else ""
-    thead = f"<thead><tr>{head}</tr></thead>" if headings else ""
-    return f'<div class="wide"><table{style}><caption>{caption}</caption>{thead}<tbody>{body}</tbody></table></div>'
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
 
 
 def _figures(systems: Systems) -> str:
@@ -146,31 +93,25 @@ def _figures(systems: Systems) -> str:
     return f'<dl class="figures">{"".join(parts)}</dl>'
 
 
-def _kinds(systems: Systems) -> list[str]:
-    return ["before", "after"] if len(systems) == 2 else ["after"]
-
-
-def _columns(systems: Systems, alone: str) -> list[Number]:
-    """Headings of one column of numbers a system; a single one is headed by what it counts."""
-    return [Number(esc(name)) for name, _ in systems] if len(systems) > 1 else [Number(alone)]
-
-
-def _key(systems: Systems) -> str:
-    """What the marks of the charts mean, where there are two kinds."""
-    if len(systems) < 2:
+def _comparison(result: Mapping[str, Any]) -> str:
+    """All adapters of a comparison in one table; the rest of the page is about the best of them."""
+    if not result.get("adapters"):
         return ""
-    shown = []
-    for kind, (name, _) in zip(_kinds(systems), systems, strict=True):
-        circle = f'<circle class="dot {kind}" cx="50%" cy="8" r="4.5"/>'
-        shown.append(f'<span class="key"><svg height="16" aria-hidden="true">{circle}</svg></span>{esc(name)}')
-    return f'<p class="quiet">{"&ensp;".join(shown)}</p>'
+    rows = [[esc(row[0]), *(Number(esc(cell)) for cell in row[1:])] for row in comparison_rows(result)]
+    head = table("Each against the base", ["Model", *map(Number, HEADINGS[1:])], rows)
+    note = (
+        "Differences are in points of WER, on the same recordings. p values are corrected for the number of adapters "
+        "(Holm); 'speakers' asks whether it holds for other people, 'segments' (MAPSSWE) for these recordings. "
+        f"Below, '{result.get('adapter')}' is shown in detail."
+    )
+    return section("Adapters compared", head, quiet(note))
 
 
 def _overall(systems: Systems, rows: Sequence[tuple[str, ...]]) -> str:
     """The word error rates with their intervals drawn, and every measure in numbers."""
     if not systems:
         return ""
-    marks = [Mark(kind, s.to_dict()["wer"], s.wer_ci95) for kind, (_, s) in zip(_kinds(systems), systems, strict=True)]
+    marks = [Mark(kind, s.to_dict()["wer"], s.wer_ci95) for kind, (_, s) in zip(kinds(systems), systems, strict=True)]
     end = scale_end([bound for mark in marks for bound in (mark.value, *(mark.interval or ()))])
     drawn = [
         [esc(name) if len(systems) > 1 else "This model", track([mark], end), Number(percent(mark.value))]
@@ -178,7 +119,7 @@ def _overall(systems: Systems, rows: Sequence[tuple[str, ...]]) -> str:
     ]
     chart = table("Words wrong, with 95% intervals", ["Model", Axis(track_axis(end)), Number("WER")], drawn)
     cells = [[esc(row[0]), *(Number(esc(text)) for text in row[1:])] for row in rows]
-    return chart + table("Every measure", ["Measure", *_columns(systems, "Value")], cells, "measures")
+    return chart + table("Every measure", ["Measure", *columns(systems, "Value")], cells, "measures")
 
 
 def _compared(
@@ -191,20 +132,20 @@ def _compared(
         entries = [part.get(key, {}) for part in parts]
         marks = [
             Mark(kind, entry.get("wer"), entry.get("wer_ci95"))
-            for kind, entry in zip(_kinds(systems), entries, strict=True)
+            for kind, entry in zip(kinds(systems), entries, strict=True)
         ]
         numbers = [Number(percent(entry.get("wer"))) for entry in entries]
         counts: list[Number] = [Spare(entries[-1].get("n_words", 0))]
         if speakers:
             counts.append(Number(entries[-1].get("n_speakers", "")))
         rows.append([esc(key) or "–", track(marks, end), *numbers, *counts])
-    headings = [esc(heading), Axis(track_axis(end)), *_columns(systems, "WER"), Spare("Words")]
+    headings = [esc(heading), Axis(track_axis(end)), *columns(systems, "WER"), Spare("Words")]
     return table(caption, [*headings, Number("Speakers")] if speakers else headings, rows)
 
 
 def _broken_down(systems: Systems, name: str, heading: str) -> str:
     parts = [scores.to_dict().get(name) or {} for _, scores in systems]
-    return _key(systems) + _compared(systems, parts, heading, "Words wrong") if parts and parts[-1] else ""
+    return legend(systems) + _compared(systems, parts, heading, "Words wrong") if parts and parts[-1] else ""
 
 
 def _speakers(systems: Systems) -> str:
@@ -216,7 +157,7 @@ def _speakers(systems: Systems) -> str:
     body = _compared(systems, parts, "Speaker", "Words wrong of every speaker, most first")
     if len(order) > SPEAKERS_OPEN:
         body = f"<details><summary>All {len(order)} speakers</summary>{body}</details>"
-    return _section("Speakers", _key(systems), body)
+    return section("Speakers", legend(systems), body)
 
 
 def _groups(systems: Systems) -> str:
@@ -232,92 +173,14 @@ def _groups(systems: Systems) -> str:
         tables.append(_compared(systems, parts, field, "Words wrong", speakers=True))
         gap = [s.gaps.get(field) for _, s in systems]
         if gap[-1] is not None:
-            tables.append(_p(f"Gap between best and worst: {' → '.join(percent(value) for value in gap)}."))
+            tables.append(quiet(f"Gap between best and worst: {' → '.join(percent(value) for value in gap)}."))
         if any(entry["n_speakers"] < ENOUGH_SPEAKERS for entry in values.values()):
-            tables.append(_p(f"Groups of fewer than {ENOUGH_SPEAKERS} speakers say little about other people."))
-    return _section("Groups", _key(systems), *tables) if tables else ""
-
-
-def _confusions(systems: Systems) -> str:
-    if not systems:
-        return ""
-    counts = [confusions(scores) for _, scores in systems]
-    everything = sum(counts, Counter[tuple[str, str]]())
-    names = _columns(systems, "Times")
-    parts = []
-    for caption, headings, wanted in (
-        ("Words heard as other words", ["Said", "Heard"], lambda said, heard: said and heard),
-        ("Words missed", ["Said"], lambda said, heard: not heard),
-        ("Words invented", ["Heard"], lambda said, heard: not said),
-    ):
-        chosen = [pair for pair in everything if wanted(*pair)]
-        chosen.sort(key=lambda pair: (-everything[pair], pair))
-        rows = [
-            [*(esc(word) for word in pair if word), *(Number(count[pair]) for count in counts)]
-            for pair in chosen[:CONFUSIONS]
-        ]
-        if rows:
-            parts.append(table(f"{caption}, the {len(rows)} most frequent of {len(chosen)}", [*headings, *names], rows))
-    folded = "".join(
-        f"<details{' open' if i == 0 else ''}>{_summarised(part)}</details>" for i, part in enumerate(parts)
-    )
-    return _section("Confusions", folded)
-
-
-def _summarised(part: str) -> str:
-    """A table whose caption is also what opens it."""
-    caption = part.partition("<caption>")[2].partition(",")[0]
-    return f"<summary>{caption}</summary>{part}"
-
-
-def _training(metrics: Sequence[Mapping[str, Any]]) -> str:
-    losses = [(line["step"], line["loss"]) for line in metrics if line.get("loss") is not None]
-    checks = [(line["step"], line["wer"]) for line in metrics if line.get("wer") is not None]
-    figures = []
-    if losses:
-        drawn = curve(losses, title="Training loss", across="step", percent=False, dots=False)
-        figures.append(f"<figure><figcaption>Training loss</figcaption>{drawn}</figure>")
-    if checks:
-        best = min(checks, key=lambda point: point[1])
-        drawn = curve(checks, title="Words wrong on dev", across="step", percent=True, dots=True, best=best)
-        figures.append(f"<figure><figcaption>Words wrong on dev, the best circled</figcaption>{drawn}</figure>")
-    if not figures:
-        return ""
-    rows = [
-        [str(line["step"]), esc(line.get("model", "")), *(Number(percent(line.get(key))) for key in ("wer", "cer"))]
-        for line in metrics
-        if line.get("wer") is not None
-    ]
-    numbers = table("Evaluations during training", ["Step", "Model", Number("WER"), Number("CER")], rows)
-    folded = f"<details><summary>In numbers</summary>{numbers}</details>" if rows else ""
-    return _section("Training", f'<div class="charts">{"".join(figures)}</div>', folded)
-
-
-def _dose(points: Sequence[Mapping[str, Any]]) -> str:
-    """Minutes of recordings against words wrong, where a recipe measured it."""
-    known = [p for p in points if p.get("minutes") is not None and p.get("wer") is not None]
-    if not known:
-        return ""
-    known.sort(key=lambda p: p["minutes"])
-    band = [(p["minutes"], *p["wer_ci95"]) for p in known if p.get("wer_ci95") and None not in p["wer_ci95"]]
-    drawn = curve(
-        [(p["minutes"], p["wer"]) for p in known],
-        title="Words wrong",
-        across="minutes",
-        percent=True,
-        dots=True,
-        band=band,
-    )
-    rows = [
-        [f"{p['minutes']:g}", Number(percent(p["wer"])), Number(" to ".join(map(percent, p.get("wer_ci95") or [])))]
-        for p in known
-    ]
-    headings = ["Minutes", Number("WER"), Number("95% interval")]
-    numbers = table("Words wrong by minutes of training recordings", headings, rows)
-    return _section("How much recording it takes", f"<figure>{drawn}</figure>", numbers)
+            tables.append(quiet(f"Groups of fewer than {ENOUGH_SPEAKERS} speakers say little about other people."))
+    return section("Groups", legend(systems), *tables) if tables else ""
 
 
 SCORES = {"base", "adapted", "difference", "per_speaker", "per_group", "by_length", "dose_curve", "left_out"}
+SCORES |= {"adapters", "calibration", "hallucination", "forgetting", "semantic"}
 
 
 def _appendix(result: Mapping[str, Any]) -> str:
@@ -335,4 +198,4 @@ def _appendix(result: Mapping[str, Any]) -> str:
         if rows:
             facts = table(f"{esc(name)}", [], rows, "facts")
             parts.append(f"<details><summary>{esc(name)}</summary>{facts}</details>")
-    return _section("To repeat it", _p("result.json beside this page holds all of this and every score."), *parts)
+    return section("To repeat it", quiet("result.json beside this page holds all of this and every score."), *parts)

@@ -46,6 +46,7 @@ class Scored:
         words, characters: errors of the normalised texts.
         raw_words: errors of the texts as they are.
         verbatim_words: errors against the normalised verbatim text (repetitions and fillers written out), if any.
+        verbatim: that text as it is.
         command, entities: normalised words that matter; see `speechft.tasks`.
     """
 
@@ -60,6 +61,7 @@ class Scored:
     characters: ErrorRate
     raw_words: ErrorRate
     verbatim_words: ErrorRate | None = None
+    verbatim: str | None = None
     command: str | None = None
     entities: tuple[str, ...] = ()
 
@@ -236,6 +238,7 @@ def score(
                 char_errors(one, two),
                 word_errors(utterance.text, hypothesis),
                 None if verbatim is None else word_errors(normalize(verbatim), two),
+                verbatim,
                 command_of(utterance, normalize),
                 entities_of(utterance, normalize),
             )

@@ -106,6 +106,12 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     table.add_row("95% interval", interval(base["wer_ci95"]), interval(adapted["wer_ci95"]))
     table.add_row("characters wrong (CER)", f"{base['cer']:.1%}", f"{adapted['cer']:.1%}")
     console.print(table)
+    forgotten = result.get("forgetting")
+    if forgotten:
+        console.print(
+            f"Typical speech, {forgotten['clips']} clips: WER {forgotten['base']['wer']:.1%} before, "
+            f"{forgotten['adapted']['wer']:.1%} after"
+        )
     training = result.get("training")
     if training:
         console.print(
@@ -137,6 +143,24 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
         *(f"{result[key]:.1%}" for key in ("cer", "mer", "wil")),
         f"{1 / result['real_time_factor']:.0f}" if result["real_time_factor"] else "",
     )
+    console.print(table)
+    if out:
+        console.print(f"Report:  {out / 'report.html'}")
+
+
+def comparison_table(result: dict[str, Any], out: Path | None) -> None:
+    """Base and adapters, a row each, with the difference to the base and its corrected p values."""
+    from speechft.report_comparison import HEADINGS, comparison_rows
+
+    console = Console()
+    if result.get("notice"):
+        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
+    table = Table(title=f"{result['clips']} clips by {result['speakers']} speaker(s)")
+    for column in HEADINGS:
+        table.add_column(column, justify="left" if column == HEADINGS[0] else "right")
+    for row in comparison_rows(result):
+        bold = "bold" if row[0] == result["best"] else None
+        table.add_row(*map(escape, row), style=bold)
     console.print(table)
     if out:
         console.print(f"Report:  {out / 'report.html'}")

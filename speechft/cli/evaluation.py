@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -27,7 +27,9 @@ def evaluate(
     manifest: Annotated[Path, typer.Option(help="JSONL, one utterance a line.", show_default=False)],
     split: Annotated[str | None, typer.Option(help="Of the manifest.", show_default="test, else dev, else all")] = None,
     model: Model = None,
-    adapter: AdapterPath = None,
+    adapter: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a trained adapter; several are compared in one table.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and the report.")] = None,
     normalizer: Annotated[
         str, typer.Option(help="whisper-english, basic, characters, whisper-basic or none.")
@@ -38,23 +40,38 @@ def evaluate(
     against_base: Annotated[
         bool, typer.Option("--against-base/--alone", help="With an adapter: evaluate its base too.")
     ] = True,
+    typical: Annotated[
+        Path | None, typer.Option(help="Manifest of typical speech: what does the adapter cost there?")
+    ] = None,
+    nli: Annotated[Path | None, typer.Option(help="Folder of an NLI model, for SemScore.")] = None,
+    bert: Annotated[Path | None, typer.Option(help="Folder of roberta-large, for SemScore.")] = None,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
-    """Error rates of a model or an adapter, with intervals, per speaker and per group.
+    """Error rates of a model or of adapters, with intervals, per speaker and per group.
 
     Example: `speechft evaluate --manifest me/manifest.jsonl --adapter runs/me/adapter`
     """
+    from speechft.comparison import evaluate_adapters
     from speechft.pipeline import evaluate as run
-    from speechft.terminal import Watcher, before_after, scores_table
+    from speechft.terminal import Watcher, before_after, comparison_table, scores_table
 
+    shared: dict[str, Any] = {
+        "split": split, "model": model, "out": out, "normalizer": normalizer, "context": context, "language": language,
+        "beams": beams, "typical": typical, "allow_outside": allow_outside,
+    }  # fmt: skip
+    adapters = adapter or []
     with Watcher(quiet=as_json) as watch:
-        result = run(
-            manifest, split=split, model=model, adapter=adapter, out=out, normalizer=normalizer, context=context,
-            language=language, beams=beams, against_base=against_base, allow_outside=allow_outside, on_event=watch,
-        )  # fmt: skip
+        if len(adapters) > 1:
+            result = evaluate_adapters(manifest, adapters, **shared, on_event=watch)
+        else:
+            only = adapters[0] if adapters else None
+            more: dict[str, Any] = {"against_base": against_base, "nli": nli, "bert": bert}
+            result = run(manifest, adapter=only, **more, **shared, on_event=watch)
     if as_json:
         print_json(result)
+    elif "adapters" in result:
+        comparison_table(result, out)
     elif result["base"]:
         before_after({**result, "adapted": result}, out)
     else:

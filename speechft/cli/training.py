@@ -59,6 +59,11 @@ def train(
     if recipe is not None and "=" in str(recipe) and not recipe.exists():
         overrides, recipe = [str(recipe), *overrides], None
     settings = load_recipe(recipe, overrides)
+    if settings.task != "speech":
+        from speechft.cli.text import train_text
+
+        train_text(settings, as_json)
+        return
     with Watcher(quiet=as_json) as watch:
         result = run(settings, on_event=watch)
     if as_json:

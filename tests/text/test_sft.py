@@ -67,8 +67,8 @@ def test_it_learns_and_the_saved_adapter_does_the_same(
     tiny_llama: Path, echo: Path, tmp_path: Path, packing: bool
 ) -> None:
     recipe = SftRecipe(
-        model=str(tiny_llama), data=str(echo), output_dir=tmp_path / "out", epochs=40 if packing else 12, batch_size=1 if packing else 4,
-        learning_rate=2e-2, packing=packing, max_length=128, max_new_tokens=6, evaluations=2,
+        model=str(tiny_llama), data=str(echo), output_dir=tmp_path / "out", epochs=24 if packing else 12,
+        batch_size=1 if packing else 4, learning_rate=1e-2, packing=packing, max_length=128, max_new_tokens=6,
     )  # fmt: skip
     events: list[dict] = []
     result = train(recipe, on_event=events.append)

@@ -131,10 +131,15 @@ def fit(
     best = Best(text, recipe, corpus, score or (lambda: float(trainer.evaluate()["eval_loss"])), log, steps)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Course(best))
-    best.start()
-    trainer.train(resume_from_checkpoint=best.resumed)
+    checkpoint = max(best.folder.glob("checkpoint-*"), key=_step, default=None)
+    best.start(_step(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     best.finish(trainer.state.global_step)
     return best.fitted(trainer.state.global_step, time.perf_counter() - started)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
 
 
 def prepare(trainer: Any, recipe: TextRecipe) -> None:
@@ -159,11 +164,7 @@ def planned_steps(trainer: Any, recipe: TextRecipe) -> int:
 
 
 class Best:
-    """The best state on dev so far, on disk; the model before training is the one to beat.
-
-    Attributes:
-        resumed: the trainer's checkpoint to go on from, if a run with the same settings and data was cut off.
-    """
+    """The best state on dev so far, on disk; the model before training is the one to beat."""
 
     def __init__(
         self, text: TextModel, recipe: TextRecipe, corpus: Corpus, score: Callable[[], float], log: OnEvent, steps: int
@@ -177,24 +178,28 @@ class Best:
         self.base = self.best = math.nan
         self.best_step: int | None = None
         self.seen = -1
-        self.resumed: str | None = None
 
-    def start(self) -> None:
-        """Score the model before training, or go on with what a run that was cut off knew."""
+    def start(self, resumed: int | None) -> None:
+        """Score the model before training, or go on with what a run that was cut off knew.
+
+        Args:
+            resumed: the step of the checkpoint that the run goes on from, if there is one.
+
+        Raises:
+            SpeechftError: that run had other settings or data.
+        """
         state = self.folder / "run.json"
-        saved = json.loads(state.read_text(encoding="utf-8")) if state.is_file() else None
-        checkpoints = sorted(self.folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-        if saved and saved["fingerprint"] != self.fingerprint and checkpoints:
-            raise SpeechftError(
-                "holds a run with other settings or data", where=self.out,
-                fix="Choose another output_dir, or delete its checkpoints folder.",
-            )  # fmt: skip
-        if saved and checkpoints:
+        if resumed is not None and state.is_file():
+            saved = json.loads(state.read_text(encoding="utf-8"))
+            if saved["fingerprint"] != self.fingerprint:
+                raise SpeechftError(
+                    "holds a run with other settings or data",
+                    where=self.out,
+                    fix="Choose another output_dir, or delete its checkpoints folder.",
+                )
             self.base, self.best, self.best_step = saved["base"], saved["best"], saved["best_step"]
-            self.resumed = str(checkpoints[-1])
-            step = int(checkpoints[-1].name.split("-")[1])
-            trim_metrics(self.out / "metrics.jsonl", step)
-            self.log({"event": "resumed", "step": step, "steps": self.steps})
+            trim_metrics(self.out / "metrics.jsonl", resumed)
+            self.log({"event": "resumed", "step": resumed, "steps": self.steps})
             return
         (self.out / "metrics.jsonl").unlink(missing_ok=True)
         self.base = self.best = self.score()

@@ -1,0 +1,125 @@
+"""Reinforcement learning from a reward on sampled answers: our PPO, and RLOO and GRPO by TRL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speechft import adapters
+from speechft.errors import SpeechftError
+from speechft.text import ppo
+from speechft.text.config import PolicyRecipe
+from speechft.text.data import Corpus, Example
+from speechft.text.likelihood import sequence_logprobs
+from speechft.text.metrics import METRICS, Measure
+from speechft.text.model import TextModel, generate, prompt_tokens
+from speechft.text.training import Best, Fitted, OnEvent, arguments, fit, for_training, import_trl
+
+
+def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
+    """Raise the reward; the state with the highest reward less its KL penalty on dev prompts is kept.
+
+    Raises:
+        SpeechftError: every weight is to be trained, or the reward needs reference answers that rows do not have.
+    """
+    if recipe.adapter.method == "full":
+        raise SpeechftError(
+            "the reference is the model with its adapter off, and full fine-tuning has none",
+            fix="Use an adapter: adapter.method=lora.",
+        )
+    reward = reward_function(recipe, corpus)
+    text = for_training(recipe)
+    dev = corpus.dev[: recipe.dev_examples]
+
+    def score() -> float:
+        found = measured(text, dev, recipe, reward)
+        return recipe.kl * found["kl"].value - found["reward"].value
+
+    if recipe.algorithm == "ppo":
+        best = Best(text, recipe, corpus, score, log, recipe.max_steps)
+        return ppo.train(recipe, text, corpus, reward, best, log)
+    trl = import_trl()
+    kind, config = {"rloo": (trl.RLOOTrainer, trl.RLOOConfig), "grpo": (trl.GRPOTrainer, trl.GRPOConfig)}[
+        recipe.algorithm
+    ]
+    settings = arguments(
+        config, recipe, text.device, beta=recipe.kl, num_generations=recipe.samples, temperature=recipe.temperature,
+        max_completion_length=recipe.max_new_tokens, epsilon=recipe.clip, use_vllm=False,
+    )  # fmt: skip
+    trainer = kind(
+        model=text.model,
+        reward_funcs=_for_trl(reward, corpus.train),
+        args=settings,
+        train_dataset=_prompts(corpus.train),
+        processing_class=text.tokenizer,
+    )
+    return fit(trainer, text, recipe, corpus, score, log)
+
+
+def reward_function(recipe: PolicyRecipe, corpus: Corpus | None = None) -> ppo.Reward:
+    """What an answer is worth: a metric against the reference answers, or a trained reward model."""
+    if recipe.reward in METRICS:
+        metric = METRICS[recipe.reward]
+        if corpus and not all(example.references for example in corpus.train):
+            raise SpeechftError(
+                f"reward {recipe.reward} needs an answer in every row", where=recipe.data,
+                fix="Give rows with prompt and answer, or a reward model.",
+            )  # fmt: skip
+        return lambda examples, said: [
+            max(metric(one, right) for right in example.references)
+            for example, one in zip(examples, said, strict=True)
+        ]
+    from speechft.text.reward import load_reward_model, rewards
+
+    if not Path(recipe.reward).is_dir():
+        raise SpeechftError(
+            f"reward '{recipe.reward}' is neither a metric nor a folder",
+            fix=f"Give a folder with a trained reward model, or one of {', '.join(METRICS)}.",
+        )
+    model = load_reward_model(recipe.reward)
+    return lambda examples, said: rewards(
+        model,
+        [[*e.prompt, {"role": "assistant", "content": one}] for e, one in zip(examples, said, strict=True)],
+        recipe.max_length,
+    )
+
+
+def measure(text: TextModel, examples: Sequence[Example], recipe: PolicyRecipe) -> dict[str, Measure]:
+    """`reward` of sampled answers, their `kl` to the model without its adapter, and their length in tokens."""
+    return measured(text, examples, recipe, reward_function(recipe))
+
+
+def measured(
+    text: TextModel, examples: Sequence[Example], recipe: PolicyRecipe, reward: ppo.Reward
+) -> dict[str, Measure]:
+    """As `measure`, with the reward at hand. Sampling starts from the recipe's seed, so a model scores the same."""
+    prompts = [prompt_tokens(text, example.prompt)[-recipe.max_length :] for example in examples]
+    found = generate(
+        text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=recipe.seed
+    )
+    said = [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
+    ids = [p + a for p, a in zip(prompts, found, strict=True)]
+    labels = [[-100] * len(p) + a for p, a in zip(prompts, found, strict=True)]
+    here = sequence_logprobs(text, ids, labels, recipe.batch_size)
+    with adapters.disabled(text.model):
+        before = sequence_logprobs(text, ids, labels, recipe.batch_size)
+    return {
+        "reward": Measure.mean(reward(examples, said)),
+        "kl": Measure.mean([one - two for (one, _), (two, _) in zip(here, before, strict=True)]),
+        "answer_tokens": Measure.mean([len(answer) for answer in found]),
+    }
+
+
+def _prompts(examples: Sequence[Example]) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_list([{"prompt": list(e.prompt), "index": i} for i, e in enumerate(examples)])
+
+
+def _for_trl(reward: ppo.Reward, examples: Sequence[Example]) -> Any:
+    def scored(prompts: Any, completions: Any, index: list[int], **more: Any) -> list[float]:
+        said = [completion[-1]["content"].strip() for completion in completions]
+        return reward([examples[i] for i in index], said)
+
+    return scored

@@ -1,0 +1,257 @@
+"""Proximal policy optimisation (Schulman et al., 2017, arXiv 1707.06347) of a language model, small enough to read.
+
+One round: the policy answers prompts; each answer gets a reward at its end, and at each token a penalty for moving
+away from the reference (Ziegler et al., 2019, arXiv 1909.08593), which is the same weights with the adapter off. A
+value head on the policy says what reward is still to come; generalised advantages (Schulman et al., 2015, arXiv
+1506.02438) say which tokens did better than that. A few passes of the clipped surrogate follow.
+
+Tensors of a rollout have shape (answers, tokens - 1): place t is about token t + 1. They are 0 outside the answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from speechft import adapters
+from speechft.checkpoint import load_checkpoint, save_checkpoint
+from speechft.schedule import learning_rate_factor
+from speechft.text.chat import IGNORED
+from speechft.text.config import PolicyRecipe
+from speechft.text.data import Corpus, Example
+from speechft.text.likelihood import logprobs
+from speechft.text.model import TextModel, autocast, generate, padded, prompt_tokens
+from speechft.text.training import Best, Fitted, OnEvent
+
+Reward = Callable[[Sequence[Example], Sequence[str]], list[float]]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What the policy did, and what it was worth; a row each answer.
+
+    Attributes:
+        ids, attention: prompt and answer, padded on the right, shape (answers, tokens).
+        mask: 1 where an answer's token is predicted.
+        logprobs, reference: of those tokens, by the policy that sampled them and by the reference.
+        values: what the value head expected there.
+        advantages, returns: from `advantages`.
+        scores: the reward of each answer, shape (answers,).
+    """
+
+    ids: Tensor
+    attention: Tensor
+    mask: Tensor
+    logprobs: Tensor
+    reference: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+    scores: Tensor
+
+    def rows(self, index: Tensor) -> Rollout:
+        return Rollout(**{name: value[index] for name, value in vars(self).items()})
+
+
+def token_rewards(scores: Tensor, divergence: Tensor, mask: Tensor, kl: float) -> Tensor:
+    """The penalty at every token, and the score at the last.
+
+    Args:
+        scores: shape (answers,).
+        divergence: log-ratio of policy to reference, shape (answers, places).
+        kl: weight of the penalty.
+    """
+    rewards = -kl * divergence * mask
+    last = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(1)
+    rewards[torch.arange(len(scores)), last] += scores
+    return rewards
+
+
+def advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimates and the returns they imply; both 0 outside the mask.
+
+    Args:
+        rewards, values, mask: shape (answers, places); an answer's places are contiguous.
+        gamma, lam: discount, and how far an estimate looks before it trusts the values.
+    """
+    found = torch.zeros_like(rewards)
+    following = torch.zeros_like(rewards[:, 0])
+    value_after = torch.zeros_like(following)
+    for place in range(rewards.shape[1] - 1, -1, -1):
+        here = mask[:, place]
+        surprise = rewards[:, place] + gamma * value_after - values[:, place]
+        following = (surprise + gamma * lam * following) * here
+        value_after = values[:, place] * here
+        found[:, place] = following
+    return found, (found + values) * mask
+
+
+def policy_loss(new: Tensor, old: Tensor, gains: Tensor, mask: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    """The clipped surrogate, and the share of tokens whose ratio was clipped.
+
+    Args:
+        new, old: log-probabilities of the sampled tokens now, and when they were sampled.
+        gains: advantages.
+        clip: how far the ratio may move the loss.
+    """
+    ratio = torch.exp((new - old) * mask)
+    loss = -torch.minimum(ratio * gains, ratio.clamp(1 - clip, 1 + clip) * gains)
+    return mean(loss, mask), mean(((ratio - 1).abs() > clip).float(), mask)
+
+
+def value_loss(new: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float) -> Tensor:
+    """Half the squared error of the values, the worse of the new value and one that moved by `clip` at most."""
+    near = old + (new - old).clamp(-clip, clip)
+    return 0.5 * mean(torch.maximum((new - returns) ** 2, (near - returns) ** 2), mask)
+
+
+def mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Over the answers' tokens."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def whitened(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over the answers' tokens."""
+    centred = (values - mean(values, mask)) * mask
+    return centred / (mean(centred**2, mask).sqrt() + 1e-8)
+
+
+class Policy(nn.Module):
+    """The model with its value head.
+
+    Args:
+        text: with an adapter; with the adapter off it is the reference.
+        temperature: of sampling; log-probabilities are those of the distribution that is sampled from.
+    """
+
+    def __init__(self, text: TextModel, temperature: float) -> None:
+        super().__init__()
+        self.text, self.model, self.temperature = text, text.model, temperature
+        width = text.model.config.get_text_config().hidden_size
+        self.value = nn.Linear(width, 1).to(text.device)
+        nn.init.zeros_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def forward(self, ids: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of each token after the first, and the value before it: shapes (rows, tokens - 1)."""
+        with autocast(self.text.device):
+            out = self.model(input_ids=ids, attention_mask=attention, output_hidden_states=True, use_cache=False)
+        labels = ids.masked_fill(attention == 0, IGNORED)
+        values = self.value(out.hidden_states[-1][:, :-1].float())[..., 0]
+        return logprobs(out.logits.float() / self.temperature, labels), values
+
+
+def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe: PolicyRecipe, seed: int) -> Rollout:
+    """Answer prompts and work out what each token was worth."""
+    text = policy.text
+    prompts = [prompt_tokens(text, example.prompt)[-recipe.max_length :] for example in examples]
+    found = generate(
+        text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=seed
+    )
+    said = [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
+    scores = torch.tensor(reward(examples, said), device=text.device)
+    ids, attention = padded([p + a for p, a in zip(prompts, found, strict=True)], text.tokenizer.pad_token_id)
+    mask = torch.zeros(ids.shape[0], ids.shape[1] - 1)
+    for row, (prompt, answer) in enumerate(zip(prompts, found, strict=True)):
+        mask[row, len(prompt) - 1 : len(prompt) + len(answer) - 1] = 1
+    ids, attention, mask = (t.to(text.device) for t in (ids, attention, mask))
+    with torch.no_grad():
+        old, values = policy(ids, attention)
+        with adapters.disabled(text.model):
+            reference, _ = policy(ids, attention)
+    old, values, reference = old * mask, values * mask, reference * mask
+    gains, returns = advantages(
+        token_rewards(scores, old - reference, mask, recipe.kl), values, mask, recipe.gamma, recipe.lam
+    )
+    return Rollout(ids, attention, mask, old, reference, values, whitened(gains, mask), returns, scores)
+
+
+def train(recipe: PolicyRecipe, text: TextModel, corpus: Corpus, reward: Reward, best: Best, log: OnEvent) -> Fitted:
+    """Rounds of rollouts and updates; `recipe.max_steps` rounds, each one line of metrics.jsonl."""
+    started = time.perf_counter()
+    policy = Policy(text, recipe.temperature)
+    adapter = [p for _, p in adapters.trainable(text.model)]
+    optimizer = torch.optim.AdamW([*adapter, *policy.value.parameters()], lr=recipe.learning_rate, weight_decay=0.0)
+    first = _resumed(policy, optimizer, Path(recipe.output_dir) / "checkpoints")
+    best.start(first or None)
+    every = max(1, -(-recipe.max_steps // recipe.evaluations))
+    for step in range(first, recipe.max_steps):
+        rate = recipe.learning_rate * learning_rate_factor(step, recipe.max_steps, recipe.schedule, recipe.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        rollout = roll_out(policy, chosen(corpus.train, recipe, step), reward, recipe, seed=recipe.seed + step)
+        line = update(policy, rollout, optimizer, recipe, seed=recipe.seed + step)
+        best.write({"step": step + 1, **line, "learning_rate": rate})
+        if (step + 1) % every == 0 or step + 1 == recipe.max_steps:
+            best.consider(step + 1)
+        if (step + 1) % recipe.checkpoint_every == 0:
+            weights = adapters.trainable_state(text.model)
+            weights |= {f"value/{name}": p.detach().cpu() for name, p in policy.value.named_parameters()}
+            save_checkpoint(best.folder, weights, optimizer, {"step": step + 1})
+    best.finish(recipe.max_steps)
+    return best.fitted(recipe.max_steps, time.perf_counter() - started)
+
+
+def chosen(examples: Sequence[Example], recipe: PolicyRecipe, step: int) -> list[Example]:
+    """The prompts of a round: each epoch in another order, a function of seed and step alone."""
+    picked = []
+    for place in range(step * recipe.rollouts, (step + 1) * recipe.rollouts):
+        epoch, index = divmod(place, len(examples))
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+        picked.append(examples[int(torch.randperm(len(examples), generator=generator)[index])])
+    return picked
+
+
+def update(
+    policy: Policy, rollout: Rollout, optimizer: torch.optim.Optimizer, recipe: PolicyRecipe, seed: int
+) -> dict[str, Any]:
+    """Passes over a rollout in batches of `recipe.batch_size`.
+
+    Returns:
+        of the round: `loss`, `reward`, `kl` (mean over answers of the summed log-ratio to the reference), `clipped`,
+        `value_error`, `answer_tokens`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    totals: list[list[float]] = []
+    policy.train()
+    for _ in range(recipe.ppo_epochs):
+        for index in torch.randperm(len(rollout.scores), generator=generator).split(recipe.batch_size):
+            batch = rollout.rows(index.to(rollout.ids.device))
+            new, values = policy(batch.ids, batch.attention)
+            surrogate, clipped = policy_loss(new, batch.logprobs, batch.advantages, batch.mask, recipe.clip)
+            error = value_loss(values, batch.values, batch.returns, batch.mask, recipe.value_clip)
+            loss = surrogate + recipe.value_weight * error
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            totals.append([float(loss.detach()), float(clipped), float(error.detach())])
+    policy.eval()
+    loss_mean, clipped_mean, error_mean = torch.tensor(totals).mean(0).tolist()
+    return {
+        "loss": loss_mean,
+        "reward": float(rollout.scores.mean()),
+        "kl": float((rollout.logprobs - rollout.reference).sum(1).mean()),
+        "clipped": clipped_mean,
+        "value_error": error_mean,
+        "answer_tokens": float(rollout.mask.sum(1).mean()),
+    }
+
+
+def _resumed(policy: Policy, optimizer: torch.optim.Optimizer, folder: Path) -> int:
+    """Rounds done by a run that was cut off; its weights are put back."""
+    if not (found := load_checkpoint(folder, optimizer) if folder.is_dir() else None):
+        return 0
+    weights, state = found
+    value = {k.removeprefix("value/"): v for k, v in weights.items() if k.startswith("value/")}
+    policy.value.load_state_dict(value)
+    rest = {k: v for k, v in weights.items() if not k.startswith("value/")}
+    adapters.load_trainable_state(policy.text.model, rest)
+    return int(state["step"])

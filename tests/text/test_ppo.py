@@ -1,0 +1,145 @@
+"""PPO: its pieces against arithmetic by hand, and the whole against a reward it can raise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechft import adapters
+from speechft.text.config import PolicyRecipe
+from speechft.text.data import read
+from speechft.text.pipeline import train
+from speechft.text.ppo import Policy, advantages, chosen, policy_loss, roll_out, token_rewards, value_loss
+
+WORDS = ["cat", "dog", "bird", "fish", "story", "tree", "house", "water"]
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
+    rows = [
+        {"prompt": f"say {a} {b}", "answer": "yes", "split": {0: "test", 1: "dev"}.get((i + j) % 4, "train")}
+        for i, a in enumerate(WORDS)
+        for j, b in enumerate(WORDS)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_rewards_come_at_the_end_and_the_penalty_at_every_token() -> None:
+    mask = torch.tensor([[0.0, 1, 1, 0], [0, 0, 1, 1]])
+    found = token_rewards(torch.tensor([2.0, -1.0]), torch.full((2, 4), 0.5), mask, kl=0.1)
+    torch.testing.assert_close(found, torch.tensor([[0, -0.05, 1.95, 0], [0, 0, -0.05, -1.05]]))
+
+
+def test_advantages_by_hand() -> None:
+    rewards = torch.tensor([[0.0, 0.0, 1.0, 0.0]])
+    values = torch.tensor([[0.0, 0.2, 0.6, 0.0]])
+    mask = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
+    found, returns = advantages(rewards, values, mask, gamma=0.9, lam=0.5)
+    last = 1.0 - 0.6
+    first = 0.9 * 0.6 - 0.2 + 0.9 * 0.5 * last
+    torch.testing.assert_close(found, torch.tensor([[0.0, first, last, 0.0]]))
+    torch.testing.assert_close(returns, torch.tensor([[0.0, first + 0.2, last + 0.6, 0.0]]))
+
+
+def test_with_lambda_one_returns_are_discounted_sums_whatever_the_values() -> None:
+    torch.manual_seed(0)
+    rewards, mask = torch.randn(3, 6), torch.ones(3, 6)
+    _, returns = advantages(rewards, torch.randn(3, 6), mask, gamma=1.0, lam=1.0)
+    torch.testing.assert_close(returns, rewards.flip(1).cumsum(1).flip(1))
+
+
+def test_beyond_the_clip_there_is_no_gradient() -> None:
+    old, mask = torch.zeros(1, 2), torch.ones(1, 2)
+    new = torch.log(torch.tensor([[1.5, 1.1]])).requires_grad_()
+    loss, clipped = policy_loss(new, old, torch.ones(1, 2), mask, clip=0.2)
+    loss.backward()
+    assert loss.item() == pytest.approx(-(1.2 + 1.1) / 2)
+    assert clipped.item() == 0.5
+    assert new.grad is not None
+    torch.testing.assert_close(new.grad, torch.tensor([[0.0, -0.55]]))
+
+
+def test_values_move_by_the_clip_at_most() -> None:
+    one = torch.ones(1, 1)
+    new = torch.full((1, 1), 2.0, requires_grad=True)
+    value_loss(new, 0 * one, 3 * one, one, clip=0.5).backward()
+    assert new.grad is not None
+    assert new.grad.item() == 0.0
+
+
+def test_a_rollout_lines_up_with_the_model(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
+    from speechft.text.training import for_training
+
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="f1", max_new_tokens=5, rollouts=6
+    )
+    text = for_training(recipe)
+    for name, parameter in adapters.trainable(text.model):
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    policy = Policy(text, 1.0)
+    corpus = read(str(prompts), needs="prompt")
+    examples = chosen(corpus.train, recipe, 0)
+    said: list[str] = []
+
+    def reward(examples: object, answers: object) -> list[float]:
+        said.extend(answers)  # type: ignore[arg-type]
+        return [1.0] * len(list(answers))  # type: ignore[call-overload]
+
+    rollout = roll_out(policy, examples, reward, recipe, seed=1)
+    tokens = [rollout.ids[i, 1:][rollout.mask[i].bool()] for i in range(6)]
+    assert [text.tokenizer.decode(t, skip_special_tokens=True).strip() for t in tokens] == said
+    assert (rollout.logprobs[rollout.mask == 0] == 0).all()
+    assert (rollout.logprobs != rollout.reference).any()
+    with adapters.disabled(text.model), torch.no_grad():
+        again, _ = policy(rollout.ids, rollout.attention)
+    torch.testing.assert_close(again * rollout.mask, rollout.reference)
+
+
+def test_prompts_of_a_round_are_a_function_of_seed_and_step(prompts: Path, tmp_path: Path) -> None:
+    recipe = PolicyRecipe(data=str(prompts), output_dir=tmp_path, reward="f1", rollouts=10)
+    train_part = read(str(prompts), needs="prompt").train
+    size = len(train_part)
+    seen = [example.key for step in range(-(-size // 10)) for example in chosen(train_part, recipe, step)][:size]
+    assert sorted(seen) == sorted(example.key for example in train_part)
+    assert chosen(train_part, recipe, 3) == chosen(train_part, recipe, 3)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
+def test_the_reward_rises(tiny_llama: Path, prompts: Path, tmp_path: Path, algorithm: str) -> None:
+    """A random model says 'yes' about never, so F1 against it would be 0 for long: chrF gives a slope."""
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(prompts), output_dir=tmp_path / algorithm, reward="chrf", algorithm=algorithm,
+        max_new_tokens=4, rollouts=32, batch_size=16, max_steps=30, learning_rate=2e-2, kl=0.01, max_length=64,
+        samples=8, evaluations=2,
+    )  # fmt: skip
+    result = train(recipe)
+    assert result["kept"] == "adapter"
+    assert result["difference"]["reward"]["ci95"][0] > 0
+    assert result["base"]["kl"]["value"] == pytest.approx(0, abs=1e-4)
+    assert result["adapted"]["kl"]["value"] > 0
+
+
+def test_a_run_that_was_cut_off_goes_on(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
+    def run(out: Path, stop: bool = False) -> dict:
+        recipe = PolicyRecipe(
+            model=str(tiny_llama), data=str(prompts), output_dir=out, reward="chrf", max_new_tokens=3, rollouts=8,
+            batch_size=8, max_steps=4, learning_rate=1e-2, max_length=64, checkpoint_every=2, evaluations=1,
+        )  # fmt: skip
+
+        def watch(event: dict) -> None:
+            if stop and event.get("step") == 3:
+                raise KeyboardInterrupt
+
+        return train(recipe, on_event=watch)
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", stop=True)
+    resumed = run(tmp_path / "cut")
+    assert resumed["adapted"] == whole["adapted"]

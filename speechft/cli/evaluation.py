@@ -19,6 +19,7 @@ from speechft.cli.common import (
     err,
     print_json,
 )
+from speechft.cli.text import evaluate_text, is_text
 from speechft.errors import SpeechftError
 
 
@@ -45,6 +46,7 @@ def evaluate(
     ] = None,
     nli: Annotated[Path | None, typer.Option(help="Folder of an NLI model, for SemScore.")] = None,
     bert: Annotated[Path | None, typer.Option(help="Folder of roberta-large, for SemScore.")] = None,
+    task: Annotated[str | None, typer.Option(help="A text task, such as sft; an adapter knows its own.")] = None,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
@@ -61,6 +63,9 @@ def evaluate(
         "beams": beams, "typical": typical, "allow_outside": allow_outside,
     }  # fmt: skip
     adapters = adapter or []
+    if is_text(task, adapters):
+        evaluate_text(manifest, task, as_json, split=split, model=model, adapter=next(iter(adapters), None), out=out)
+        return
     with Watcher(quiet=as_json) as watch:
         if len(adapters) > 1:
             result = evaluate_adapters(manifest, adapters, **shared, on_event=watch)

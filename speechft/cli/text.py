@@ -32,6 +32,15 @@ def train_text(recipe: Any, as_json: bool) -> None:
         console.print(f"Adapter:  {recipe.output_dir / result['adapter']}")
 
 
+def is_text(task: str | None, adapters: list[Path]) -> bool:
+    """Whether an evaluation is one of text: by the task given, or the one an adapter was trained for."""
+    if task or not adapters:
+        return task not in (None, "speech")
+    from speechft.adapters import read_card
+
+    return read_card(adapters[0]).get("task", "speech") != "speech"
+
+
 def evaluate_text(data: Path, task: str | None, as_json: bool, **settings: Any) -> None:
     """`speechft evaluate` where the task, or the adapter's, is one of text."""
     from speechft.text.pipeline import evaluate

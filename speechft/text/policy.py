@@ -13,7 +13,7 @@ from speechft.text.config import PolicyRecipe
 from speechft.text.data import Corpus, Example
 from speechft.text.likelihood import sequence_logprobs
 from speechft.text.metrics import METRICS, Measure
-from speechft.text.model import TextModel, generate, prompt_tokens
+from speechft.text.model import TextModel, autocast, generate, prompt_tokens
 from speechft.text.training import Best, Fitted, OnEvent, arguments, fit, for_training, import_trl
 
 
@@ -54,7 +54,8 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
         train_dataset=_prompts(corpus.train),
         processing_class=text.tokenizer,
     )
-    return fit(trainer, text, recipe, corpus, score, log)
+    with autocast(text.device):  # TRL samples outside of its own
+        return fit(trainer, text, recipe, corpus, score, log)
 
 
 def reward_function(recipe: PolicyRecipe, corpus: Corpus | None = None) -> ppo.Reward:
@@ -67,8 +68,7 @@ def reward_function(recipe: PolicyRecipe, corpus: Corpus | None = None) -> ppo.R
                 fix="Give rows with prompt and answer, or a reward model.",
             )  # fmt: skip
         return lambda examples, said: [
-            max(metric(one, right) for right in example.references)
-            for example, one in zip(examples, said, strict=True)
+            max(metric(one, right) for right in example.references) for example, one in zip(examples, said, strict=True)
         ]
     from speechft.text.reward import load_reward_model, rewards
 

@@ -151,9 +151,7 @@ def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe
     """Answer prompts and work out what each token was worth."""
     text = policy.text
     prompts = [prompt_tokens(text, example.prompt)[-recipe.max_length :] for example in examples]
-    found = generate(
-        text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=seed
-    )
+    found = generate(text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=seed)
     said = [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
     scores = torch.tensor(reward(examples, said), device=text.device)
     ids, attention = padded([p + a for p, a in zip(prompts, found, strict=True)], text.tokenizer.pad_token_id)

@@ -1,0 +1,158 @@
+"""Variations of recorded speech: speed, tempo, pitch, vocal tract, formants, noise, reverberation, impairment.
+
+Each is a function of samples, an amount and a generator; the same three give the same sound, and the length of what
+comes out is known beforehand (`length_after`), so labels stay true. `speechft.augment` varies log-mel frames in
+training at no cost; what is here makes recordings that can be listened to, and effects that frames cannot have.
+
+Rows made here are marked `synthetic` in the manifest; a test set with one says so before any number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from speechft.audio import SAMPLE_RATE, Seconds
+from speechft.impair_speech import impaired
+from speechft.spectral import GRID, filtered, move_resonances, stretched
+
+LEVEL = 0.99  # of full scale: what comes out louder is turned down
+TAPER_HZ = 4_800.0  # above it a warped envelope is led back to the top of the band (Jaitly and Hinton, 2013)
+REVERB_START: Seconds = 0.003  # reflections come after the direct sound
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One kind of variation.
+
+    Attributes:
+        make: function of samples at 16 kHz, amount and generator.
+        amounts: lowest and highest that is drawn.
+        unit: of the amount.
+        stretches: whether the length is divided by the amount.
+    """
+
+    make: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
+    amounts: tuple[float, float]
+    unit: str
+    stretches: bool = False
+
+
+def speed(samples: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
+    """Play `factor` times as fast: tempo and pitch change together, as on a tape (Ko et al., 2015)."""
+    from torchaudio.functional import resample
+
+    wave = torch.from_numpy(np.ascontiguousarray(samples))
+    ratio = round(1000 / factor)
+    return _fit(resample(wave, 1000, ratio).numpy(), length_after(len(samples), factor))
+
+
+def tempo(samples: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
+    """Speak `factor` times as fast at the same pitch (phase vocoder)."""
+    length = length_after(len(samples), factor)
+    return _fit(stretched(samples, factor) if factor != 1 else samples, length)
+
+
+def pitch(samples: np.ndarray, semitones: float, rng: np.random.Generator) -> np.ndarray:
+    """Move the voice up or down by semitones at the same tempo; resonances move with it."""
+    factor = 2 ** (semitones / 12)
+    return _fit(speed(stretched(samples, 1 / factor), factor, rng), len(samples)) if semitones else samples.copy()
+
+
+def vocal_tract(samples: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
+    """A shorter (above 1) or longer vocal tract: every resonance moves to `factor` times its frequency, pitch stays."""
+    hertz = np.arange(GRID.bins) * GRID.hertz_per_bin
+    top, edge = hertz[-1], min(TAPER_HZ, TAPER_HZ * factor)
+    bent = np.interp(hertz, [0.0, edge, top], [0.0, edge / factor, top])
+    return move_resonances(samples, bent)
+
+
+def formants(samples: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """A smaller vowel space: voiced sounds move by `fraction` of the way to the clip's own neutral vowel."""
+    return filtered(samples, centralise=fraction)
+
+
+def noise(samples: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Add noise with the long-term spectrum of the clip itself, `snr_db` below it: the hardest steady noise."""
+    from torchaudio.functional import add_noise
+
+    spectrum = np.abs(np.fft.rfft(samples))
+    spectrum = np.convolve(spectrum, np.ones(201) / 201, mode="same")  # steady noise has the shape, not the harmonics
+    turned = spectrum * np.exp(2j * np.pi * rng.random(len(spectrum)))
+    made = np.fft.irfft(turned, len(samples)).astype(np.float32)
+    waves = (torch.from_numpy(np.ascontiguousarray(x))[None] for x in (samples, made))
+    return _safe(add_noise(*waves, torch.tensor([snr_db]))[0].numpy())
+
+
+def reverberation(samples: np.ndarray, rt60: Seconds, rng: np.random.Generator) -> np.ndarray:
+    """A room whose sound falls by 60 dB in `rt60` seconds: decaying noise after the direct sound (Polack, 1988).
+
+    Direct sound and reflections have the same energy; the tail is cut at the clip's end.
+    """
+    from torchaudio.functional import fftconvolve
+
+    times = np.arange(max(1, round(rt60 * SAMPLE_RATE))) / SAMPLE_RATE
+    room = rng.standard_normal(len(times)) * 10 ** (-3 * times / rt60)
+    room[times < REVERB_START] = 0.0
+    room /= max(float(np.sqrt(np.sum(room**2))), 1e-9)
+    room[0] = 1.0
+    waves = (torch.from_numpy(np.asarray(x, np.float32)) for x in (samples, room))
+    return _safe(fftconvolve(*waves)[: len(samples)].numpy())
+
+
+EFFECTS: Mapping[str, Effect] = {
+    "speed": Effect(speed, (0.9, 1.1), "times", stretches=True),
+    "tempo": Effect(tempo, (0.8, 1.2), "times", stretches=True),
+    "pitch": Effect(pitch, (-3.0, 3.0), "semitones"),
+    "vocal_tract": Effect(vocal_tract, (0.88, 1.12), "times"),
+    "formants": Effect(formants, (0.1, 0.5), "of the way to the neutral vowel"),
+    "noise": Effect(noise, (5.0, 20.0), "dB below the speech"),
+    "reverberation": Effect(reverberation, (0.2, 0.8), "s to fall by 60 dB"),
+    "impairment": Effect(impaired, (0.25, 1.0), "of the simulated speaker's severity"),
+}
+
+
+def vary(
+    samples: np.ndarray, kinds: Sequence[str], seed: int, name: str = "", copy: int = 0
+) -> tuple[np.ndarray, dict[str, float]]:
+    """One variation of a clip, with amounts drawn from each effect's range, in the order of `kinds`.
+
+    Args:
+        samples: mono 16 kHz.
+        kinds: names in `EFFECTS`.
+        seed, name, copy: decide everything, on any machine and in any order of clips.
+
+    Returns:
+        float32 samples, and the amount of each effect.
+    """
+    rng = np.random.default_rng(_number(seed, name, copy))
+    amounts = {}
+    for kind in kinds:
+        low, high = EFFECTS[kind].amounts
+        amounts[kind] = round(float(rng.uniform(low, high)), 3)
+        samples = EFFECTS[kind].make(samples, amounts[kind], rng)
+    return _safe(samples), amounts
+
+
+def length_after(n_samples: int, factor: float) -> int:
+    """Samples of a clip that is played or spoken `factor` times as fast."""
+    return max(1, round(n_samples / factor))
+
+
+def _number(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:8], "big")
+
+
+def _fit(samples: np.ndarray, length: int) -> np.ndarray:
+    """Exactly so many samples: resamplers and vocoders end a few early or late."""
+    return np.pad(samples[:length], (0, max(0, length - len(samples)))).astype(np.float32)
+
+
+def _safe(samples: np.ndarray) -> np.ndarray:
+    """Turned down where it would clip."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    return (samples * (LEVEL / peak) if peak > LEVEL else samples).astype(np.float32)

@@ -1,0 +1,171 @@
+"""Varied copies of a manifest's recordings: written beside it and marked synthetic, or as a page to listen to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from speechft.audio import SAMPLE_RATE
+from speechft.augment_audio import EFFECTS, vary
+from speechft.check import usable
+from speechft.errors import SpeechftError
+from speechft.files import write_text
+from speechft.manifest import Manifest, Utterance
+from speechft.split import auto_split
+
+LISTEN_CLIPS = 3
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>Variations to listen to</title>
+<style>
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 48rem; margin: 0 auto; padding: 1rem; }}
+table {{ border-collapse: collapse; width: 100%; }} th, td {{ text-align: left; padding: .3rem .5rem .3rem 0; }}
+audio {{ width: 100%; min-width: 9rem; }} th {{ font-weight: 400; }}
+</style></head><body><main><h1>Variations to listen to</h1>
+<p>Each recording as it is, then each effect at the two ends of its range. What is made here is synthetic.</p>
+{body}</main></body></html>
+"""
+
+
+def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
+    """The effects' names. Raises SpeechftError for an unknown one."""
+    unknown = [kind for kind in kinds if kind not in EFFECTS]
+    if unknown:
+        raise SpeechftError(f"unknown effect '{unknown[0]}'", fix=f"There are {', '.join(EFFECTS)}.")
+    return tuple(kinds)
+
+
+def augment_manifest(
+    manifest: str | Path | Manifest,
+    out: str | Path,
+    kinds: Sequence[str],
+    *,
+    copies: int = 1,
+    together: bool = False,
+    split: str = "train",
+    seed: int = 0,
+    allow_outside: bool = False,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Manifest:
+    """Write varied copies of a split, and a manifest of the originals and the copies.
+
+    Args:
+        manifest: what to vary. Without splits it is split first, so that no copy of a training clip is tested on.
+        out: a manifest to write; the copies go into a folder `synthetic` beside it. Where it lies outside the folder of
+            the originals, these are named by their absolute paths, which needs `--allow-outside` when it is read.
+        kinds: names of effects, see `speechft.augment_audio.EFFECTS`.
+        copies: of each clip and effect.
+        together: one copy with all effects in their order, instead of one for each.
+        split: whose clips are varied.
+        seed: of the amounts and of what is random in an effect.
+
+    Returns:
+        the manifest; copies have `"synthetic": true`, `synthetic_from` (an id), `augmentation` and its `amounts`.
+
+    Raises:
+        SpeechftError: an unknown effect, no clip in the split, or a recording that cannot be read.
+    """
+    kinds = check_kinds(kinds)
+    if not isinstance(manifest, Manifest):
+        manifest, _ = usable(manifest, allow_outside)
+    manifest = auto_split(manifest, seed=seed)
+    chosen = [u for u in manifest if u.split == split and not u.extra.get("synthetic")]
+    if not chosen or not kinds or copies < 1:
+        what = f"no recording in the split '{split}'" if not chosen else "no effect and no copy was asked for"
+        raise SpeechftError(what, where=manifest.path, fix=f"Splits here: {', '.join(manifest.splits) or 'none'}.")
+    out = Path(out)
+    folder = out.parent.resolve() / "synthetic"
+    folder.mkdir(parents=True, exist_ok=True)
+    sets = [kinds] if together else [(kind,) for kind in kinds]
+    rows: list[Utterance] = []
+    for done, utterance in enumerate(chosen, 1):
+        samples = utterance.load()
+        for effects in sets:
+            for copy in range(copies):
+                varied, amounts = vary(samples, effects, seed, utterance.id, copy)
+                rows.append(_written(utterance, varied, amounts, folder, copy))
+        progress(done, len(chosen))
+    return Manifest([*manifest, *rows], out).save(out)
+
+
+def _written(
+    utterance: Utterance, samples: np.ndarray, amounts: dict[str, float], folder: Path, copy: int
+) -> Utterance:
+    """The row of one copy, whose recording is written first."""
+    effects = "+".join(amounts)
+    name = f"{utterance.id}~{effects}{f'-{copy + 1}' if copy else ''}"
+    path = folder / f"{name.replace('/', '_')}.flac"
+    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+    said = ", ".join(f"{kind} {amount:g}" for kind, amount in amounts.items())
+    return replace(
+        utterance,
+        id=name,
+        audio=path,
+        start_s=None,
+        end_s=None,
+        duration_s=len(samples) / SAMPLE_RATE,
+        extra={
+            **utterance.extra,
+            "synthetic": True,
+            "synthetic_from": utterance.id,
+            "augmentation": effects,
+            "amounts": said,
+        },
+    )
+
+
+def listen(
+    manifest: str | Path | Manifest,
+    out: str | Path,
+    kinds: Sequence[str] = (),
+    *,
+    clips: int = LISTEN_CLIPS,
+    seed: int = 0,
+    allow_outside: bool = False,
+) -> Path:
+    """Examples of every effect on a few recordings, with a page to play them.
+
+    Args:
+        manifest: the recordings.
+        out: folder for index.html and the examples.
+        kinds: effects; all unless given.
+        clips: recordings, spread over the manifest.
+
+    Returns:
+        the path of index.html.
+    """
+    kinds = check_kinds(kinds or tuple(EFFECTS))
+    if not isinstance(manifest, Manifest):
+        manifest, _ = usable(manifest, allow_outside)
+    if not len(manifest):
+        raise SpeechftError("no recording to vary", where=manifest.path)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    step = max(1, len(manifest) // clips)
+    sections = [_examples(u, number, out, kinds, seed) for number, u in enumerate(manifest[::step][:clips], 1)]
+    return write_text(out / "index.html", PAGE.format(body="\n".join(sections)))
+
+
+def _examples(utterance: Utterance, number: int, out: Path, kinds: Sequence[str], seed: int) -> str:
+    """One recording and its variations, written, as a section of the page."""
+    samples = utterance.load()
+    made = [("as recorded", "", samples)]
+    for kind in kinds:
+        effect = EFFECTS[kind]
+        for amount in effect.amounts:
+            varied = effect.make(samples, amount, np.random.default_rng([seed, number]))
+            made.append((kind.replace("_", " "), f"{amount:g} {effect.unit}", varied))
+    rows = []
+    for place, (name, size, varied) in enumerate(made):
+        file = f"{number}-{place:02d}-{name.replace(' ', '_')}.wav"
+        soundfile.write(out / file, np.clip(varied, -1, 1), SAMPLE_RATE, subtype="PCM_16")
+        label = escape(f"{name} {size}".strip(), quote=True)
+        player = f'<audio controls preload="none" src="{file}" aria-label="{label}"></audio>'
+        seconds = f"{len(varied) / SAMPLE_RATE:.1f} s"
+        rows.append(f'<tr><th scope="row">{label}</th><td>{seconds}</td><td>{player}</td></tr>')
+    return f"<section><h2>{escape(utterance.text)}</h2><table>{''.join(rows)}</table></section>"

@@ -1,0 +1,56 @@
+"""Verbs on variations of recordings: augment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechft.cli.common import AsJson, ManifestPath, Outside, app, print_json
+from speechft.errors import SpeechftError
+
+
+@app.command()
+def augment(
+    manifest: ManifestPath,
+    listen: Annotated[Path | None, typer.Option(help="Folder for a few examples and a page to play them.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Manifest to write, with the originals and the copies.")] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="speed, tempo, pitch, vocal_tract, formants, noise, reverberation or impairment; repeatable."
+        ),
+    ] = None,
+    copies: Annotated[int, typer.Option(min=1, help="Of each clip and effect.")] = 1,
+    together: Annotated[bool, typer.Option("--together", help="All effects in one copy.")] = False,
+    split: Annotated[str, typer.Option(help="Whose clips are varied.")] = "train",
+    seed: Annotated[int, typer.Option(help="Another seed, other variations.")] = 0,
+    allow_outside: Outside = False,
+    as_json: AsJson = False,
+) -> None:
+    """Varied copies of recordings, marked synthetic; listen to some before training on them.
+
+    Example: `speechft augment me/manifest.jsonl --listen variations`
+    """
+    from speechft.augmented import augment_manifest
+    from speechft.augmented import listen as write_examples
+    from speechft.terminal import Watcher
+
+    if listen is None and out is None:
+        raise SpeechftError("nothing to write", fix="Give --listen FOLDER, --out MANIFEST, or both.")
+    kinds, found = tuple(kind or ()), {}
+    with Watcher(quiet=as_json) as watch:
+        if listen:
+            found["listen"] = str(write_examples(manifest, listen, kinds, seed=seed, allow_outside=allow_outside))
+        if out:
+            made = augment_manifest(
+                manifest, out, kinds, copies=copies, together=together, split=split, seed=seed,
+                allow_outside=allow_outside, progress=lambda _, of: watch({"event": "checked", "of": of}),
+            )  # fmt: skip
+            count = sum(bool(u.extra.get("synthetic")) for u in made)
+            found |= {"manifest": str(out), "utterances": str(len(made)), "synthetic": str(count)}
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo("\n".join(f"{name}: {value}" for name, value in found.items()))

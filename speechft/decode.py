@@ -24,7 +24,7 @@ from speechft.prefetch import prefetch
 from speechft.search import beam_search, greedy_search
 from speechft.whisper import Context, Whisper, encode
 
-BATCH_FRAMES = 24_000  # log-mel frames decoded together: 48 clips of 5 s
+BATCH_FRAMES = 14_000  # log-mel frames decoded together: 28 clips of 5 s
 ENCODER_FRAMES = 6_000  # of them, encoded at once
 MOST_CLIPS = 64
 RETRY_SILENCE: Seconds = 10.0  # more after a clip, where the first result repeats itself

@@ -46,9 +46,15 @@ def inference_copy(whisper: Whisper, dtype: torch.dtype | None = None) -> Whispe
     if is_quantized(whisper.model):
         return whisper.with_(model=whisper.model.eval())
     dtype = dtype or inference_dtype(whisper.device)
-    model = copy.deepcopy(whisper.model)
-    model = merge(model).to(dtype).requires_grad_(False).eval()
-    return whisper.with_(model=model)
+    # What no adapter will be merged into is rounded on the way, or shared if it is in that dtype: never twice in memory.
+    adapted = {id(p) for m in whisper.model.modules() if hasattr(m, "get_base_layer") for p in m.parameters()}
+    rounded = {
+        id(p): nn.Parameter(p.detach().to(dtype), requires_grad=False)
+        for p in whisper.model.parameters()
+        if id(p) not in adapted and not p.requires_grad
+    }
+    model = copy.deepcopy(whisper.model, rounded)  # type: ignore[arg-type]
+    return whisper.with_(model=merge(model).to(dtype).requires_grad_(False).eval())
 
 
 class DecoderCache:

@@ -46,7 +46,7 @@ def inference_copy(whisper: Whisper, dtype: torch.dtype | None = None) -> Whispe
     if is_quantized(whisper.model):
         return whisper.with_(model=whisper.model.eval())
     dtype = dtype or inference_dtype(whisper.device)
-    # what no adapter will be merged into is rounded on the way, or shared where it has that dtype: never twice in memory
+    # what no adapter is merged into is rounded on the way, or shared where it has that dtype: never twice in memory
     adapted = {id(p) for m in whisper.model.modules() if hasattr(m, "get_base_layer") for p in m.parameters()}
     rounded = {
         id(p): nn.Parameter(p.detach().to(dtype), requires_grad=False)

@@ -209,10 +209,14 @@ def padded(rows: Sequence[Sequence[int]], pad: int, left: bool = False) -> tuple
     return ids, mask
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """Products in bf16 where the machine has it."""
+def autocast(device: torch.device, cache: bool = True) -> torch.autocast:
+    """Products in bf16 where the machine has it.
+
+    Args:
+        cache: cast each weight once; it must not change until the context ends.
+    """
     dtype = inference_dtype(device)
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32, cache_enabled=cache)
 
 
 @contextlib.contextmanager

@@ -73,7 +73,8 @@ def augment_manifest(
     kinds = check_kinds(kinds)
     if not isinstance(manifest, Manifest):
         manifest, _ = usable(manifest, allow_outside)
-    manifest = auto_split(manifest, seed=seed)
+    if not manifest.splits:
+        manifest = auto_split(manifest, seed=seed)
     chosen = [u for u in manifest if u.split == split and not u.extra.get("synthetic")]
     if not chosen or not kinds or copies < 1:
         what = f"no recording in the split '{split}'" if not chosen else "no effect and no copy was asked for"

@@ -1,0 +1,159 @@
+"""Many speakers first, then one: is a personal adapter better when it starts from a cohort's?
+
+    python recipes/cohort_then_speaker.py corpus/manifest.jsonl runs/cohort --speakers 8
+
+For speakers that the cohort does not hold, each with a few sentences to train on and others to test on, it compares
+    base      the model as it is
+    direct    a personal adapter on the base model
+    cohort    one adapter trained on the other speakers, none of this one's clips
+    then      a personal adapter on the cohort's model
+    average   the mean of the cohort's and the direct adapter
+and writes one table, each arm paired with `direct`, over speakers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+from speechft import adapters
+from speechft.check import usable
+from speechft.config import SpeechRecipe, load_recipe
+from speechft.files import write_text
+from speechft.manifest import Manifest
+from speechft.pipeline import environment, notice
+from speechft.recogniser import load
+from speechft.report import markdown_table, plain, write_report
+from speechft.report_tables import percent
+from speechft.scoring import Scores, compare_all
+from speechft.sources import resolve
+from speechft.split import auto_split, split_by_prompt
+from speechft.study import Arm, base_arm, trained_arm
+
+SHARES = {"dev": 0.2, "test": 0.4}  # of a speaker's sentences
+
+
+def main(manifest_path: Path, out: Path, n_speakers: int, personal_steps: int, settings: list[str]) -> dict:
+    manifest = auto_split(usable(manifest_path)[0])
+    train, choose, targets = cohort_and_targets(manifest, n_speakers)
+    recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out / 'cohort'}"])
+
+    # 1. The cohort: one adapter for everybody but the targets; merged, it is the base of the second stage.
+    everyone = Manifest([u for speaker in targets for u in tested(speaker)], manifest.path)
+    cohort = trained_arm(recipe, train, choose, everyone, base_arm(recipe, everyone))
+    cohort_model = merged(recipe, cohort.adapter, out / "cohort_model") if cohort.adapter else None
+    print(f"cohort of {len(train.speakers)}: {cohort.evaluation.scores.wer:.1%} on the others", flush=True)
+
+    # 2. One speaker at a time.
+    rows: dict[str, list] = {}
+    for speaker in targets:
+        arms = personal_arms(recipe, speaker, out, personal_steps, cohort, cohort_model)
+        for name, arm in arms.items():
+            rows.setdefault(name, []).extend(arm.evaluation.scores.rows)
+        shown = ", ".join(f"{name} {arm.evaluation.scores.wer:.1%}" for name, arm in arms.items())
+        print(f"{speaker[0].speaker}: {shown}", flush=True)
+    normalizer = cohort.evaluation.scores.normalizer
+    return write(out, recipe, manifest, everyone, {name: Scores(tuple(r), normalizer) for name, r in rows.items()})
+
+
+def cohort_and_targets(manifest: Manifest, n_speakers: int) -> tuple[Manifest, Manifest, list[Manifest]]:
+    """Who the cohort is trained on, whose clips choose its best state, and each target speaker split by sentence.
+
+    Targets are speakers of test, else the second half of dev's; none of them is in the cohort.
+    """
+    train, dev, test = (manifest.split(name) for name in ("train", "dev", "test"))
+    if test:
+        names = test.speakers
+    else:
+        names = dev.speakers[len(dev.speakers) // 2 :]
+        dev = Manifest([u for u in dev if u.speaker not in names], manifest.path)
+    names = tuple(name for name in names if name not in train.speakers)[:n_speakers]
+    own = [Manifest([u for u in manifest if u.speaker == name], manifest.path) for name in names]
+    return train, dev, [split_by_prompt(rows, dev=SHARES["dev"], test=SHARES["test"]) for rows in own]
+
+
+def tested(speaker: Manifest) -> Manifest:
+    return speaker.split("test")
+
+
+def merged(recipe: SpeechRecipe, adapter: Path, out: Path) -> Path:
+    """The cohort's adapter folded into the model: a whole folder that training can start from."""
+    recogniser = load(recipe.model, adapter, language=recipe.language)
+    card = {key: value for key, value in adapters.read_card(adapter).items() if key in ("context", "language")}
+    return adapters.save(adapters.merge(recogniser.whisper.model), out, card, recipe.model, resolve(recipe.model))
+
+
+def personal_arms(
+    recipe: SpeechRecipe, speaker: Manifest, out: Path, steps: int, cohort: Arm, cohort_model: Path | None
+) -> dict[str, Arm]:
+    """Every condition for one speaker, on that speaker's test sentences."""
+    train, dev, test = (speaker.split(name) for name in ("train", "dev", "test"))
+    name = speaker[0].speaker
+    update = {"max_steps": steps, "min_steps": steps, "epochs": 1}
+    direct_recipe = recipe.model_copy(update={**update, "output_dir": out / "direct" / name})
+    base = base_arm(direct_recipe, test)
+    arms = {"base": base, "direct": trained_arm(direct_recipe, train, dev, test, base)}
+    arms["cohort"] = base
+    if cohort.adapter and cohort_model:
+        arms["cohort"] = Arm(cohort.adapter, load(recipe.model, cohort.adapter).evaluate(test, recipe.normalizer))
+        then = recipe.model_copy(update={**update, "model": str(cohort_model), "output_dir": out / "then" / name})
+        arms["then"] = trained_arm(then, train, dev, test, arms["cohort"])
+    both = [arm.adapter for arm in (arms["cohort"], arms["direct"]) if arm.adapter]
+    if len(both) == 2 and importlib.util.find_spec("speechft.adapter_arithmetic"):
+        from speechft.adapter_arithmetic import average
+
+        mean = average(both, [0.5, 0.5], out / "average" / name)
+        arms["average"] = Arm(mean, load(recipe.model, mean).evaluate(test, recipe.normalizer))
+    elif cohort.adapter:
+        arms["average"] = arms["cohort"]  # there is no personal adapter to average with
+    return arms
+
+
+def write(out: Path, recipe: SpeechRecipe, manifest: Manifest, tested_on: Manifest, arms: Mapping[str, Scores]) -> dict:
+    """One table: every arm against direct personalisation, paired, over speakers."""
+    differences = compare_all(arms["direct"], {name: scores for name, scores in arms.items() if name != "direct"})
+    said = notice(tested_on, manifest)
+    result = {
+        "notice": said,
+        "task": "cohort, then speaker",
+        "evaluated_on": {"clips": len(tested_on), "speakers": len(tested_on.speakers)},
+        "arms": {name: scores.to_dict() for name, scores in arms.items()},
+        "against_direct": differences,
+        "manifest_sha256": manifest.sha256,
+        "recipe": recipe.model_dump(mode="json"),
+        "environment": environment(),
+    }
+    lines = []
+    for name, scores in arms.items():
+        ends = " to ".join(map(percent, scores.to_dict()["wer_ci95"]))
+        found = differences.get(name)
+        lines.append([name, percent(scores.wer), ends, *(cells(found) if found else ("–", "–", "–"))])
+    heads = ["Arm", "WER", "95% interval", "Points against direct", "its interval", "p, speakers (Holm)"]
+    table = markdown_table(heads, lines)
+    print(table)
+    best = min((name for name in arms if name != "direct"), key=lambda name: arms[name].wer)
+    notes = [said] if said else []
+    title = f"Cohort, then speaker: direct (before) against {best} (after)"
+    write_report(out, plain(result), arms["direct"], arms[best], title=title, notes=notes)
+    write_text(out / "arms.md", table)
+    return result
+
+
+def cells(found: Mapping) -> tuple[str, str, str]:
+    low, high = found["wer_ci95"]
+    return f"{found['wer'] * 100:+.1f}", f"{low * 100:+.1f} to {high * 100:+.1f}", f"{found['p_speakers_holm']:.3f}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--speakers", type=int, default=8, help="targets at most")
+    parser.add_argument("--personal-steps", type=int, default=40)
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the recipe, as in `speechft train`"
+    )
+    given = parser.parse_args()
+    main(given.manifest, given.out, given.speakers, given.personal_steps, given.set)

@@ -1,0 +1,85 @@
+"""How many minutes of recordings are worth it: word errors against minutes of training speech, with intervals.
+
+    python recipes/dose_curve.py me/manifest.jsonl runs/dose --minutes 1 2 5 10 20
+    python recipes/dose_curve.py me/manifest.jsonl runs/dose --minutes 2 8 --set max_steps=100 model=bundled:base
+
+Every dose is trained on `--repeats` different choices of clips; larger doses hold the smaller ones. Writes result.json
+and a report with the curve; a study that was cut off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from speechft.check import usable
+from speechft.config import load_recipe
+from speechft.pipeline import environment, notice
+from speechft.report import write_report
+from speechft.scoring import Scores, compare, finite
+from speechft.significance import bootstrap_ci
+from speechft.split import auto_split, overlap
+from speechft.study import Arm, base_arm, minutes_of, parts_of, trained_arm
+
+
+def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, settings: list[str]) -> dict:
+    manifest = auto_split(usable(manifest_path)[0])
+    train, dev, test, caveat = parts_of(manifest)
+    base_recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out}"])
+    base = base_arm(base_recipe, test)
+    points = [point(0.0, [base], base)]
+    everything = round(train.seconds / 60, 2)
+    for dose in [*(m for m in sorted(minutes) if m < everything), everything]:
+        arms = []
+        for repeat in range(repeats if dose < everything else 1):
+            clips = minutes_of(train, dose, seed=repeat)
+            recipe = base_recipe.model_copy(update={"output_dir": out / f"{dose:g}min-{repeat}", "seed": repeat})
+            arms.append(trained_arm(recipe, clips, dev, test, base))
+            wer = arms[-1].evaluation.scores.wer
+            print(f"{dose:6.2f} min, choice {repeat}: {len(clips):4} clips, {wer:.1%} of the words wrong", flush=True)
+        points.append(point(dose, arms, base))
+    result = {
+        "notice": notice(test, manifest),
+        "task": "dose curve",
+        "dose_curve": points,
+        "overlap": str(overlap(manifest, audio=False)),
+        "evaluated_on": {"split": test[0].split, "clips": len(test), "speakers": len(test.speakers)},
+        "manifest_sha256": manifest.sha256,
+        "recipe": base_recipe.model_dump(mode="json"),
+        "environment": environment(),
+    }
+    notes = [note for note in (result["notice"], caveat) if note]
+    last = arms[0].evaluation.scores
+    write_report(
+        out, result, base.evaluation.scores, last, title="Minutes of recordings against words wrong", notes=notes
+    )
+    return result
+
+
+def point(minutes: float, arms: list[Arm], base: Arm) -> dict:
+    """One dose: the rate over all its choices of clips, its interval over speakers, and the difference to the base."""
+    scores = [arm.evaluation.scores for arm in arms]
+    pooled = Scores(tuple(row for one in scores for row in one.rows), scores[0].normalizer)
+    low, high = bootstrap_ci([row.words for row in pooled.rows], pooled.speakers)
+    difference = compare(base.evaluation.scores, scores[0])
+    return {
+        "minutes": minutes,
+        "wer": finite(pooled.wer),
+        "wer_ci95": [finite(low), finite(high)],
+        "wers": [one.wer for one in scores],
+        "adapters": sum(arm.adapter is not None for arm in arms),
+        "difference_of_first": {key: difference[key] for key in ("wer", "wer_ci95", "p_speakers", "p_mapsswe")},
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 2, 5, 10, 20, 40])
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the recipe, as in `speechft train`"
+    )
+    given = parser.parse_args()
+    main(given.manifest, given.out, given.minutes, given.repeats, given.set)

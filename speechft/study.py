@@ -1,0 +1,91 @@
+"""What studies are made of: one arm of an experiment, and training sets of a given length."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechft import memory
+from speechft.config import SpeechRecipe
+from speechft.errors import SpeechftError
+from speechft.evaluate import Evaluation
+from speechft.manifest import Manifest
+from speechft.pipeline import Event, load_trained
+from speechft.recogniser import load
+from speechft.train import fit
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One trained condition.
+
+    Attributes:
+        adapter: its folder; None where no trained state beat the base model.
+        evaluation: on the test clips; of the base model where there is no adapter.
+    """
+
+    adapter: Path | None
+    evaluation: Evaluation
+
+
+def base_arm(recipe: SpeechRecipe, test: Manifest) -> Arm:
+    """The untrained model on the test clips."""
+    return Arm(None, load(recipe.model, language=recipe.language).evaluate(test, recipe.normalizer))
+
+
+def trained_arm(
+    recipe: SpeechRecipe,
+    train: Manifest,
+    dev: Manifest,
+    test: Manifest,
+    base: Arm,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Arm:
+    """Train on `train`, choose on `dev`, evaluate on `test`.
+
+    Args:
+        recipe: its output_dir is the arm's own; a run that was cut off there goes on.
+        base: what counts where nothing trained is better on dev.
+    """
+    trained = fit(recipe, train, dev, on_event=on_event)
+    gc.collect()
+    memory.release()
+    if trained.adapter is None:
+        return base
+    return Arm(trained.adapter, load_trained(recipe, trained.adapter).evaluate(test, recipe.normalizer))
+
+
+def minutes_of(manifest: Manifest, minutes: float, seed: int = 0) -> Manifest:
+    """Clips that add up to about so many minutes; more minutes with the same seed hold the fewer.
+
+    Raises:
+        SpeechftError: the manifest is shorter than that.
+    """
+    manifest = manifest.with_durations()
+    if manifest.seconds < 60 * minutes * 0.98:
+        raise SpeechftError(f"holds {manifest.seconds / 60:.1f} minutes, not {minutes:g}", where=manifest.path)
+    order = sorted(manifest, key=lambda u: hashlib.sha256(f"{seed}\0{u.id}".encode()).digest())
+    kept, left = set(), 60 * minutes
+    for utterance in order:
+        seconds = utterance.seconds or 0.0
+        if left <= seconds / 2:
+            break
+        kept.add(utterance.id)
+        left -= seconds
+    return manifest.filter(lambda u: u.id in kept)
+
+
+def parts_of(manifest: Manifest) -> tuple[Manifest, Manifest, Manifest, str]:
+    """Train, dev, test and a caveat: where there is no test split, dev is tested on, and the caveat says so."""
+    train, dev, test = (manifest.split(name) for name in ("train", "dev", "test"))
+    if len(test):
+        return train, dev, test, ""
+    return (
+        train,
+        dev,
+        dev,
+        "There is no test split: these clips also chose each state, which flatters what was trained.",
+    )

@@ -1,0 +1,178 @@
+"""The report in a real browser: desktop, phone, dark and print; by keyboard; without serious complaints of axe-core."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechft.calibration import Judged, calibration
+from speechft.manifest import Utterance
+from speechft.report import write_report
+from speechft.scoring import compare_all, score
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+SENTENCES = (
+    "please put the kettle on",
+    "my sister comes on tuesday",
+    "turn the radio down a little",
+    "where did i leave my glasses",
+    "the soup needs more salt",
+    "call the doctor in the morning",
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with everything in it: groups, curves, confidences, several adapters, recordings."""
+    out = tmp_path_factory.mktemp("report")
+    rng = np.random.default_rng(0)
+    (out / "clips").mkdir()
+    soundfile.write(out / "clips" / "a.wav", 0.1 * rng.standard_normal(16_000), 16_000)
+    clip, severities = out / "clips" / "a.wav", ("mild", "severe")
+    rows = [
+        Utterance(clip, text, f"s{s}-{i}", f"speaker {s}", duration_s=3.0, severity=severities[s % 2])
+        for s in range(8)
+        for i, text in enumerate(SENTENCES)
+    ]
+    rows.append(Utterance(clip, "", "silence", "speaker 0", duration_s=5.0))
+
+    def noisy(share: float) -> list[str]:
+        heard = [" ".join("well" if rng.random() < share else word for word in u.text.split()) for u in rows]
+        return [*heard[:-1], "thank you for watching"]
+
+    before, after, other = (score(rows, noisy(share)) for share in (0.5, 0.2, 0.3))
+    words = [Judged(float(p), bool(rng.random() < p)) for p in rng.beta(4, 2, 500)]
+    differences = compare_all(before, {"a": after, "b": other})
+    scores: Any = {"a": after, "b": other}
+    entries = {name: {**scores[name].to_dict(), "difference": differences[name], "forgetting": None} for name in "ab"}
+    kept = {key: after.to_dict()[key] for key in ("wer", "wer_ci95", "cer")}
+    result = {
+        "evaluated_on": {"split": "test"},
+        "overlap": "train and test share nothing",
+        "base": {**before.to_dict(), "calibration": calibration(words)},
+        "adapted": {**after.to_dict(), "calibration": calibration(words)},
+        "adapters": entries,
+        "forgetting": {"clips": 9, "speakers": 3, "base": kept, "adapted": kept, "difference": differences["a"]},
+        "semantic": {"semscore": None, "phonetic": 0.9, "phonetic_by_word": 0.7, "note": "no SemScore: no models"},
+        "dose_curve": [{"minutes": m, "wer": 0.5 / m, "wer_ci95": [0.4 / m, 0.6 / m]} for m in (1, 2, 5)],
+        "left_out": [{"where": "manifest.jsonl:9", "reason": "audio is empty"}],
+    }
+    metrics = [{"step": s, "loss": 3 / s} for s in range(1, 60)]
+    metrics += [{"step": s, "wer": 0.6 / s, "cer": 0.3 / s, "model": "trained"} for s in (1, 20, 40)]
+    audio = {u.id: u.audio for u in rows}
+    notes = ["simulated voice, not evidence about real speech"]
+    return write_report(out, result, before, after, audio=audio, metrics=metrics, title="A run", notes=notes)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+WIDTHS = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 360, "height": 740}}
+
+
+@pytest.fixture(params=[("desktop", "light"), ("desktop", "dark"), ("phone", "light"), ("phone", "dark")])
+def page(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Any]:
+    width, scheme = request.param
+    context = browser.new_context(viewport=WIDTHS[width], color_scheme=scheme)
+    opened = context.new_page()
+    opened.complaints = []
+    opened.on("console", lambda message: opened.complaints.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    opened.on("request", lambda asked: opened.complaints.append(asked.url) if "file:" not in asked.url else None)
+    opened.goto(report.as_uri())
+    yield opened
+    context.close()
+
+
+def serious(page: Any) -> list[str]:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{v['id']}: {v['nodes'][0]['html'][:120]} {v['nodes'][0].get('failureSummary', '')[:200]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
+def test_axe_finds_nothing_serious(page: Any) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert serious(page) == []
+    assert page.complaints == []
+
+
+def test_nothing_is_wider_than_the_screen(page: Any) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_search_and_filter_by_keyboard(browser: Any, report: Path) -> None:
+    page = browser.new_page(viewport=WIDTHS["desktop"])
+    page.goto(report.as_uri())
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the sentences"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "find"
+    page.keyboard.type("kettle")
+    assert page.locator("#list > li").count() == 8
+    page.keyboard.press("Tab")
+    page.keyboard.type("wholly")  # choosing an option by its first letters
+    assert page.evaluate("document.getElementById('show').value") == "wholly right"
+    assert all("0 words wrong" in text for text in page.locator("#list > li .who b").all_inner_texts())
+    page.close()
+
+
+def test_worst_first_and_paging(browser: Any, report: Path) -> None:
+    page = browser.new_page(viewport=WIDTHS["phone"])
+    page.goto(report.as_uri())
+    counts = [int(text.split(" ")[-3]) for text in page.locator("#list > li .who b").all_inner_texts()]
+    assert len(counts) == 20
+    assert counts == sorted(counts, reverse=True)
+    page.locator(".forth").first.click()
+    assert page.locator(".where").first.inner_text() == "21–40 of 49"
+    assert page.locator("audio").count() == 20
+    page.close()
+
+
+def test_paper_has_no_controls(browser: Any, report: Path, tmp_path: Path) -> None:
+    page = browser.new_page(viewport=WIDTHS["desktop"])
+    page.goto(report.as_uri())
+    page.emulate_media(media="print")
+    assert not page.locator("audio").first.is_visible()
+    assert not page.locator("#find").is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.pdf(path=tmp_path / "report.pdf")
+    assert (tmp_path / "report.pdf").stat().st_size > 20_000
+    page.close()
+
+
+def test_the_page_of_variations_too(browser: Any, tmp_path: Path) -> None:
+    from speechft.augmented import listen
+    from speechft.manifest import Manifest
+
+    times = np.arange(16_000) / 16_000
+    soundfile.write(tmp_path / "a.wav", 0.2 * np.sin(800 * times), 16_000)
+    index = listen(Manifest([Utterance(tmp_path / "a.wav", "tea & toast", "a", "s")]), tmp_path / "out", ["tempo"])
+    page = browser.new_page(viewport=WIDTHS["phone"])
+    page.goto(index.as_uri())
+    assert serious(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.close()

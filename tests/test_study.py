@@ -1,0 +1,83 @@
+"""Doses are nested and as long as they say; the study recipes run from a manifest to a report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest, Utterance
+from speechft.study import minutes_of, parts_of
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+def clips(n: int = 100, seconds: float = 6.0) -> Manifest:
+    return Manifest(Utterance(Path(f"/{i}.wav"), f"text {i}", f"u{i}", "s", duration_s=seconds) for i in range(n))
+
+
+def test_larger_doses_hold_the_smaller_ones() -> None:
+    doses = [minutes_of(clips(), minutes, seed=1) for minutes in (0.5, 1, 5, 10)]
+    assert [len(dose) for dose in doses] == [5, 10, 50, 100]
+    for small, large in pairwise(doses):
+        assert {u.id for u in small} < {u.id for u in large}
+    assert {u.id for u in minutes_of(clips(), 1, seed=2)} != {u.id for u in doses[1]}
+
+
+def test_more_than_there_is_is_refused() -> None:
+    with pytest.raises(SpeechftError, match=r"holds 10\.0 minutes, not 11"):
+        minutes_of(clips(), 11)
+
+
+def test_dev_stands_in_for_test_with_a_caveat() -> None:
+    rows = [replace(u, split="dev" if i % 3 else "train") for i, u in enumerate(clips(9))]
+    _, dev, test, caveat = parts_of(Manifest(rows))
+    assert dev == test
+    assert "no test split" in caveat
+    rows[0] = replace(rows[0], split="test")
+    _, _, test, caveat = parts_of(Manifest(rows))
+    assert (len(test), caveat) == (1, "")
+
+
+def run(recipe: str, *words: object) -> str:
+    command = [sys.executable, str(RECIPES / recipe), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_dose_curve(voice: Manifest, tmp_path: Path) -> None:
+    out = run("dose_curve.py", voice.path, tmp_path, "--minutes", 0.3, "--repeats", 1, "--set", "max_steps=4")
+    assert "0.30 min" in out
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert [point["minutes"] for point in found["dose_curve"]][:2] == [0.0, 0.3]
+    assert next(iter(found)) == "notice"
+    assert "How much recording it takes" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_augmentation_ablation(voice: Manifest, tmp_path: Path) -> None:
+    out = run("augmentation_ablation.py", voice.path, tmp_path, "--kinds", "noise", "--set", "max_steps=4")
+    assert "| noise |" in out
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert list(found["arms"]) == ["none", "frames", "noise"]
+    assert {"p_speakers_holm"} <= found["against_none"]["noise"].keys()
+
+
+@pytest.mark.slow
+def test_cohort_then_speaker(voice: Manifest, tmp_path: Path) -> None:
+    """Five speakers made of one: enough to run every arm, not to learn anything from."""
+    rows = [replace(u, speaker=f"s{i % 5}", split=None) for i, u in enumerate(voice)]
+    Manifest(rows, voice.path).save(voice.path.parent / "cohort.jsonl")  # type: ignore[union-attr]
+    path = voice.path.parent / "cohort.jsonl"  # type: ignore[union-attr]
+    run("cohort_then_speaker.py", path, tmp_path, "--personal-steps", 3, "--set", "max_steps=10", "min_steps=10")
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert {"base", "direct", "cohort"} <= found["arms"].keys()
+    assert (tmp_path / "arms.md").read_text().startswith("| Arm |")

@@ -1,0 +1,199 @@
+"""Public benchmarks through lm-evaluation-harness, from local files where there is no network, and contamination.
+
+The harness (Gao et al., EleutherAI) is the engine: prompts, few-shot examples and metrics are its own, so a number is
+comparable with other numbers of the same task version, and with nothing else. Its tasks fetch their data from a hub; a
+folder of task files with `dataset_path: json` and local `data_files` needs no network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from speechft.errors import SpeechftError, missing_extra
+from speechft.files import write_text
+from speechft.text.metrics import rounded
+from speechft.text.model import load_text_model
+
+# What the usual names mean in the harness. HELM has a tool of its own: see docs/text/benchmarks.md.
+SUITES = {
+    "mmlu": ["mmlu"],
+    "glue": ["glue"],
+    "superglue": ["super-glue-lm-eval-v1"],
+    "bbh": ["bbh"],
+    "truthfulqa": ["truthfulqa_mc1", "truthfulqa_mc2"],
+    "gsm8k": ["gsm8k"],
+    "hellaswag": ["hellaswag"],
+    "humaneval": ["humaneval"],
+}
+RUNS_CODE = {"humaneval", "mbpp"}
+NGRAM = 13  # words, as in the contamination study of GPT-3 (Brown et al., 2020, arXiv 2005.14165)
+
+
+def run(
+    model: str,
+    tasks: Sequence[str],
+    *,
+    adapter: str | Path | None = None,
+    task_folder: str | Path | None = None,
+    shots: int | None = None,
+    limit: int | None = None,
+    batch_size: int = 8,
+    chat: bool = False,
+    allow_code: bool = False,
+    seed: int = 0,
+    out: str | Path | None = None,
+) -> dict[str, Any]:
+    """Score a model, with an adapter or without, on tasks of the harness.
+
+    Args:
+        model: see `speechft.sources.resolve`.
+        tasks: names of `SUITES`, of the harness, or of files in `task_folder`.
+        task_folder: task files of one's own, in the harness's format; with it, nothing is fetched.
+        shots: examples in the prompt; as the task says unless told.
+        limit: items of each task, for a first look; such a score is not the benchmark's.
+        chat: through the chat template, as one turn.
+        allow_code: run what the model writes, on this machine, unguarded. Needed by humaneval and mbpp.
+        out: a folder for result.json.
+
+    Returns:
+        `tasks`: of each, its `metrics` with `value` and `stderr`, `version`, `shots` and `items`; `limit`; `remark`.
+
+    Raises:
+        SpeechftError: no such task, its data cannot be had, or it would run code.
+    """
+    try:
+        from lm_eval import simple_evaluate
+        from lm_eval.models.huggingface import HFLM
+        from lm_eval.tasks import TaskManager
+    except ImportError:
+        raise missing_extra("lm-eval", "text") from None
+    names = [name for task in tasks for name in SUITES.get(task, [task])]
+    if unsafe := sorted(name for name in names if name.split("_")[0] in RUNS_CODE):
+        if not allow_code:
+            raise SpeechftError(
+                f"{unsafe[0]} runs code that the model writes, with your rights on this machine",
+                fix="Run it in a container without a network, with --allow-code.",
+            )
+        os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+    manager = TaskManager(include_path=str(task_folder) if task_folder else None, include_defaults=task_folder is None)
+    unknown = [name for name in names if name not in manager.all_tasks]
+    if unknown:
+        raise SpeechftError(f"unknown task '{unknown[0]}'", fix="Tasks: lm-eval ls tasks, or files in --tasks-folder.")
+    text = load_text_model(model, adapter=adapter)
+    wrapped = HFLM(pretrained=text.model, tokenizer=text.tokenizer, batch_size=batch_size)
+    try:
+        found = simple_evaluate(
+            model=wrapped, tasks=names, num_fewshot=shots, limit=limit, task_manager=manager, log_samples=False,
+            apply_chat_template=chat, confirm_run_unsafe_code=allow_code, bootstrap_iters=1000, random_seed=seed,
+            numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
+        )  # fmt: skip
+    except (ConnectionError, FileNotFoundError, OSError) as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise SpeechftError(
+            f"the data of a task cannot be had ({type(error).__name__}: {reason})", where=", ".join(names),
+            fix="Connect once, so that it is kept in the cache of datasets, or give local task files.",
+        ) from None  # fmt: skip
+    assert found is not None
+    result = {
+        "model": model,
+        "adapter": str(adapter) if adapter else None,
+        "limit": limit,
+        "chat": chat,
+        "seed": seed,
+        "tasks": {name: _scores(found, name) for name in sorted(found["results"])},
+        "remark": (
+            "Scores hold for these prompts, this task version and this way of reading answers. They say nothing of "
+            "what is not asked: whether a person is helped, whether the model has seen the items, or how it fails."
+        ),
+    }
+    if out:
+        write_text(Path(out) / "result.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _scores(found: Any, name: str) -> dict[str, Any]:
+    metrics: dict[str, dict[str, float | None]] = {}
+    for key, value in found["results"][name].items():
+        metric, _, filter_name = key.partition(",")
+        if not filter_name or not isinstance(value, int | float):
+            continue
+        label = metric.removesuffix("_stderr") + ("" if filter_name == "none" else f" ({filter_name})")
+        metrics.setdefault(label, {})["stderr" if metric.endswith("_stderr") else "value"] = rounded(value)
+    return {
+        "metrics": metrics,
+        "version": found.get("versions", {}).get(name),
+        "shots": found.get("n-shot", {}).get(name),
+        "items": (found.get("n-samples") or {}).get(name, {}).get("effective"),
+    }
+
+
+def words(text: str) -> list[str]:
+    """Lower case, letters and digits only.
+
+    >>> words("It's 3 o'clock.")
+    ['it', 's', '3', 'o', 'clock']
+    """
+    return re.findall(r"\w+", text.lower())
+
+
+def contamination(training: Iterable[str], items: Sequence[str], ngram: int = NGRAM) -> list[dict[str, Any]]:
+    """Benchmark items whose words occur in the training texts.
+
+    Args:
+        training: texts.
+        items: questions, with or without their answers.
+        ngram: words in a row that have to be the same; items with fewer words have to occur whole.
+
+    Returns:
+        of each item that is hit: `item` (its place), `share` of its n-grams found, and the first one `found`.
+    """
+    sizes: dict[int, dict[tuple[str, ...], set[int]]] = {}
+    totals: list[int] = []
+    for place, item in enumerate(items):
+        tokens = words(item)
+        size = min(ngram, len(tokens))
+        grams = set(_grams(tokens, size))
+        totals.append(len(grams))
+        for gram in grams:
+            sizes.setdefault(size, {}).setdefault(gram, set()).add(place)
+    hits: dict[int, dict[tuple[str, ...], None]] = {}
+    for text in training:
+        tokens = words(text)
+        for size, wanted in sizes.items():
+            for gram in _grams(tokens, size):
+                for place in wanted.get(gram, ()):
+                    hits.setdefault(place, {})[gram] = None
+    return [
+        {"item": place, "share": round(len(grams) / totals[place], 4), "found": " ".join(next(iter(grams)))}
+        for place, grams in sorted(hits.items())
+    ]
+
+
+def _grams(tokens: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
+    return (tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1) if size)
+
+
+def task_items(names: Sequence[str], task_folder: str | Path | None = None) -> list[str]:
+    """The test items of tasks as text, prompt and right answer: what `contamination` looks for."""
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=str(task_folder) if task_folder else None, include_defaults=task_folder is None)
+    loaded = manager.load([name for task in names for name in SUITES.get(task, [task])])["tasks"]
+    found = []
+    for task in loaded.values():
+        for doc in task.eval_docs:
+            found.append(f"{task.doc_to_text(doc)} {_answer(task, doc)}")
+    return found
+
+
+def _answer(task: Any, doc: Any) -> str:
+    target = task.doc_to_target(doc)
+    if isinstance(target, int):
+        choices = task.doc_to_choice(doc)
+        return str(choices[target]) if choices else str(target)
+    return str(target)

@@ -1,0 +1,100 @@
+"""RLAIF: the model answers, a judge says which answers are better, and the model learns from that (Bai et al., 2022,
+arXiv 2212.08073; Lee et al., 2023, arXiv 2309.00267)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speechft.errors import SpeechftError
+from speechft.files import write_text
+from speechft.text import preferences
+from speechft.text.config import FeedbackRecipe
+from speechft.text.data import Corpus, Example
+from speechft.text.judge import judge_from, ranking
+from speechft.text.metrics import Measure
+from speechft.text.model import TextModel, answers, load_text_model
+from speechft.text.training import Fitted, OnEvent
+
+LEAST_GAP = 0.05  # of the judge's favour between the best and the worst answer to a prompt
+
+
+def train(recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
+    """Sample and judge answers to the training and dev prompts, write them to OUT/preferences.jsonl, and train on them.
+
+    The same file trains a reward model (`task: reward`), and that a policy (`task: policy`).
+    """
+    judge = judge_from(recipe.judge)
+    text = load_text_model(recipe.model, quantize=recipe.adapter.quantize)
+    judged = {
+        name: pairs(text, judge, examples, recipe, log)
+        for name, examples in (("train", corpus.train), ("dev", corpus.dev[: recipe.dev_examples]))
+    }
+    rows = [_row(example, name) for name, examples in judged.items() for example in examples]
+    write_text(Path(recipe.output_dir) / "preferences.jsonl", (json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    if not judged["train"] or not judged["dev"]:
+        raise SpeechftError(
+            "the judge prefers no answer to another", where=recipe.judge,
+            fix="Use a stronger judge, more samples or a higher temperature.",
+        )  # fmt: skip
+    log({"event": "judged", **{name: len(examples) for name, examples in judged.items()}})
+    del text
+    return preferences.train(recipe, Corpus(tuple(judged["train"]), tuple(judged["dev"]), ()), log)
+
+
+def pairs(
+    text: TextModel, judge: Any, examples: Sequence[Example], recipe: FeedbackRecipe, log: OnEvent
+) -> list[Example]:
+    """The best and the worst of each prompt's answers, where the judge tells them apart."""
+    found = []
+    asked = [example.prompt for example in examples for _ in range(recipe.samples)]
+    said = answers(text, asked, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=recipe.seed)
+    for number, example in enumerate(examples):
+        unique = list(dict.fromkeys(filter(None, said[number * recipe.samples : (number + 1) * recipe.samples])))
+        if len(unique) >= 2:
+            points = ranking(judge, example.prompt, unique, recipe.rubric)
+            best, worst = max(points), min(points)
+            if best - worst >= LEAST_GAP:
+                chosen, rejected = unique[points.index(best)], unique[points.index(worst)]
+                extra = {"favour": round(best - worst, 4)}
+                found.append(
+                    dataclasses.replace(example, answer=chosen, references=(chosen,), rejected=rejected, extra=extra)
+                )
+        log({"event": "judged", "prompts": number + 1, "of": len(examples)})
+    return found
+
+
+def measure(text: TextModel, examples: Sequence[Example], recipe: FeedbackRecipe) -> dict[str, Measure]:
+    """`win_rate` of sampled answers against those of the model without its adapter, by the same judge, both orders.
+
+    The judge that taught the model also marks it here, so this says that it learnt what the judge likes, no more.
+    """
+    from speechft import adapters
+
+    judge = judge_from(recipe.judge)
+    prompts = [example.prompt for example in examples]
+    settings = {"max_new_tokens": recipe.max_new_tokens, "temperature": recipe.temperature, "seed": recipe.seed}
+    ours = answers(text, prompts, **settings)
+    with adapters.disabled(text.model):
+        theirs = answers(text, prompts, **settings)
+    favours = [
+        0.5 if one == two else ranking(judge, prompt, [one, two], recipe.rubric)[0]
+        for prompt, one, two in zip(prompts, ours, theirs, strict=True)
+    ]
+    return {
+        "win_rate": Measure.mean(favours),
+        "answer_characters": Measure.mean([len(answer) for answer in ours]),
+    }
+
+
+def _row(example: Example, split: str) -> dict[str, Any]:
+    return {
+        "prompt": list(example.prompt),
+        "chosen": example.answer,
+        "rejected": example.rejected,
+        "split": split,
+        **example.extra,
+    }

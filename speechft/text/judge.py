@@ -1,0 +1,232 @@
+"""A language model as a judge of answers, and how far to trust it.
+
+Two answers are compared in both orders, because judges prefer a place as well as an answer (Zheng et al., 2023, arXiv
+2306.05685): only what is said both times counts, the rest is a tie. `audit` measures the preference for a place, the
+preference for length, and the agreement with people.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from speechft.errors import SpeechftError
+from speechft.text.data import Message
+from speechft.text.metrics import Measure, cohen_kappa, rounded
+from speechft.text.model import TextModel, autocast, load_text_model, prompt_tokens
+
+RUBRIC = "Which answer is more helpful, correct and to the point?"
+SCORES = tuple(range(1, 11))
+
+
+class Choice(Protocol):
+    """What a judge has to be able to do: say how much it favours each of a few words as the reply."""
+
+    def __call__(self, messages: Sequence[Message], options: Sequence[str]) -> list[float]:
+        """Weights of the options, not negative, summing to 1."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A comparison in both orders.
+
+    Attributes:
+        winner: 1 or 2; 0 is a tie, where the orders disagree or the judge is undecided.
+        first_when_first, first_when_second: how much the judge favours the first answer, 0 to 1, shown at either place.
+    """
+
+    winner: int
+    first_when_first: float
+    first_when_second: float
+
+    @property
+    def favour(self) -> float:
+        """For the first answer, place taken out: the mean of both orders."""
+        return (self.first_when_first + self.first_when_second) / 2
+
+
+def compare(judge: Choice, question: str, first: str, second: str, rubric: str = RUBRIC) -> Verdict:
+    """Which of two answers is better, asked in both orders."""
+    one = judge(_pair(question, first, second, rubric), ["A", "B"])[0]
+    two = judge(_pair(question, second, first, rubric), ["A", "B"])[1]
+    winner = 1 if min(one, two) > 0.5 else 2 if max(one, two) < 0.5 else 0
+    return Verdict(winner, one, two)
+
+
+def score(judge: Choice, question: str, answer: str, rubric: str = "How good is this answer?") -> float:
+    """A score from 1 to 10: the mean of the scores, weighted by how much the judge favours each."""
+    text = f"{rubric}\n\nQuestion: {question}\n\nAnswer: {answer}\n\nReply with a number from 1 (bad) to 10 (good)."
+    weights = judge([{"role": "user", "content": text}], [str(s) for s in SCORES])
+    return sum(weight * s for weight, s in zip(weights, SCORES, strict=True))
+
+
+def _pair(question: str, first: str, second: str, rubric: str) -> list[Message]:
+    text = (
+        f"{rubric}\n\nQuestion: {question}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n"
+        "Reply with the letter of the better answer, A or B, and nothing else."
+    )
+    return [{"role": "user", "content": text}]
+
+
+@dataclass(frozen=True)
+class LocalJudge:
+    """A local model; what it favours is read from its probabilities of each option's first token.
+
+    Args:
+        text: see `speechft.text.model.load_text_model`.
+    """
+
+    text: TextModel
+
+    @torch.inference_mode()
+    def __call__(self, messages: Sequence[Message], options: Sequence[str]) -> list[float]:
+        ids = prompt_tokens(self.text, messages)
+        scores = []
+        for option in options:
+            tokens = self.text.tokenizer(option, add_special_tokens=False)["input_ids"]
+            whole = torch.tensor([[*ids, *tokens]], device=self.text.device)
+            with autocast(self.text.device):
+                logits = self.text.model(input_ids=whole).logits[0, len(ids) - 1 : -1].float()
+            picked = torch.log_softmax(logits, -1)[torch.arange(len(tokens)), torch.tensor(tokens)]
+            scores.append(float(picked.sum()))
+        return torch.softmax(torch.tensor(scores), 0).tolist()
+
+
+@dataclass(frozen=True)
+class EndpointJudge:
+    """Any server that speaks OpenAI's chat completions: a local llama.cpp or vLLM, or a hosted one.
+
+    Everything shown to the judge is sent to that server. The key is read from the environment when it is asked, and is
+    written nowhere.
+
+    Attributes:
+        url: up to and with `/v1`.
+        model: name on the server.
+        key_variable: the environment variable that holds the key, if the server wants one.
+        timeout_s: of one question.
+    """
+
+    url: str
+    model: str
+    key_variable: str = "OPENAI_API_KEY"
+    timeout_s: float = 60.0
+
+    def __call__(self, messages: Sequence[Message], options: Sequence[str]) -> list[float]:
+        body = {"model": self.model, "messages": list(messages), "temperature": 0, "max_tokens": 8}
+        request = urllib.request.Request(  # noqa: S310 - the address is the user's own setting, checked by judge_from
+            self.url.rstrip("/") + "/chat/completions",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"}
+            | ({"Authorization": f"Bearer {key}"} if (key := os.environ.get(self.key_variable)) else {}),
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout_s) as response:  # noqa: S310
+                said = json.load(response)["choices"][0]["message"]["content"]
+        except (urllib.error.URLError, OSError, ValueError, KeyError, IndexError) as error:
+            raise SpeechftError(
+                f"does not answer as a chat server ({type(error).__name__}: {error})", where=self.url,
+                fix="Check the address, the model's name and the key.",
+            ) from None  # fmt: skip
+        return said_option(str(said), options)
+
+
+def said_option(said: str, options: Sequence[str]) -> list[float]:
+    """All weight on the option that a reply begins with or holds first; even weights where it holds none.
+
+    >>> said_option("B, because it is right.", ["A", "B"])
+    [0.0, 1.0]
+    """
+    ordered = sorted(options, key=len, reverse=True)  # 10 before 1
+    found = re.search(r"(?<![\w.])(" + "|".join(map(re.escape, ordered)) + r")(?![\w.]*\w)", said)
+    if not found:
+        return [1 / len(options)] * len(options)
+    return [float(option == found.group(1)) for option in options]
+
+
+@dataclass(frozen=True)
+class RewardJudge:
+    """A reward model as a judge of pairs: the Bradley-Terry probability that one answer beats the other."""
+
+    text: TextModel
+
+    def compare(self, prompt: Sequence[Message], first: str, second: str) -> float:
+        from speechft.text.reward import rewards
+
+        one, two = rewards(self.text, [[*prompt, {"role": "assistant", "content": said}] for said in (first, second)])
+        return 1 / (1 + math.exp(two - one))
+
+
+def judge_from(name: str) -> LocalJudge | EndpointJudge | RewardJudge:
+    """The judge a recipe names: `model:NAME`, `url:ADDRESS MODEL` or `reward:FOLDER`.
+
+    Raises:
+        SpeechftError: none of these, or an address that is not http(s).
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "model" and rest:
+        return LocalJudge(load_text_model(rest))
+    if kind == "reward" and rest:
+        from speechft.text.reward import load_reward_model
+
+        return RewardJudge(load_reward_model(rest))
+    address, _, model = rest.strip().partition(" ")
+    if kind == "url" and address.startswith(("http://", "https://")) and model:
+        return EndpointJudge(address, model.strip())
+    raise SpeechftError(
+        f"'{name}' is no judge", fix="Use model:NAME, reward:FOLDER, or 'url:https://host/v1 MODEL' in quotes."
+    )
+
+
+def ranking(judge: Any, prompt: Sequence[Message], answers: Sequence[str], rubric: str = RUBRIC) -> list[float]:
+    """How each answer does against all others, 0 to 1: the mean of what the judge favours it by, place taken out."""
+    question = "\n".join(message["content"] for message in prompt if message["role"] != "system")
+    points = [0.0] * len(answers)
+    for i in range(len(answers)):
+        for j in range(i):
+            if isinstance(judge, RewardJudge):
+                favour = judge.compare(prompt, answers[i], answers[j])
+            else:
+                favour = compare(judge, question, answers[i], answers[j], rubric).favour
+            points[i] += favour
+            points[j] += 1 - favour
+    return [point / max(1, len(answers) - 1) for point in points]
+
+
+def audit(
+    verdicts: Sequence[Verdict], lengths: Sequence[tuple[int, int]], human: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """What is wrong with a judge, measured on its own verdicts.
+
+    Args:
+        verdicts: of pairs.
+        lengths: of both answers of each pair, in characters or tokens.
+        human: 1, 2 or 0 (tie) by people, for the same pairs.
+
+    Returns:
+        `ties`: share without a winner. `place`: mean favour for what is shown first, less one half; 0 is no bias.
+        `same_verdict`: share where both orders name the same winner. `longer_wins`: among decided pairs of unequal
+        length, the share that the longer answer wins. `accuracy` and `kappa` against people, where given.
+        Each but kappa with an interval.
+    """
+    place = [(v.first_when_first + 1 - v.first_when_second) / 2 - 0.5 for v in verdicts]
+    decided = [(v.winner, a, b) for v, (a, b) in zip(verdicts, lengths, strict=True) if v.winner and a != b]
+    found: dict[str, Any] = {
+        "ties": Measure.mean([v.winner == 0 for v in verdicts]).summary(),
+        "place": Measure.mean(place).summary(),
+        "same_verdict": Measure.mean([v.winner != 0 for v in verdicts]).summary(),
+        "longer_wins": Measure.mean([(w == 1) == (a > b) for w, a, b in decided]).summary(),
+    }
+    if human is not None:
+        ours = [v.winner for v in verdicts]
+        found["accuracy"] = Measure.mean([o == h for o, h in zip(ours, human, strict=True)]).summary()
+        found["kappa"] = rounded(cohen_kappa(ours, list(human)))
+    return found

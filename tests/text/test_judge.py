@@ -1,0 +1,163 @@
+"""Judges: both orders, their biases measured, an endpoint by the protocol, and preferences made from them."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechft.errors import SpeechftError
+from speechft.text.config import FeedbackRecipe, SftRecipe
+from speechft.text.judge import (
+    EndpointJudge,
+    LocalJudge,
+    Verdict,
+    audit,
+    compare,
+    judge_from,
+    ranking,
+    said_option,
+    score,
+)
+from speechft.text.model import load_text_model
+from speechft.text.pipeline import train
+
+
+def prefers_longer(messages: Sequence[dict], options: Sequence[str]) -> list[float]:
+    text = messages[-1]["content"]
+    first, second = text.split("Answer A: ")[1].split("\n\nReply")[0].split("\n\nAnswer B: ")
+    return [0.9, 0.1] if len(first) > len(second) else [0.1, 0.9] if len(first) < len(second) else [0.5, 0.5]
+
+
+def prefers_the_first_place(messages: Sequence[dict], options: Sequence[str]) -> list[float]:
+    return [0.8, 0.2]
+
+
+def test_a_verdict_needs_both_orders() -> None:
+    assert compare(prefers_longer, "?", "long answer", "short").winner == 1
+    assert compare(prefers_longer, "?", "short", "long answer").winner == 2
+    verdict = compare(prefers_the_first_place, "?", "one", "two")
+    assert verdict.winner == 0
+    assert verdict.favour == pytest.approx(0.5)
+
+
+def test_biases_are_found() -> None:
+    texts = [("a" * n, "b" * m) for n in range(1, 9) for m in range(1, 9)]
+    lengths = [(len(a), len(b)) for a, b in texts]
+    longer = audit([compare(prefers_longer, "?", a, b) for a, b in texts], lengths)
+    assert longer["longer_wins"]["value"] == 1
+    assert longer["place"]["value"] == pytest.approx(0)
+    placed = audit([compare(prefers_the_first_place, "?", a, b) for a, b in texts], lengths)
+    assert placed["place"]["value"] == pytest.approx(0.3)
+    assert placed["ties"]["value"] == 1
+    human = [1 if a > b else 2 if a < b else 0 for a, b in lengths]
+    agreed = audit([compare(prefers_longer, "?", a, b) for a, b in texts], lengths, human)
+    assert agreed["kappa"] == 1
+    assert agreed["accuracy"]["value"] == 1
+
+
+@given(st.lists(st.sampled_from(["aa", "b", "cccc", "ddd"]), min_size=2, unique=True))
+def test_a_ranking_orders_as_the_judge_does(answers: list[str]) -> None:
+    points = ranking(prefers_longer, [{"role": "user", "content": "?"}], answers)
+    assert sorted(answers, key=len) == [answer for _, answer in sorted(zip(points, answers, strict=True))]
+    assert sum(points) == pytest.approx(len(answers) / 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("A", "A"), ("B.", "B"), ("The answer B is better than A", "B"), ("Answer: B", "B"), ("neither", None)],
+)
+def test_what_was_said(said: str, expected: str | None) -> None:
+    assert said_option(said, ["A", "B"]) == ([0.5, 0.5] if expected is None else [expected == "A", expected == "B"])
+    assert said_option("10", [str(n) for n in range(1, 11)])[-1] == 1
+
+
+def test_a_local_judge_sums_to_one_and_scores_within_range(tiny_llama: Path) -> None:
+    judge = LocalJudge(load_text_model(tiny_llama))
+    weights = judge([{"role": "user", "content": "A or B?"}], ["A", "B"])
+    assert sum(weights) == pytest.approx(1)
+    assert 1 <= score(judge, "what is red", "a colour") <= 10
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            weights = prefers_longer(body["messages"], ["A", "B"])
+            reply = {"choices": [{"message": {"content": "A" if weights[0] > weights[1] else "B"}}]}
+            self.send_response(200 if self.path == "/v1/chat/completions" and body["model"] == "m" else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(reply).encode())
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_address[1]}/v1"
+        running.shutdown()
+
+
+def test_an_endpoint_judges_by_the_protocol(server: str) -> None:
+    judge = judge_from(f"url:{server} m")
+    assert isinstance(judge, EndpointJudge)
+    assert compare(judge, "?", "a long answer", "short") == Verdict(1, 1.0, 1.0)
+    with pytest.raises(SpeechftError, match="404"):
+        compare(judge_from(f"url:{server} other"), "?", "a", "b")
+
+
+@pytest.mark.parametrize("name", ["", "model:", "url:ftp://host m", "url:http://host", "somebody"])
+def test_what_is_no_judge(name: str) -> None:
+    with pytest.raises(SpeechftError, match="no judge"):
+        judge_from(name)
+
+
+WORDS = ["cat", "dog", "bird", "fish", "story", "tree", "house", "water", "fire"]
+
+
+@pytest.fixture(scope="module")
+def talker(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model after full fine-tuning: it answers with one to four words at random."""
+    out = tmp_path_factory.mktemp("talker")
+    rows = [
+        {"prompt": f"say {a} {b}", "completion": " ".join([a, b, a, b][: 1 + (3 * i + j) % 4]), "split": split}
+        for i, a in enumerate(WORDS)
+        for j, b in enumerate(WORDS)
+        for split in ("train", "dev")
+    ]
+    (out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = SftRecipe(
+        model=str(tiny_llama), data=str(out / "rows.jsonl"), output_dir=out, adapter={"method": "full"}, epochs=6,
+        batch_size=9, learning_rate=3e-3, max_length=64, max_new_tokens=8, test=False, dev_examples=9,
+    )  # fmt: skip
+    assert train(recipe)["kept"] == "model"
+    return out / "model"
+
+
+def test_feedback_from_sampling_to_an_adapter_the_judge_prefers(talker: Path, server: str, tmp_path: Path) -> None:
+    """The judge likes long answers; after training on its preferences they are longer and win."""
+    data = tmp_path / "prompts.jsonl"
+    data.write_text(
+        "".join(
+            json.dumps({"prompt": f"say {a} {b}", "split": {0: "test", 1: "dev"}.get((i + j) % 3, "train")}) + "\n"
+            for i, a in enumerate(WORDS)
+            for j, b in enumerate(WORDS)
+        )
+    )
+    recipe = FeedbackRecipe(
+        model=str(talker), data=str(data), output_dir=tmp_path / "out", judge=f"url:{server} m", samples=3,
+        max_new_tokens=10, batch_size=9, epochs=8, learning_rate=3e-3, max_length=96, evaluations=2,
+    )  # fmt: skip
+    result = train(recipe)
+    assert result["kept"] == "adapter"
+    assert result["base"]["win_rate"]["value"] == 0.5
+    assert result["adapted"]["win_rate"]["ci95"][0] > 0.5
+    rows = [json.loads(line) for line in (tmp_path / "out" / "preferences.jsonl").read_text().splitlines()]
+    assert all(len(row["chosen"]) > len(row["rejected"]) for row in rows)

@@ -16,6 +16,8 @@ from speechft.manifest import Seconds
 if TYPE_CHECKING:
     from speechft.scoring import Scored
 
+LOOP_TIMES = 4  # so many times in a row is a loop, unless the text says it as often
+LOOP_WORDS = 8  # the longest stretch that is looked for
 SHORT: Seconds = 1.5  # a clip shorter than this gives a model little to go by
 
 
@@ -67,3 +69,18 @@ def words_beyond_speech(row: Scored) -> int:
         return 0
     most = max(row.words.length, int(WORDS_PER_SECOND * row.duration_s))
     return max(0, row.words.hypothesis_length - most)
+
+
+def repeats(words: Sequence[str], longest: int = LOOP_WORDS) -> int:
+    """How many times in a row some stretch of up to `longest` words is said; 1 where nothing repeats.
+
+    >>> repeats("no no no thank you thank you".split())
+    3
+    """
+    most = min(1, len(words))
+    for size in range(1, min(longest, len(words) // 2) + 1):
+        same = 0
+        for i in range(size, len(words)):
+            same = same + 1 if words[i] == words[i - size] else 0
+            most = max(most, same // size + 1)
+    return most

@@ -11,7 +11,7 @@ from typing import Any
 
 from speechft.error_rate import ErrorRate, align, char_errors, word_errors
 from speechft.errors import SpeechftError
-from speechft.hallucination import hallucinations
+from speechft.hallucination import LOOP_TIMES, hallucinations, repeats
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import describe, normalizer
 from speechft.references import CloserText, clipped_errors, closer_text
@@ -29,8 +29,6 @@ from speechft.tasks import command_of, command_success, entities_of, entity_erro
 WORST_SHARE = 0.01  # of the clips; one looping clip can move a corpus by ten points
 UNKNOWN = "unknown"  # value of a group for the rows that don't state it
 GROUP_DRAWS = 2_000  # of an interval a group; the corpus gets all
-LOOP_TIMES = 4  # so many times in a row is a loop, unless the text says it as often
-LOOP_WORDS = 8  # the longest stretch that is looked for
 LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 10_000))  # words of the reference
 
 
@@ -297,21 +295,6 @@ def compare_all(base: Scores, others: Mapping[str, Scores]) -> dict[str, dict[st
         for entry, p in zip(found.values(), holm([entry[key] for entry in found.values()]), strict=True):
             entry[f"{key}_holm"] = p
     return found
-
-
-def repeats(words: Sequence[str], longest: int = LOOP_WORDS) -> int:
-    """How many times in a row some stretch of up to `longest` words is said; 1 where nothing repeats.
-
-    >>> repeats("no no no thank you thank you".split())
-    3
-    """
-    most = min(1, len(words))
-    for size in range(1, min(longest, len(words) // 2) + 1):
-        same = 0
-        for i in range(size, len(words)):
-            same = same + 1 if words[i] == words[i - size] else 0
-            most = max(most, same // size + 1)
-    return most
 
 
 def total(errors: Iterable[ErrorRate]) -> ErrorRate:

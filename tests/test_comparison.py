@@ -12,6 +12,7 @@ from speechft.adapters import attach, save, trainable
 from speechft.comparison import adapter_names, evaluate_adapters
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
+from speechft.pipeline import evaluate
 from speechft.report_comparison import HEADINGS, comparison_rows
 from speechft.significance import holm
 from speechft.sources import resolve
@@ -27,9 +28,9 @@ def test_names_are_short_and_unlike() -> None:
 
 @pytest.fixture(scope="module")
 def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two adapters that change the model at random, one little and one much."""
+    """Two adapters that change the model at random, one a little and one more."""
     folders = []
-    for name, size in (("little", 0.002), ("much", 0.05)):
+    for name, size in (("little", 0.001), ("more", 0.01)):
         torch.manual_seed(0)
         whisper = load_whisper("bundled:tiny.en", device="cpu", dtype=torch.float32)
         model = attach(whisper.model, rank=4)
@@ -68,3 +69,12 @@ def test_one_table_of_several_adapters(adapters: list[Path], voice: Manifest, tm
 def test_what_is_no_adapter_is_refused_before_the_work(voice: Manifest, tmp_path: Path) -> None:
     with pytest.raises(SpeechftError):
         evaluate_adapters(voice, [tmp_path / "a", tmp_path / "b"])
+
+
+def test_what_one_adapter_forgets(adapters: list[Path], voice: Manifest, tmp_path: Path) -> None:
+    typical = voice.split("dev")[:2]
+    result = evaluate(voice.split("test")[:1], adapter=adapters[1], typical=typical, out=tmp_path)
+    found = result["forgetting"]
+    assert found["clips"] == 2
+    assert found["difference"]["wer"] == pytest.approx(found["adapted"]["wer"] - found["base"]["wer"])
+    assert "What it forgot" in (tmp_path / "report.html").read_text()

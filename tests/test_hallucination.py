@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 from typing import Any
 
+import speechft.hallucination
 from speechft.hallucination import hallucinations, words_beyond_speech
 from speechft.manifest import Utterance
 from speechft.scoring import score
@@ -50,3 +52,9 @@ def test_nothing_to_divide_by() -> None:
 
 def test_part_of_every_result() -> None:
     assert score([one(0, "yes")], ["yes"]).to_dict()["hallucination"]["loops"] == {"clips": 0, "inserted": 0}
+
+
+def test_documentation_examples() -> None:
+    result = doctest.testmod(speechft.hallucination)
+    assert result.attempted >= 1
+    assert result.failed == 0

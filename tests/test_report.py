@@ -337,3 +337,25 @@ def test_written_over_an_old_report(tmp_path: Path, before: Scores, after: Score
     write_report(tmp_path, {"new": 1}, before, after)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.md", "result.json"]
     assert json.loads((tmp_path / "result.json").read_text()) == {"new": 1}
+
+
+def test_evidence_behind_the_numbers(tmp_path: Path, before: Scores, after: Scores) -> None:
+    table = [{"low": 0.8, "high": 0.9, "words": 12, "confidence": 0.85, "right": 0.75}]
+    sure = {"table": table, "ece": 0.1, "auroc": 0.8, "words": 12, "right": 0.75, "mean_confidence": 0.85}
+    result = {"base": {"calibration": None}, "adapted": {"calibration": sure}}
+    page, _ = written(tmp_path / "a", result, before, after)
+    assert "80% to 90%" in page.words
+    assert "after: 10.0%, and 0.80. Missed words have no confidence." in page.words
+    assert "No loops, nothing on silence" in page.words
+    assert "confused inside misheard words" in page.words
+    silence = [*corpus(1), Utterance(Path("/c/silence.wav"), "", "silence", "s0", duration_s=30.0)]
+    page, _ = written(tmp_path / "b", {}, score(silence, [*heard(corpus(1), 1), "thank you"]), None)
+    assert "words a minute of silence 4.0" in page.words
+    assert "believed" not in page.words
+
+
+def test_which_text_was_closer_is_said(tmp_path: Path) -> None:
+    rows = [Utterance(Path("/a.wav"), "open it", "a", "s", text_verbatim="b b open it"), *corpus(1)]
+    page, _ = written(tmp_path, {}, score(rows, ["b b open it", *heard(corpus(1), 1)]), None)
+    assert "Verbatim text was the closer one 1 of 1" in page.words
+    assert "Of two texts of a recording, the lower rate counts" in page.words

@@ -91,7 +91,7 @@ def document_nll(
         window: tokens at once.
         stride: tokens from one window to the next; half a window unless told.
     """
-    stride = min(stride or window // 2, window)
+    stride = min(stride or window // 2, window - 1)  # the first token of a window is not predicted in it
     ids: list[list[int]] = []
     labels: list[list[int]] = []
     owner: list[int] = []

@@ -1,0 +1,218 @@
+"""The same data as files that hosted fine-tuning services take, checked against their formats before anything leaves.
+
+| format | a line | source |
+|---|---|---|
+| `openai` | `messages` | OpenAI, Supervised fine-tuning guide; also Azure and other compatible services |
+| `openai-preference` | `input`, `preferred_output`, `non_preferred_output` | OpenAI, Direct preference guide |
+| `bedrock` | `prompt`, `completion` | Amazon Bedrock, Prepare data for fine-tuning text-to-text models |
+| `bedrock-conversation` | `schemaVersion`, `system`, `messages` | the same page, Converse format |
+
+Nothing is sent from here, and no account is needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from speechft.errors import SpeechftError
+from speechft.files import write_text
+from speechft.text.data import Corpus, Example, opened
+
+CHARACTERS_A_TOKEN = 4  # of English, for the estimate alone; the service counts with its own tokenizer
+LEAST_EXAMPLES = 10  # OpenAI refuses files with fewer
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ChatMessage(_Strict):
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class AssistantMessage(_Strict):
+    role: Literal["assistant"]
+    content: Text
+
+
+class OpenAiChat(_Strict):
+    messages: Annotated[list[ChatMessage], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _ends_with_an_answer(self) -> OpenAiChat:
+        if self.messages[-1].role != "assistant":
+            raise ValueError("the last message is not the assistant's")
+        return self
+
+
+class OpenAiInput(_Strict):
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+
+
+class OpenAiPreference(_Strict):
+    input: OpenAiInput
+    preferred_output: Annotated[list[AssistantMessage], Field(min_length=1, max_length=1)]
+    non_preferred_output: Annotated[list[AssistantMessage], Field(min_length=1, max_length=1)]
+
+
+class BedrockPair(_Strict):
+    prompt: Text
+    completion: Text
+
+
+class BedrockText(_Strict):
+    text: Text
+
+
+class BedrockMessage(_Strict):
+    role: Literal["user", "assistant"]
+    content: Annotated[list[BedrockText], Field(min_length=1)]
+
+
+class BedrockConversation(_Strict):
+    schemaVersion: Literal["bedrock-conversation-2024"]
+    system: list[BedrockText] = []
+    messages: Annotated[list[BedrockMessage], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _turns_alternate(self) -> BedrockConversation:
+        roles = [message.role for message in self.messages]
+        if roles != ["user", "assistant"] * (len(roles) // 2):
+            raise ValueError("turns of user and assistant do not alternate, from a user's to an assistant's")
+        return self
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Files for a service.
+
+    Attributes:
+        files: written, by split.
+        examples: lines in each.
+        left_out: (where, reason) of examples that the format cannot hold.
+        tokens: of the training file, estimated from its characters.
+        cost: of that, if a price was given.
+        warning: what leaves the machine with these files.
+    """
+
+    files: dict[str, Path]
+    examples: dict[str, int]
+    left_out: list[tuple[str, str]]
+    tokens: int
+    cost: float | None
+    warning: str
+
+
+def export(
+    corpus: Corpus, out: str | Path, kind: str, *, epochs: int = 1, price_per_million: float | None = None
+) -> Exported:
+    """Write train.jsonl and validation.jsonl (the dev split); the test split stays here.
+
+    Args:
+        kind: of `FORMATS`.
+        epochs: passes that the service will be asked for; they multiply the cost.
+        price_per_million: tokens; look it up, prices change.
+
+    Raises:
+        SpeechftError: an unknown format, data that must not be handed on, or nothing that fits the format.
+    """
+    if kind not in FORMATS:
+        raise SpeechftError(f"unknown format '{kind}'", fix=f"Formats: {', '.join(FORMATS)}.")
+    make, schema = FORMATS[kind]
+    left_out: list[tuple[str, str]] = []
+    files, counts = {}, {}
+    tokens = 0
+    for split, name in (("train", "train.jsonl"), ("dev", "validation.jsonl")):
+        examples: Sequence[Example] = getattr(corpus, split)
+        if any(example.extra.get("access") == "credentialed" for example in examples):
+            raise SpeechftError(
+                "these are notes under a data use agreement, which forbids handing them to a service",
+                where=examples[0].where, fix="Train on your own machine.",
+            )  # fmt: skip
+        lines = []
+        for example in examples:
+            try:
+                row = schema.model_validate(make(example)).model_dump(mode="json", exclude_defaults=True)
+            except ValidationError as error:
+                left_out.append((example.where, error.errors()[0]["msg"].removeprefix("Value error, ")))
+            else:
+                lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        if split == "train" and len(lines) < LEAST_EXAMPLES:
+            reason = f"; the first left out: {left_out[0][1]}" if left_out else ""
+            raise SpeechftError(
+                f"only {len(lines)} examples fit the format, at least {LEAST_EXAMPLES} are needed{reason}", where=kind
+            )
+        files[split] = write_text(Path(out) / name, lines)
+        counts[split] = len(lines)
+        if split == "train":
+            tokens = epochs * sum(map(len, lines)) // CHARACTERS_A_TOKEN
+    return Exported(
+        files, counts, left_out, tokens,
+        None if price_per_million is None else round(tokens / 1e6 * price_per_million, 2),
+        "Whoever runs the service can read every line of these files, and may keep them. Do not upload what people "
+        "said in confidence, recordings' transcripts without consent to this, or data whose licence forbids it. "
+        "The service charges for training, and for keeping or using the model.",
+    )  # fmt: skip
+
+
+def validate(path: str | Path, kind: str) -> list[tuple[int, str]]:
+    """(line, what is wrong) of a file in one of the formats; empty where all is right."""
+    if kind not in FORMATS:
+        raise SpeechftError(f"unknown format '{kind}'", fix=f"Formats: {', '.join(FORMATS)}.")
+    problems = []
+    with opened(Path(path)) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                FORMATS[kind][1].model_validate(json.loads(line))
+            except ValidationError as error:
+                first = error.errors()[0]
+                problems.append((number, f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")))
+            except ValueError:
+                problems.append((number, "not JSON"))
+    return problems
+
+
+def _openai(example: Example) -> Any:
+    return {"messages": example.messages}
+
+
+def _openai_preference(example: Example) -> Any:
+    return {
+        "input": {"messages": list(example.prompt)},
+        "preferred_output": [{"role": "assistant", "content": example.answer}],
+        "non_preferred_output": [{"role": "assistant", "content": example.rejected or ""}],
+    }
+
+
+def _bedrock(example: Example) -> Any:
+    turns = [m for m in example.prompt if m["role"] != "system"]
+    if len(turns) != 1:
+        return {}  # several turns have no place in a pair: left out by the schema
+    return {"prompt": "\n\n".join(m["content"] for m in example.prompt), "completion": example.answer}
+
+
+def _bedrock_conversation(example: Example) -> Any:
+    return {
+        "schemaVersion": "bedrock-conversation-2024",
+        "system": [{"text": m["content"]} for m in example.prompt if m["role"] == "system"],
+        "messages": [
+            {"role": m["role"], "content": [{"text": m["content"]}]} for m in example.messages if m["role"] != "system"
+        ],
+    }
+
+
+FORMATS: dict[str, tuple[Callable[[Example], Any], type[BaseModel]]] = {
+    "openai": (_openai, OpenAiChat),
+    "openai-preference": (_openai_preference, OpenAiPreference),
+    "bedrock": (_bedrock, BedrockPair),
+    "bedrock-conversation": (_bedrock_conversation, BedrockConversation),
+}

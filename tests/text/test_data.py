@@ -1,0 +1,154 @@
+"""Every layout to the same examples; what cannot be used is named; splits share no question."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechft.errors import SpeechftError
+from speechft.text.corpora import READERS, legal_vocabulary, vocabulary_share
+from speechft.text.data import Example, Unusable, read, read_file, split_examples, to_example
+
+USER = ({"role": "user", "content": "Name a fruit."},)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "Name a fruit."}, {"role": "assistant", "content": "Apple"}]},
+        {"conversations": [{"from": "human", "value": "Name a fruit."}, {"from": "gpt", "value": "Apple"}]},
+        {"prompt": "Name a fruit.", "completion": "Apple"},
+        {"instruction": "Name a fruit.", "input": "", "output": "Apple"},
+        {"prompt": [{"role": "user", "content": "Name a fruit."}], "answers": ["Apple"]},
+        {"messages": [*USER, {"role": "assistant", "content": "Apple"}, {"role": "user", "content": "Thanks"}]},
+    ],
+)
+def test_layouts_of_an_answer(row: dict) -> None:
+    example = to_example(row)
+    assert (example.prompt, example.answer, example.references) == (USER, "Apple", ("Apple",))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Name a fruit.", "chosen": "Apple", "rejected": "Stone"},
+        {
+            "chosen": [*USER, {"role": "assistant", "content": "Apple"}],
+            "rejected": [*USER, {"role": "assistant", "content": "Stone"}],
+        },
+    ],
+)
+def test_layouts_of_a_preference(row: dict) -> None:
+    example = to_example(row)
+    assert (example.prompt, example.answer, example.rejected) == (USER, "Apple", "Stone")
+
+
+def test_several_right_answers_and_labels() -> None:
+    assert to_example({"prompt": "p", "answers": ["a", "b"]}).references == ("a", "b")
+    assert to_example({"prompt": "p", "completion": "a", "label": False}).label is False
+    assert to_example({"text": " a document "}).document == "a document"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{}, {"other": 1}, {"messages": []}, {"messages": [{"role": "bot", "content": "x"}]}, {"text": None},
+     {"messages": [{"role": "user", "content": "x"}]}],
+)  # fmt: skip
+def test_what_is_no_layout(row: dict) -> None:
+    with pytest.raises(Unusable):
+        to_example(row)
+
+
+def test_bad_rows_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": f"question {i}", "completion": "yes"}) for i in range(40)]
+    rows[3:3] = ["{broken", json.dumps({"prompt": "", "completion": "x"}), json.dumps({"prompt": "p"})]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    corpus = read(str(tmp_path / "rows.jsonl"))
+    assert [where for where, _ in corpus.left_out] == ["rows.jsonl:4", "rows.jsonl:5", "rows.jsonl:6"]
+    assert len(corpus.train) + len(corpus.dev) + len(corpus.test) == 40
+
+
+def test_a_folder_of_splits_and_other_endings(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("instruction,output\n" + "".join(f"q{i},a\n" for i in range(5)))
+    with gzip.open(tmp_path / "validation.jsonl.gz", "wt") as file:
+        file.write(json.dumps({"prompt": "q", "completion": "a"}) + "\n")
+    (tmp_path / "test-00000.json").write_text(json.dumps([{"prompt": "q9", "completion": "a"}]))
+    corpus = read(str(tmp_path))
+    assert (len(corpus.train), len(corpus.dev), len(corpus.test)) == (5, 1, 1)
+
+
+def test_questions_in_two_splits_are_counted() -> None:
+    rows = [{"prompt": "Same  question", "completion": "a", "split": split} for split in ("train", "dev", "test")]
+    rows.append({"prompt": "other", "completion": "a", "split": "test"})
+    assert split_examples([to_example(row) for row in rows]).overlap == 2
+
+
+@given(st.lists(st.integers(0, 60), min_size=200, max_size=300), st.integers(0, 5))
+def test_equal_questions_stay_together(numbers: list[int], seed: int) -> None:
+    examples = [Example(prompt=({"role": "user", "content": f"Q {n}"},), answer="a") for n in numbers]
+    try:
+        corpus = split_examples(examples, seed=seed)
+    except SpeechftError:
+        return  # by chance nobody went to dev
+    assert corpus.overlap == 0
+    assert len(corpus.train) + len(corpus.dev) + len(corpus.test) == len(examples)
+
+
+def test_text_files_are_cut_at_blank_lines(tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("\n\n".join(f"Paragraph {i} " + "word " * 100 for i in range(30)))
+    made = [row["text"] for row in read_file(tmp_path / "book.txt")]
+    assert len(made) > 3
+    assert all(text.startswith("Paragraph") for text in made)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_corpora_as_their_authors_distribute_them(tmp_path: Path) -> None:
+    news = write(tmp_path / "news.csv", '"3","Oil up","Prices rose\\again"\n"9","bad","row"\n')
+    rows = list(read_file(news, "ag_news"))
+    assert rows[0]["completion"] == "Business"
+    assert "Prices rose again" in rows[0]["prompt"]
+    assert rows[1] == {}
+
+    question = {"question": "Who?", "answers": [{"text": "Ann"}, {"text": "Ann"}, {"text": "Ann B"}]}
+    unanswerable = {"question": "Where?", "answers": [], "is_impossible": True}
+    article = {"paragraphs": [{"context": "Ann B sang.", "qas": [question, unanswerable]}]}
+    squad = write(tmp_path / "squad.json", json.dumps({"data": [article]}))
+    rows = list(read_file(squad, "squad"))
+    assert [row["answers"] for row in rows] == [["Ann", "Ann B"], ["unanswerable"]]
+
+    triples = write(tmp_path / "triples.tsv", 'query\tan "odd passage\tanother\nbad line\n')
+    rows = list(read_file(triples, "ms_marco"))
+    assert (rows[0]["chosen"], rows[0]["rejected"], rows[1]) == ('an "odd passage', "another", {})
+
+    chat = write(tmp_path / "chat.json", json.dumps([{"id": "1", "dialogue": "A: hi\r\nB: bye", "summary": "Short."}]))
+    assert next(iter(read_file(chat, "samsum")))["prompt"].endswith("A: hi\nB: bye")
+
+    notes = write(tmp_path / "notes.csv", 'ROW_ID,CATEGORY,ISERROR,TEXT\n1,Nursing,,"two\nlines"\n2,ECG,1,wrong\n')
+    rows = list(read_file(notes, "mimic"))
+    assert rows[0]["text"] == "two\nlines"
+    assert rows[1] == {}
+    assert to_example(rows[0]).extra["access"] == "credentialed"
+
+    toxic = {"prompt": {"text": "So he", "toxicity": 0.2}, "continuation": {"text": "x"}, "challenging": True}
+    rows = list(read_file(write(tmp_path / "p.jsonl", json.dumps(toxic)), "real_toxicity_prompts"))
+    assert rows[0]["extra"] == {"challenging": True, "toxicity": 0.2}
+
+    assert list(read_file(write(tmp_path / "c4.jsonl", '{"text": "a", "url": "u"}'), "c4")) == [{"text": "a"}]
+    assert {"ag_news", "squad", "ms_marco", "samsum", "mimic", "c4", "real_toxicity_prompts"} == set(READERS)
+
+
+def test_legal_word_vectors_are_no_text(tmp_path: Path) -> None:
+    vectors = legal_vocabulary(write(tmp_path / "Law2Vec.2d.txt", "2 2\nplaintiff 0.1 0.2\nthe 0.3 0.4\n"))
+    assert vectors == {"plaintiff": [0.1, 0.2], "the": [0.3, 0.4]}
+    assert vocabulary_share(["The plaintiff left", "home"], vectors, common=["the"]) == 0.25
+    with pytest.raises(SpeechftError, match="word vector"):
+        legal_vocabulary(write(tmp_path / "other.txt", "this is a text\n"))

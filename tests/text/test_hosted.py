@@ -1,0 +1,89 @@
+"""Files for hosted services: what is written is what the services describe, and what cannot be is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from speechft.errors import SpeechftError
+from speechft.text.data import Corpus, Example, to_example
+from speechft.text.hosted import export, validate
+
+
+def corpus(rows: list[dict]) -> Corpus:
+    examples = tuple(to_example(row, f"rows:{i}") for i, row in enumerate(rows, 1))
+    return Corpus(examples, examples[:2], examples[:1])
+
+
+PAIRS = [{"prompt": f"question {i}", "chosen": f"right {i}", "rejected": f"wrong {i}"} for i in range(12)]
+CHATS = [
+    {"messages": [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": f"question {i}"},
+        {"role": "assistant", "content": f"answer {i}"},
+    ]}
+    for i in range(12)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "first"),
+    [
+        ("openai", CHATS, CHATS[0]),
+        (
+            "openai-preference",
+            PAIRS,
+            {
+                "input": {"messages": [{"role": "user", "content": "question 0"}]},
+                "preferred_output": [{"role": "assistant", "content": "right 0"}],
+                "non_preferred_output": [{"role": "assistant", "content": "wrong 0"}],
+            },
+        ),
+        ("bedrock", CHATS, {"prompt": "Be brief.\n\nquestion 0", "completion": "answer 0"}),
+        (
+            "bedrock-conversation",
+            CHATS,
+            {
+                "schemaVersion": "bedrock-conversation-2024",
+                "system": [{"text": "Be brief."}],
+                "messages": [
+                    {"role": "user", "content": [{"text": "question 0"}]},
+                    {"role": "assistant", "content": [{"text": "answer 0"}]},
+                ],
+            },
+        ),
+    ],
+)
+def test_lines_are_as_the_service_describes(kind: str, rows: list[dict], first: dict, tmp_path: Path) -> None:
+    made = export(corpus(rows), tmp_path, kind, epochs=3, price_per_million=10)
+    lines = made.files["train"].read_text().splitlines()
+    assert json.loads(lines[0]) == first
+    assert made.examples == {"train": 12, "dev": 2}
+    assert validate(made.files["train"], kind) == []
+    assert made.tokens == 3 * sum(len(line) + 1 for line in lines) // 4
+    assert made.cost == round(made.tokens / 1e6 * 10, 2)
+    assert "consent" in made.warning
+
+
+def test_what_a_format_cannot_hold_is_left_out_by_name(tmp_path: Path) -> None:
+    long = {"messages": [{"role": r, "content": "x"} for r in ("user", "assistant", "user", "assistant")]}
+    made = export(corpus([*CHATS, long]), tmp_path, "bedrock")
+    assert made.examples["train"] == 12
+    assert [where for where, _ in made.left_out] == ["rows:13"]
+    with pytest.raises(SpeechftError, match="only 0 examples"):
+        export(corpus(CHATS), tmp_path, "openai-preference")
+
+
+def test_notes_under_an_agreement_are_refused(tmp_path: Path) -> None:
+    note = Example(prompt=({"role": "user", "content": "x"},), answer="y", extra={"access": "credentialed"})
+    with pytest.raises(SpeechftError, match="agreement"):
+        export(Corpus((note,) * 12, (note,), ()), tmp_path, "openai")
+
+
+def test_a_file_made_elsewhere_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    good = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    bad = {"messages": [{"role": "user", "content": "a"}, {"role": "bot", "content": "b"}]}
+    path.write_text("\n".join([json.dumps(good), json.dumps(bad), "{", json.dumps({**good, "name": 1})]))
+    assert [line for line, _ in validate(path, "openai")] == [2, 3, 4]

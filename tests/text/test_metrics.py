@@ -1,0 +1,119 @@
+"""Every metric equals its reference library; perplexity equals its definition."""
+
+from __future__ import annotations
+
+import doctest
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechft.errors import SpeechftError
+from speechft.text import judge, metrics
+from speechft.text.likelihood import answer_logprobs, document_nll, sequence_logprobs
+from speechft.text.metrics import METRICS, Measure, bert_score, cohen_kappa, corpus_bleu, score_answers
+from speechft.text.model import load_text_model
+
+WORDS = st.lists(st.sampled_from(["the", "a", "cat", "dog", "sat", "mat"]), min_size=1, max_size=9).map(" ".join)
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(metrics).failed == 0
+    assert doctest.testmod(judge).failed == 0
+
+
+@settings(deadline=None)
+@given(WORDS, WORDS)
+def test_rouge_and_chrf_equal_their_libraries(found: str, reference: str) -> None:
+    sacrebleu = pytest.importorskip("sacrebleu")
+    rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer")
+    scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    for name, score in scorer.score(reference, found).items():
+        assert METRICS[name](found, reference) == score.fmeasure
+    assert METRICS["chrf"](found, reference) == pytest.approx(sacrebleu.sentence_chrf(found, [reference]).score / 100)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.lists(st.tuples(WORDS, WORDS), min_size=3, max_size=10))
+def test_bleu_equals_sacrebleu(pairs: list[tuple[str, str]]) -> None:
+    sacrebleu = pytest.importorskip("sacrebleu")
+    found, references = zip(*pairs, strict=True)
+    ours = corpus_bleu(found, [[r] for r in references], draws=20)
+    assert ours["bleu"]["value"] == pytest.approx(sacrebleu.corpus_bleu(list(found), [list(references)]).score)
+    assert ours["chrf"]["value"] == pytest.approx(sacrebleu.corpus_chrf(list(found), [list(references)]).score)
+    assert "version" in ours["bleu"]["signature"]
+
+
+def test_exact_match_and_f1_as_squad_counts() -> None:
+    scores = score_answers(
+        ["the Cat!", "black dog", ""], [["a cat"], ["red", "black cat"], [""]], ["exact_match", "f1"]
+    )
+    assert [part.errors for part in scores["exact_match"].parts] == [1, 0, 1]
+    assert [part.errors for part in scores["f1"].parts] == [1, 0.5, 1]
+    with pytest.raises(SpeechftError, match="rougeL"):
+        score_answers([""], [[""]], ["rouge"])
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=2, max_size=30))
+def test_kappa_equals_scikit_learn(pairs: list[tuple[str, str]]) -> None:
+    reference = pytest.importorskip("sklearn.metrics").cohen_kappa_score
+    ours, theirs = zip(*pairs, strict=True)
+    if len({*ours, *theirs}) > 1:
+        assert cohen_kappa(ours, theirs) == pytest.approx(reference(ours, theirs))
+
+
+@pytest.mark.slow
+def test_bert_score_equals_its_library() -> None:
+    bert = pytest.importorskip("bert_score")
+    found, references = ["the cat sat", "rain tomorrow"], ["a cat was sitting", "it will rain"]
+    folder = str(metrics.minilm_folder())
+    _, _, expected = bert.score(found, references, model_type=folder, num_layers=6, device="cpu")
+    assert [p.errors for p in bert_score(found, references).parts] == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_intervals_hold_the_value_and_a_real_difference_is_seen() -> None:
+    base, better = Measure.mean([0.1, 0.3, 0.2, 0.4] * 10), Measure.mean([0.6, 0.7, 0.5, 0.9] * 10)
+    low, high = base.summary()["ci95"]
+    assert low < base.value < high
+    assert better.against(base)["ci95"][0] > 0
+    nll = Measure.perplexity([(2.0, 1.0), (6.0, 3.0)])
+    assert nll.value == pytest.approx(math.exp(2))
+    assert nll.against(nll)["ratio"] == 1
+
+
+def test_perplexity_by_definition_and_windows_count_each_token_once(tiny_llama: Path) -> None:
+    text = load_text_model(tiny_llama)
+    documents = ["what is the colour of a number " * 6, "say red", "x"]
+    ids = [[*text.tokenizer(d)["input_ids"], text.tokenizer.eos_token_id] for d in documents]
+    whole = document_nll(text, documents, window=512)
+    for tokens, (total, count) in zip(ids, whole, strict=True):
+        with torch.inference_mode():
+            logits = text.model(input_ids=torch.tensor([tokens])).logits[0].log_softmax(-1)
+        expected = -sum(float(logits[i, token]) for i, token in enumerate(tokens[1:]))
+        assert count == len(tokens) - 1
+        assert total == pytest.approx(expected, rel=2e-2)
+    for window, stride in ((8, 3), (8, 8), (7, 1), (16, None)):
+        counts = [count for _, count in document_nll(text, documents, window=window, stride=stride)]
+        assert counts == [len(tokens) - 1 for tokens in ids]
+    assert document_nll(text, documents, 16, 1)[1] == pytest.approx(whole[1])
+
+
+def test_log_probabilities_do_not_depend_on_the_batch(tiny_llama: Path) -> None:
+    text = load_text_model(tiny_llama)
+    rows = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14, 15], [20, 21]]
+    alone = [sequence_logprobs(text, [row], [row])[0] for row in rows]
+    for ours, theirs in zip(sequence_logprobs(text, rows, rows), alone, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-2)
+
+
+def test_of_several_turns_the_last_answer_counts(tiny_llama: Path) -> None:
+    text = load_text_model(tiny_llama)
+    turns = [
+        {"role": "user", "content": "one"}, {"role": "assistant", "content": "red green"},
+        {"role": "user", "content": "two"}, {"role": "assistant", "content": "blue"},
+    ]  # fmt: skip
+    blue = len(text.tokenizer("blue")["input_ids"])
+    assert answer_logprobs(text, [turns])[0][1] == blue + 1  # and the end token

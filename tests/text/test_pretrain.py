@@ -1,0 +1,48 @@
+"""Continued pre-training: perplexity falls in the domain, and what it costs elsewhere is measured."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from speechft.text.config import PretrainRecipe
+from speechft.text.pipeline import evaluate, train
+
+
+def sentences(words: str, seed: int) -> list[str]:
+    rng = random.Random(seed)
+    order = words.split()
+    documents = []
+    for _ in range(60):
+        start = rng.randrange(len(order))
+        documents.append(" ".join(order[(start + i) % len(order)] for i in range(rng.randint(20, 60))))
+    return documents
+
+
+@pytest.fixture(scope="module")
+def domains(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("domains")
+    paths = folder / "animals.jsonl", folder / "numbers.jsonl"
+    for path, words in zip(paths, ("cat dog bird fish", "three one five two seven"), strict=True):
+        rows = [{"text": text} for text in sentences(words, 1)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return paths
+
+
+def test_perplexity_falls_in_the_domain_and_is_measured_outside(
+    tiny_llama: Path, domains: tuple[Path, Path], tmp_path: Path
+) -> None:
+    recipe = PretrainRecipe(
+        model=str(tiny_llama), data=str(domains[0]), other_domain=str(domains[1]), output_dir=tmp_path, max_length=64,
+        epochs=4, batch_size=4, learning_rate=1e-2, evaluations=2,
+    )  # fmt: skip
+    result = train(recipe)
+    assert result["kept"] == "adapter"
+    assert result["difference"]["perplexity"]["ci95"][1] < 0.5
+    own = result["difference"]["perplexity"]["ratio"]
+    assert result["difference"]["perplexity_other_domain"]["ratio"] > 2 * own
+    again = evaluate(str(domains[0]), adapter=tmp_path / "adapter", settings={"other_domain": str(domains[1])})
+    assert again["perplexity"]["value"] == pytest.approx(result["adapted"]["perplexity"]["value"], rel=0.02)

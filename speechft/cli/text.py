@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from speechft.cli.common import print_json
+from speechft.cli.common import AdapterPath, AsJson, app, err, print_json
 
 
 def train_text(recipe: Any, as_json: bool) -> None:
@@ -52,6 +53,78 @@ def evaluate_text(data: Path, task: str | None, as_json: bool, **settings: Any) 
     own = {name: value for name, value in result.items() if isinstance(value, dict) and "ci95" in value}
     columns = {**result, "base": result["base"] or own, "adapted": own}
     scores_table(columns, f"{result['model']}, {result['examples']} examples of {result['split']}")
+
+
+@app.command()
+def benchmark(
+    tasks: Annotated[list[str], typer.Argument(help="mmlu, glue, gsm8k, ..., or a task of lm-eval.")],
+    model: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "bundled:smollm2",
+    adapter: AdapterPath = None,
+    task_folder: Annotated[Path | None, typer.Option(help="Task files of lm-eval; nothing is fetched then.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Examples in the prompt.", show_default="the task's own")] = None,
+    limit: Annotated[int | None, typer.Option(help="Items of each task, for a first look.")] = None,
+    chat: Annotated[bool, typer.Option(help="Through the chat template.")] = False,
+    allow_code: Annotated[bool, typer.Option(help="Run code that the model writes. Only in a container.")] = False,
+    training: Annotated[str | None, typer.Option(help="Training data, to be searched for the items.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a text model on public benchmarks, through lm-evaluation-harness.
+
+    Example: `speechft benchmark hellaswag --adapter runs/text/sft/adapter --limit 100`
+    """
+    from speechft.text.benchmarks import contamination, run, task_items
+    from speechft.text.data import read
+
+    result = run(
+        model, tasks, adapter=adapter, task_folder=task_folder, shots=shots, limit=limit, chat=chat,
+        allow_code=allow_code, out=out,
+    )  # fmt: skip
+    if training:
+        corpus = read(training, needs="document")
+        seen = [example.document or f"{example.key} {example.answer}" for example in corpus.train]
+        result["contamination"] = contamination(seen, task_items(tasks, task_folder))
+    if as_json:
+        print_json(result)
+        return
+    table = Table(title=escape(f"{model}" + (f", first {limit} items: not the benchmark" if limit else "")))
+    for column in ("task", "metric", "score", "standard error", "shots", "items"):
+        table.add_column(column, justify="left" if column in ("task", "metric") else "right")
+    for name, scores in result["tasks"].items():
+        for metric, numbers in scores["metrics"].items():
+            cells = [name, metric, numbers.get("value"), numbers.get("stderr"), scores["shots"], scores["items"]]
+            table.add_row(*("" if cell is None else str(cell) for cell in cells))
+    Console().print(table)
+    err.print(result["remark"])
+    if "contamination" in result:
+        err.print(f"{len(result['contamination'])} items have words in a row with the training data.")
+
+
+@app.command("hosted")
+def export_hosted(
+    data: Annotated[str, typer.Argument(help="A file, a folder or hub:NAME, as a text recipe's data.")],
+    out: Annotated[Path, typer.Argument(help="Folder for train.jsonl and validation.jsonl.")],
+    to: Annotated[str, typer.Option(help="openai, openai-preference, bedrock or bedrock-conversation.")] = "openai",
+    reader: Annotated[str | None, typer.Option(help="Layout of a known corpus, such as samsum.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="The service will be asked for.")] = 1,
+    price: Annotated[float | None, typer.Option(help="Of a million training tokens, for the estimate.")] = None,
+) -> None:
+    """Write text data as hosted fine-tuning services take it, checked by schema. Nothing is sent.
+
+    Example: `speechft hosted mine.jsonl upload --to bedrock-conversation`
+    """
+    from speechft.text.data import read
+    from speechft.text.hosted import export
+
+    needs = "preference" if to == "openai-preference" else "answer"
+    made = export(read(data, reader=reader, needs=needs), out, to, epochs=epochs, price_per_million=price)
+    for where, reason in made.left_out:
+        err.print(f"[yellow]left out[/] {escape(where)}: {escape(reason)}", soft_wrap=True)
+    for split, path in made.files.items():
+        err.print(f"{path}: {made.examples[split]} examples")
+    cost = f", about {made.cost} at that price" if made.cost is not None else ""
+    err.print(f"About {made.tokens} training tokens{cost}.")
+    err.print(f"[bold yellow]{escape(made.warning)}[/]")
 
 
 def scores_table(result: dict[str, Any], title: str) -> None:

@@ -31,5 +31,12 @@ $(INSTALLED): $(RUNS)
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
 
+# MANIFEST: a corpus with train and dev parts. BENCH_FLAGS=--peer-epochs=1 makes the peer's part three times shorter.
+bench: $(INSTALLED)
+	@test -n "$(MANIFEST)" || { echo "make bench MANIFEST=corpus/manifest.jsonl: name a manifest with train and dev parts"; exit 2; }
+	$(BIN)/python benchmarks/training.py $(MANIFEST) --base
+	$(BIN)/python benchmarks/decoding.py $(MANIFEST)
+	$(BIN)/python benchmarks/time_to_wer.py $(MANIFEST) $(BENCH_FLAGS)
+
 clean:
 	rm -rf $(VENV) quickstart .pytest_cache .mypy_cache .ruff_cache

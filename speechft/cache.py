@@ -113,7 +113,7 @@ def open_or_build(
         layers: from `cached_layers`.
         steps: of the run; one that passes over the clips once needs one view.
         precision: a context to compute in, such as autocast.
-        on_event: called with `{"event": "cached", "clips": n, "of": all}` as it goes.
+        on_event: called with `{"event": "cached", "clips": n more, "of": all}` as it goes.
 
     Raises:
         SpeechftError: the disk is full, or the folder cannot be written.
@@ -182,7 +182,7 @@ def _build(
     # with all layers done, only what the decoder is shown is worth keeping
     kept_frames = feed.context.shown if layers == len(encoder.layers) else feed.context.frames
     index = [[0, 0] for _ in range(len(feed.train) * views)]
-    done = rows = 0
+    rows = 0
     with (folder / "states.bin").open("wb") as file, torch.inference_mode(), precision():
         for group in prefetch(_groups(feed, views)):
             length = feed.context.frames(group[0][1].shape[1])
@@ -193,8 +193,7 @@ def _build(
                 file.write(kept.numpy().tobytes())
                 index[place] = [rows, len(kept)]
                 rows += len(kept)
-            done += len(group)
-            on_event({"event": "cached", "clips": done, "of": len(index)})
+            on_event({"event": "cached", "clips": len(group), "of": len(index)})
         file.flush()
         os.fsync(file.fileno())
     if not rows:

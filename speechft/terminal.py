@@ -55,11 +55,12 @@ class Watcher:
             self.say(f"step {event['step']}: dev WER [bold]{event['wer']:.1%}[/] ({event['model']})")
         elif name == "left out":
             self.say(f"[yellow]left out[/] {escape(str(event['where']))}: {escape(event['reason'])}")
-        elif name in ("decoded", "checked", "spoken"):
+        elif name in ("decoded", "checked", "spoken", "cached"):
             words = {
                 "decoded": "transcribing",
                 "checked": "checking",
                 "spoken": "recording the simulated voice",
+                "cached": "computing the frozen layers once",
             }
             self._count(words[name], event.get("clips", 1), event["of"])
         elif name == "splits":

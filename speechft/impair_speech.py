@@ -90,7 +90,7 @@ def slowed(
             gaps.append((len(out) / SAMPLE_RATE, silence / SAMPLE_RATE))
             out = joined(out, np.zeros(silence, np.float32))
         stretch = max(0.5, how.stretch * float(rate))
-        out = joined(out, stretched(samples[start:end], 1 / stretch, 512))
+        out = joined(out, stretched(samples[start:end], 1 / stretch))
     return out, gaps
 
 

@@ -19,6 +19,7 @@ SILENT = np.float32(-20.0)  # natural logarithm of nothing
 LIFTER: float = 0.0015  # seconds: cepstrum below it is the envelope; pitch periods lie above 2 ms
 VOICED_PEAK = 0.5  # autocorrelation at the pitch period, by that at 0
 PITCH_HERTZ = (65.0, 400.0)
+STRETCH_FFT = 512  # samples: longer windows blur speech (benchmarks/augmentation.py)
 MOST_GAIN = 6.0  # nepers (52 dB): an envelope at the floor is not raised without end
 
 
@@ -97,7 +98,7 @@ def move_resonances(samples: np.ndarray, source_hertz: np.ndarray) -> np.ndarray
     return sound(frames * torch.from_numpy(gain), len(samples))
 
 
-def stretched(samples: np.ndarray, rate: float, n_fft: int = 1024) -> np.ndarray:
+def stretched(samples: np.ndarray, rate: float, n_fft: int = STRETCH_FFT) -> np.ndarray:
     """The same sound `rate` times as fast at the same pitch (phase vocoder); about len(samples) / rate samples."""
     from torchaudio.functional import phase_vocoder
 

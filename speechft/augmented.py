@@ -25,7 +25,7 @@ PAGE = """<!doctype html>
 <style>
 body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 48rem; margin: 0 auto; padding: 1rem; }}
 table {{ border-collapse: collapse; width: 100%; }} th, td {{ text-align: left; padding: .3rem .5rem .3rem 0; }}
-audio {{ width: 100%; min-width: 9rem; }} th {{ font-weight: 400; }}
+audio {{ width: 100%; min-width: 9rem; }} th {{ font-weight: 400; }} .n {{ white-space: nowrap; }}
 </style></head><body><main><h1>Variations to listen to</h1>
 <p>Each recording as it is, then each effect at the two ends of its range. What is made here is synthetic.</p>
 {body}</main></body></html>
@@ -168,5 +168,5 @@ def _examples(utterance: Utterance, number: int, out: Path, kinds: Sequence[str]
         label = escape(f"{name} {size}".strip(), quote=True)
         player = f'<audio controls preload="none" src="{file}" aria-label="{label}"></audio>'
         seconds = f"{len(varied) / SAMPLE_RATE:.1f} s"
-        rows.append(f'<tr><th scope="row">{label}</th><td>{seconds}</td><td>{player}</td></tr>')
+        rows.append(f'<tr><th scope="row">{label}</th><td class="n">{seconds}</td><td>{player}</td></tr>')
     return f"<section><h2>{escape(utterance.text)}</h2><table>{''.join(rows)}</table></section>"

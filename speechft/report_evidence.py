@@ -73,7 +73,7 @@ def _invented(systems: Systems) -> str:
     """Words that nobody said, where they can be nothing else."""
     if not systems:
         return ""
-    found = [scores.to_dict()["hallucination"] for _, scores in systems]
+    found = [scores.hallucination for _, scores in systems]
     wanted = (
         ("Clips without speech", "silence", "clips", str),
         ("of them given words", "silence", "with_words", str),

@@ -101,9 +101,10 @@ def _comparison(result: Mapping[str, Any]) -> str:
     head = table("Each against the base", ["Model", *map(Number, HEADINGS[1:])], rows)
     note = (
         "Differences are in points of WER, on the same recordings. p values are corrected for the number of adapters "
-        "(Holm); 'speakers' asks whether it holds for other people, 'segments' (MAPSSWE) for these recordings. "
-        f"Below, '{result.get('adapter')}' is shown in detail."
+        "(Holm); 'speakers' asks whether it holds for other people, 'segments' (MAPSSWE) for these recordings."
     )
+    if result.get("adapter"):
+        note += f" Below, '{result['adapter']}' is shown in detail."
     return section("Adapters compared", head, quiet(note))
 
 

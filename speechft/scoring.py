@@ -100,6 +100,11 @@ class Scores:
         """The same of characters."""
         return self.characters.rate if self.characters.length else float(self.characters.insertions)
 
+    @cached_property
+    def hallucination(self) -> dict[str, Any]:
+        """Invented words, where they can be told from mishearings; see `speechft.hallucination`."""
+        return hallucinations(self.rows)
+
     @property
     def speakers(self) -> list[str]:
         return [row.speaker for row in self.rows]
@@ -194,13 +199,13 @@ class Scores:
             ),
             "empty_references": sum(row.words.length == 0 for row in self.rows),
             "clips_above_one": sum(row.words.rate > 1 for row in self.rows),
-            "loops": sum(row.loops for row in self.rows),
+            "loops": self.hallucination["loops"]["clips"],
             "all_right": sum(not row.words.errors for row in self.rows) / len(self.rows) if self.rows else None,
             "per_speaker": self.per_speaker,
             "per_group": self.per_group,
             "gaps": self.gaps,
             "by_length": by_length,
-            "hallucination": hallucinations(self.rows),
+            "hallucination": self.hallucination,
             "command_success": command_success(self.rows),
             "entity_errors": entity_errors(self.rows),
             "notes": notes,

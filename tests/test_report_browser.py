@@ -64,6 +64,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "base": {**before.to_dict(), "calibration": calibration(words)},
         "adapted": {**after.to_dict(), "calibration": calibration(words)},
         "adapters": entries,
+        "adapter": "a",
         "forgetting": {"clips": 9, "speakers": 3, "base": kept, "adapted": kept, "difference": differences["a"]},
         "semantic": {"semscore": None, "phonetic": 0.9, "phonetic_by_word": 0.7, "note": "no SemScore: no models"},
         "dose_curve": [{"minutes": m, "wer": 0.5 / m, "wer_ci95": [0.4 / m, 0.6 / m]} for m in (1, 2, 5)],

@@ -68,6 +68,8 @@ class Watcher:
             self.say(f"clips: {parts}; {escape(event['overlap'])}")
         elif name == "resumed":
             self.say(f"going on from step {event['step']} of {event['steps']}")
+        elif name == "evaluating":
+            self.say(f"evaluating {escape(event['adapter'])}")
         elif name == "final evaluation":
             self.say(f"comparing with the base model on the {event['split']} clips")
         else:

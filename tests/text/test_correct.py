@@ -1,0 +1,72 @@
+"""Correction after recognition: what was sure stays, what helps on dev is chosen, and doing nothing is a choice."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechft.manifest import Manifest
+from speechft.text import correct
+from speechft.text.correct import Heard, answer_rows, best_level, constrained, listen, preference_rows, question, report
+
+TEXT = st.lists(st.sampled_from("abcde"), max_size=8)
+
+
+def heard(words: str, sure: list[float], reference: str, *others: str) -> Heard:
+    return Heard("1", "s", tuple(words.split()), tuple(sure), (words, *others), reference)
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(correct).failed == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.floats(0, 1)), max_size=8), TEXT, st.floats(0, 1.2))
+def test_sure_words_stay_in_order(parts: list[tuple[str, float]], proposal: list[str], level: float) -> None:
+    one = heard(" ".join(w for w, _ in parts), [s for _, s in parts], "")
+    left = iter(constrained(one, " ".join(proposal), level).split())
+    assert all(word in left for word in (w for w, s in parts if s >= level))
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.floats(0, 1)), max_size=8), TEXT)
+def test_the_ends_of_the_scale(parts: list[tuple[str, float]], proposal: list[str]) -> None:
+    one = heard(" ".join(w for w, _ in parts), [s for _, s in parts], "")
+    assert constrained(one, " ".join(proposal), 0.0).split() == list(one.words)
+    assert constrained(one, " ".join(proposal), 1.1).split() == proposal
+
+
+def test_the_level_is_chosen_on_errors_and_nothing_is_a_choice() -> None:
+    clips = [heard("turn tha lamp", [0.95, 0.4, 0.95], "turn the lamp")] * 3
+    helpful, harmful = ["turn the lamb"] * 3, ["burn that lamp"] * 3
+    level, rates = best_level(clips, helpful)
+    assert level == 0.5
+    assert rates[0.5] == 0
+    assert rates[1.1] == pytest.approx(1 / 3)
+    assert best_level(clips, harmful)[0] == 0.0
+    found = report(clips, helpful, level)
+    assert (found["before"]["wer"], found["after"]["wer"]) == (pytest.approx(1 / 3), 0)
+    assert (found["changed"], found["better"], found["worse"]) == (3, 3, 0)
+
+
+def test_rows_teach_what_was_said() -> None:
+    clip = heard("turn tha lamp", [0.95, 0.4, 0.95], "turn the lamp", "turn the lamb")
+    assert "1. turn [tha] lamp\n2. turn the lamb" in question(clip)[0]["content"]
+    assert answer_rows([clip], "train")[0]["completion"] == "turn the lamp"
+    assert preference_rows([clip], "train")[0]["rejected"] == "turn tha lamp"
+    right = heard("yes", [0.9], "yes")
+    assert preference_rows([right], "train") == []
+
+
+def test_n_best_lists_come_with_a_confidence_for_every_word(voice: Manifest) -> None:
+    from speechft import load
+
+    clips = listen(load("bundled:tiny.en"), voice[:4], beams=3)
+    assert [clip.id for clip in clips] == [u.id for u in voice[:4]]
+    for clip in clips:
+        assert len(clip.words) == len(clip.confidences) > 0
+        assert all(0 <= sure <= 1 for sure in clip.confidences)
+        assert clip.hypotheses[0] == " ".join(clip.words)
+        assert len(set(clip.hypotheses)) == len(clip.hypotheses)
+    assert any(len(clip.hypotheses) > 1 for clip in clips)

@@ -98,9 +98,12 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         max_steps=WARM + job["steps"], cache=job.get("cache", "auto"), augment=None, average=False,
         adapter=QV | {"placement": job["placement"]}, checkpoint_every=10_000, allow_outside=True,
     )  # fmt: skip
+    import peft  # noqa: F401
+
     lines: list[dict[str, Any]] = []
-    load_whisper(job["model"])
+    whisper = load_whisper(job["model"])
     before = rss_mb()
+    del whisper
     fit(recipe, clips, clips[:2], on_event=lines.append)
     seconds = [event["step_seconds"] for event in lines if "step_seconds" in event]
     return {"seconds": seconds[WARM:], "before": before, "peak": peak_mb(), "flops": flops(recipe, clips)}

@@ -46,6 +46,8 @@ class TokenLoss(nn.Module):
             mask = padding_mask(positions, x.shape[1])
             x = x.to(core(self.model).model.encoder.layer_norm.weight.dtype)
             states = encode_upper(self.model, x, self.layers, mask)
+            if not states.requires_grad and torch.is_autocast_enabled(x.device.type):
+                states = states.to(torch.get_autocast_dtype(x.device.type))  # once, not for every key and value
         hidden = decoder_states(self.model, inputs, states, mask)
         wanted = targets != IGNORED
         hidden, answers = hidden[wanted], targets[wanted]  # logits only where there is something to predict

@@ -214,6 +214,7 @@ def rows_to_evaluate(
 def forgetting(base: Evaluation, adapted: Evaluation, manifest: Manifest) -> dict[str, Any]:
     """What an adapter costs on speech that the base was good at, as JSON."""
     return {
+        "notice": notice(manifest),
         "manifest_sha256": manifest.sha256,
         "clips": len(manifest),
         "speakers": len(manifest.speakers),

@@ -158,7 +158,10 @@ def _forgotten(found: Mapping[str, Any] | None) -> str:
     sure = "" if low is None else f" (95% interval {low * 100:+.1f} to {high * 100:+.1f})"
     change = found["difference"]["wer"]
     note = "" if change is None else f"Difference: {change * 100:+.1f} points{sure}.".replace("-", "−")
-    return section("What it forgot", table(caption, ["", Number("WER"), Number("95% interval")], rows), quiet(note))
+    said = f'<p class="notice" role="note">{esc(found["notice"])}</p>' if found.get("notice") else ""
+    return section(
+        "What it forgot", said, table(caption, ["", Number("WER"), Number("95% interval")], rows), quiet(note)
+    )
 
 
 def _summarised(part: str) -> str:

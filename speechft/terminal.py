@@ -114,6 +114,7 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
         console.print(
             f"Typical speech, {forgotten['clips']} clips: WER {forgotten['base']['wer']:.1%} before, "
             f"{forgotten['adapted']['wer']:.1%} after"
+            + (f" [yellow]({escape(forgotten['notice'])})[/]" if forgotten["notice"] else "")
         )
     training = result.get("training")
     if training:

@@ -100,15 +100,20 @@ def personal_arms(
         arms["cohort"] = Arm(cohort.adapter, load(recipe.model, cohort.adapter).evaluate(test, recipe.normalizer))
         then = recipe.model_copy(update={**update, "model": str(cohort_model), "output_dir": out / "then" / name})
         arms["then"] = trained_arm(then, train, dev, test, arms["cohort"])
-    both = [arm.adapter for arm in (arms["cohort"], arms["direct"]) if arm.adapter]
-    if len(both) == 2 and importlib.util.find_spec("speechft.adapter_arithmetic"):
-        from speechft.adapter_arithmetic import average
-
-        mean = average(both, [0.5, 0.5], out / "average" / name)
-        arms["average"] = Arm(mean, load(recipe.model, mean).evaluate(test, recipe.normalizer))
-    elif cohort.adapter:
-        arms["average"] = arms["cohort"]  # there is no personal adapter to average with
+    if importlib.util.find_spec("speechft.adapter_arithmetic") and cohort.adapter:
+        arms["average"] = averaged(recipe, arms, out / "average" / name, test)
     return arms
+
+
+def averaged(recipe: SpeechRecipe, arms: Mapping[str, Arm], out: Path, test: Manifest) -> Arm:
+    """The mean of the cohort's and the direct adapter; the cohort's alone where there is no direct one."""
+    from speechft.adapter_arithmetic import average
+
+    both = [arms[name].adapter for name in ("cohort", "direct") if arms[name].adapter]
+    if len(both) < 2:
+        return arms["cohort"]
+    average(both, [0.5, 0.5], out)
+    return Arm(out, load(recipe.model, out).evaluate(test, recipe.normalizer))
 
 
 def write(out: Path, recipe: SpeechRecipe, manifest: Manifest, tested_on: Manifest, arms: Mapping[str, Scores]) -> dict:

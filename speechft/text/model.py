@@ -122,7 +122,7 @@ def trainable_text_model(text: TextModel, settings: AdapterSettings, head: str |
         config = model.peft_config["default"]
         config.modules_to_save = [head]
         set_additional_trainable_modules(model.get_base_model(), config, {}, "default")
-    if settings.quantize is None and inference_dtype(text.device) == torch.bfloat16:
+    if inference_dtype(text.device) == torch.bfloat16:
         adapters.store_frozen(model, torch.bfloat16)
     return text.with_(model)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from speechft.errors import SpeechftError
 from speechft.text.chat import IGNORED, tokenize_chat
 from speechft.text.config import SftRecipe
 from speechft.text.model import load_text_model
@@ -81,3 +82,68 @@ def test_it_learns_and_the_saved_adapter_does_the_same(
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, result["training"]["steps"] + 1))
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
+
+
+@pytest.mark.parametrize("quantize", ["nf4", pytest.param("int8", marks=pytest.mark.slow)])
+def test_frozen_weights_in_few_bits_learn_as_well(tiny_llama: Path, echo: Path, tmp_path: Path, quantize: str) -> None:
+    pytest.importorskip("bitsandbytes")
+    common = {
+        "model": str(tiny_llama), "data": str(echo), "epochs": 12, "learning_rate": 1e-2, "max_length": 128,
+        "max_new_tokens": 6, "evaluations": 1,
+    }  # fmt: skip
+    whole = train(SftRecipe(**common, output_dir=tmp_path / "whole"))
+    few = train(SftRecipe(**common, output_dir=tmp_path / "few", adapter={"quantize": quantize}))
+    assert few["training"]["weight_bytes"] < whole["training"]["weight_bytes"]
+    gains = [result["difference"]["perplexity"]["ratio"] for result in (whole, few)]
+    assert gains[1] < 0.5
+    assert gains[1] == pytest.approx(gains[0], abs=0.15)
+    again = evaluate(str(echo), adapter=tmp_path / "few" / "adapter")
+    assert again["perplexity"]["value"] == pytest.approx(few["adapted"]["perplexity"]["value"], rel=0.05)
+
+
+def test_a_run_that_was_cut_off_goes_on(tiny_llama: Path, echo: Path, tmp_path: Path) -> None:
+    def run(out: Path, stop: bool = False, seed: int = 0) -> dict:
+        recipe = SftRecipe(
+            model=str(tiny_llama), data=str(echo), output_dir=out, epochs=2, learning_rate=1e-2, max_length=128,
+            max_new_tokens=4, evaluations=2, checkpoint_every=5, seed=seed,
+        )  # fmt: skip
+
+        def watch(event: dict) -> None:
+            if stop and event.get("step") == 11 and "loss" in event:
+                raise KeyboardInterrupt
+
+        return train(recipe, on_event=watch)
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", stop=True)
+    with pytest.raises(SpeechftError, match="other settings"):
+        run(tmp_path / "cut", seed=1)
+    resumed = run(tmp_path / "cut")
+    assert resumed["training"]["steps"] == whole["training"]["steps"]
+    assert resumed["adapted"]["perplexity"]["value"] == pytest.approx(whole["adapted"]["perplexity"]["value"], rel=0.02)
+    lines = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, whole["training"]["steps"] + 1))
+
+
+def test_full_fine_tuning_leaves_a_whole_model(tiny_llama: Path, echo: Path, tmp_path: Path) -> None:
+    recipe = SftRecipe(
+        model=str(tiny_llama), data=str(echo), output_dir=tmp_path, epochs=4, learning_rate=3e-3, max_length=128,
+        max_new_tokens=4, evaluations=1, adapter={"method": "full"},
+    )  # fmt: skip
+    result = train(recipe)
+    assert result["kept"] == "model"
+    alone = evaluate(str(echo), task="sft", model=str(tmp_path / "model"))
+    assert alone["perplexity"]["value"] == pytest.approx(result["adapted"]["perplexity"]["value"], rel=0.02)
+
+
+def test_nothing_better_is_said_and_leaves_no_adapter(tiny_llama: Path, echo: Path, tmp_path: Path) -> None:
+    recipe = SftRecipe(
+        model=str(tiny_llama), data=str(echo), output_dir=tmp_path, max_steps=6, learning_rate=30.0, warmup=0,
+        max_length=128, max_new_tokens=2, evaluations=1,
+    )  # fmt: skip
+    (tmp_path / "adapter").mkdir()  # of an earlier run
+    result = train(recipe)
+    assert (result["kept"], result["adapter"]) == ("base", None)
+    assert not (tmp_path / "adapter").exists()
+    assert result["difference"]["perplexity"]["ratio"] == 1

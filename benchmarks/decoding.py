@@ -64,9 +64,8 @@ def main() -> None:
     for name, seconds in timings.items():
         middle = statistics.median(seconds)
         wer = score(clips, texts[name]).wer
-        print(
-            f"{name:18} {middle:7.2f} s   {peer / middle:5.1f}x generate()   real-time factor {middle / length:.4f}   WER {wer:.3f}"
-        )
+        speed = f"{middle:7.2f} s   {peer / middle:5.1f}x generate()   real-time factor {middle / length:.4f}"
+        print(f"{name:20} {speed}   WER {wer:.3f}")
 
 
 def starts(samples: list) -> range:

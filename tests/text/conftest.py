@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,29 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+NOUNS = ["cat", "dog", "bird", "fish", "story", "tree", "house", "water", "fire"]
+
+
+@pytest.fixture(scope="session")
+def talker(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model after full fine-tuning: it answers with one to four words at random."""
+    from speechft.text.config import SftRecipe, TextAdapterSettings
+    from speechft.text.pipeline import train
+
+    out = tmp_path_factory.mktemp("talker")
+    rows = [
+        {"prompt": f"say {a} {b}", "completion": " ".join([a, b, a, b][: 1 + (3 * i + j) % 4]), "split": split}
+        for i, a in enumerate(NOUNS)
+        for j, b in enumerate(NOUNS)
+        for split in ("train", "dev")
+    ]
+    (out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = SftRecipe(
+        model=str(tiny_llama), data=str(out / "rows.jsonl"), output_dir=out, epochs=6,
+        adapter=TextAdapterSettings(method="full"), batch_size=9, learning_rate=3e-3, max_length=64, max_new_tokens=8,
+        test=False, dev_examples=9,
+    )  # fmt: skip
+    assert train(recipe)["kept"] == "model"
+    return out / "model"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
-from speechft.text.config import FeedbackRecipe, SftRecipe
+from speechft.text.config import FeedbackRecipe
 from speechft.text.judge import (
     EndpointJudge,
     LocalJudge,
@@ -27,6 +27,8 @@ from speechft.text.judge import (
 )
 from speechft.text.model import load_text_model
 from speechft.text.pipeline import train
+
+WORDS = ["cat", "dog", "bird", "fish", "story", "tree", "house", "water", "fire"]
 
 
 def prefers_longer(messages: Sequence[dict], options: Sequence[str]) -> list[float]:
@@ -117,28 +119,6 @@ def test_an_endpoint_judges_by_the_protocol(server: str) -> None:
 def test_what_is_no_judge(name: str) -> None:
     with pytest.raises(SpeechftError, match="no judge"):
         judge_from(name)
-
-
-WORDS = ["cat", "dog", "bird", "fish", "story", "tree", "house", "water", "fire"]
-
-
-@pytest.fixture(scope="module")
-def talker(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model after full fine-tuning: it answers with one to four words at random."""
-    out = tmp_path_factory.mktemp("talker")
-    rows = [
-        {"prompt": f"say {a} {b}", "completion": " ".join([a, b, a, b][: 1 + (3 * i + j) % 4]), "split": split}
-        for i, a in enumerate(WORDS)
-        for j, b in enumerate(WORDS)
-        for split in ("train", "dev")
-    ]
-    (out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recipe = SftRecipe(
-        model=str(tiny_llama), data=str(out / "rows.jsonl"), output_dir=out, adapter={"method": "full"}, epochs=6,
-        batch_size=9, learning_rate=3e-3, max_length=64, max_new_tokens=8, test=False, dev_examples=9,
-    )  # fmt: skip
-    assert train(recipe)["kept"] == "model"
-    return out / "model"
 
 
 def test_feedback_from_sampling_to_an_adapter_the_judge_prefers(talker: Path, server: str, tmp_path: Path) -> None:

@@ -137,13 +137,16 @@ def test_full_fine_tuning_leaves_a_whole_model(tiny_llama: Path, echo: Path, tmp
     assert alone["perplexity"]["value"] == pytest.approx(result["adapted"]["perplexity"]["value"], rel=0.02)
 
 
-def test_nothing_better_is_said_and_leaves_no_adapter(tiny_llama: Path, echo: Path, tmp_path: Path) -> None:
+def test_nothing_better_is_said_and_leaves_no_adapter(talker: Path, tmp_path: Path) -> None:
+    """What is to be learnt contradicts what dev asks for and the model knows already."""
+    known = [json.loads(line) for line in (talker.parent / "rows.jsonl").read_text().splitlines()]
+    rows = [row if row["split"] == "dev" else {**row, "completion": "blue blue red"} for row in known]
     recipe = SftRecipe(
-        model=str(tiny_llama), data=str(echo), output_dir=tmp_path, max_steps=6, learning_rate=30.0, warmup=0,
-        max_length=128, max_new_tokens=2, evaluations=1,
+        model=str(talker), data=str(write_rows(tmp_path / "rows.jsonl", rows)), output_dir=tmp_path / "out",
+        learning_rate=1e-2, max_steps=10, max_length=64, max_new_tokens=4, evaluations=1,
     )  # fmt: skip
-    (tmp_path / "adapter").mkdir()  # of an earlier run
+    (tmp_path / "out" / "adapter").mkdir(parents=True)  # of an earlier run
     result = train(recipe)
     assert (result["kept"], result["adapter"]) == ("base", None)
-    assert not (tmp_path / "adapter").exists()
+    assert not (tmp_path / "out" / "adapter").exists()
     assert result["difference"]["perplexity"]["ratio"] == 1

@@ -92,7 +92,7 @@ def _invented(systems: Systems) -> str:
             rows.append([label, *(Number("–" if value is None else shown(value)) for value in values)])
     if not rows:
         return section("Invented words", quiet("No loops, nothing on silence, no clip above one error a word."))
-    heads = ["", *columns(systems, "Value")]
+    heads = ["Measure", *columns(systems, "Value")]
     return section("Invented words", table("Where they can be told from mishearings", heads, rows))
 
 
@@ -142,7 +142,9 @@ def _meaning(found: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     note = f"{found['note'][:1].upper()}{found['note'][1:]}." if found.get("note") else ""
-    return section("Meaning and sound", table("0% nothing, 100% the same", ["", Number("Value")], rows), quiet(note))
+    return section(
+        "Meaning and sound", table("0% nothing, 100% the same", ["Measure", Number("Value")], rows), quiet(note)
+    )
 
 
 def _forgotten(found: Mapping[str, Any] | None) -> str:
@@ -160,7 +162,7 @@ def _forgotten(found: Mapping[str, Any] | None) -> str:
     note = "" if change is None else f"Difference: {change * 100:+.1f} points{sure}.".replace("-", "−")
     said = f'<p class="notice" role="note">{esc(found["notice"])}</p>' if found.get("notice") else ""
     return section(
-        "What it forgot", said, table(caption, ["", Number("WER"), Number("95% interval")], rows), quiet(note)
+        "What it forgot", said, table(caption, ["Model", Number("WER"), Number("95% interval")], rows), quiet(note)
     )
 
 

@@ -98,7 +98,8 @@ def _invented(systems: Systems) -> str:
 
 def _confidence(result: Mapping[str, Any]) -> str:
     """Whether the confidence of words means what it says."""
-    named = [("Before", result.get("base")), ("After", result.get("adapted") or result)]
+    shown = (result.get("adapters") or {}).get(result.get("adapter")) or result.get("adapted") or result
+    named = [("before: ", result.get("base")), ("after: ", shown)]
     found = [(name, entry["calibration"]) for name, entry in named if entry and entry.get("calibration")]
     if not found:
         return ""
@@ -117,15 +118,17 @@ def _confidence(result: Mapping[str, Any]) -> str:
         ["Confidence", Axis(track_axis(1.0)), Number("Right"), Spare("Words")],
         rows,
     )
-    said = "; ".join(
-        f"{name.lower()}: {percent(e['ece'])}, and {'–' if e['auroc'] is None else format(e['auroc'], '.2f')}"
-        for name, e in found
-    )
+    said = "; ".join(f"{name if len(found) > 1 else ''}{_sure(entry)}" for name, entry in found)
     note = (
         "The mean gap between the two (expected calibration error), and how well a low confidence finds a wrong word "
         f"(area under the curve; 0.5 is a coin, 1 is always): {said}. Missed words have no confidence."
     )
     return section("Can its confidence be believed?", drawn, quiet(note))
+
+
+def _sure(entry: Mapping[str, Any]) -> str:
+    area = "–" if entry["auroc"] is None else f"{entry['auroc']:.2f}"
+    return f"{percent(entry['ece'])}, and {area}"
 
 
 def _meaning(found: Mapping[str, Any]) -> str:

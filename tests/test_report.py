@@ -342,10 +342,10 @@ def test_written_over_an_old_report(tmp_path: Path, before: Scores, after: Score
 def test_evidence_behind_the_numbers(tmp_path: Path, before: Scores, after: Scores) -> None:
     table = [{"low": 0.8, "high": 0.9, "words": 12, "confidence": 0.85, "right": 0.75}]
     sure = {"table": table, "ece": 0.1, "auroc": 0.8, "words": 12, "right": 0.75, "mean_confidence": 0.85}
-    result = {"base": {"calibration": None}, "adapted": {"calibration": sure}}
+    result = {"base": {"calibration": sure}, "adapted": {"calibration": sure}}
     page, _ = written(tmp_path / "a", result, before, after)
     assert "80% to 90%" in page.words
-    assert "after: 10.0%, and 0.80. Missed words have no confidence." in page.words
+    assert "before: 10.0%, and 0.80; after: 10.0%, and 0.80. Missed words have no confidence." in page.words
     assert "No loops, nothing on silence" in page.words
     assert "confused inside misheard words" in page.words
     silence = [*corpus(1), Utterance(Path("/c/silence.wav"), "", "silence", "s0", duration_s=30.0)]

@@ -35,14 +35,19 @@ from speechft.study import Arm, base_arm, trained_arm
 SHARES = {"dev": 0.2, "test": 0.4}  # of a speaker's sentences
 
 
-def main(manifest_path: Path, out: Path, n_speakers: int, personal_steps: int, settings: list[str]) -> dict:
+def main(
+    manifest_path: Path, out: Path, n_speakers: int, personal_steps: int, settings: list[str], given: Path | None = None
+) -> dict:
     manifest = auto_split(usable(manifest_path)[0])
     train, choose, targets = cohort_and_targets(manifest, n_speakers)
     recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out / 'cohort'}"])
 
     # 1. The cohort: one adapter for everybody but the targets; merged, it is the base of the second stage.
     everyone = Manifest([u for speaker in targets for u in tested(speaker)], manifest.path)
-    cohort = trained_arm(recipe, train, choose, everyone, base_arm(recipe, everyone))
+    if given:
+        cohort = Arm(given, load(recipe.model, given).evaluate(everyone, recipe.normalizer))
+    else:
+        cohort = trained_arm(recipe, train, choose, everyone, base_arm(recipe, everyone))
     cohort_model = merged(recipe, cohort.adapter, out / "cohort_model") if cohort.adapter else None
     print(f"cohort of {len(train.speakers)}: {cohort.evaluation.scores.wer:.1%} on the others", flush=True)
 
@@ -157,8 +162,9 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("--speakers", type=int, default=8, help="targets at most")
     parser.add_argument("--personal-steps", type=int, default=40)
+    parser.add_argument("--cohort", type=Path, help="an adapter of a cohort, instead of training one")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the recipe, as in `speechft train`"
     )
     given = parser.parse_args()
-    main(given.manifest, given.out, given.speakers, given.personal_steps, given.set)
+    main(given.manifest, given.out, given.speakers, given.personal_steps, given.set, given.cohort)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
@@ -80,6 +80,7 @@ def test_an_unknown_task_is_named(tiny_llama: Path, tasks: Path) -> None:
         run(str(tiny_llama), ["letters"], task_folder=tasks)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40), st.integers(1, 15), st.data())
 def test_what_was_planted_is_found(tokens: list[str], ngram: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, max(0, len(tokens) - ngram)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import doctest
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.manifest import Manifest
@@ -23,6 +23,7 @@ def test_examples_in_docstrings() -> None:
     assert doctest.testmod(correct).failed == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.floats(0, 1)), max_size=8), TEXT, st.floats(0, 1.2))
 def test_sure_words_stay_in_order(parts: list[tuple[str, float]], proposal: list[str], level: float) -> None:
     one = heard(" ".join(w for w, _ in parts), [s for _, s in parts], "")
@@ -30,6 +31,7 @@ def test_sure_words_stay_in_order(parts: list[tuple[str, float]], proposal: list
     assert all(word in left for word in (w for w, s in parts if s >= level))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.floats(0, 1)), max_size=8), TEXT)
 def test_the_ends_of_the_scale(parts: list[tuple[str, float]], proposal: list[str]) -> None:
     one = heard(" ".join(w for w, _ in parts), [s for _, s in parts], "")

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
@@ -88,6 +88,7 @@ def test_questions_in_two_splits_are_counted() -> None:
     assert split_examples([to_example(row) for row in rows]).overlap == 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 60), min_size=200, max_size=300), st.integers(0, 5))
 def test_equal_questions_stay_together(numbers: list[int], seed: int) -> None:
     examples = [Example(prompt=({"role": "user", "content": f"Q {n}"},), answer="a") for n in numbers]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
@@ -64,6 +64,7 @@ def test_biases_are_found() -> None:
     assert agreed["accuracy"]["value"] == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["aa", "b", "cccc", "ddd"]), min_size=2, unique=True))
 def test_a_ranking_orders_as_the_judge_does(answers: list[str]) -> None:
     points = ranking(prefers_longer, [{"role": "user", "content": "?"}], answers)

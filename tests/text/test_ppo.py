@@ -110,7 +110,10 @@ def test_prompts_of_a_round_are_a_function_of_seed_and_step(prompts: Path, tmp_p
     assert chosen(train_part, recipe, 3) == chosen(train_part, recipe, 3)
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", pytest.param("rloo", marks=SLOW), pytest.param("grpo", marks=SLOW)])
 def test_the_reward_rises(tiny_llama: Path, prompts: Path, tmp_path: Path, algorithm: str) -> None:
     """A random model says 'yes' about never, so F1 against it would be 0 for long: chrF gives a slope.
 

@@ -35,7 +35,10 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("loss", ["dpo", "ipo", "kto", "orpo"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("loss", ["dpo", *(pytest.param(name, marks=SLOW) for name in ("ipo", "kto", "orpo"))])
 def test_the_chosen_answer_becomes_the_more_probable_one(
     tiny_llama: Path, pairs: Path, tmp_path: Path, loss: str
 ) -> None:

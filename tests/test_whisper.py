@@ -77,3 +77,34 @@ def test_a_text_model_is_refused(tmp_path) -> None:
     GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=16)).save_pretrained(tmp_path)
     with pytest.raises(SpeechftError, match="gpt2 model"):
         load_whisper(tmp_path)
+
+
+def test_a_model_of_128_mel_bins_trains_and_transcribes(voice, tmp_path) -> None:
+    """The layout of large-v3, at a size that fits a test: weights at random, tokens and settings of a real model."""
+    import shutil
+
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    from speechft import load
+    from speechft.config import SpeechRecipe
+    from speechft.sources import resolve
+    from speechft.train import fit
+
+    small = WhisperConfig.from_pretrained(resolve("bundled:tiny.en"))
+    small.num_mel_bins, small.d_model, small.encoder_ffn_dim, small.decoder_ffn_dim = 128, 64, 128, 128
+    small.encoder_layers = small.decoder_layers = 2
+    small.encoder_attention_heads = small.decoder_attention_heads = 2
+    folder = tmp_path / "large"
+    WhisperForConditionalGeneration(small).save_pretrained(folder)
+    for path in resolve("bundled:tiny.en").iterdir():
+        if path.suffix in (".json", ".txt") and path.name != "config.json":
+            shutil.copy(path, folder)
+    recipe = SpeechRecipe(
+        model=str(folder), manifest=voice.path, output_dir=tmp_path / "run", max_steps=3, batch_size=4, epochs=1
+    )
+    lines: list[dict] = []
+    trained = fit(recipe, voice[:12], voice[12:14], on_event=lines.append)
+    assert len([line for line in lines if "loss" in line]) == 3
+    assert trained.trainable > 0
+    assert load(str(folder)).whisper.n_mels == 128
+    assert isinstance(load(str(folder)).transcribe(voice[0].audio).text, str)

@@ -53,7 +53,7 @@ def inference_copy(whisper: Whisper, dtype: torch.dtype | None = None) -> Whispe
         for p in whisper.model.parameters()
         if id(p) not in adapted and not p.requires_grad
     }
-    model = copy.deepcopy(whisper.model, rounded)  # type: ignore[arg-type]
+    model = copy.deepcopy(whisper.model, rounded)
     return whisper.with_(model=merge(model).to(dtype).requires_grad_(False).eval())
 
 

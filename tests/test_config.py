@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from speechft.config import SpeechRecipe, load_recipe
+from speechft.config import load_recipe
 from speechft.errors import SpeechftError
 
 NEEDED = ["manifest=m.jsonl", "output_dir=out"]
@@ -63,5 +63,8 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str) -> None:
 
 
 def test_recipes_in_the_repository_are_valid() -> None:
-    for path in (Path(__file__).parent.parent / "recipes").glob("*.yaml"):
-        assert isinstance(load_recipe(path), SpeechRecipe)
+    recipes = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+    tasks = {path.name: load_recipe(path).task for path in recipes}
+    assert tasks["personal_voice.yaml"] == "speech"
+    assert tasks["text_sft.yaml"] == "sft"
+    assert all(name.startswith("text_") == (task != "speech") for name, task in tasks.items())

@@ -45,7 +45,7 @@ class TextRecipe(Settings):
     max_steps: Count | None = None
     epochs: Count = 1
     learning_rate: Positive = 2e-4
-    schedule: str = "linear"
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
     warmup: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: Positive = 1.0

@@ -20,7 +20,7 @@ from speechft.normalize import normalizer as named_normalizer
 from speechft.scoring import Scores, score
 from speechft.tasks import command_of, entities_of
 from speechft.whisper import Context, Whisper
-from speechft.word_times import _words as words_of_tokens
+from speechft.word_times import words_of
 
 
 @dataclass(frozen=True)
@@ -124,5 +124,5 @@ def written_words(whisper: Whisper, transcript: Transcript) -> tuple[tuple[str, 
     """The words of a transcript, each with the geometric mean of its tokens' probabilities."""
     return tuple(
         (word, math.exp(sum(transcript.logprobs[first:last]) / (last - first)))
-        for word, first, last in words_of_tokens(whisper, transcript)
+        for word, first, last in words_of(whisper, transcript)
     )

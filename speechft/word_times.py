@@ -77,7 +77,7 @@ def word_times(whisper: Whisper, frames: Tensor, transcript: Transcript, length:
     matrix = _standardised(weights.cpu().numpy())
     starts, ends = _warp(-matrix)
     words = []
-    for text, first, last in _words(whisper, transcript):
+    for text, first, last in words_of(whisper, transcript):
         confidence = math.exp(float(np.mean(transcript.logprobs[first:last])))
         start, end = starts[first] * POSITION_SECONDS, ends[last - 1] * POSITION_SECONDS
         words.append(Word(text, round(start, 2), round(max(start, end), 2), round(confidence, 4)))
@@ -127,7 +127,7 @@ def _warp(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return starts, np.maximum(ends, starts)
 
 
-def _words(whisper: Whisper, transcript: Transcript) -> list[tuple[str, int, int]]:
+def words_of(whisper: Whisper, transcript: Transcript) -> list[tuple[str, int, int]]:
     """(text, first token, one past the last): a word starts with a space; punctuation belongs to the word before it."""
     words: list[tuple[str, int, int]] = []
     pending: list[int] = []

@@ -1,0 +1,105 @@
+"""From an adapter to the files that other software runs: the adapter merged into its base, in their formats.
+
+Other software pads every clip to 30 s, whatever the adapter was trained at. `speechft evaluate --context full` measures
+what it will get.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from speechft import adapters
+from speechft.errors import SpeechftError, missing_extra
+from speechft.files import replace_folder
+from speechft.recogniser import load
+from speechft.sources import resolve
+
+FORMATS = ("huggingface", "ctranslate2")
+PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int8_float16")  # of CTranslate2's files
+
+
+def export(
+    adapter: str | Path,
+    out: str | Path,
+    *,
+    to: str = "huggingface",
+    model: str | None = None,
+    precision: str = "float16",
+) -> Path:
+    """Merge an adapter into its base and write the whole model.
+
+    Args:
+        adapter: folder of a trained adapter, or of a fully fine-tuned model.
+        out: a new folder.
+        to: `huggingface`, a folder for transformers (and for the converters of other projects, which read the same
+            files); `ctranslate2`, a folder for faster-whisper.
+        model: the base, if the adapter does not name one that can be found.
+        precision: of the CTranslate2 weights.
+
+    Returns:
+        the folder.
+
+    Raises:
+        SpeechftError: no such adapter or format, the folder exists, or an optional package is missing.
+    """
+    out = Path(out)
+    if to not in FORMATS:
+        raise SpeechftError(f"unknown format '{to}'", fix=f"Use one of {', '.join(FORMATS)}.")
+    if precision not in PRECISIONS:
+        raise SpeechftError(f"unknown precision '{precision}'", fix=f"Use one of {', '.join(PRECISIONS)}.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SpeechftError("exists already", where=out, fix="Name a new folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
+        merged = _merged(Path(adapter), model, Path(work) / "huggingface")
+        made = merged if to == "huggingface" else _ctranslate2(merged, Path(work) / "ctranslate2", precision)
+        if out.exists():
+            out.rmdir()
+        replace_folder(made, out)
+    return out
+
+
+def _merged(adapter: Path, model: str | None, out: Path) -> Path:
+    """The merged model as a Hugging Face folder that is complete for other tools too."""
+    from transformers import WhisperFeatureExtractor
+
+    whole = (adapter / "model.safetensors").is_file() or (adapter / "model.safetensors.index.json").is_file()
+    recogniser = load(str(adapter)) if whole and model is None else load(model, adapter)
+    whisper = recogniser.whisper
+    folder = resolve(whisper.name)
+    card_file = adapter / adapters.CARD
+    card: dict[str, Any] = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else {}
+    adapters.save(adapters.merge(whisper.model), out, card | {"merged": True}, whisper.name, folder)
+    # What a Hugging Face save leaves out, and faster-whisper (128 mel bins) and whisper.cpp's converter open
+    if not (out / "preprocessor_config.json").is_file():
+        WhisperFeatureExtractor(whisper.n_mels).save_pretrained(out)
+    tokenizer: Any = whisper.tokenizer
+    if not (out / "tokenizer.json").is_file():
+        tokenizer.save_pretrained(out)
+    added = tokenizer.get_added_vocab()
+    contents: dict[str, Callable[[], dict[str, int]]] = {
+        "vocab.json": lambda: {k: v for k, v in tokenizer.get_vocab().items() if k not in added},
+        "added_tokens.json": lambda: added,
+    }
+    for name, tokens in contents.items():
+        if not (out / name).is_file():
+            ordered = dict(sorted(tokens().items(), key=lambda item: item[1]))
+            (out / name).write_text(json.dumps(ordered, ensure_ascii=False), encoding="utf-8")
+    return out
+
+
+def _ctranslate2(merged: Path, out: Path, precision: str) -> Path:
+    """faster-whisper's folder, by CTranslate2's own converter."""
+    try:
+        from ctranslate2.converters import TransformersConverter
+    except ImportError:
+        raise missing_extra("ctranslate2", "export") from None
+    copied = ["tokenizer.json", "preprocessor_config.json"]
+    TransformersConverter(str(merged), copy_files=copied).convert(str(out), quantization=precision)
+    shutil.copy(merged / adapters.CARD, out)
+    return out

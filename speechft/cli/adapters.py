@@ -1,4 +1,4 @@
-"""Verbs on trained adapters: export."""
+"""Verbs on trained adapters: export, average."""
 
 from __future__ import annotations
 
@@ -30,3 +30,20 @@ def export(
         f"{run(adapter, out, to=to, model=model, precision=precision)}: other software pads clips to 30 s; "
         "'speechft evaluate --context full' on the adapter measures what it will get"
     )
+
+
+@app.command()
+def average(
+    folders: Annotated[list[Path], typer.Argument(help="Adapters of one base model.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="A folder for the new adapter.", show_default=False)],
+    weight: Annotated[
+        list[float] | None, typer.Option(help="Of each adapter, in order.", show_default="equal, summing to 1")
+    ] = None,
+) -> None:
+    """One adapter that adds the weighted sum of what several add; exact, with the ranks added up.
+
+    Example: `speechft average cohort/adapter me/adapter --weight 0.5 --weight 0.5 --out both`
+    """
+    from speechft.adapter_arithmetic import average as run
+
+    typer.echo(str(run(folders, weight, out)))

@@ -1,0 +1,108 @@
+"""Sums of adapters: averages of several, and one weighed more or less (task arithmetic, Ilharco et al., 2023, arXiv
+2212.04089).
+
+A LoRA adapter adds scale * B A to a weight. The sum of several such products is again one: their matrices side by side,
+with the ranks added up. That is exact; averages of the A's and of the B's apart are not.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from speechft import adapters
+from speechft.checkpoint import save_tensors
+from speechft.errors import SpeechftError
+from speechft.files import replace_folder
+
+
+def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out: str | Path) -> Path:
+    """One adapter that adds the weighted sum of what several add.
+
+    Args:
+        folders: LoRA adapters of one base model, on the same layers.
+        weights: of each; None weighs them equally, to a sum of 1. Weights may be negative or sum to anything: [0.5]
+            halves one adapter, [1, 1, -1] adds and takes away.
+        out: a folder; its rank is the sum of theirs.
+
+    Returns:
+        the folder.
+
+    Raises:
+        SpeechftError: no adapter, adapters for different bases or layers, or of a kind that does not add up.
+    """
+    parts = [Path(folder) for folder in folders]
+    if not parts:
+        raise SpeechftError("no adapter to average")
+    shares = [1 / len(parts)] * len(parts) if weights is None else list(weights)
+    if len(shares) != len(parts):
+        raise SpeechftError(f"{len(parts)} adapters, but {len(shares)} weights", fix="Give one weight an adapter.")
+    cards = [adapters.read_card(folder) for folder in parts]
+    configs = [json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")) for folder in parts]
+    states = [_tensors(folder) for folder in parts]
+    for folder, card, config, state in zip(parts, cards, configs, states, strict=True):
+        _must_match(folder, (cards[0], configs[0], states[0]), (card, config, state))
+    rank = sum(config["r"] for config in configs)
+    summed = _side_by_side(states, [share * _scale(config) for share, config in zip(shares, configs, strict=True)])
+    origin = [{"adapter": str(f.name), "weight": share} for f, share in zip(parts, shares, strict=True)]
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        save_tensors(work / "adapter_model.safetensors", summed)
+        config = configs[0] | {"r": rank, "lora_alpha": rank, "use_rslora": False}  # a scale of 1
+        (work / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        card = {key: cards[0][key] for key in _KEPT if key in cards[0]} | {"format": 1, "sum_of": origin}
+        (work / adapters.CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        replace_folder(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out
+
+
+_KEPT = ("model", "base_sha256", "context", "trained_context", "language", "normalizer")
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    path = folder / "adapter_model.safetensors"
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise SpeechftError("is missing", where=path, fix="Pickled adapters are not read.") from None
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise SpeechftError("is damaged", where=path, fix="Copy it again.") from None
+
+
+def _scale(config: dict[str, Any]) -> float:
+    return config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
+
+
+def _must_match(folder: Path, first: tuple[dict, dict, dict], other: tuple[dict, dict, dict]) -> None:
+    if other[1].get("peft_type") != "LORA" or other[1].get("use_dora") or other[1].get("rank_pattern"):
+        raise SpeechftError("cannot be summed", where=folder, fix="Only plain LoRA adapters add up.")
+    if other[2].keys() != first[2].keys() or not all(".lora_" in name for name in other[2]):
+        raise SpeechftError("adapts other layers than the first adapter", where=folder)
+    for key, word in (("base_sha256", "base model"), ("context", "context policy")):
+        if other[0].get(key) != first[0].get(key):
+            raise SpeechftError(f"has another {word} than the first adapter", where=folder)
+
+
+def _side_by_side(states: list[dict[str, Tensor]], scales: list[float]) -> dict[str, Tensor]:
+    """A's below one another, B's beside one another; the scales go into the B's."""
+    out = {}
+    for name in states[0]:
+        if ".lora_A." in name:
+            out[name] = torch.cat([state[name] for state in states])
+        else:
+            out[name] = torch.cat([state[name] * scale for state, scale in zip(states, scales, strict=True)], dim=1)
+    return out

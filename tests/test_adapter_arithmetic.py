@@ -1,0 +1,64 @@
+"""Sums of adapters are exact, and adapters that do not belong together are refused."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechft import adapters, load
+from speechft.adapter_arithmetic import average
+from speechft.errors import SpeechftError
+from speechft.sources import resolve
+from speechft.whisper import Whisper
+
+MODEL = "bundled:tiny.en"
+
+
+def make(tiny: Whisper, out: Path, seed: int, **settings) -> Path:
+    torch.manual_seed(seed)
+    model = adapters.attach(copy.deepcopy(tiny.model), **({"rank": 4} | settings))
+    for _, parameter in adapters.trainable(model):
+        torch.nn.init.normal_(parameter, 0, 0.05)
+    card = {"model": MODEL, "base_sha256": adapters.base_hash(resolve(MODEL)), "context": "clip"}
+    return adapters.save(model, out, card, MODEL, resolve(MODEL))
+
+
+def added(folder: Path, tiny: Whisper) -> dict[str, torch.Tensor]:
+    """What an adapter adds to each weight of the base."""
+    merged = adapters.merge(load(adapter=folder, device="cpu").whisper.model).state_dict()
+    base = tiny.model.state_dict()
+    return {name: merged[name] - base[name] for name in base if not torch.equal(merged[name], base[name])}
+
+
+def test_a_sum_adds_the_weighted_sum(tiny: Whisper, tmp_path: Path) -> None:
+    one = make(tiny, tmp_path / "one", 1)
+    two = make(tiny, tmp_path / "two", 2, rank=2, alpha=16.0, rslora=True)
+    first, second = added(one, tiny), added(two, tiny)
+    for weights in (None, [0.5, 0.5], [1.0, -0.3]):
+        shares = weights or [0.5, 0.5]
+        found = added(average([one, two], weights, tmp_path / "sum"), tiny)
+        assert found.keys() == first.keys()
+        for name, value in found.items():
+            wanted = shares[0] * first[name] + shares[1] * second[name]
+            torch.testing.assert_close(value, wanted, atol=1e-5, rtol=1e-4)
+    card = adapters.read_card(tmp_path / "sum")
+    assert card["context"] == "clip"
+    assert [part["weight"] for part in card["sum_of"]] == [1.0, -0.3]
+
+
+def test_what_does_not_belong_together_is_refused(tiny: Whisper, tmp_path: Path) -> None:
+    one = make(tiny, tmp_path / "one", 1)
+    other = make(tiny, tmp_path / "other", 2, placement="decoder")
+    dora = make(tiny, tmp_path / "dora", 3, dora=True)
+    with pytest.raises(SpeechftError, match="other layers"):
+        average([one, other], None, tmp_path / "sum")
+    with pytest.raises(SpeechftError, match="cannot be summed"):
+        average([one, dora], None, tmp_path / "sum")
+    with pytest.raises(SpeechftError, match="2 adapters, but 1 weight"):
+        average([one, one], [1.0], tmp_path / "sum")
+    with pytest.raises(SpeechftError, match="not an adapter"):
+        average([tmp_path / "nothing"], None, tmp_path / "sum")
+    assert not (tmp_path / "sum").exists()

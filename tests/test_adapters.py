@@ -79,10 +79,11 @@ def test_quantised_training_reaches_the_adapter_only() -> None:
     from speechft.objective import TokenLoss
 
     frames, ids = torch.randn(1, 80, 200), torch.tensor([[50257, 50362, 356]])
+    # an evaluation before training must not change the layout of the weights
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        TokenLoss(model.eval())(frames, ids, ids)
+    model.train()
     with torch.autocast("cpu", torch.bfloat16):
-        with torch.inference_mode():  # an evaluation before training must not change the layout of the weights
-            TokenLoss(model.eval())(frames, ids, ids)
-        model.train()
         TokenLoss(model)(frames, ids, ids).backward()
     assert all(p.grad is not None for _, p in adapters.trainable(model))
     assert any("4bit" in type(module).__name__ for module in model.modules())

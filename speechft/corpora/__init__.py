@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,10 @@ from speechft.errors import SpeechftError
 if TYPE_CHECKING:
     from speechft.corpora.prepared import Prepared
 
-CORPORA = ("folder", "csv", "hub", "simulated")
+# What the user has in hand, whatever its origin; then the corpora by name: NAME.py with its prepare_NAME(source, out).
+GENERAL = ("folder", "csv", "hub", "simulated")
+NAMED: tuple[str, ...] = ()
+CORPORA = (*GENERAL, *NAMED)
 
 
 def prepare(
@@ -25,7 +29,7 @@ def prepare(
     """Prepare a corpus by name, as the command line does.
 
     Args:
-        corpus: `folder`, `csv`, `hub` or `simulated` (which needs no source).
+        corpus: one of `CORPORA`; `simulated` needs no source.
         source: a folder, a table, or the name of a dataset.
         out: folder for manifest.jsonl.
         split: of a hub dataset; None takes all.
@@ -46,4 +50,7 @@ def prepare(
         from speechft.manifest import Manifest
 
         return Prepared(Manifest.load(prepare_simulated(Path(out))), ())
+    if corpus in NAMED:
+        module = import_module(f"speechft.corpora.{corpus}")
+        return getattr(module, f"prepare_{corpus}")(source, out, copy=copy)
     raise SpeechftError(f"unknown corpus '{corpus}'", fix=f"Use one of {', '.join(CORPORA)}.")

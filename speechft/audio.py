@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soundfile
-import torch
 
 from speechft.errors import SpeechftError
+
+if TYPE_CHECKING:
+    import torch  # imported where it is used: processes that only decode files are small without it
 
 Seconds = float
 
@@ -29,7 +32,11 @@ _ADVICE = "Record or export it again (wav and flac are safest), or drop the row.
 
 
 def load_audio(
-    path: str | Path, start_s: Seconds | None = None, end_s: Seconds | None = None, *, where: object = None
+    path: str | Path | BinaryIO,
+    start_s: Seconds | None = None,
+    end_s: Seconds | None = None,
+    *,
+    where: object = None,
 ) -> np.ndarray:
     """Decode a recording, or the stretch from `start_s` to `end_s` of it, to mono 16 kHz.
 
@@ -37,7 +44,7 @@ def load_audio(
     are averaged. Samples that are not finite are an error, not silence.
 
     Args:
-        path: the file.
+        path: the file, or one that is open in binary mode.
         start_s, end_s: seconds from the start of the file; None means from its start or to its end.
         where: what to name in an error instead of the path, such as a manifest row.
 
@@ -47,20 +54,26 @@ def load_audio(
     Raises:
         SpeechftError: the file is missing, unreadable or holds no samples.
     """
-    path = Path(path)
-    where = where or path
-    if not path.is_file():
-        what = "is a folder, not a recording" if path.is_dir() else "does not exist"
-        raise SpeechftError(f"audio '{path.name}' {what}", where=where, fix="Check the path, or drop the row.")
+    source: str | BinaryIO
+    if isinstance(path, str | Path):
+        path = Path(path)
+        name, source, where = f"audio '{path.name}'", str(path), where or path
+        if not path.is_file():
+            what = "is a folder, not a recording" if path.is_dir() else "does not exist"
+            raise SpeechftError(f"{name} {what}", where=where, fix="Check the path, or drop the row.")
+    else:
+        name, source = "the recording", path
     try:
-        samples, rate = _read_soundfile(path, start_s, end_s)
+        samples, rate = _read_soundfile(source, start_s, end_s)
     except (soundfile.SoundFileError, RuntimeError):
-        samples, rate = _read_av(path, start_s, end_s, where)
+        if not isinstance(source, str):
+            source.seek(0)
+        samples, rate = _read_av(source, start_s, end_s, name, where)
     if samples.size == 0:
         span = "" if start_s is None and end_s is None else f" between {start_s} and {end_s} s"
-        raise SpeechftError(f"audio '{path.name}' holds no samples{span}", where=where, fix=_ADVICE)
+        raise SpeechftError(f"{name} holds no samples{span}", where=where, fix=_ADVICE)
     if not np.isfinite(samples).all():
-        raise SpeechftError(f"audio '{path.name}' holds samples that are not numbers", where=where, fix=_ADVICE)
+        raise SpeechftError(f"{name} holds samples that are not numbers", where=where, fix=_ADVICE)
     if rate != SAMPLE_RATE:
         import soxr  # 25 ms to import; most corpora are at 16 kHz already
 
@@ -68,8 +81,8 @@ def load_audio(
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 
-def _read_soundfile(path: Path, start_s: Seconds | None, end_s: Seconds | None) -> tuple[np.ndarray, int]:
-    with soundfile.SoundFile(str(path)) as file:
+def _read_soundfile(source: str | BinaryIO, start_s: Seconds | None, end_s: Seconds | None) -> tuple[np.ndarray, int]:
+    with soundfile.SoundFile(source) as file:
         rate = file.samplerate
         start = round((start_s or 0.0) * rate)
         stop = file.frames if end_s is None else min(file.frames, round(end_s * rate))
@@ -80,13 +93,15 @@ def _read_soundfile(path: Path, start_s: Seconds | None, end_s: Seconds | None) 
         return _mono(file.read(stop - start, dtype="float32", always_2d=True)), rate
 
 
-def _read_av(path: Path, start_s: Seconds | None, end_s: Seconds | None, where: object) -> tuple[np.ndarray, int]:
+def _read_av(
+    source: str | BinaryIO, start_s: Seconds | None, end_s: Seconds | None, name: str, where: object
+) -> tuple[np.ndarray, int]:
     import av  # 60 ms to import, and only phone and browser formats need it
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(source, mode="r") as container:
             if not container.streams.audio:
-                raise SpeechftError(f"'{path.name}' holds no sound", where=where, fix=_ADVICE)
+                raise SpeechftError(f"{name} holds no sound", where=where, fix=_ADVICE)
             stream = container.streams.audio[0]
             rate = stream.rate
             to_float = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
@@ -99,7 +114,7 @@ def _read_av(path: Path, start_s: Seconds | None, end_s: Seconds | None, where: 
             blocks += [block.to_ndarray() for block in to_float.resample(None)]
     except (av.FFmpegError, OSError, ValueError) as error:
         raise SpeechftError(
-            f"audio '{path.name}' cannot be decoded ({str(error).strip() or type(error).__name__})",
+            f"{name} cannot be decoded ({str(error).strip() or type(error).__name__})",
             where=where,
             fix=_ADVICE,
         ) from None
@@ -117,6 +132,7 @@ def _mono(samples: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=4)
 def mel_filters(n_mels: int) -> torch.Tensor:
     """Slaney mel filterbank as Whisper uses it, shape (n_mels, N_FFT // 2 + 1)."""
+    import torch
     from transformers.audio_utils import mel_filter_bank
 
     bank = mel_filter_bank(
@@ -144,6 +160,8 @@ def log_mel(samples: np.ndarray | torch.Tensor, n_mels: int = 80) -> torch.Tenso
     Returns:
         float32, shape (n_mels, frames), 100 frames a second.
     """
+    import torch
+
     wave = torch.as_tensor(samples, dtype=torch.float32)
     n_frames = -(-wave.numel() // HOP_LENGTH) + 2
     wave = torch.nn.functional.pad(wave, (0, n_frames * HOP_LENGTH - wave.numel()))
@@ -156,6 +174,8 @@ def log_mel(samples: np.ndarray | torch.Tensor, n_mels: int = 80) -> torch.Tenso
 
 @lru_cache(maxsize=1)
 def _hann() -> torch.Tensor:
+    import torch
+
     return torch.hann_window(N_FFT)
 
 

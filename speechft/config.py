@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from speechft.errors import SpeechftError
 
@@ -71,6 +71,11 @@ class AugmentSettings(Settings):
     mel_width: Annotated[int, Field(ge=0, le=80)] = 10
 
 
+def _switch(value: Any) -> Any:
+    """YAML reads a bare on and off as true and false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class SpeechRecipe(Settings):
     """Everything a speech training run depends on.
 
@@ -119,7 +124,7 @@ class SpeechRecipe(Settings):
     seed: int = 0
     language: str | None = None
     context: str = "clip"
-    cache: Literal["auto", "on", "off"] = "auto"
+    cache: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = "auto"
     views: Annotated[int, Field(ge=1, le=100)] = 4
     adapter: AdapterSettings = AdapterSettings()
     augment: AugmentSettings | None = AugmentSettings()

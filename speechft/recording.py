@@ -165,17 +165,40 @@ def transcribe(
     pieces = speech_pieces(samples)
     clips = [samples[start:end] for start, end in pieces]
     found = decode(model, clips, options, context=context, language=language, progress=progress, ready=True)
-    policy = (context or whisper.context).for_decoding()
-    segments = []
-    for (start, end), clip, transcript in zip(pieces, clips, found, strict=True):
-        offset = start / SAMPLE_RATE
-        timed: tuple[Word, ...] = ()
-        if words and transcript.text:
-            frames = log_mel(clip, model.n_mels)
-            local = word_times(model, frames, transcript, policy.frames(frames.shape[1]))
-            timed = tuple(
-                Word(w.text, round(w.start_s + offset, 2), round(w.end_s + offset, 2), w.confidence) for w in local
-            )
-        segments.append(Segment(round(offset, 2), round(end / SAMPLE_RATE, 2), transcript, timed))
+    segments = tuple(
+        segment(model, clip, start, transcript, words=words, context=context)
+        for (start, _), clip, transcript in zip(pieces, clips, found, strict=True)
+    )
     name = str(audio) if isinstance(audio, str | Path) else ""
-    return Recording(name, round(len(samples) / SAMPLE_RATE, 2), tuple(segments))
+    return Recording(name, round(len(samples) / SAMPLE_RATE, 2), segments)
+
+
+def segment(
+    model: Whisper,
+    clip: np.ndarray,
+    start: int,
+    transcript: Transcript,
+    *,
+    words: bool = False,
+    context: Context | None = None,
+) -> Segment:
+    """A decoded piece with its place in the recording.
+
+    Args:
+        model: the inference copy that decoded it.
+        clip: its samples.
+        start: of the clip in the recording, samples.
+        transcript: what was found in it.
+        words: also find when each word was said.
+        context: it was decoded with, where that is not the model's own.
+    """
+    offset = start / SAMPLE_RATE
+    timed: tuple[Word, ...] = ()
+    if words and transcript.text:
+        frames = log_mel(clip, model.n_mels)
+        length = (context or model.context).for_decoding().frames(frames.shape[1])
+        timed = tuple(
+            Word(w.text, round(w.start_s + offset, 2), round(w.end_s + offset, 2), w.confidence)
+            for w in word_times(model, frames, transcript, length)
+        )
+    return Segment(round(offset, 2), round(offset + len(clip) / SAMPLE_RATE, 2), transcript, timed)

@@ -68,3 +68,8 @@ def test_recipes_in_the_repository_are_valid() -> None:
     assert tasks["personal_voice.yaml"] == "speech"
     assert tasks["text_sft.yaml"] == "sft"
     assert all(name.startswith("text_") == (task != "speech") for name, task in tasks.items())
+
+
+@pytest.mark.parametrize(("text", "meant"), [("cache=off", "off"), ("cache=on", "on"), ("cache=auto", "auto")])
+def test_a_bare_on_or_off_means_the_word(text: str, meant: str) -> None:
+    assert load_recipe(None, [*NEEDED, text]).cache == meant  # to YAML it is true or false

@@ -1,0 +1,147 @@
+"""What stands before every request: who may ask, from where, how much and how slowly.
+
+A server on loopback is open to whoever uses the machine, and to every web page in their browser: pages can post to
+localhost, and with a name of their own that resolves to it (DNS rebinding) also read the answer. So the Host must be a
+name we serve under, and a page may only call us if it came from us (Origin).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+COOKIE = "speechft"
+OPEN_PATHS = ("/health", "/login", "/style.css")  # without a token
+HEADERS = {
+    "content-security-policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "permissions-policy": "microphone=(self), camera=(), geolocation=()",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+Message = dict[str, Any]
+
+
+class Refused(HTTPException):
+    """A request that goes no further; the application answers it where the body was refused on its way in."""
+
+
+class Guard:
+    """ASGI middleware that refuses what it must, bounds what comes in, and adds the headers a browser should see.
+
+    Args:
+        app: the application behind it.
+        hosts: names this server answers to, without port; any if empty (then a token is required).
+        token: everybody must show it, as `Authorization: Bearer TOKEN` or as the cookie of the login page.
+        most_bytes: of a request's body.
+        patience: seconds a body may take to arrive, plus one for every 100 kB.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        hosts: Iterable[str] = LOOPBACK,
+        token: str | None = None,
+        most_bytes: int = 200_000_000,
+        patience: float = 30.0,
+    ) -> None:
+        self.app, self.token = app, token
+        self.hosts = {host.lower() for host in hosts}
+        self.most_bytes, self.patience = most_bytes, patience
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def reply(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                present = {name.lower() for name, _ in message["headers"]}
+                extra = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in present]
+                message = {**message, "headers": [*message["headers"], *extra]}
+            await send(message)
+
+        try:
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+            self._admit(scope, headers)
+            await self.app(scope, self._bounded(receive, headers), reply)
+        except Refused as refusal:
+            if not started:
+                await _say(reply, refusal)
+
+    def _admit(self, scope: Any, headers: dict[str, str]) -> None:
+        host = headers.get("host", "")
+        name = host.rsplit(":", 1)[0] if host.rpartition(":")[2].isdigit() else host
+        if self.hosts and name.lower() not in self.hosts:
+            raise Refused(421, "this server does not answer to that host name")
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
+            raise Refused(403, "pages of other sites may not use this server")
+        if headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in ("GET", "HEAD"):
+            raise Refused(403, "pages of other sites may not use this server")
+        if self.token and scope["path"] not in OPEN_PATHS and not self._knows_token(headers):
+            raise Refused(401, "a token is needed: Authorization: Bearer TOKEN")
+        length = headers.get("content-length", "0")
+        if not length.isdigit():
+            raise Refused(400, "the content length is not a number")
+        if int(length) > self.most_bytes:
+            raise Refused(413, f"at most {self.most_bytes // 1_000_000} MB are taken at once")
+
+    def _knows_token(self, headers: dict[str, str]) -> bool:
+        assert self.token
+        kind, _, shown = headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            try:
+                cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            except CookieError:
+                cookie = None
+            shown = cookie.value if cookie else ""
+        return hmac.compare_digest(shown.strip().encode(), self.token.encode())
+
+    def _bounded(self, receive: Any, headers: dict[str, str]) -> Any:
+        """`receive` that stops a body which is too long or comes too slowly."""
+        seen, loop, begun = 0, asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        complete = False
+
+        async def bounded() -> Message:
+            nonlocal seen, complete
+            if complete:  # after the body it waits for the client to leave, which may take as long as it likes
+                return await receive()
+            left = begun + self.patience + seen / 100_000 - loop.time()
+            try:
+                message = await asyncio.wait_for(receive(), max(0.01, left))
+            except TimeoutError:
+                raise Refused(408, "the request came too slowly") from None
+            seen += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
+            if seen > self.most_bytes:
+                raise Refused(413, f"at most {self.most_bytes // 1_000_000} MB are taken at once")
+            return message
+
+        return bounded
+
+
+async def _say(reply: Any, refusal: Refused) -> None:
+    """The error in the shape OpenAI's clients read."""
+    body = json.dumps(
+        {"error": {"message": refusal.detail, "type": "invalid_request_error", "code": refusal.status_code}}
+    )
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    await reply({"type": "http.response.start", "status": refusal.status_code, "headers": headers})
+    await reply({"type": "http.response.body", "body": body.encode()})

@@ -1,0 +1,146 @@
+"""Strangers' recordings are decoded in processes of their own, which may crash, hang or swell without harm.
+
+A worker speaks a plain protocol over its pipes: a length and the bytes of a file in; a status, a length and the samples
+or a sentence out. Nothing is unpickled from it, and no file is written.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import queue
+import select
+import struct
+import subprocess
+import sys
+import time
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from speechft.audio import SAMPLE_RATE, Seconds, load_audio
+from speechft.errors import SpeechftError
+
+HEADER = struct.Struct("<BQ")  # 1 for samples, 0 for a sentence; bytes that follow
+MOST_MEMORY = 2 << 30  # bytes a worker may hold
+
+
+class MediaReader:
+    """Decodes recordings of any container, in other processes.
+
+    Args:
+        processes: how many at the same time.
+        longest: recordings that last longer are refused.
+        patience: seconds a file may take to decode.
+    """
+
+    def __init__(self, processes: int = 2, longest: Seconds = 3600.0, patience: Seconds = 60.0) -> None:
+        self.longest, self.patience = longest, patience
+        self._idle: queue.Queue[subprocess.Popen | None] = queue.Queue()
+        for _ in range(processes):
+            self._idle.put(self._start())
+
+    def read(self, data: bytes) -> np.ndarray:
+        """Samples of a file's bytes: mono 16 kHz float32; waits for a free worker.
+
+        Raises:
+            SpeechftError: it cannot be decoded, holds nothing, lasts too long, or takes too long.
+        """
+        worker = self._idle.get()
+        try:
+            if worker is None or worker.poll() is not None:
+                worker = self._start()
+            status, payload = self._ask(worker, data)
+        except (OSError, EOFError):
+            if worker is not None:
+                worker.kill()
+                worker.wait()
+            worker = None
+            raise SpeechftError(
+                "the recording cannot be decoded", fix="It is damaged, or unpacks to more than is reasonable."
+            ) from None
+        finally:
+            self._idle.put(worker)
+        if status == 1:
+            return np.frombuffer(payload, np.float32).copy()  # torch wants memory it may write to
+        raise SpeechftError(payload.decode(), fix="wav, flac, mp3, ogg, m4a and webm are read.")
+
+    def close(self) -> None:
+        """End the workers."""
+        while not self._idle.empty():
+            if worker := self._idle.get():
+                worker.kill()
+                worker.wait()
+
+    def _start(self) -> subprocess.Popen:
+        command = [sys.executable, "-m", "speechft.server.media", str(self.longest)]
+        pipe: Any = subprocess.PIPE
+        # its complaints are not ours: ffmpeg's name what is in the file
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)  # noqa: S603
+
+    def _ask(self, worker: subprocess.Popen, data: bytes) -> tuple[int, bytes]:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        deadline = time.monotonic() + self.patience
+        worker.stdin.write(struct.pack("<Q", len(data)))
+        worker.stdin.write(data)
+        worker.stdin.flush()
+        status, size = HEADER.unpack(_receive(worker.stdout.fileno(), HEADER.size, deadline))
+        if size > 4 * SAMPLE_RATE * (self.longest + 1):
+            raise EOFError
+        return status, _receive(worker.stdout.fileno(), size, deadline)
+
+
+def _receive(pipe: int, size: int, deadline: float) -> bytes:
+    """Exactly `size` bytes of a pipe; EOFError at its end or after the deadline."""
+    blocks, left = [], size
+    while left:
+        ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+        block = os.read(pipe, min(left, 1 << 20)) if ready else b""
+        if not block:
+            raise EOFError
+        blocks.append(block)
+        left -= len(block)
+    return b"".join(blocks)
+
+
+def _answer(data: bytes, longest: Seconds) -> tuple[int, bytes]:
+    try:
+        samples = load_audio(io.BytesIO(data), 0.0, longest + 1.0)
+    except SpeechftError as error:
+        return 0, error.what.encode()
+    except MemoryError:
+        return 0, b"the recording unpacks to more than is reasonable"
+    except Exception as error:  # decoders of hostile files raise anything; the sentence is for whoever sent it
+        return 0, f"the recording cannot be decoded ({type(error).__name__})".encode()
+    if len(samples) > longest * SAMPLE_RATE:
+        return 0, f"the recording lasts longer than {longest / 60:.0f} minutes".encode()
+    return 1, samples.tobytes()
+
+
+def _work(source: BinaryIO, out: BinaryIO, longest: Seconds) -> None:
+    while len(head := source.read(8)) == 8:
+        status, payload = _answer(source.read(struct.unpack("<Q", head)[0]), longest)
+        out.write(HEADER.pack(status, len(payload)) + payload)
+        out.flush()
+
+
+def _limit() -> None:
+    """No more memory than a long recording needs, no core file of somebody's voice, no new files."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+if __name__ == "__main__":
+    import contextlib
+
+    import av  # noqa: F401 - before the limits, and not in the time of the first recording
+
+    _limit()
+    with contextlib.suppress(KeyboardInterrupt):
+        _work(sys.stdin.buffer, sys.stdout.buffer, float(sys.argv[1]))

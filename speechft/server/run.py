@@ -1,0 +1,103 @@
+"""Starting a server: where it listens, who may ask, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import secrets
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from speechft.errors import SpeechftError
+from speechft.server.guard import LOOPBACK, Guard
+
+HEAD_SECONDS = 15.0  # a connection that has not finished its request's head by then is closed
+MOST_CONNECTIONS = 512
+
+
+class Patient(H11Protocol):
+    """Closes connections that send their head too slowly: uvicorn itself would wait for ever."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._late = self.loop.call_later(HEAD_SECONDS, self._check)
+
+    def _check(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._late.cancel()
+        super().connection_lost(exc)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def token_for(host: str, token: str | None) -> str | None:
+    """The token requests must show: the one given; a new one where others can reach the address; else none.
+
+    Raises:
+        SpeechftError: the token is too short to keep anybody out.
+    """
+    if token is not None and len(token) < 16:
+        raise SpeechftError("the token is shorter than 16 characters", fix="Leave it out and one is made.")
+    return token or (None if is_loopback(host) else secrets.token_urlsafe(24))
+
+
+def guarded(app: Any, host: str, token: str | None, most_bytes: int) -> Guard:
+    """The application behind a `Guard` that fits the address."""
+    return Guard(app, hosts=LOOPBACK if is_loopback(host) else (), token=token, most_bytes=most_bytes)
+
+
+def serve(app: Any, host: str, port: int, started: Any = lambda: None) -> None:
+    """Serve until interrupted.
+
+    Args:
+        app: an ASGI application.
+        host, port: where to listen.
+        started: called once it listens.
+
+    Raises:
+        SpeechftError: the address cannot be had.
+    """
+    logging.getLogger("speechft.server").setLevel(logging.INFO)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=Patient,
+        ws="none",
+        access_log=False,  # its lines hold what people wrote into addresses
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=20,
+    )
+    server = uvicorn.Server(config)
+
+    async def run() -> None:
+        task = asyncio.create_task(server.serve())
+        while not server.started and not task.done():
+            await asyncio.sleep(0.05)
+        if server.started:
+            started()
+        await task
+
+    try:
+        asyncio.run(run())
+    except SystemExit:  # uvicorn's way to say that it could not listen
+        raise SpeechftError(
+            f"cannot listen on {host}:{port}", fix="Something else may; choose another --port."
+        ) from None

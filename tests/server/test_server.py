@@ -1,0 +1,228 @@
+"""The transcription server, through the openai client and by hand: right voices, right formats, and who is refused."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import openai
+import pytest
+import soundfile
+from server.conftest import Running
+
+from speechft.audio import SAMPLE_RATE, load_audio
+from speechft.manifest import Manifest
+from speechft.recogniser import load
+from speechft.server.engine import Busy, Engine
+from speechft.server.guard import Guard
+from speechft.server.media import MediaReader
+from speechft.server.run import token_for
+
+
+@pytest.fixture(scope="module")
+def clips(voice: Manifest) -> list[Path]:
+    return [u.audio for u in list(voice)[:6]]
+
+
+@pytest.fixture
+def client(running: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0)
+
+
+def test_each_request_gets_its_own_voice(
+    client: openai.OpenAI, clips: list[Path], voice_folder: Path, running: Running
+) -> None:
+    folders = {"tiny.en": None, "tiny.en:anna": voice_folder / "anna", "tiny.en:ben": voice_folder / "ben"}
+    alone = {name: load("bundled:tiny.en", folder) for name, folder in folders.items()}
+    expected = {(name, clip): alone[name].transcribe(clip).text for name in folders for clip in clips}
+    assert len({tuple(expected[name, clip] for clip in clips) for name in folders}) == 3  # they do differ
+
+    def ask(job: tuple[str, Path]) -> str:
+        return client.audio.transcriptions.create(model=job[0], file=job[1]).text
+
+    jobs = list(expected) * 2
+    with ThreadPoolExecutor(12) as pool:  # mixed, so that they are batched together
+        found = list(pool.map(ask, jobs))
+    assert found == [expected[job] for job in jobs]
+
+
+def test_models_are_listed(client: openai.OpenAI) -> None:
+    assert [m.id for m in client.models.list()] == ["tiny.en", "tiny.en:anna", "tiny.en:ben"]
+    assert client.models.retrieve("tiny.en:ben").id == "tiny.en:ben"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("tiny.en:../ben")
+
+
+def test_formats(client: openai.OpenAI, clips: list[Path]) -> None:
+    def ask(kind: str, **more: object) -> object:
+        return client.audio.transcriptions.create(
+            model="tiny.en",
+            file=clips[0],
+            response_format=kind,
+            **more,  # type: ignore[arg-type, call-overload]
+        )
+
+    text = load("bundled:tiny.en").transcribe(clips[0]).text
+    assert ask("json").text == text  # type: ignore[attr-defined]
+    assert ask("text") == text + "\n"
+    assert "00:00:00," in str(ask("srt"))
+    assert str(ask("vtt")).startswith("WEBVTT")
+    full = ask("verbose_json", timestamp_granularities=["word", "segment"])
+    assert full.text == text  # type: ignore[attr-defined]
+    assert " ".join(w.word for w in full.words) == text  # type: ignore[attr-defined]
+    assert all(0 <= w.confidence <= 1 for w in full.words)  # type: ignore[attr-defined]
+    assert full.segments[0].end == pytest.approx(full.duration, abs=0.05)  # type: ignore[attr-defined]
+
+
+def test_a_long_recording_is_streamed_piece_by_piece(client: openai.OpenAI, clips: list[Path]) -> None:
+    pause = np.zeros(4 * SAMPLE_RATE, np.float32)
+    parts = [part for clip in clips[:3] * 3 for part in (load_audio(clip), pause)]
+    file = io.BytesIO()
+    soundfile.write(file, np.concatenate(parts), SAMPLE_RATE, format="WAV")
+    events = list(client.audio.transcriptions.create(model="tiny.en", file=("long.wav", file.getvalue()), stream=True))
+    deltas = [e.delta for e in events if e.type == "transcript.text.delta"]
+    assert len(deltas) >= 3
+    assert events[-1].type == "transcript.text.done"
+    assert events[-1].text == "".join(deltas)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"model": "tiny.en:nobody"}, "no model"),
+        ({"response_format": "xml"}, "response_format"),
+        ({"prompt": "hello"}, "prompt"),
+        ({"temperature": "0.7"}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"language": "de"}, "English only"),
+        ({"timestamp_granularities[]": "letter"}, "granularity"),
+    ],
+)
+def test_what_is_not_supported_is_refused_with_a_sentence(
+    running: Running, clips: list[Path], fields: dict[str, str], says: str
+) -> None:
+    with running.client() as client, clips[0].open("rb") as file:
+        reply = client.post("/v1/audio/transcriptions", data=fields, files={"file": file})
+    assert reply.status_code in (400, 404)
+    assert says in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"\0" * 5000, b"no sound at all", b"OggS" + b"\xff" * 3000])
+def test_what_is_no_recording_is_refused(running: Running, content: bytes) -> None:
+    with running.client() as client:
+        reply = client.post("/v1/audio/transcriptions", files={"file": ("a.wav", content)})
+    assert reply.status_code == 400
+    assert "recording" in reply.json()["error"]["message"]
+
+
+def test_silence_is_an_empty_text(running: Running) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE, format="WAV")
+    with running.client() as client:
+        reply = client.post("/v1/audio/transcriptions", files={"file": ("a.wav", file.getvalue())})
+    assert reply.json() == {"text": ""}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "rebound.example"}, 421),
+        ({"origin": "http://elsewhere.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"content-length": "99999999"}, 413),
+        ({"content-type": "text/plain"}, 400),
+    ],
+)
+def test_who_is_refused(running: Running, headers: dict[str, str], status: int) -> None:
+    assert _raw(running.url, {"host": urlsplit(running.url).netloc, "content-length": "0", **headers}) == status
+
+
+def test_a_slow_body_is_given_up(running: Running) -> None:
+    started = time.monotonic()
+    head = {
+        "host": urlsplit(running.url).netloc,
+        "content-length": "5000",
+        "content-type": "multipart/form-data; boundary=x",
+    }
+    assert _raw(running.url, head) == 408
+    assert time.monotonic() - started < 10
+
+
+def test_too_long_a_recording_is_refused(running: Running) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(130 * 8000, np.int16), 8000, format="FLAC")  # a few kB that unpack to 2 minutes
+    with running.client() as client:
+        reply = client.post("/v1/audio/transcriptions", files={"file": ("a.flac", file.getvalue())})
+    assert reply.status_code == 400
+    assert "longer than 2 minutes" in reply.json()["error"]["message"]
+
+
+def test_a_full_queue_says_when_to_come_back(running: Running) -> None:
+    gate = threading.Event()
+
+    class Slow:
+        def get(self, voice: str | None) -> object:
+            gate.wait(20)
+            return running.voices.get(voice)
+
+    engine = Engine(Slow(), most_waiting=5.0)  # type: ignore[arg-type]
+    speech = 0.1 * np.random.default_rng(0).standard_normal(4 * SAMPLE_RATE).astype(np.float32)
+    first = engine.submit(None, speech)
+    with pytest.raises(Busy) as refused:
+        engine.submit(None, speech)
+    assert refused.value.retry_after >= 1
+    gate.set()
+    assert first.result(timeout=60).duration_s == 4.0
+    deadline = time.monotonic() + 5
+    while engine.waiting and time.monotonic() < deadline:
+        time.sleep(0.01)
+    engine.submit(None, speech).result(timeout=60)  # there is room again
+    engine.close()
+
+
+def test_metrics_count_and_tell_nothing_of_the_content(running: Running, clips: list[Path]) -> None:
+    with running.client() as client:
+        client.get("/v1/models/secret-name")
+        text = client.get("/metrics").text
+    assert "speechft_decoded_seconds_total" in text
+    assert "secret-name" not in text
+
+
+def test_a_token_is_needed_beyond_this_machine() -> None:
+    assert token_for("127.0.0.1", None) is None
+    assert token_for("::1", None) is None
+    made = token_for("0.0.0.0", None)
+    assert made
+    assert len(made) >= 32
+    guard = Guard(None, hosts=(), token=made)
+    assert guard._knows_token({"authorization": f"Bearer {made}"})
+    assert guard._knows_token({"cookie": f"speechft={made}"})
+    assert not guard._knows_token({"authorization": "Bearer x"})
+    assert not guard._knows_token({"cookie": 'speechft="\\'})
+    assert not guard._knows_token({})
+
+
+def test_a_worker_that_dies_is_replaced(clips: list[Path]) -> None:
+    media = MediaReader(processes=1, longest=60.0)
+    worker = media._idle.queue[0]
+    assert worker
+    worker.kill()
+    worker.wait()
+    assert media.read(clips[0].read_bytes()).size > SAMPLE_RATE
+    media.close()
+
+
+def _raw(url: str, headers: dict[str, str]) -> int:
+    """Status of a POST with exactly these headers and no body."""
+    place = urlsplit(url)
+    with socket.create_connection((place.hostname or "", place.port or 0), timeout=20) as connection:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        connection.sendall(f"POST /v1/audio/transcriptions HTTP/1.1\r\n{lines}\r\n".encode())
+        return int(connection.recv(4096).split()[1])

@@ -20,11 +20,17 @@ def write_text(path: Path, text: str | Iterable[str], errors: str = "strict") ->
     Returns:
         the path.
     """
+    pieces = [text] if isinstance(text, str) else text
+    return write_bytes(path, (piece.encode("utf-8", errors) for piece in pieces))
+
+
+def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> Path:
+    """Write a file so that a reader, or a crash, meets the old contents or the new; arguments as in `write_text`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors=errors, newline="\n") as file:
-            file.writelines([text] if isinstance(text, str) else text)
+        with os.fdopen(handle, "wb") as file:
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(partial, 0o666 & ~_umask())  # mkstemp makes it private to this user

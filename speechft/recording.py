@@ -84,7 +84,7 @@ def speech_pieces(samples: np.ndarray, longest: Seconds = LONGEST) -> list[tuple
         return []
     if len(samples) <= longest * SAMPLE_RATE:
         return [(0, len(samples))]
-    level = _decibels(samples)
+    level = levels(samples)
     quiet, loud = np.percentile(level, [10, 95])
     threshold = max(quiet + 0.25 * (loud - quiet), loud - 45.0)
     speech = _stretches(level > threshold, round(PAUSE * 100), round(MARGIN * 100))
@@ -98,7 +98,7 @@ def speech_pieces(samples: np.ndarray, longest: Seconds = LONGEST) -> list[tuple
     return [(start * _HOP, min(len(samples), end * _HOP)) for start, end in cut]
 
 
-def _decibels(samples: np.ndarray) -> np.ndarray:
+def levels(samples: np.ndarray) -> np.ndarray:
     """Level of every 10 ms, smoothed over 50 ms."""
     n = len(samples) // _HOP
     power = np.square(samples[: n * _HOP].reshape(n, _HOP)).mean(axis=1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +19,9 @@ Token = Annotated[
     str | None,
     typer.Option(envvar="SPEECHFT_TOKEN", help="What every request must show; made and printed where it is needed."),
 ]
+Longest = Annotated[float, typer.Option(min=1, help="Minutes of a recording, at most.")]
+Upload = Annotated[int, typer.Option(min=1, help="MB of a request, at most.")]
+Queue = Annotated[float, typer.Option(min=1, help="Minutes of sound that may wait.")]
 
 
 @app.command()
@@ -28,47 +34,99 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     token: Token = None,
     language: Language = None,
-    longest: Annotated[float, typer.Option(min=1, help="Minutes of a recording, at most.")] = 60.0,
-    upload: Annotated[int, typer.Option(min=1, help="MB of a request, at most.")] = 200,
-    queue: Annotated[float, typer.Option(min=1, help="Minutes of sound that may wait.")] = 30.0,
+    longest: Longest = 60.0,
+    upload: Upload = 200,
+    queue: Queue = 30.0,
 ) -> None:
     """Transcribe for other programs, over the protocol of OpenAI's clients.
 
     `model` in a request is the base, such as `tiny.en`, or `tiny.en:NAME` for the voice in the folder NAME.
     Example: `speechft serve runs --port 8000`
     """
-    try:
-        from speechft.server.api import transcription_app
-        from speechft.server.engine import Engine
-        from speechft.server.media import MediaReader
-        from speechft.server.metrics import Metrics
-        from speechft.server.run import guarded, token_for
-        from speechft.server.run import serve as run
-        from speechft.server.voices import Voices, adapters_in
-    except ModuleNotFoundError as error:
-        raise missing_extra(str(error.name), "serve") from None
+    needs("serve")
+    from speechft.server.api import transcription_app
+    from speechft.server.run import guarded, token_for
+    from speechft.server.run import serve as run
+    from speechft.server.voices import adapters_in
+
     if voices and not voices.is_dir():
         raise SpeechftError("is not a folder", where=voices, fix="Give a folder with an adapter in each of its own.")
     secret = token_for(host, token)
-    known = Voices(model, lambda: adapters_in(voices) if voices else {}, language)
-    known.get(None)  # a wrong model is said now, not at the first request
-    metrics = Metrics()
-    engine = Engine(known, most_waiting=queue * 60, on_batch=metrics.on_batch)
+    with parts(model, lambda: adapters_in(voices) if voices else {}, language, longest, queue) as work:
+        api = guarded(transcription_app(*work), host, secret, upload * 1_000_000)
+        names = ", ".join(work[0].ids())
+        run(api, host, port, lambda: listening(f"http://{host}:{port}/v1; models: {names}", secret, token))
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the voices.", show_default="your user data folder")
+    ] = None,
+    model: Annotated[str, typer.Option(help="The base model of them all.")] = "bundled:tiny.en",
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    token: Token = None,
+    language: Language = None,
+    longest: Longest = 60.0,
+    upload: Upload = 200,
+    queue: Queue = 30.0,
+) -> None:
+    """Open the app in a browser: record, train, transcribe. Everything stays on this machine.
+
+    Example: `speechft demo`, then open the address it prints.
+    """
+    needs("demo")
+    from speechft.app.api import demo_app
+    from speechft.app.store import Store, default_folder
+    from speechft.app.training import resume_all
+    from speechft.server.run import guarded, token_for
+    from speechft.server.run import serve as run
+
+    os.umask(0o077)  # voices are health data: all that is written from here on is its owner's alone
+    store = Store(data or default_folder())
+    store.finish_deletions()
+    for voice in resume_all(store):
+        err.print(f"going on with the training of {voice}")
+    secret = token_for(host, token)
+    with parts(model, store.adapters, language, longest, queue) as work:
+        page = guarded(demo_app(store, *work), host, secret, upload * 1_000_000, login="/login")
+        run(page, host, port, lambda: listening(f"http://{host}:{port}; voices are in {store.folder}", secret, token))
+
+
+def needs(extra: str) -> None:
+    """Say which extra is missing, before anything else."""
+    try:
+        import fastapi  # noqa: F401
+        import multipart  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise missing_extra(str(error.name), extra) from None
+
+
+@contextlib.contextmanager
+def parts(model: str, find: Any, language: str | None, longest: float, queue: float) -> Iterator[tuple[Any, ...]]:
+    """What both servers are made of: voices, engine, decoders of files, metrics; closed in the end."""
+    from speechft.server.engine import Engine
+    from speechft.server.media import MediaReader
+    from speechft.server.metrics import Metrics
+    from speechft.server.voices import Voices
+
+    voices, metrics = Voices(model, find, language), Metrics()
+    voices.get(None)  # a wrong model is said now, not at the first request
+    engine = Engine(voices, most_waiting=queue * 60, on_batch=metrics.on_batch)
     media = MediaReader(longest=longest * 60)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-
-    def started() -> None:
-        err.print(f"Listening on http://{host}:{port}/v1; models: {', '.join(known.ids())}. Ctrl-C stops.")
-        if secret and not token:
-            err.print(f"Others can reach this address, so requests need this token: [bold]{secret}[/]")
-
     try:
-        run(
-            guarded(transcription_app(known, engine, media, metrics), host, secret, upload * 1_000_000),
-            host,
-            port,
-            started,
-        )
+        yield voices, engine, media, metrics
     finally:
         engine.close()
         media.close()
+
+
+def listening(where: str, secret: str | None, given: str | None) -> None:
+    """Say that the server is there."""
+    err.print(f"Listening on {where}. Ctrl-C stops.", soft_wrap=True)
+    if secret and not given:
+        err.print(f"Others can reach this address, so it asks for this token: [bold]{secret}[/]", soft_wrap=True)

@@ -46,6 +46,7 @@ class Guard:
         token: everybody must show it, as `Authorization: Bearer TOKEN` or as the cookie of the login page.
         most_bytes: of a request's body.
         patience: seconds a body may take to arrive, plus one for every 100 kB.
+        login: page that browsers are sent to without the token.
     """
 
     def __init__(
@@ -56,10 +57,11 @@ class Guard:
         token: str | None = None,
         most_bytes: int = 200_000_000,
         patience: float = 30.0,
+        login: str | None = None,
     ) -> None:
         self.app, self.token = app, token
         self.hosts = {host.lower() for host in hosts}
-        self.most_bytes, self.patience = most_bytes, patience
+        self.most_bytes, self.patience, self.login = most_bytes, patience, login
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -96,6 +98,8 @@ class Guard:
         if headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in ("GET", "HEAD"):
             raise Refused(403, "pages of other sites may not use this server")
         if self.token and scope["path"] not in OPEN_PATHS and not self._knows_token(headers):
+            if self.login and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+                raise Refused(303, "log in first", {"location": self.login})
             raise Refused(401, "a token is needed: Authorization: Bearer TOKEN")
         length = headers.get("content-length", "0")
         if not length.isdigit():
@@ -143,5 +147,6 @@ async def _say(reply: Any, refusal: Refused) -> None:
         {"error": {"message": refusal.detail, "type": "invalid_request_error", "code": refusal.status_code}}
     )
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    headers += [(name.encode(), value.encode()) for name, value in (refusal.headers or {}).items()]
     await reply({"type": "http.response.start", "status": refusal.status_code, "headers": headers})
     await reply({"type": "http.response.body", "body": body.encode()})

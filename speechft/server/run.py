@@ -55,9 +55,9 @@ def token_for(host: str, token: str | None) -> str | None:
     return token or (None if is_loopback(host) else secrets.token_urlsafe(24))
 
 
-def guarded(app: Any, host: str, token: str | None, most_bytes: int) -> Guard:
+def guarded(app: Any, host: str, token: str | None, most_bytes: int, login: str | None = None) -> Guard:
     """The application behind a `Guard` that fits the address."""
-    return Guard(app, hosts=LOOPBACK if is_loopback(host) else (), token=token, most_bytes=most_bytes)
+    return Guard(app, hosts=LOOPBACK if is_loopback(host) else (), token=token, most_bytes=most_bytes, login=login)
 
 
 def serve(app: Any, host: str, port: int, started: Any = lambda: None) -> None:

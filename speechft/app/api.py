@@ -1,0 +1,303 @@
+"""What the page calls. Every answer about a voice comes from its folder, so nothing is lost with this process."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from functools import partial
+from typing import Annotated, Any
+
+import numpy as np
+import soundfile
+from fastapi import Body, FastAPI, File, Form, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
+
+from speechft.app import phrases, training
+from speechft.app.quality import notes
+from speechft.app.speech import spoken
+from speechft.app.store import FREE, Store, VoiceFolder
+from speechft.app.transfer import export_voice, import_voice
+from speechft.audio import SAMPLE_RATE
+from speechft.decode import DecodeOptions
+from speechft.errors import SpeechftError
+from speechft.recording import Recording, Segment
+from speechft.server.api import check_language, failure, transcription_app
+from speechft.server.engine import Engine
+from speechft.server.guard import COOKIE
+from speechft.server.media import MediaReader
+from speechft.server.metrics import Metrics
+from speechft.server.voices import Voices
+
+UNCERTAIN = 0.6  # words below this confidence are marked
+BEAMS = 5  # of which the others are the alternatives
+# "63% of speakers reached the target with 3-4 minutes, 79% with 18-20": Tobin and Tomanek, 2021, arXiv 2110.04612,
+# 195 people with speech impairments, home automation.
+DOSES = [
+    {"minutes": 4, "text": "With 3 to 4 minutes, 63 of 100 people could use voice commands at home."},
+    {"minutes": 20, "text": "With 18 to 20 minutes, 79 of 100 people could."},
+]
+CONSENT = (
+    "My recordings stay on this computer. They are used to train a speech recognition for my voice, and for nothing "
+    "else. I can stop at any time, and delete everything with one button."
+)
+
+
+class NewVoice(BaseModel):
+    """What a new voice needs: a name, and agreement."""
+
+    name: Annotated[str, Field(max_length=200)]
+    agreed: bool
+    by: Annotated[str, Field(max_length=200)] = ""
+
+
+class Skip(BaseModel):
+    """A sentence to leave out, or to take back in."""
+
+    text: Annotated[str, Field(max_length=1000)]
+    skipped: bool
+
+
+class Sentence(BaseModel):
+    """A text to read aloud."""
+
+    text: Annotated[str, Field(max_length=2000)]
+
+
+def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, metrics: Metrics) -> FastAPI:
+    """The transcription server, the app's own calls, and the page; put a `Guard` before it.
+
+    Args:
+        store: where the voices are.
+        voices: must find the store's, by id.
+        engine, media, metrics: as of the transcription server.
+    """
+    app = transcription_app(voices, engine, media, metrics)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return failure(400, f"'{'.'.join(map(str, first['loc'][1:]))[:80]}': {first['msg']}")
+
+    @app.get("/api/about")
+    def about() -> dict[str, Any]:
+        return {"consent": CONSENT, "doses": DOSES, "least": training.LEAST_TAKES, "uncertain": UNCERTAIN}
+
+    @app.get("/api/voices")
+    def list_voices() -> list[dict[str, Any]]:
+        return [summary(store, voice) for voice in store.voices()]
+
+    @app.post("/api/voices")
+    def create(new: NewVoice) -> dict[str, Any]:
+        return summary(store, store.create(new.name, CONSENT if new.agreed else "", new.by))
+
+    @app.post("/api/voices/import")
+    def take_in(file: UploadFile) -> dict[str, Any]:
+        return summary(store, import_voice(store, file.file.read(), voices.base))
+
+    @app.get("/api/voices/{voice}")
+    def one(voice: str) -> dict[str, Any]:
+        return summary(store, store.voice(voice))
+
+    @app.delete("/api/voices/{voice}")
+    def delete(voice: str) -> dict[str, Any]:
+        training.stop(store.voice(voice))
+        voices.forget(voice)
+        return {"deleted": store.delete(voice)}
+
+    @app.get("/api/voices/{voice}/export")
+    def export(voice: str, recordings: bool = False) -> Response:
+        data = export_voice(store.voice(voice), recordings)
+        name = {"content-disposition": f'attachment; filename="{voice}.zip"'}
+        return Response(data, media_type="application/zip", headers=name)
+
+    @app.get("/api/voices/{voice}/prompts")
+    def prompts(voice: str) -> list[dict[str, Any]]:
+        return phrases.prompts(store.voice(voice))
+
+    @app.get("/api/voices/{voice}/phrases")
+    def phrase_sets(voice: str) -> dict[str, list[str]]:
+        return phrases.sets_of(store.voice(voice))
+
+    @app.put("/api/voices/{voice}/phrases")
+    def edit_phrases(voice: str, sets: dict[str, list[str]]) -> dict[str, list[str]]:
+        phrases.save_sets(store.voice(voice), sets)
+        return phrases.sets_of(store.voice(voice))
+
+    @app.post("/api/voices/{voice}/names")
+    def add_names(voice: str, names: Annotated[list[str], Body()]) -> dict[str, list[str]]:
+        folder = store.voice(voice)
+        sets = phrases.sets_of(folder)
+        new = [text for text in phrases.sentences_with(names) if text not in sets.get(phrases.NAMES, [])]
+        phrases.save_sets(folder, {**sets, phrases.NAMES: [*sets.get(phrases.NAMES, []), *new]})
+        return phrases.sets_of(folder)
+
+    @app.post("/api/voices/{voice}/skip")
+    def skip(voice: str, wanted: Skip) -> list[dict[str, Any]]:
+        phrases.set_skipped(store.voice(voice), wanted.text, wanted.skipped)
+        return phrases.prompts(store.voice(voice))
+
+    @app.post("/api/voices/{voice}/recordings")
+    def record(
+        voice: str,
+        file: UploadFile,
+        text: Annotated[str, Form(max_length=1000)],
+        free: Annotated[bool, Form()] = False,
+    ) -> dict[str, Any]:
+        folder = store.voice(voice)
+        samples = media.read(file.file.read())
+        found = notes(samples, text)
+        if any(note["kind"] == "silent" for note in found):
+            raise SpeechftError(found[0]["text"])
+        wav = io.BytesIO()
+        soundfile.write(wav, np.clip(samples, -1, 1), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+        prompt = FREE if free else phrases.prompt_id(text)
+        take = folder.add(wav.getvalue(), text, prompt, len(samples) / SAMPLE_RATE)
+        return {"take": take.id, "seconds": take.seconds, "notes": found, "voice": summary(store, folder)}
+
+    @app.get("/api/voices/{voice}/recordings/{take}")
+    def play(voice: str, take: str) -> Response:
+        return FileResponse(store.voice(voice).sound(take), media_type="audio/wav")
+
+    @app.delete("/api/voices/{voice}/recordings/{take}")
+    def remove(voice: str, take: str) -> dict[str, Any]:
+        store.voice(voice).remove(take)
+        return summary(store, store.voice(voice))
+
+    @app.post("/api/voices/{voice}/training")
+    def train(voice: str) -> dict[str, Any]:
+        training.start(store, store.voice(voice), voices.base)
+        return summary(store, store.voice(voice))
+
+    @app.delete("/api/voices/{voice}/training")
+    def stop(voice: str) -> dict[str, Any]:
+        training.stop(store.voice(voice))
+        return summary(store, store.voice(voice))
+
+    @app.get("/api/voices/{voice}/report")
+    def report(voice: str) -> Response:
+        path = store.voice(voice).run / "report.html"
+        if not path.is_file():
+            raise SpeechftError("there is no report yet", fix="Train the voice first.")
+        # the report is one file with its scripts inside; it may show and play what is in it, and call nobody
+        policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        policy += "img-src data:; media-src data:; sandbox allow-scripts"
+        return FileResponse(path, media_type="text/html", headers={"content-security-policy": policy})
+
+    @app.post("/api/transcribe")
+    def transcribe(
+        file: UploadFile,
+        voice: Annotated[str, Form(max_length=100)] = "",
+        language: Annotated[str | None, Form(max_length=40)] = None,
+    ) -> StreamingResponse:
+        samples = media.read(file.file.read())
+        if language:
+            check_language(language, voices)
+        personal = store.voice(voice).id if voice and store.voice(voice).adapter else None
+        both: dict[str, str | None] = {"personal": personal, "base": None} if personal else {"base": None}
+        metrics.sound.inc(len(samples) / SAMPLE_RATE)
+        return StreamingResponse(side_by_side(engine, samples, both, language), media_type="application/x-ndjson")
+
+    @app.post("/api/alternatives")
+    async def alternatives(
+        file: Annotated[UploadFile, File()],
+        voice: Annotated[str, Form(max_length=100)] = "",
+        start: Annotated[float, Form(ge=0)] = 0.0,
+        end: Annotated[float, Form(gt=0)] = 30.0,
+    ) -> list[str]:
+        samples = await asyncio.to_thread(media.read, await file.read())
+        part = samples[round(start * SAMPLE_RATE) : round(min(end, start + 30) * SAMPLE_RATE)]
+        name = voice if voice and store.voice(voice).adapter else None
+        found = await asyncio.wrap_future(engine.submit(name, part, options=DecodeOptions(beams=BEAMS)))
+        texts = [text for s in found.segments for text in (s.text, *s.transcript.alternatives) if text]
+        return list(dict.fromkeys(texts))
+
+    @app.post("/api/speak")
+    def speak(sentence: Sentence) -> Response:
+        return Response(spoken(sentence.text), media_type="audio/wav")
+
+    @app.post("/login")
+    def login(token: Annotated[str, Form(max_length=200)]) -> Response:
+        reply = RedirectResponse("/", status_code=303)  # a wrong one leads back here
+        reply.set_cookie(COOKIE, token.strip(), httponly=True, samesite="strict", max_age=30 * 24 * 3600)
+        return reply
+
+    @app.get("/login")
+    def login_page() -> Response:
+        return FileResponse(phrases.page_folder() / "login.html")
+
+    app.mount("/", StaticFiles(directory=phrases.page_folder(), html=True))
+    return app
+
+
+def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
+    """A voice as the page shows it."""
+    takes, result = voice.takes(), voice.result
+    state = training.status(voice)
+    if state and state["phase"] != "failed":
+        state["running"] = training.is_running(voice)
+    return {
+        "id": voice.id,
+        "name": voice.about["name"],
+        "consent": voice.about.get("consent"),
+        "recordings": len(takes),
+        "minutes": round(sum(take.seconds for take in takes) / 60, 2),
+        "trained": voice.adapter is not None,
+        "result": training.words_for(result, takes) if result and "difference" in result else None,
+        "training": state,
+        "estimate_s": round(training.estimate(takes, training.pace(store))),
+    }
+
+
+async def side_by_side(
+    engine: Engine, samples: np.ndarray, names: dict[str, str | None], language: str | None
+) -> AsyncIterator[str]:
+    """Lines of JSON as segments are ready: `which` of the names, its `segment`; `done` for each at the end."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Segment | None]]()
+
+    def tell(which: str, found: Segment | None) -> None:
+        loop.call_soon_threadsafe(ready.put_nowait, (which, found))
+
+    def start(which: str, voice: str | None) -> Future[Recording]:
+        future = engine.submit(voice, samples, language=language, words=True, on_segment=partial(tell, which))
+        future.add_done_callback(lambda _: tell(which, None))
+        return future
+
+    futures: dict[str, Future[Recording]] = {}
+    try:
+        for which, voice in names.items():
+            futures[which] = start(which, voice)
+        left = len(futures)
+        while left:
+            which, found = await ready.get()
+            if found is not None:
+                yield line({"which": which, "segment": segment(found)})
+                continue
+            left -= 1
+            error = futures[which].exception()
+            yield line({"which": which, "error": str(error)} if error else {"which": which, "done": True})
+    except Exception as error:  # the answer has begun: what is wrong can only be said in it
+        yield line({"error": str(error)})
+    finally:
+        for future in futures.values():
+            future.cancel()
+
+
+def segment(found: Segment) -> dict[str, Any]:
+    """A segment as the page shows it."""
+    return {
+        "start": found.start_s,
+        "end": found.end_s,
+        "text": found.text,
+        "problem": found.transcript.problem,
+        "words": [{"text": w.text, "start": w.start_s, "end": w.end_s, "sure": w.confidence} for w in found.words],
+    }
+
+
+def line(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"

@@ -1,0 +1,267 @@
+"""Voices on disk: one folder a person, with everything that is theirs in it, so that deleting it deletes them.
+
+    DATA/voices/ID/
+        voice.json          name, consent and its date
+        phrases.json        what they want to practise
+        recordings/R.wav    a recording, and R.json beside it: its sentence; whole or absent, both
+        training/           a run that is not finished
+        run/                the last finished run, with its adapter
+
+R.json is written after R.wav: a recording counts when both are there, and only then the page says "saved".
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import secrets
+import shutil
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechft.audio import Seconds
+from speechft.errors import SpeechftError
+from speechft.files import write_bytes, write_text
+from speechft.manifest import Manifest, Utterance
+
+FORMAT = 1
+ID = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+MOST_TEXT = 500  # characters of a sentence
+MOST_NAME = 80
+FREE = "free"  # a recording of what is no prompt: an upload, a correction
+
+
+@dataclass(frozen=True)
+class Take:
+    """One recording.
+
+    Attributes:
+        id: of its files.
+        text: what was read.
+        prompt: number of the sentence it belongs to, or `FREE`.
+        seconds: of sound.
+        recorded: date and time.
+    """
+
+    id: str
+    text: str
+    prompt: str
+    seconds: Seconds
+    recorded: str
+
+
+class Store:
+    """The data folder of the app.
+
+    Args:
+        folder: made when missing, readable by its owner only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.voices_folder = folder / "voices"
+        self.voices_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.chmod(folder, 0o700)
+
+    def voices(self) -> list[VoiceFolder]:
+        """All voices, by name."""
+        found = [VoiceFolder(path) for path in self.voices_folder.iterdir() if (path / "voice.json").is_file()]
+        return sorted(found, key=lambda voice: voice.about["name"].casefold())
+
+    def voice(self, identity: str) -> VoiceFolder:
+        """A voice by its id.
+
+        Raises:
+            SpeechftError: there is none; ids are checked, so that none leads out of the folder.
+        """
+        path = self.voices_folder / identity
+        if not ID.fullmatch(identity) or not (path / "voice.json").is_file():
+            raise SpeechftError("this voice does not exist any more", fix="Choose another one.")
+        return VoiceFolder(path)
+
+    def adapters(self) -> dict[str, Path]:
+        """The adapters of all voices that have one, by id."""
+        return {voice.id: voice.adapter for voice in self.voices() if voice.adapter}
+
+    def create(self, name: str, consent: str, given_by: str = "") -> VoiceFolder:
+        """A new voice.
+
+        Args:
+            name: of the person, as they want to be called.
+            consent: the text they agreed to.
+            given_by: who agreed, if it was somebody for them.
+        """
+        name = tidy(name)[:MOST_NAME]
+        if not name:
+            raise SpeechftError("the name is empty", fix="Write a name; a nickname will do.")
+        if not consent.strip():
+            raise SpeechftError("consent is missing", fix="Recording starts when the person has agreed.")
+        ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+        slug = re.sub("[^a-z0-9]+", "-", ascii_name).strip("-")[:40] or "voice"
+        path = self.voices_folder / f"{slug}-{secrets.token_hex(3)}"
+        path.mkdir(mode=0o700)
+        about = {
+            "format": FORMAT,
+            "name": name,
+            "created": now(),
+            "consent": {"text": consent, "given": now(), "by": tidy(given_by)[:MOST_NAME] or name},
+        }
+        write_json(path / "voice.json", about)
+        return VoiceFolder(path)
+
+    def delete(self, identity: str) -> int:
+        """Delete a voice: recordings, features, caches, adapters.
+
+        Returns:
+            how many files were deleted.
+
+        Raises:
+            SpeechftError: something could not be deleted; the message names it.
+        """
+        path = self.voice(identity).path
+        count = sum(1 for file in path.rglob("*") if not file.is_dir())
+        gone = path.with_name(f".deleted-{secrets.token_hex(4)}")
+        os.replace(path, gone)  # from here on the voice is not listed, whatever happens
+        shutil.rmtree(gone, ignore_errors=True)
+        left = [file for file in gone.rglob("*") if not file.is_dir()] if gone.exists() else []
+        if left:
+            raise SpeechftError(
+                f"{len(left)} of {count} files could not be deleted", where=left[0], fix="Delete them by hand."
+            )
+        return count
+
+    def finish_deletions(self) -> None:
+        """Delete what a crash kept from being deleted."""
+        for path in self.voices_folder.glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+class VoiceFolder:
+    """One voice; see the module for what lies where."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recordings, self.training, self.run = path / "recordings", path / "training", path / "run"
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What voice.json says."""
+        return read_json(self.path / "voice.json", {"name": self.id})
+
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter of the last finished training, if it helped."""
+        path = self.run / "adapter"
+        return path if (path / "adapter_config.json").is_file() else None
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What the last finished training found."""
+        return read_json(self.run / "result.json", None)
+
+    def takes(self) -> list[Take]:
+        """All recordings, oldest first."""
+        found = []
+        for path in self.recordings.glob("*.json") if self.recordings.is_dir() else ():
+            if path.with_suffix(".wav").is_file() and (said := read_json(path, None)):
+                found.append(Take(path.stem, said["text"], said["prompt"], said["seconds"], said["recorded"]))
+        return sorted(found, key=lambda take: (take.recorded, take.id))
+
+    def add(self, wav: bytes, text: str, prompt: str, seconds: Seconds) -> Take:
+        """Keep a recording; when this returns it is on disk.
+
+        Args:
+            wav: the file.
+            text: what was read.
+            prompt: its sentence's number; an older recording of the same sentence is replaced.
+            seconds: of sound.
+        """
+        text = tidy(text)
+        if not text or len(text) > MOST_TEXT:
+            raise SpeechftError(f"the sentence has to have 1 to {MOST_TEXT} characters")
+        older = [take for take in self.takes() if take.prompt == prompt and prompt != FREE]
+        take = Take(secrets.token_hex(8), text, prompt, round(seconds, 2), now())
+        self.recordings.mkdir(exist_ok=True, mode=0o700)
+        write_bytes(self.recordings / f"{take.id}.wav", wav)
+        said = {"text": take.text, "prompt": take.prompt, "seconds": take.seconds, "recorded": take.recorded}
+        write_json(self.recordings / f"{take.id}.json", said)
+        for old in older:
+            self.remove(old.id)
+        return take
+
+    def remove(self, take: str) -> None:
+        """Delete a recording."""
+        self.sound(take)
+        for ending in (".json", ".wav"):
+            (self.recordings / f"{take}{ending}").unlink(missing_ok=True)
+
+    def sound(self, take: str) -> Path:
+        """The file of a recording.
+
+        Raises:
+            SpeechftError: there is none.
+        """
+        path = self.recordings / f"{take}.wav"
+        if not ID.fullmatch(take) or not path.is_file():
+            raise SpeechftError("this recording does not exist any more")
+        return path
+
+    def phrases(self) -> dict[str, Any]:
+        """`sets`: name to sentences; `skipped`: sentences to leave alone."""
+        return read_json(self.path / "phrases.json", {"sets": {}, "skipped": []})
+
+    def save_phrases(self, sets: dict[str, list[str]], skipped: list[str]) -> None:
+        """Keep the sentences to practise."""
+        clean = {
+            tidy(name)[:MOST_NAME]: [t for line in lines if (t := tidy(line)[:MOST_TEXT])]
+            for name, lines in sets.items()
+        }
+        write_json(self.path / "phrases.json", {"sets": clean, "skipped": [tidy(text) for text in skipped]})
+
+    def manifest(self) -> Manifest:
+        """Write the manifest of all recordings, for training.
+
+        Raises:
+            SpeechftError: there are none.
+        """
+        rows = [
+            Utterance(self.recordings / f"{take.id}.wav", take.text, take.id, self.id, duration_s=take.seconds)
+            for take in self.takes()
+        ]
+        if not rows:
+            raise SpeechftError("there are no recordings yet", fix="Record some sentences first.")
+        return Manifest(rows, self.path / "manifest.jsonl").save(self.path / "manifest.jsonl")
+
+
+def tidy(text: str) -> str:
+    """One line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", text)).split())
+
+
+def now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+def read_json(path: Path, default: Any) -> Any:
+    """A file's JSON; `default` where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return default
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def default_folder() -> Path:
+    """Where the app keeps voices unless told: the user's data folder of the XDG base directory specification."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "speechft"

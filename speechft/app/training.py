@@ -1,0 +1,263 @@
+"""Training as a job of its own process: it survives a closed page and a restarted server, and goes on after a kill.
+
+    python -m speechft.app.training VOICE_FOLDER MODEL
+
+The process holds a lock in the voice's `training/` folder as long as it lives, and writes what it does to
+`progress.json` there; the page reads that. When it is done, `training/` becomes `run/`, adapter and report in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from speechft.app.store import FREE, Store, Take, VoiceFolder, now, read_json, write_json
+from speechft.audio import Seconds
+from speechft.errors import SpeechftError
+from speechft.files import replace_folder
+
+LEAST_TAKES = 10  # of which a few are kept aside: with fewer there is nothing to learn from, nothing to test on
+PROGRESS = "progress.json"
+REQUEST = "request.json"
+# What a run of the default recipe took on two cores of a laptop-class server; later runs correct it (`pace`).
+START_SECONDS = 25.0
+STEP_SECONDS = 0.02  # for each second of sound in a batch
+CHECK_SECONDS = 0.35  # for each kept-aside recording, looked at about ten times
+Event = dict[str, Any]
+
+
+def estimate(takes: list[Take], pace: float = 1.0) -> Seconds:
+    """How long training will take, from what is recorded.
+
+    Args:
+        takes: the recordings.
+        pace: what earlier trainings took on this machine, relative to this estimate.
+    """
+    from speechft.config import SpeechRecipe
+
+    defaults = SpeechRecipe(manifest=Path(), output_dir=Path())
+    train = max(1, round(0.7 * len(takes)))
+    mean = sum(take.seconds for take in takes) / max(1, len(takes))
+    per_epoch = -(-train // defaults.batch_size)
+    steps = max(defaults.min_steps, per_epoch)
+    dev = min(defaults.dev_clips, round(0.3 * len(takes)))
+    return pace * (START_SECONDS + steps * STEP_SECONDS * defaults.batch_size * mean + 10 * CHECK_SECONDS * dev)
+
+
+def pace(store: Store) -> float:
+    """Time that trainings on this machine took, as a multiple of the estimate."""
+    return min(20.0, max(0.1, float(read_json(store.folder / "pace.json", {"pace": 1.0})["pace"])))
+
+
+def start(store: Store, voice: VoiceFolder, model: str) -> None:
+    """Begin to train a voice in the background.
+
+    Raises:
+        SpeechftError: too few recordings, or it is being trained already.
+    """
+    takes = voice.takes()
+    if len(takes) < LEAST_TAKES:
+        raise SpeechftError(
+            f"there are {len(takes)} recordings, too few to learn from", fix=f"Record at least {LEAST_TAKES}."
+        )
+    if is_running(voice):
+        raise SpeechftError("this voice is being trained already", fix="Wait until it is done.")
+    voice.training.mkdir(exist_ok=True, mode=0o700)
+    expected = estimate(takes, pace(store))
+    # the manifest belongs to the run: what is recorded meanwhile is for the next one
+    manifest = voice.manifest().save(voice.path / "training.jsonl")
+    request = {"model": model, "asked": now(), "takes": len(takes), "expected_s": expected, "sha256": manifest.sha256}
+    write_json(voice.training / PROGRESS, {"phase": "starting", "share": 0.0})
+    write_json(voice.training / REQUEST, request)
+    _spawn(store, voice)
+
+
+def resume_all(store: Store) -> list[str]:
+    """Go on with every training that was asked for, is not done, and has no process; returns their voices' ids."""
+    found = []
+    for voice in store.voices():
+        state = status(voice)
+        if state and state["phase"] not in ("failed", "stopped") and not is_running(voice):
+            _spawn(store, voice)
+            found.append(voice.id)
+    return found
+
+
+def stop(voice: VoiceFolder) -> None:
+    """End a training and forget it; the adapter of an earlier one stays."""
+    pid = read_json(voice.training / "process.json", {}).get("pid")
+    if pid and is_running(voice):
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while is_running(voice) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    shutil.rmtree(voice.training, ignore_errors=True)
+    (voice.path / "training.jsonl").unlink(missing_ok=True)
+
+
+def status(voice: VoiceFolder) -> dict[str, Any] | None:
+    """What the training does; None if none was asked for since the last one was done.
+
+    Returns:
+        `phase` (starting, listening, learning, testing, failed), `share` done from 0 to 1, `seconds_left`, and for a
+        failed one the `reason`.
+    """
+    request = read_json(voice.training / REQUEST, None)
+    if request is None:
+        return None
+    state = read_json(voice.training / PROGRESS, {"phase": "starting", "share": 0.0})
+    return {**state, "takes": request["takes"], "expected_s": request["expected_s"], "asked": request["asked"]}
+
+
+def is_running(voice: VoiceFolder) -> bool:
+    """Whether a process trains this voice now."""
+    path = voice.training / ".job"
+    if not path.is_file():
+        return False
+    try:
+        with _lock(path):
+            return False
+    except BlockingIOError:
+        return True
+
+
+def _spawn(store: Store, voice: VoiceFolder) -> None:
+    command = [sys.executable, "-m", "speechft.app.training", str(store.folder), voice.id]
+    with (voice.training / "log.txt").open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    write_json(voice.training / "process.json", {"pid": process.pid})
+    deadline = time.monotonic() + 30
+    while process.poll() is None and not is_running(voice) and voice.training.is_dir():
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    import fcntl
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+class _Progress:
+    """Turns the events of a run into what the page shows, twice a second at most."""
+
+    def __init__(self, path: Path, expected: Seconds) -> None:
+        self.path, self.expected, self.began, self.written = path, expected, time.monotonic(), 0.0
+        self.phase, self.share = "listening", 0.02
+
+    def __call__(self, event: Event) -> None:
+        name = event.get("event")
+        if name == "final evaluation":
+            self.phase, self.share = "testing", 0.92
+        elif "loss" in event:
+            self.phase, self.share = "learning", 0.1 + 0.8 * event["step"] / event["steps"]
+        self.write()
+
+    def write(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self.written < 0.5:
+            return
+        self.written, spent = now_s, now_s - self.began
+        # by what was expected at first, by what was done later on
+        by_share = spent * (1 - self.share) / max(self.share, 0.02)
+        left = (1 - self.share) * max(0.0, self.expected - spent) + self.share * by_share
+        write_json(self.path, {"phase": self.phase, "share": round(self.share, 3), "seconds_left": round(left)})
+
+
+def train(store: Store, voice: VoiceFolder) -> None:
+    """Train a voice that was asked for; what the job's process does."""
+    from speechft.config import SpeechRecipe
+    from speechft.pipeline import train as run
+
+    request = read_json(voice.training / REQUEST, None)
+    if request is None:
+        return
+    out, progress = voice.training, _Progress(voice.training / PROGRESS, request["expected_s"])
+    began = time.monotonic()
+    resumed = (out / "checkpoints").exists()
+    recipe = SpeechRecipe(model=request["model"], manifest=voice.path / "training.jsonl", output_dir=out)
+    try:
+        run(recipe, on_event=progress, title=str(voice.about["name"]))
+    except SpeechftError as error:
+        write_json(out / PROGRESS, {"phase": "failed", "share": 0.0, "reason": str(error)})
+        return
+    if not resumed:
+        ratio = pace(store) * (time.monotonic() - began) / max(1.0, request["expected_s"])
+        write_json(store.folder / "pace.json", {"pace": round(ratio, 3)})
+    for name in (PROGRESS, "process.json"):
+        (out / name).unlink(missing_ok=True)
+    os.replace(out / REQUEST, out / "asked.json")  # from here on it is a finished run
+    replace_folder(out, voice.run)
+    (voice.path / "training.jsonl").unlink(missing_ok=True)
+
+
+def words_for(result: dict[str, Any], takes: list[Take]) -> dict[str, Any]:
+    """A result in numbers a lay person reads: words understood of ten, before and after, and what to do next.
+
+    Returns:
+        `before`, `after`: words of ten; `low`, `high`: where `after` might lie with more sentences to test on;
+        `sentences`: that were kept aside; `verdict`: `better`, `unsure` or `not yet`; `more`: recordings to add.
+    """
+    before, after = result["base"], result["adapted"]
+    low, high = after["wer_ci95"] or (None, None)
+    verdict = "better"
+    if result["adapter"] is None:
+        verdict = "not yet"
+    elif not _surely_better(result["difference"]):
+        verdict = "unsure"
+    recorded = sum(take.prompt != FREE for take in takes) or len(takes)
+    return {
+        "before": _of_ten(before["wer"]),
+        "after": _of_ten(after["wer"]),
+        "low": None if high is None else _of_ten(high),
+        "high": None if low is None else _of_ten(low),
+        "sentences": before["n_utterances"],
+        "words": before["n_words"],
+        "verdict": verdict,
+        "more": 0 if verdict == "better" else max(20, recorded),
+    }
+
+
+def _surely_better(difference: dict[str, Any]) -> bool:
+    """Whether the interval of the difference in error rate leaves zero out."""
+    bounds = difference["wer_ci95"]
+    return bool(bounds) and None not in bounds and max(bounds) < 0
+
+
+def _of_ten(wer: float) -> float:
+    return round(10 * max(0.0, 1 - wer), 1)
+
+
+def main(folder: str, identity: str) -> None:
+    """The job's process."""
+    os.umask(0o077)
+    store = Store(Path(folder))
+    voice = store.voice(identity)
+    try:
+        with _lock(voice.training / ".job"):
+            try:
+                train(store, voice)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                write_json(voice.training / PROGRESS, {"phase": "failed", "share": 0.0, "reason": reason})
+                raise  # into log.txt
+    except BlockingIOError:
+        return  # another process trains it
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

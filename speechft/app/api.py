@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
 
@@ -159,6 +160,10 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         prompt = FREE if free else phrases.prompt_id(text)
         take = folder.add(wav.getvalue(), text, prompt, len(samples) / SAMPLE_RATE)
         return {"take": take.id, "seconds": take.seconds, "notes": found, "voice": summary(store, folder)}
+
+    @app.get("/api/voices/{voice}/recordings")
+    def recordings(voice: str) -> list[dict[str, Any]]:
+        return [asdict(take) for take in reversed(store.voice(voice).takes())]
 
     @app.get("/api/voices/{voice}/recordings/{take}")
     def play(voice: str, take: str) -> Response:

@@ -1,0 +1,71 @@
+// Which place is shown, which voice is chosen, and the settings, which this browser remembers.
+import { $, json, say, state } from "./common.js";
+import * as record from "./record.js";
+import "./scan.js";
+import * as train from "./train.js";
+import * as transcribe from "./transcribe.js";
+import * as voices from "./voices.js";
+
+const places = { voices, record, train, transcribe };
+let place = "";
+
+/** Use a voice, or its newer state, from now on. */
+export function choose(voice) {
+  if (voice?.id !== state.voice?.id) transcribe.forget();
+  state.voice = voice;
+  $("who").textContent = voice ? voice.name : "none yet";
+  if (voice) localStorage.setItem("voice", voice.id);
+  else localStorage.removeItem("voice");
+}
+
+async function go() {
+  let wanted = location.hash.slice(1);
+  if (!(wanted in places)) wanted = state.voice ? "record" : "voices";
+  if (!state.voice && ["record", "train"].includes(wanted)) {
+    say("Choose or make a voice first.");
+    wanted = "voices";
+  }
+  places[place]?.leave?.();
+  const moved = place !== "" && place !== wanted;
+  place = wanted;
+  for (const name of Object.keys(places)) $(`view-${name}`).hidden = name !== place;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${place}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.title = `${$(`h-${place}`).textContent} – My voice`;
+  try {
+    await places[place].show();
+  } catch (error) {
+    say(error.message, true);
+  }
+  if (moved) $(`h-${place}`).focus();
+}
+
+function remember(id, event, apply) {
+  const field = $(id);
+  const kept = localStorage.getItem(id);
+  if (kept !== null) {
+    if (field.type === "checkbox") field.checked = kept === "true";
+    else field.value = kept;
+    field.dispatchEvent(new Event("change"));
+  }
+  field.addEventListener(event, () => {
+    localStorage.setItem(id, field.type === "checkbox" ? field.checked : field.value);
+    apply?.();
+  });
+  apply?.();
+}
+
+try {
+  state.about = await json("GET", "/api/about");
+  const chosen = localStorage.getItem("voice");
+  choose(chosen ? await json("GET", `/api/voices/${chosen}`).catch(() => null) : null);
+} catch (error) {
+  say(error.message, true);
+}
+remember("text-size", "change", () => document.documentElement.style.setProperty("--scale", $("text-size").value));
+remember("scan-on", "change");
+remember("scan-speed", "change");
+window.addEventListener("hashchange", go);
+await go();

@@ -1,0 +1,129 @@
+// The microphone, from a press to the next one. It is open only in between, so the browser's sign for it is honest.
+import { $ } from "./common.js";
+
+let context = null;
+let open = null;
+
+/** Whether a recording is going on. */
+export const isRecording = () => open !== null;
+
+/** Start; `onLevel` gets the loudest value of each block, 0 to 1. */
+export async function start(onLevel) {
+  if (!navigator.mediaDevices) throw new Error("This browser gives no microphone to this page. Open it as http://localhost.");
+  const wanted = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  const device = $("microphone").value;
+  if (device) wanted.deviceId = { exact: device };
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ audio: wanted });
+  } catch (error) {
+    const why = { NotAllowedError: "The browser was told not to allow it.", NotFoundError: "None is connected." };
+    throw new Error(`There is no microphone. ${why[error.name] ?? ""}`);
+  }
+  if (!context) {
+    context = new AudioContext();
+    await context.audioWorklet.addModule("js/worklet.js");
+  }
+  await context.resume();
+  const source = context.createMediaStreamSource(stream);
+  const tap = new AudioWorkletNode(context, "tap", { numberOfOutputs: 0 });
+  const blocks = [];
+  tap.port.onmessage = ({ data }) => {
+    blocks.push(data);
+    let peak = 0;
+    for (const x of data) peak = Math.max(peak, Math.abs(x));
+    onLevel(peak);
+  };
+  source.connect(tap);
+  open = { stream, source, tap, blocks };
+}
+
+/** Stop; returns the recording as a wav Blob. */
+export async function stop() {
+  const { stream, source, tap, blocks } = open;
+  await new Promise((resolve) => setTimeout(resolve, 250)); // what was said with the press is still on its way
+  open = null;
+  source.disconnect();
+  tap.port.onmessage = null;
+  stream.getTracks().forEach((track) => track.stop());
+  return wav(blocks, context.sampleRate);
+}
+
+function wav(blocks, rate) {
+  const length = blocks.reduce((sum, block) => sum + block.length, 0);
+  const view = new DataView(new ArrayBuffer(44 + 2 * length));
+  const text = (at, letters) => [...letters].forEach((letter, i) => view.setUint8(at + i, letter.charCodeAt(0)));
+  text(0, "RIFF");
+  view.setUint32(4, 36 + 2 * length, true);
+  text(8, "WAVEfmt ");
+  view.setUint32(16, 16, true);
+  view.setUint16(20, 1, true);
+  view.setUint16(22, 1, true);
+  view.setUint32(24, rate, true);
+  view.setUint32(28, 2 * rate, true);
+  view.setUint16(32, 2, true);
+  view.setUint16(34, 16, true);
+  text(36, "data");
+  view.setUint32(40, 2 * length, true);
+  let at = 44;
+  for (const block of blocks) {
+    for (const x of block) {
+      view.setInt16(at, Math.max(-1, Math.min(1, x)) * 32767, true);
+      at += 2;
+    }
+  }
+  return new Blob([view.buffer], { type: "audio/wav" });
+}
+
+/** A button that starts and stops, with its level meter; `onWav` gets the recording. */
+export function recordButton({ button, label, meter, word, texts, onWav }) {
+  let busy = false;
+  let highest = 0;
+  let quietSince = 0;
+  const show = (peak) => {
+    highest = Math.max(peak, highest * 0.97);
+    meter.value = Math.min(1, highest);
+    if (peak > 0.02) quietSince = performance.now();
+    const silent = performance.now() - quietSince > 4000;
+    const said = highest > 0.98 ? "Too loud: a little away from the microphone" : silent ? "I hear nothing" : highest < 0.05 ? "Quiet" : "Good";
+    if (word.textContent !== said) word.textContent = said;
+  };
+  button.addEventListener("click", async () => {
+    if (busy) return;
+    busy = true;
+    try {
+      if (!isRecording()) {
+        label.textContent = texts.wait;
+        quietSince = performance.now();
+        await start(show);
+        button.classList.add("live");
+        label.textContent = texts.stop;
+      } else {
+        label.textContent = texts.saving;
+        const recording = await stop();
+        button.classList.remove("live");
+        meter.value = highest = 0;
+        word.textContent = "";
+        await onWav(recording);
+        label.textContent = texts.start;
+      }
+    } catch (error) {
+      button.classList.remove("live");
+      label.textContent = texts.start;
+      const { say } = await import("./common.js");
+      say(error.message, true);
+    } finally {
+      busy = false;
+    }
+  });
+}
+
+/** Fill the list of microphones; browsers name them once one was allowed. */
+export async function listMicrophones() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
+  const list = $("microphone");
+  const chosen = list.value;
+  list.length = 1;
+  devices.filter((d) => d.kind === "audioinput" && d.deviceId && d.label).forEach((d) => list.add(new Option(d.label, d.deviceId)));
+  list.value = chosen;
+}

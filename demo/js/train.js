@@ -1,0 +1,82 @@
+// The place Train: how long it takes, how far it is, what it brought.
+import { $, json, minutes, on, say, state, times } from "./common.js";
+import { choose } from "./main.js";
+
+const PHASES = {
+  starting: "Getting ready",
+  listening: "Listening to your recordings",
+  learning: "Learning your voice",
+  testing: "Trying it on sentences it has not heard",
+};
+let timer = 0;
+let wasRunning = false;
+
+export async function show() {
+  choose(await json("GET", `/api/voices/${state.voice.id}`));
+  draw();
+}
+
+export const leave = () => clearTimeout(timer);
+
+function draw() {
+  const voice = state.voice;
+  const training = voice.training;
+  const running = training && training.phase !== "failed";
+  const { least } = state.about;
+  $("train-have").textContent = `There are ${times(voice.recordings, "recording")}, ${minutes(voice.minutes)} of speech.`;
+  $("train-time").textContent = voice.recordings < least
+    ? `Training needs at least ${least} recordings: ${least - voice.recordings} more.`
+    : `Training will take about ${span(voice.estimate_s)} on this computer.`;
+  $("train-time").hidden = $("train").hidden = running;
+  $("train").disabled = voice.recordings < least;
+  $("training").hidden = !training;
+  $("stop-training").hidden = !running;
+  if (training) {
+    const left = training.seconds_left === undefined ? span(training.expected_s) : span(training.seconds_left);
+    $("training-text").textContent = running ? `${PHASES[training.phase]}: about ${left} to go.` : `It did not work. ${training.reason}`;
+    $("training-bar").value = training.share;
+  }
+  if (wasRunning && !running) say(training ? "Training did not work." : "Training is done.");
+  wasRunning = Boolean(running);
+  results(voice);
+  clearTimeout(timer);
+  if (running) timer = setTimeout(() => show().catch((error) => say(error.message, true)), 2000);
+}
+
+function results({ result, id, trained }) {
+  $("result").hidden = !result;
+  if (!result) return;
+  const more = `Record ${result.more} more sentences and train again.`;
+  $("result-verdict").textContent = {
+    better: "It understands you better now.",
+    unsure: `It seems to understand you better, but there are too few sentences to be sure. ${more}`,
+    "not yet": `It did not help yet. ${more}`,
+  }[result.verdict];
+  $("before").value = result.before;
+  $("after").value = result.after;
+  $("before-text").textContent = `${result.before} of 10 words understood`;
+  $("after-text").textContent = `${result.after} of 10 words understood`;
+  const range = result.low === null ? "" : ` With other sentences it could be between ${result.low} and ${result.high} of 10.`;
+  $("result-how").textContent = `Tried on ${times(result.sentences, "sentence")} with ${result.words} words that were kept aside and never learnt.${range}`;
+  $("report").href = `/api/voices/${id}/report`;
+  $("report").hidden = !trained && result.verdict !== "not yet";
+}
+
+function span(seconds) {
+  if (seconds < 90) return "one minute";
+  return `${Math.floor(seconds / 60)} to ${Math.ceil((seconds * 1.5) / 60)} minutes`;
+}
+
+on("train", "click", async () => {
+  choose(await json("POST", `/api/voices/${state.voice.id}/training`));
+  draw();
+  say("Training has begun.");
+  $("h-train").focus();
+});
+on("stop-training", "click", async () => {
+  choose(await json("DELETE", `/api/voices/${state.voice.id}/training`));
+  wasRunning = false;
+  draw();
+  say("Training is stopped. Your recordings are all here.");
+  $("train").focus();
+});

@@ -1,0 +1,166 @@
+// The place Transcribe: what was said, by the personal voice and by the standard model, side by side.
+import { $, call, element, json, on, say, state } from "./common.js";
+import { choose } from "./main.js";
+import { recordButton } from "./recorder.js";
+
+const TITLES = { personal: "Your voice", base: "Standard" };
+let sound = null; // the recording that is shown
+let shown = {}; // which -> segments
+
+export async function show() {
+  $("correct").hidden = !sound || !state.voice;
+}
+
+export function forget() {
+  sound = null;
+  shown = {};
+  $("texts").hidden = $("correct").hidden = true;
+}
+
+async function transcribe(recording) {
+  sound = recording;
+  shown = {};
+  $("texts").replaceChildren();
+  $("texts").hidden = false;
+  $("correct").hidden = true;
+  const form = new FormData();
+  form.append("file", recording, "recording");
+  if (state.voice) form.append("voice", state.voice.id);
+  say("Listening…");
+  const reply = await call("POST", "/api/transcribe", form);
+  for await (const found of lines(reply.body)) {
+    if (found.error) throw new Error(found.error);
+    shown[found.which] ??= [];
+    if (found.segment) shown[found.which].push(found.segment);
+    draw();
+  }
+  draw();
+  const best = shown.personal ?? shown.base;
+  const text = textOf(best);
+  say(text ? `Heard: ${text}` : "I heard no words.");
+  $("correct-text").value = text;
+  $("correct").hidden = !state.voice;
+}
+
+async function* lines(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    const parts = (rest + value).split("\n");
+    rest = parts.pop();
+    for (const part of parts) if (part) yield JSON.parse(part);
+  }
+}
+
+const textOf = (segments) => segments.map((s) => s.text).filter(Boolean).join(" ");
+
+function draw() {
+  const order = ["personal", "base"].filter((which) => shown[which]);
+  $("texts").replaceChildren(...order.map(column));
+}
+
+function column(which) {
+  const segments = shown[which];
+  const box = element("section", "", { class: "panel", "aria-labelledby": `h-${which}` });
+  const text = element("p", "", { class: "text", id: `text-${which}` });
+  let doubts = 0;
+  for (const segment of segments) {
+    const words = segment.words.length ? segment.words : [{ text: segment.text, sure: 1 }];
+    for (const word of words) {
+      const unsure = word.sure < state.about.uncertain;
+      if (unsure) doubts += 1;
+      const span = element("span", word.text, unsure ? { class: "unsure" } : {});
+      if (unsure) span.append(element("span", " (not sure)", { class: "unseen" }));
+      text.append(span, " ");
+    }
+  }
+  if (!textOf(segments)) text.append(element("span", "(no words heard)", { class: "small" }));
+  const others = element("ul", "", { class: "plain", id: `others-${which}` });
+  const buttons = element("div", "", { class: "row" });
+  const label = TITLES[which];
+  const button = (name, onclick) => element("button", name, { type: "button", "aria-label": `${name}: ${label}`, onclick });
+  buttons.append(
+    button("Copy", async () => { await navigator.clipboard.writeText(textOf(segments)); say("Copied."); }),
+    button("Read aloud", () => readAloud(textOf(segments))),
+    button("What else it could be", () => alternatives(which, others)),
+    button("Subtitles", () => subtitles(which)),
+  );
+  box.append(element("h2", label, { id: `h-${which}` }), text);
+  if (doubts) box.append(element("p", "Words with dots below and a question mark are not certain.", { class: "small" }));
+  box.append(buttons, others);
+  return box;
+}
+
+async function alternatives(which, list) {
+  say("Listening again…");
+  const found = [];
+  for (const { start, end } of shown[which]) {
+    const form = new FormData();
+    form.append("file", sound, "recording");
+    if (which === "personal") form.append("voice", state.voice.id);
+    form.append("start", start);
+    form.append("end", end);
+    found.push(...(await json("POST", "/api/alternatives", form)));
+  }
+  const current = $(list.id) ?? list;
+  current.replaceChildren(...found.map((text) => element("li", text)));
+  say(`${found.length} ways to hear it, the likeliest first.`);
+}
+
+async function readAloud(text) {
+  if (!text) return;
+  const reply = await fetch("/api/speak", { method: "POST", body: JSON.stringify({ text }), headers: { "content-type": "application/json" } });
+  if (reply.ok) {
+    const address = URL.createObjectURL(await reply.blob());
+    const player = new Audio(address);
+    player.onended = () => URL.revokeObjectURL(address);
+    await player.play();
+    return;
+  }
+  const local = speechSynthesis.getVoices().find((voice) => voice.localService); // others send the text away
+  if (!local) throw new Error("There is no voice on this computer to read it.");
+  const utterance = new SpeechSynthesisUtterance(text);
+  utterance.voice = local;
+  speechSynthesis.speak(utterance);
+}
+
+async function subtitles(which) {
+  const form = new FormData();
+  form.append("file", sound, "recording");
+  form.append("response_format", "vtt");
+  const { data } = await json("GET", "/v1/models");
+  const model = which === "personal" ? data.find((m) => m.id.endsWith(`:${state.voice.id}`)) : data[0];
+  form.append("model", model.id);
+  const text = await (await call("POST", "/v1/audio/transcriptions", form)).text();
+  const address = URL.createObjectURL(new Blob([text], { type: "text/vtt" }));
+  element("a", "", { href: address, download: "subtitles.vtt" }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10000);
+  say("The subtitles are in your downloads.");
+}
+
+recordButton({
+  button: $("talk"),
+  label: $("talk-label"),
+  meter: $("talk-level"),
+  word: $("talk-word"),
+  texts: { start: "Start speaking", wait: "One moment…", stop: "Stop", saving: "Listening…" },
+  onWav: transcribe,
+});
+on("file-go", "click", async () => {
+  const file = $("file").files[0];
+  if (!file) throw new Error("Choose a recording first.");
+  await transcribe(file);
+});
+on("correct", "submit", async () => {
+  const form = new FormData();
+  form.append("file", sound, "recording");
+  form.append("text", $("correct-text").value);
+  form.append("free", "true");
+  const { voice } = await json("POST", `/api/voices/${state.voice.id}/recordings`, form);
+  choose(voice);
+  $("correct").hidden = true;
+  say("Added to your recordings.");
+  $("talk").focus();
+});

@@ -1,0 +1,125 @@
+"""A page in a real browser, whose microphone hears what the test plays to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+
+from speechft.audio import SAMPLE_RATE
+from speechft.corpora.simulated import Voice, speak
+from speechft.impair import Impairment
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+
+
+@pytest.fixture(scope="session")
+def say() -> Callable[[str], np.ndarray]:
+    """The simulated voice reads a sentence, as slurred as in the quickstart: mono 16 kHz."""
+    voice, cached = Voice(), {}
+
+    def spoken(text: str) -> np.ndarray:
+        if text not in cached:
+            rng = np.random.default_rng(len(text))
+            cached[text] = speak(voice, voice.phonemes(text), Impairment(), rng)
+        return cached[text]
+
+    return spoken
+
+
+@dataclass
+class App:
+    """A running app, as a user starts it."""
+
+    data: Path
+    port: int
+    process: subprocess.Popen | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "speechft.cli", "demo", "--data", str(self.data), "--port", str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.url}/health").status_code == 200:
+                    return
+            except httpx.HTTPError:
+                assert self.process.poll() is None, self.process.stderr and self.process.stderr.read().decode()
+                time.sleep(0.2)
+        raise AssertionError("the app did not start")
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[App]:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    running = App(tmp_path / "data", port)
+    running.start()
+    yield running
+    running.kill()
+
+
+class Microphone:
+    """The file that Chromium's fake microphone plays each time a page opens it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.hear(np.zeros(SAMPLE_RATE, np.float32))
+
+    def hear(self, samples: np.ndarray) -> float:
+        """Put a sentence into the air; returns how many seconds to keep recording."""
+        lead, rest = np.zeros(SAMPLE_RATE // 4, np.float32), np.zeros(8 * SAMPLE_RATE, np.float32)
+        part = self.path.with_suffix(".part")
+        soundfile.write(part, np.concatenate([lead, samples, rest]), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+        os.replace(part, self.path)
+        return len(samples) / SAMPLE_RATE + 0.6
+
+
+@pytest.fixture
+def microphone(tmp_path: Path) -> Microphone:
+    return Microphone(tmp_path / "heard.wav")
+
+
+@pytest.fixture
+def browser(microphone: Microphone) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-audio-capture={microphone.path}%noloop",
+                "--autoplay-policy=no-user-gesture-required",
+            ],
+        )
+        yield browser
+        browser.close()

@@ -1,0 +1,315 @@
+"""The app without a browser: what is kept, what is refused, what a person is told."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from fastapi.testclient import TestClient
+
+from speechft import adapters
+from speechft.app import phrases, training
+from speechft.app.api import demo_app
+from speechft.app.quality import notes
+from speechft.app.store import FREE, Store, VoiceFolder, read_json, write_json
+from speechft.app.transfer import export_voice, import_voice
+from speechft.audio import SAMPLE_RATE, load_audio
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest
+from speechft.server.engine import Engine
+from speechft.server.guard import Guard
+from speechft.server.media import MediaReader
+from speechft.server.metrics import Metrics
+from speechft.server.voices import Voices
+from speechft.sources import resolve
+from speechft.whisper import load_whisper
+
+BASE = "bundled:tiny.en"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "data")
+
+
+@pytest.fixture
+def anna(store: Store) -> VoiceFolder:
+    return store.create("Anna Ä.", "I agree")
+
+
+@pytest.fixture(scope="module")
+def parts() -> Iterator[tuple[Engine, MediaReader, Metrics, list[Any]]]:
+    found: list[Any] = [dict]
+    engine = Engine(Voices(BASE, lambda: found[0]()))
+    media = MediaReader(processes=1, longest=60.0)
+    yield engine, media, Metrics(), found
+    engine.close()
+    media.close()
+
+
+@pytest.fixture
+def client(store: Store, parts: tuple[Engine, MediaReader, Metrics, list[Any]]) -> TestClient:
+    engine, media, metrics, found = parts
+    found[0] = store.adapters
+    app = Guard(demo_app(store, engine.voices, engine, media, metrics), most_bytes=10_000_000)
+    return TestClient(app, base_url="http://localhost")
+
+
+def wav(seconds: float = 2.0, level: float = 0.1) -> bytes:
+    file = io.BytesIO()
+    sound = level * np.random.default_rng(0).standard_normal(int(seconds * SAMPLE_RATE)).astype(np.float32)
+    sound *= np.repeat([1.0, 0.01, 1.0, 0.01], -(-len(sound) // 4))[: len(sound)]  # as loud and quiet as speech
+    soundfile.write(file, sound, SAMPLE_RATE, format="WAV")
+    return file.getvalue()
+
+
+def test_a_voice_is_its_owners_alone(store: Store, anna: VoiceFolder) -> None:
+    anna.add(wav(), "hello", FREE, 2.0)
+    assert anna.id.startswith("anna-a-")
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    assert anna.about["consent"]["text"] == "I agree"
+    assert anna.about["consent"]["given"]
+    with pytest.raises(SpeechftError, match="consent"):
+        store.create("Ben", "")
+    with pytest.raises(SpeechftError, match="name"):
+        store.create(" \n", "I agree")
+
+
+@pytest.mark.parametrize("identity", ["", ".", "..", "../data", "a/b", "ANNA", "x" * 99, "%2e%2e", "anna\n"])
+def test_no_id_leads_out_of_the_folder(store: Store, anna: VoiceFolder, identity: str) -> None:
+    with pytest.raises(SpeechftError):
+        store.voice(identity)
+    with pytest.raises(SpeechftError):
+        anna.sound(identity)
+
+
+def test_a_recording_counts_when_both_files_are_there(anna: VoiceFolder) -> None:
+    take = anna.add(wav(), "one sentence", "p1", 2.0)
+    (anna.recordings / "half.wav").write_bytes(wav())  # a crash before its sentence was written
+    (anna.recordings / "other.json").write_text("{")
+    assert [t.id for t in anna.takes()] == [take.id]
+    again = anna.add(wav(), "one sentence", "p1", 2.0)  # the same sentence once more replaces it
+    assert [t.id for t in anna.takes()] == [again.id]
+    assert [u.text for u in anna.manifest()] == ["one sentence"]
+    assert Manifest.load(anna.path / "manifest.jsonl")[0].speaker == anna.id
+
+
+def test_deleting_leaves_nothing(store: Store, anna: VoiceFolder) -> None:
+    anna.add(wav(), "hello", FREE, 2.0)
+    anna.manifest()
+    (anna.path / ".speechft-cache").mkdir()
+    (anna.path / ".speechft-cache" / "features.bin").write_bytes(b"x")
+    count = store.delete(anna.id)
+    assert count == 5
+    assert list(store.voices_folder.iterdir()) == []
+    (store.voices_folder / ".deleted-0").mkdir()  # a deletion that a crash cut off
+    store.finish_deletions()
+    assert list(store.voices_folder.iterdir()) == []
+
+
+def test_prompts_mix_the_sets_and_know_what_is_done(anna: VoiceFolder) -> None:
+    first = phrases.prompts(anna)
+    assert [p["set"] for p in first[:3]] == list(phrases.SETS)
+    anna.add(wav(), first[0]["text"], first[0]["id"], 2.0)
+    phrases.set_skipped(anna, first[1]["text"], True)
+    now = phrases.prompts(anna)
+    assert now[0]["take"]
+    assert now[1]["skipped"]
+    phrases.set_skipped(anna, first[1]["text"], False)
+    assert not phrases.prompts(anna)[1]["skipped"]
+    phrases.save_sets(anna, {"Everyday": ["Only this."], "At home": [], "Care": []})
+    assert [p["text"] for p in phrases.prompts(anna)] == ["Only this."]
+
+
+def test_names_come_in_a_few_sentences_each() -> None:
+    made = phrases.sentences_with(["Mira", " "])
+    assert 3 <= len(made) <= 5
+    assert all("Mira" in text for text in made)
+
+
+def test_what_is_wrong_with_a_recording_is_said_kindly() -> None:
+    def kinds(samples: np.ndarray, text: str = "hello there you") -> list[str]:
+        return [note["kind"] for note in notes(samples.astype(np.float32), text)]
+
+    speech = load_audio(io.BytesIO(wav(2.0)))
+    noise = 0.1 * np.random.default_rng(1).standard_normal(2 * SAMPLE_RATE)
+    assert kinds(speech) == []
+    assert kinds(np.zeros(SAMPLE_RATE)) == ["silent"]
+    assert kinds(0.01 * speech) == ["quiet"]
+    assert kinds(np.clip(30 * speech, -1, 1)) == ["clipped"]
+    assert kinds(noise) == ["noisy"]
+    assert kinds(speech[: SAMPLE_RATE // 4], "a long sentence of many words that cannot be said so fast") == ["short"]
+
+
+def test_the_page_can_do_all_of_it(client: TestClient, store: Store) -> None:
+    made = client.post("/api/voices", json={"name": "Ben", "agreed": True}).json()
+    prompt = client.get(f"/api/voices/{made['id']}/prompts").json()[0]
+    address = f"/api/voices/{made['id']}/recordings"
+    saved = client.post(address, files={"file": ("r.wav", wav())}, data={"text": prompt["text"]}).json()
+    assert saved["voice"]["recordings"] == 1
+    assert client.get(f"/api/voices/{made['id']}/prompts").json()[0]["take"] == saved["take"]
+    assert client.get(f"{address}/{saved['take']}").headers["content-type"] == "audio/wav"
+    free = client.post(address, files={"file": ("r.wav", wav())}, data={"text": "my own words", "free": "true"}).json()
+    assert [take["text"] for take in client.get(address).json()] == ["my own words", prompt["text"]]
+    assert client.delete(f"{address}/{free['take']}").json()["recordings"] == 1
+    refused = client.post(f"/api/voices/{made['id']}/training")
+    assert refused.status_code == 400
+    assert "too few" in refused.json()["error"]["message"]
+    lines = client.post("/api/transcribe", files={"file": ("r.wav", wav())}, data={"voice": made["id"]}).text
+    assert json.loads(lines.splitlines()[-1]) == {"which": "base", "done": True}
+    assert client.post("/api/speak", json={"text": "Hello there."}).content[:4] == b"RIFF"
+    assert client.get("/").text.startswith("<!doctype html>")
+    gone = client.delete(f"/api/voices/{made['id']}").json()
+    assert gone["deleted"] >= 3
+    assert client.get(f"/api/voices/{made['id']}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        ("post", "/api/voices", {"json": {"name": "x"}}),
+        ("post", "/api/voices", {"json": {"name": "x", "agreed": False}}),
+        ("post", "/api/voices", {"content": b"{", "headers": {"content-type": "application/json"}}),
+        ("get", "/api/voices/..%2f..%2fetc", {}),
+        ("get", "/api/voices/none/recordings/none", {}),
+        ("put", "/api/voices/none/phrases", {"json": {"a": "b"}}),
+        ("post", "/api/transcribe", {"files": {"file": ("a.wav", b"nothing")}}),
+        ("post", "/api/transcribe", {"files": {"file": ("a.wav", wav(0.5))}, "data": {"voice": "../x"}}),
+        ("post", "/api/voices/import", {"files": {"file": ("a.zip", b"nothing")}}),
+        ("get", "/api/voices/none/report", {}),
+    ],
+)
+def test_what_makes_no_sense_is_refused(client: TestClient, method: str, path: str, content: dict[str, Any]) -> None:
+    reply = getattr(client, method)(path, **content)
+    assert 400 <= reply.status_code < 500
+    if reply.headers["content-type"] == "application/json":
+        assert "error" in reply.json() or "detail" in reply.json()
+
+
+def test_silence_is_not_saved(client: TestClient) -> None:
+    made = client.post("/api/voices", json={"name": "Ben", "agreed": True}).json()
+    silent = {"file": ("r.wav", wav(level=0.0))}
+    reply = client.post(f"/api/voices/{made['id']}/recordings", files=silent, data={"text": "hello"})
+    assert reply.status_code == 400
+    assert "microphone" in reply.json()["error"]["message"]
+    assert client.get(f"/api/voices/{made['id']}").json()["recordings"] == 0
+
+
+def test_without_a_token_the_browser_is_sent_to_log_in(store: Store, parts: Any) -> None:
+    engine, media, metrics, _ = parts
+    token = "a-long-enough-token"
+    app = Guard(demo_app(store, engine.voices, engine, media, metrics), hosts=(), token=token, login="/login")
+    client = TestClient(app, base_url="http://clinic.local", follow_redirects=False)
+    page = {"accept": "text/html"}
+    assert client.get("/", headers=page).headers["location"] == "/login"
+    assert client.get("/api/voices").status_code == 401
+    assert "token" in client.get("/login").text
+    client.post("/login", data={"token": "wrong"})
+    assert client.get("/api/voices").status_code == 401
+    client.post("/login", data={"token": token})
+    assert client.get("/api/voices").status_code == 200
+
+
+def trained(voice: VoiceFolder) -> VoiceFolder:
+    """Give a voice an adapter that does nothing, as if it had been trained."""
+    whisper = load_whisper(BASE, device="cpu")
+    model = adapters.attach(whisper.model, rank=2, placement="decoder")
+    card = {"model": BASE, "context": "clip", "base_sha256": adapters.base_hash(resolve(BASE))}
+    adapters.save(model, voice.run / "adapter", card, BASE, resolve(BASE))
+    write_json(voice.run / "result.json", {"adapter": "adapter"})
+    return voice
+
+
+def test_a_voice_moves_to_another_computer(store: Store, anna: VoiceFolder) -> None:
+    anna.add(wav(), "hello", FREE, 2.0)
+    trained(anna)
+    there = import_voice(store, export_voice(anna, recordings=True), BASE)
+    assert there.id != anna.id
+    assert there.about["consent"] == anna.about["consent"]
+    assert [t.text for t in there.takes()] == ["hello"]
+    assert there.adapter
+    assert (
+        there.adapter.joinpath("adapter_model.safetensors").read_bytes()
+        == (anna.run / "adapter" / "adapter_model.safetensors").read_bytes()
+    )
+    alone = import_voice(store, export_voice(anna, recordings=False), BASE)
+    assert alone.takes() == []
+    with pytest.raises(SpeechftError, match="trained on"):
+        import_voice(store, export_voice(anna, recordings=False), "bundled:base")
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.txt", "/etc/evil", "adapter/../../x", "adapter/adapter_model.bin", "recordings/../x.wav", "x"]
+)
+def test_a_hostile_archive_is_refused(store: Store, anna: VoiceFolder, name: str) -> None:
+    file = io.BytesIO(export_voice(trained(anna), recordings=False))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(name, b"x")
+    before = sorted(store.folder.rglob("*"))
+    with pytest.raises(SpeechftError, match="no exported voice"):
+        import_voice(store, file.getvalue(), BASE)
+    assert sorted(store.folder.rglob("*")) == before
+
+
+def test_a_truncated_archive_is_refused(store: Store, anna: VoiceFolder) -> None:
+    whole = export_voice(trained(anna), recordings=False)
+    for size in range(0, len(whole), len(whole) // 7 + 1):
+        with pytest.raises(SpeechftError):
+            import_voice(store, whole[:size], BASE)
+    assert len(store.voices()) == 1
+
+
+@pytest.mark.parametrize(
+    ("bounds", "adapter", "verdict"),
+    [([-0.4, -0.1], "adapter", "better"), ([-0.4, 0.1], "adapter", "unsure"), ([0.0, 0.0], None, "not yet")],
+)
+def test_results_in_words(bounds: list[float], adapter: str | None, verdict: str) -> None:
+    rates = {"n_utterances": 10, "n_words": 60}
+    result = {
+        "base": {"wer": 0.7, "wer_ci95": [0.5, 0.9], **rates},
+        "adapted": {"wer": 0.3, "wer_ci95": [0.1, 1.2], **rates},
+        "difference": {"wer_ci95": bounds},
+        "adapter": adapter,
+    }
+    said = training.words_for(result, [])
+    assert (said["before"], said["after"], said["low"], said["high"]) == (3.0, 7.0, 0.0, 9.0)
+    assert said["verdict"] == verdict
+    assert (said["more"] > 0) == (verdict != "better")
+
+
+def test_an_estimate_grows_with_what_is_recorded(anna: VoiceFolder) -> None:
+    few = [anna.add(wav(), f"sentence {n}", FREE, 3.0) for n in range(12)]
+    assert 20 < training.estimate(few) < 300
+    assert training.estimate(few * 30) > 2 * training.estimate(few)
+    assert training.estimate(few, pace=2.0) == 2 * training.estimate(few)
+
+
+def test_a_job_that_was_killed_is_gone_on_with(store: Store, voice: Manifest) -> None:
+    ben = store.create("Ben", "I agree")
+    for u in voice:
+        ben.add(u.audio.read_bytes(), u.text, FREE, u.duration_s or 0.0)
+    training.start(store, ben, BASE)
+    with pytest.raises(SpeechftError, match="already"):
+        training.start(store, ben, BASE)
+    assert training.is_running(ben)
+    os.kill(read_json(ben.training / "process.json", None)["pid"], 9)
+    deadline = time.monotonic() + 10
+    while training.is_running(ben) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert training.resume_all(store) == [ben.id]
+    assert training.is_running(ben)
+    assert training.resume_all(store) == []
+    training.stop(ben)
+    assert not training.is_running(ben)
+    assert training.status(ben) is None
+    assert len(ben.takes()) == len(voice)

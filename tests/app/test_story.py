@@ -1,0 +1,239 @@
+"""The whole story in a real browser, by mouse and by keyboard alone: record, train, come back, transcribe, delete."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from app.conftest import CHROMIUM, App, Microphone
+
+from speechft.error_rate import word_errors
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+KEPT_ASIDE = (
+    "The clock in the hallway is ten minutes slow.",
+    "Would you help me with these buttons?",
+    "There are clean sheets in the cupboard.",
+    "Nora swept the kitchen floor this morning.",
+    "Put the blue blanket on my bed.",
+    "My sister is coming to visit on Sunday.",
+)
+Say = Callable[[str], np.ndarray]
+
+
+def test_the_whole_story(app: App, browser: Any, microphone: Microphone, say: Say, tmp_path: Path) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    complaints = watch(page)
+    page.goto(app.url)
+    page.fill("#new-name", "Anna")
+    page.check("#new-agreed")
+    page.click("text=Make this voice")
+    for number in range(30):
+        record(page, microphone, say)
+        assert len(list(app.data.rglob("recordings/*.json"))) == number + 1  # on disk before the page says so
+
+    page.click("nav >> text=Train")
+    page.click("#train")
+    page.wait_for_selector("#training-text:has-text('Learning your voice')", timeout=120_000)
+    page.close()
+    app.kill()  # a power cut in mid-training: the job itself goes on, or is gone on with
+    app.start()
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    complaints += watch(page)
+    page.goto(f"{app.url}/#train")
+    page.wait_for_selector("#result:not([hidden])", timeout=400_000)
+    assert "understands you better" in page.inner_text("#result-verdict") or page.inner_text("#result-verdict")
+
+    page.click("nav >> text=Transcribe")
+    personal = base = None
+    for sentence in KEPT_ASIDE:
+        heard = transcribe(page, microphone, say, sentence)
+        mine, theirs = (word_errors(sentence.lower(), text.lower()) for text in heard)
+        personal, base = (mine, theirs) if personal is None else (personal + mine, base + theirs)
+    assert personal.rate < base.rate  # type: ignore[union-attr]
+
+    page.fill("#correct-text", KEPT_ASIDE[-1])
+    page.click("text=Add this to my recordings")
+    page.wait_for_selector("#status:has-text('Added')")
+    assert len(list(app.data.rglob("recordings/*.wav"))) == 31
+
+    page.click("nav >> text=Voices")
+    with page.expect_download() as download:
+        page.click("text='Export'")
+    exported = tmp_path / "voice.zip"
+    download.value.save_as(exported)
+    delete(page)
+    left = [path for path in app.data.rglob("*") if path.is_file() and path.name != "pace.json"]
+    assert left == []
+
+    page.click("text=Bring a voice from another computer")
+    page.set_input_files("#import-file", exported)
+    page.click("#import")
+    page.wait_for_selector("#voice-list h2:has-text('Anna')")
+    page.click("nav >> text=Transcribe")
+    again = transcribe(page, microphone, say, KEPT_ASIDE[0])
+    assert len(again) == 2  # the personal voice is back, beside the standard one
+    assert complaints == []
+
+
+def test_the_story_by_keyboard_alone(app: App, browser: Any, microphone: Microphone, say: Say) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    complaints = watch(page)
+    page.goto(app.url)
+    page.wait_for_selector("#new-name")
+    reach(page, "#new-name")
+    page.keyboard.type("Ben")
+    reach(page, "#new-agreed")
+    page.keyboard.press("Space")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#view-record:not([hidden])")
+    for _ in range(10):
+        seconds = microphone.hear(say(page.inner_text("#prompt")))
+        page.keyboard.press("Space")  # from wherever the focus is: the heading at first, then nothing else moved it
+        page.wait_for_selector("#rec.live")
+        page.wait_for_timeout(1000 * seconds)
+        page.keyboard.press("Space")
+        page.wait_for_selector("#rec-label:text-is('Start recording')")
+    assert page.inner_text("#progress-text").startswith("10 recordings")
+    reach(page, "nav a[href='#train']", backwards=True)
+    page.keyboard.press("Enter")
+    reach(page, "#train")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#result:not([hidden])", timeout=400_000)
+    reach(page, "nav a[href='#transcribe']", backwards=True)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#view-transcribe:not([hidden])")
+    seconds = microphone.hear(say(KEPT_ASIDE[0]))
+    page.keyboard.press("Space")
+    page.wait_for_selector("#talk.live")
+    page.wait_for_timeout(1000 * seconds)
+    page.keyboard.press("Space")
+    page.wait_for_selector("#correct:not([hidden])", timeout=60_000)
+    reach(page, "nav a[href='#voices']", backwards=True)
+    page.keyboard.press("Enter")
+    reach(page, "button:text-is('Delete')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#confirm[open]")
+    reach(page, "#confirm-yes")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#no-voices:not([hidden])")
+    assert list((app.data / "voices").iterdir()) == []
+    assert complaints == []
+
+
+def test_one_switch_steps_through_the_buttons_and_presses(
+    app: App, browser: Any, microphone: Microphone, say: Say
+) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(app.url)
+    page.fill("#new-name", "Cara")
+    page.check("#new-agreed")
+    page.click("text=Make this voice")
+    page.wait_for_selector("#view-record:not([hidden])")
+    page.click("#settings summary")
+    page.fill("#scan-speed", "0.5")
+    page.check("#scan-on")
+    seconds = microphone.hear(say(page.inner_text("#prompt")))
+    page.wait_for_selector("#rec.scanned", timeout=30_000)
+    page.keyboard.press("Space")
+    page.wait_for_selector("#rec.live.scanned")
+    page.wait_for_timeout(1000 * seconds)
+    page.keyboard.press("Space")
+    page.wait_for_selector("#progress-text:has-text('1 recording')")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_any_place(app: App, browser: Any, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    for width, height in ((1280, 900), (320, 640)):  # 320 px is a 1280 px window at 400 % (WCAG 2.2, 1.4.10)
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, bypass_csp=True)
+        page = context.new_page()
+        page.goto(app.url)
+        if width == 1280:
+            page.fill("#new-name", "Dora")
+            page.check("#new-agreed")
+            page.click("text=Make this voice")
+            page.wait_for_selector("#view-record:not([hidden])")
+        else:
+            page.click("text=Use this voice")
+        for place in ("voices", "record", "train", "transcribe"):
+            page.click(f"nav >> text={place.capitalize()}")
+            page.wait_for_selector(f"#view-{place}:not([hidden])")
+            for summary in page.query_selector_all("details:not([open]) > summary"):
+                if summary.is_visible():
+                    summary.click()
+            found = Axe().run(page).response["violations"]
+            assert [(v["id"], v["impact"], v["nodes"][0]["html"]) for v in found] == [], (place, width)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width  # nothing to scroll sideways for
+            small = page.evaluate(
+                "[...document.querySelectorAll('button, nav a, a.button, summary, select, input:not([type=checkbox])')]"
+                ".filter(e => e.checkVisibility()).filter(e => e.getBoundingClientRect().height < 44).map(e => e.id)"
+            )
+            assert small == []
+        context.close()
+
+
+def watch(page: Any) -> list[str]:
+    """Collects errors of the page, and requests that go anywhere else."""
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith(("http://localhost:", "blob:", "data:")) else complaints.append(request.url)
+        ),
+    )
+    return complaints
+
+
+def record(page: Any, microphone: Microphone, say: Say) -> None:
+    page.wait_for_selector("#rec-label:text-is('Start recording')")
+    seconds = microphone.hear(say(page.inner_text("#prompt")))
+    page.click("#rec")
+    page.wait_for_selector("#rec.live")
+    page.wait_for_timeout(1000 * seconds)
+    page.click("#rec")
+    page.wait_for_selector("#rec-label:text-is('Start recording')")
+    assert page.inner_text("#status").startswith("Saved."), page.inner_text("#alert")
+
+
+def transcribe(page: Any, microphone: Microphone, say: Say, sentence: str) -> list[str]:
+    """What the page shows: by the personal voice, where there is one, and by the standard model."""
+    seconds = microphone.hear(say(sentence))
+    page.click("#talk")
+    page.wait_for_selector("#talk.live")
+    page.wait_for_timeout(1000 * seconds)
+    page.click("#talk")
+    page.wait_for_selector("#talk-label:text-is('Start speaking')", timeout=60_000)
+    for doubt in page.query_selector_all(".unsure .unseen"):
+        assert doubt.text_content() == " (not sure)"  # said to a screen reader too
+    return [
+        " ".join(element.inner_text().replace("(not sure)", "").split())
+        for element in page.query_selector_all("#texts .text")
+    ]
+
+
+def delete(page: Any) -> None:
+    page.click("button:text-is('Delete')")
+    page.click("#confirm-yes")
+    page.wait_for_selector("#no-voices:not([hidden])")
+
+
+def reach(page: Any, selector: str, backwards: bool = False) -> None:
+    """Press Tab until the focus is there."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        wanted = page.query_selector(selector)
+        if wanted and page.evaluate("e => document.activeElement === e", wanted):
+            return
+        page.keyboard.press("Shift+Tab" if backwards else "Tab")
+    raise AssertionError(f"{selector} cannot be reached by Tab")

@@ -60,7 +60,8 @@ function remember(id, event, apply) {
 try {
   state.about = await json("GET", "/api/about");
   const chosen = localStorage.getItem("voice");
-  choose(chosen ? await json("GET", `/api/voices/${chosen}`).catch(() => null) : null);
+  const known = await json("GET", "/api/voices");
+  choose(known.find((voice) => voice.id === chosen) ?? (known.length === 1 ? known[0] : null));
 } catch (error) {
   say(error.message, true);
 }

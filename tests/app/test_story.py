@@ -49,7 +49,8 @@ def test_the_whole_story(app: App, browser: Any, microphone: Microphone, say: Sa
     complaints += watch(page)
     page.goto(f"{app.url}/#train")
     page.wait_for_selector("#result:not([hidden])", timeout=400_000)
-    assert "understands you better" in page.inner_text("#result-verdict") or page.inner_text("#result-verdict")
+    assert page.inner_text("#result-verdict")
+    assert "of 10 words understood" in page.inner_text("#after-text")
 
     page.click("nav >> text=Transcribe")
     personal = base = None

@@ -1,0 +1,244 @@
+"""The server under load: many clients at once with mixed voices, against one at a time; and under hostile requests.
+
+    python benchmarks/server.py MANIFEST --voices runs [--clients 64] [--seconds 60] [--fuzz 10000] [--out DIR]
+
+It starts `speechft serve` on the folder of voices and sends clips of the manifest's dev part. Every answer is compared
+with what the same voice says to the same clip when asked alone, so a lost, mixed or wrong-voice answer is counted.
+Memory is that of the server and its decoding processes. Clients run on the same machine and take their share of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import io
+import json
+import random
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import soundfile
+
+from speechft.manifest import Manifest
+
+PATH = "/v1/audio/transcriptions"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest")
+    parser.add_argument("--voices", required=True, help="folder of adapters, a voice each")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--fuzz", type=int, default=10_000)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    a = parser.parse_args()
+    manifest = Manifest.load(a.manifest)
+    part = manifest.split("dev") if "dev" in manifest.splits else manifest
+    clips = [u.audio.read_bytes() for u in list(part)[: a.clips]]
+    with Server(a.voices) as server:
+        results = asyncio.run(measure(server, clips, a))
+    print(json.dumps(results, indent=2))
+    a.out.mkdir(parents=True, exist_ok=True)
+    (a.out / "server.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+class Server:
+    """`speechft serve` in a process of its own."""
+
+    def __init__(self, voices: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.command = [sys.executable, "-m", "speechft.cli", "serve", voices, "--port", str(self.port)]
+
+    def __enter__(self) -> Server:
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while True:
+            try:
+                httpx.get(f"{self.url}/health")
+                return self
+            except httpx.HTTPError:
+                assert self.process.poll() is None, "the server did not start"
+                time.sleep(0.2)
+
+    def __exit__(self, *error: object) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=60)
+
+    def memory_mb(self) -> float:
+        """Resident memory of the server and its children, MB."""
+        import psutil
+
+        main = psutil.Process(self.process.pid)
+        return sum(p.memory_info().rss for p in [main, *main.children(recursive=True)]) / 1e6
+
+    def files(self) -> int:
+        """Open files and connections of the server."""
+        import psutil
+
+        return psutil.Process(self.process.pid).num_fds()
+
+
+async def measure(server: Server, clips: list[bytes], a: argparse.Namespace) -> dict[str, Any]:
+    limits = httpx.Limits(max_connections=a.clients + 8)
+    async with httpx.AsyncClient(base_url=server.url, timeout=300, limits=limits) as client:
+        models = [m["id"] for m in (await client.get("/v1/models")).json()["data"]]
+        alone = {}
+        started = time.perf_counter()
+        for model in models:
+            for number in range(len(clips)):
+                alone[model, number] = (await ask(client, model, clips[number]))[1]
+        one_at_a_time = len(alone) / (time.perf_counter() - started)
+        await under_load(client, clips, alone, a.clients, 5.0, server)  # every voice is in memory from here on
+        memory = server.memory_mb()
+        load = await under_load(client, clips, alone, a.clients, a.seconds, server)
+        load |= {
+            "voices": len(models),
+            "one_at_a_time_per_s": round(one_at_a_time, 2),
+            "times_one_at_a_time": round(load["answers_per_s"] / one_at_a_time, 2),
+            "memory_before_mb": round(memory),
+            "memory_after_mb": round(server.memory_mb()),
+        }
+        result: dict[str, Any] = {"load": load}
+        if a.fuzz:
+            result["fuzz"] = await fuzz(client, clips, a.fuzz, server)
+    return result
+
+
+async def ask(client: httpx.AsyncClient, model: str, clip: bytes) -> tuple[int, str, float]:
+    """(status, text, seconds)."""
+    started = time.perf_counter()
+    reply = await client.post(PATH, data={"model": model}, files={"file": ("clip", clip)})
+    text = reply.json()["text"] if reply.status_code == 200 else reply.headers.get("retry-after", "")
+    return reply.status_code, text, time.perf_counter() - started
+
+
+async def under_load(
+    client: httpx.AsyncClient,
+    clips: list[bytes],
+    alone: dict[tuple[str, int], str],
+    clients: int,
+    seconds: float,
+    server: Server,
+) -> dict[str, Any]:
+    """`clients` that each ask again as soon as they are answered, about voices and clips in a random order."""
+    counts: collections.Counter[str] = collections.Counter()
+    times: list[float] = []
+    peak = 0.0
+    started = time.perf_counter()
+
+    async def one(seed: int) -> None:
+        nonlocal peak
+        rng = random.Random(seed)
+        while time.perf_counter() - started < seconds:
+            model, number = rng.choice(list(alone))
+            status, text, took = await ask(client, model, clips[number])
+            if status == 429:
+                counts["busy"] += 1
+                await asyncio.sleep(min(5.0, float(text or 1)))
+                continue
+            counts["answers" if status == 200 else f"status {status}"] += 1
+            times.append(took)
+            if text != alone[model, number]:
+                others = {alone[m, n] for m, n in alone if n == number and m != model}
+                mixed = {t for (_, n), t in alone.items() if n != number}
+                counts["wrong voice" if text in others else "mixed up" if text in mixed else "different"] += 1
+            peak = max(peak, server.memory_mb()) if counts["answers"] % 50 == 0 else peak
+
+    await asyncio.gather(*(one(seed) for seed in range(clients)))
+    took = time.perf_counter() - started
+    p50, p95 = np.percentile(times, [50, 95])
+    return {
+        "clients": clients,
+        "seconds": round(took, 1),
+        "answers": counts["answers"],
+        "answers_per_s": round(counts["answers"] / took, 2),
+        "p50_s": round(float(p50), 2),
+        "p95_s": round(float(p95), 2),
+        "peak_memory_mb": round(peak),
+        **{name: counts[name] for name in ("busy", "wrong voice", "mixed up", "different")},
+        "failed": sum(n for name, n in counts.items() if name.startswith("status")),
+    }
+
+
+async def fuzz(client: httpx.AsyncClient, clips: list[bytes], count: int, server: Server) -> dict[str, Any]:
+    """Broken recordings, forms, headers and paths; counts statuses, and whether the server is as it was afterwards."""
+    rng = random.Random(0)
+    statuses: collections.Counter[str] = collections.Counter()
+    pending = asyncio.Semaphore(16)
+    memory, files, peak = server.memory_mb(), server.files(), 0.0
+
+    async def one(number: int) -> None:
+        nonlocal peak
+        async with pending:
+            method, path, options = hostile(rng, clips)
+            try:
+                reply = await client.request(method, path, **options)
+                statuses[str(reply.status_code)] += 1
+            except httpx.HTTPError as error:  # a connection that the server refused to go on with
+                statuses[type(error).__name__] += 1
+            if number % 200 == 0:
+                peak = max(peak, server.memory_mb())
+
+    await asyncio.gather(*(one(number) for number in range(count)))
+    healthy = (await client.get("/health")).json()["status"]
+    await asyncio.sleep(3)
+    return {
+        "requests": count,
+        "statuses": dict(sorted(statuses.items())),
+        "server_errors": sum(n for status, n in statuses.items() if status.startswith("5")),
+        "health": healthy,
+        "memory_mb": [round(memory), round(peak), round(server.memory_mb())],
+        "open_files": [files, server.files()],
+    }
+
+
+def hostile(rng: random.Random, clips: list[bytes]) -> tuple[str, str, dict[str, Any]]:
+    """One request that is wrong in some way, or nearly right."""
+    kind = rng.randrange(8)
+    if kind == 0:  # a truncated or damaged recording
+        data = bytearray(rng.choice(clips)[: rng.randrange(1, 60_000)])
+        for _ in range(rng.randrange(20)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        return "POST", PATH, {"files": {"file": ("a.flac", bytes(data))}}
+    if kind == 1:  # anything at all
+        magic = rng.choice([b"RIFF", b"OggS", b"fLaC", b"ID3", b"\x1aE\xdf\xa3", b"PK\x03\x04", b""])
+        return "POST", PATH, {"files": {"file": ("a.wav", magic + rng.randbytes(rng.randrange(4000)))}}
+    if kind == 2:  # a form that is no form
+        body = rng.choice([b"--x\r\n", b"--x\r\nContent-Disposition: form-data\r\n\r\n", b"--x--", rng.randbytes(200)])
+        return "POST", PATH, {"content": body, "headers": {"content-type": "multipart/form-data; boundary=x"}}
+    if kind == 3:  # fields of the wrong sort
+        value = rng.choice(["", "\0", "x" * 5000, "../../etc/passwd", "tiny.en:../x", "ü\u202e", "-1", "nan", "1e999"])
+        name = rng.choice(["model", "language", "response_format", "temperature", "stream", "prompt"])
+        return "POST", PATH, {"data": {name: value}, "files": {"file": ("a", b"x" * rng.randrange(50))}}
+    if kind == 4:  # paths that lead elsewhere
+        path = rng.choice(["/../../etc/passwd", "/v1/models/../../x", "/%2e%2e/%2e%2e/etc/passwd", "/v1//", "/\u202e"])
+        return rng.choice(["GET", "POST", "PUT", "DELETE", "PATCH"]), path, {}
+    if kind == 5:  # headers that lie
+        headers = rng.choice(
+            [{"host": "a.example"}, {"origin": "null"}, {"content-length": "-5"}, {"cookie": "speechft=\\"}]
+        )
+        return "POST", PATH, {"content": b"", "headers": headers}
+    if kind == 6:  # many fields, or many files
+        return "POST", PATH, {"files": [(f"f{n}", ("a", b"x")) for n in range(rng.randrange(60))]}
+    file = io.BytesIO()  # sound, but strange
+    rate = rng.choice([1, 100, 8000, 48_000, 384_000])
+    samples = np.full(
+        (rng.randrange(0, 4000), rng.choice([1, 2, 8])), rng.choice([0.0, 1.0, np.nan, np.inf]), np.float32
+    )
+    soundfile.write(file, samples, rate, format="WAV", subtype="FLOAT")
+    return "POST", PATH, {"files": {"file": ("a.wav", file.getvalue())}}
+
+
+if __name__ == "__main__":
+    main()

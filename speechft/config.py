@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from speechft.errors import SpeechftError
+from speechft.schedule import Schedule
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -77,12 +78,14 @@ class SpeechRecipe(Settings):
     Attributes:
         model: see `speechft.sources.resolve`.
         manifest: JSONL of utterances; without splits in it, it is split so that nothing leaks.
+        speakers: use these speakers' utterances alone; null is everybody's.
         output_dir: gets adapter/, result.json, report.html, metrics.jsonl, checkpoints/.
         batch_size: clips a forward pass; `accumulate` of them make an optimiser step.
         max_steps: optimiser steps at most; null for all epochs.
         epochs: passes over the training clips at most.
         learning_rate: at its highest.
-        schedule, warmup: its course, and the share of steps it rises for.
+        schedule, warmup: its course (`speechft.schedule`), and the share of steps it rises for.
+        decay, cycles: the share of steps that `warmup-stable-decay` falls for; the cycles of `cosine-restarts`.
         min_steps: small corpora are passed over more than `epochs` times until so many steps are made.
         seed: of initial weights, order and augmentation.
         language: of the speech, for multilingual models.
@@ -105,6 +108,7 @@ class SpeechRecipe(Settings):
     task: Literal["speech"] = "speech"
     model: str = "bundled:tiny.en"
     manifest: Path
+    speakers: Annotated[list[str], Field(min_length=1)] | None = None
     output_dir: Path
     batch_size: Annotated[int, Field(ge=1)] = 8
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -112,8 +116,10 @@ class SpeechRecipe(Settings):
     epochs: Annotated[int, Field(ge=1)] = 1
     min_steps: Annotated[int, Field(ge=0)] = 150
     learning_rate: Positive = 1e-3
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    schedule: Schedule = "linear"
     warmup: Share = 0.1
+    decay: Share = 0.2
+    cycles: Annotated[int, Field(ge=1)] = 3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: Positive = 1.0
     seed: int = 0

@@ -42,7 +42,7 @@ from speechft.feed import Feed
 from speechft.manifest import Manifest, Utterance
 from speechft.objective import TokenLoss, mixed_precision, trainable_model
 from speechft.prefetch import prefetch
-from speechft.schedule import learning_rate_factor
+from speechft.schedule import planned_steps, rate_factor
 from speechft.sources import resolve
 from speechft.whisper import Context, Whisper, load_whisper
 
@@ -135,8 +135,7 @@ class _Run:
 
         self.feed = Feed(self.base, self.train, self.labels, recipe, self._leave_out)
         self.per_epoch = self.feed.per_epoch
-        epochs = max(recipe.epochs, -(-recipe.min_steps // self.per_epoch))
-        self.steps = min(self.per_epoch * epochs, recipe.max_steps or self.per_epoch * epochs)
+        self.steps = planned_steps(recipe, len(self.train))
         self.every = self.per_epoch * -(-self.steps // (self.per_epoch * MOST_EVALUATIONS))
         self.mean: dict[str, Tensor] = {}
 
@@ -176,9 +175,7 @@ class _Run:
     def _train_step(self, step: int, batches: list[Batch]) -> None:
         """One optimiser step over the batches it accumulates."""
         started = time.perf_counter()
-        rate = self.recipe.learning_rate * learning_rate_factor(
-            step, self.steps, self.recipe.schedule, self.recipe.warmup
-        )
+        rate = self.recipe.learning_rate * rate_factor(self.recipe, step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(self.recipe.seed * 1_000_003 + step)  # dropout: a function of the step
@@ -286,7 +283,7 @@ class _Run:
     @cached_property
     def _fingerprint(self) -> str:
         """Of all a run's result depends on; a checkpoint with another one is not gone on from."""
-        ignored = {"output_dir", "manifest", "tracking", "checkpoint_every", "test"}
+        ignored = {"output_dir", "manifest", "speakers", "tracking", "checkpoint_every", "test"}
         parts = [self.recipe.model_dump(mode="json", exclude=ignored), self.train.sha256, self.dev.sha256]
         parts.append(adapters.base_hash(self.folder))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from speechft.config import AdapterSettings, Positive, Settings, Share
+from speechft.schedule import Schedule
 
 Count = Annotated[int, Field(ge=1)]
 LLAMA_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -45,8 +46,10 @@ class TextRecipe(Settings):
     max_steps: Count | None = None
     epochs: Count = 1
     learning_rate: Positive = 2e-4
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    schedule: Schedule = "linear"
     warmup: Share = 0.1
+    decay: Share = 0.2
+    cycles: Count = 3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: Positive = 1.0
     seed: int = 0

@@ -72,6 +72,28 @@ class AugmentSettings(Settings):
     mel_width: Annotated[int, Field(ge=0, le=80)] = 10
 
 
+class SearchRange(Settings):
+    """Numbers that `speechft tune` may try; whole ones where both ends are.
+
+    Attributes:
+        low, high: both included.
+        log: drawn evenly over orders of magnitude.
+    """
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SearchRange:
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError("low must be below high, and above 0 where log is true")
+        return self
+
+
+Search = dict[str, SearchRange | Annotated[list[Any], Field(min_length=1)]]
+
+
 class SpeechRecipe(Settings):
     """Everything a speech training run depends on.
 
@@ -93,6 +115,7 @@ class SpeechRecipe(Settings):
         cache: keep on disk what the encoder makes of each clip below the first trained layer (`speechft.cache`):
             `auto` where a whole layer is frozen there, `on` to insist, `off`.
         views: variations of each clip such a cache holds; later epochs see them again.
+        evaluations: on dev at even distances; null is after each epoch, at most 10 times.
         patience: evaluations without a better dev WER before training stops.
         dev_clips: dev utterances that choose the best state, at most.
         average: also try the mean of the weights over the last epochs (Izmailov et al., 2018, arXiv 1803.05407).
@@ -103,6 +126,7 @@ class SpeechRecipe(Settings):
         normalizer: of both texts before words are counted.
         tracking: `tensorboard`, `trackio` or `wandb`, through accelerate.
         allow_outside: let the manifest name audio outside its own folder.
+        search: what `speechft tune` varies: keys such as `adapter.rank`, each with a list of values or a range.
     """
 
     task: Literal["speech"] = "speech"
@@ -129,6 +153,7 @@ class SpeechRecipe(Settings):
     views: Annotated[int, Field(ge=1, le=100)] = 4
     adapter: AdapterSettings = AdapterSettings()
     augment: AugmentSettings | None = AugmentSettings()
+    evaluations: Annotated[int, Field(ge=1)] | None = None
     patience: Annotated[int, Field(ge=1)] = 3
     dev_clips: Annotated[int, Field(ge=1)] = 400
     average: bool = True
@@ -138,6 +163,7 @@ class SpeechRecipe(Settings):
     normalizer: str = "whisper-english"
     tracking: Literal["tensorboard", "trackio", "wandb"] | None = None
     allow_outside: bool = False
+    search: Search = {}
 
 
 RECIPES: dict[str, type[Settings]] = {"speech": SpeechRecipe}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from speechft.config import AdapterSettings, Positive, Settings, Share
+from speechft.config import AdapterSettings, Positive, Search, Settings, Share
 from speechft.schedule import Schedule
 
 Count = Annotated[int, Field(ge=1)]
@@ -35,6 +35,7 @@ class TextRecipe(Settings):
         max_length: tokens of a sequence; longer ones are cut.
         evaluations: on dev during the run; the state that does best there is kept.
         dev_examples, test_examples: at most.
+        search: as in a speech recipe.
     """
 
     model: str = "bundled:smollm2"
@@ -61,6 +62,7 @@ class TextRecipe(Settings):
     test_examples: Count = 200
     test: bool = True
     checkpoint_every: Count = 200
+    search: Search = {}
 
 
 class PretrainRecipe(TextRecipe):

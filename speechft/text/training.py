@@ -172,7 +172,7 @@ class Best:
         self.text, self.recipe, self.score, self.log, self.steps = text, recipe, score, log, steps
         self.out = Path(recipe.output_dir)
         self.folder = self.out / "checkpoints"
-        ignored = {"output_dir", "data", "checkpoint_every", "test"}
+        ignored = {"output_dir", "data", "checkpoint_every", "test", "search"}
         parts = [recipe.model_dump(mode="json", exclude=ignored), corpus.sha256, adapters.base_hash(text.folder)]
         self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         self.base = self.best = math.nan

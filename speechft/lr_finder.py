@@ -1,4 +1,4 @@
-"""A learning rate to start from: the loss on real training batches while the rate grows (Smith, 2015, arXiv 1506.01186)."""
+"""A learning rate to start from: the loss on training batches while the rate grows (Smith, 2015, arXiv 1506.01186)."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class TextRecipe(Settings):
     test_examples: Count = 200
     test: bool = True
     checkpoint_every: Count = 200
-    search: Search = {}
+    search: Search = Field(default={})
 
 
 class PretrainRecipe(TextRecipe):

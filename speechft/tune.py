@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,11 +210,14 @@ def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning) -> An
     }
     try:
         storage.parent.mkdir(parents=True, exist_ok=True)
+        if storage.is_file() and storage.stat().st_size:
+            with storage.open("rb") as file:  # Optuna would write to any file
+                json.loads(file.readline())["op_code"]
         backend = JournalFileBackend(str(storage), lock_obj=JournalFileOpenLock(str(storage)))
         study = optuna.create_study(
             study_name="speechft", storage=JournalStorage(backend), load_if_exists=True, pruner=pruners[pruning]
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise SpeechftError(f"is no study ({error})", where=storage, fix="Give another file.") from None
     if study.user_attrs.setdefault("fingerprint", fingerprint) != fingerprint:
         raise SpeechftError(
@@ -284,8 +288,10 @@ def _importance(study: Any, out: Path) -> dict[str, float]:
 
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     try:
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    except (ValueError, RuntimeError):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Target and region")  # too few trials to tell good from the rest
+            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (ValueError, RuntimeError, UserWarning):
         return {}
     figure = Figure(figsize=(7, 0.4 * len(found) + 1), layout="constrained")
     axes = figure.add_subplot(xlabel="importance")

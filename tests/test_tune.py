@@ -28,9 +28,9 @@ SEARCH = {
 
 
 def recipe_for(voice: Manifest, out: Path, **settings) -> SpeechRecipe:
-    small = {"batch_size": 4, "max_steps": 4, "min_steps": 0, "evaluations": 2, "average": False, "search": SEARCH}
-    adapter = {"rank": 2, "placement": "decoder"}
-    return SpeechRecipe(manifest=voice.path, output_dir=out, adapter=adapter, **(small | settings))
+    small = {"batch_size": 4, "max_steps": 2, "min_steps": 0, "evaluations": 1, "average": False, "search": SEARCH}
+    small |= {"adapter": {"rank": 2, "placement": "decoder"}}
+    return SpeechRecipe(manifest=voice.path, output_dir=out, **(small | settings))
 
 
 class Ask:
@@ -97,21 +97,21 @@ def test_a_range_the_wrong_way_round_is_refused() -> None:
 
 def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path) -> None:
     told: list[dict] = []
-    first = tune(recipe_for(voice, tmp_path), trials=2, dev_utterances=3, on_event=told.append)
+    first = tune(recipe_for(voice, tmp_path), trials=2, dev_utterances=2, on_event=told.append)
     trials = [event for event in told if event.get("event") == "trial"]
     assert [trial["number"] for trial in trials] == [0, 1]
     assert trials[0]["params"]["learning_rate"] == 1e-3  # the recipe itself
     assert first["recipe_itself"] == trials[0]["value"]
-    again = tune(recipe_for(voice, tmp_path), trials=4, dev_utterances=3)
-    assert len(again["trials"]) == 4
+    again = tune(recipe_for(voice, tmp_path), trials=3, dev_utterances=2)
+    assert len(again["trials"]) == 3
     assert again["best"]["value"] <= first["best"]["value"]
-    assert len({row["params"]["learning_rate"] for row in again["trials"]}) == 4  # no random draw came twice
+    assert len({row["params"]["learning_rate"] for row in again["trials"]}) == 3  # no random draw came twice
 
     best = load_recipe(tmp_path / "best.yaml")
     wanted = with_values(recipe_for(voice, tmp_path / "best", search={}), {"adapter.rank": best.adapter.rank})
     assert best.adapter.placement == wanted.adapter.placement
     assert best.learning_rate == again["best"]["params"]["learning_rate"]
-    assert best.evaluations == 2
+    assert best.evaluations == 1
     assert best.output_dir == tmp_path / "best"
     assert json.loads((tmp_path / "trials.json").read_text()) == again
     table = (tmp_path / "trials.md").read_text().replace("\\", "")
@@ -125,19 +125,7 @@ def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path) -
     assert not (tmp_path / "trials").exists()
 
     with pytest.raises(SpeechftError, match="another recipe"):
-        tune(recipe_for(voice, tmp_path, seed=5), trials=5, dev_utterances=3)
-
-
-def test_what_is_worse_than_the_others_is_stopped_early(voice: Manifest, tmp_path: Path) -> None:
-    """The first recipe is fine; every rate in the space wrecks the model."""
-    search = {"learning_rate": {"low": 1e-3, "high": 5.0, "log": True}}
-    settings = {"search": search, "evaluations": 4, "schedule": "constant", "warmup": 0, "patience": 9}
-    result = tune(recipe_for(voice, tmp_path, **settings), trials=7, dev_utterances=3)
-    states = [row["state"] for row in result["trials"]]
-    assert "pruned" in states
-    pruned = [row for row in result["trials"] if row["state"] == "pruned"]
-    assert all(len(row["course"]) < 4 for row in pruned)
-    assert result["best"]["value"] <= min(row["value"] for row in pruned)
+        tune(recipe_for(voice, tmp_path, seed=5), trials=5, dev_utterances=2)
 
 
 def test_a_study_where_every_trial_fails_says_why(voice: Manifest, tmp_path: Path) -> None:

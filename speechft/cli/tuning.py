@@ -87,3 +87,42 @@ def _find_lr(settings: Any, as_json: bool) -> None:
     if not found.stopped:
         err.print("The loss never grew in this range, so the highest useful rate may lie above it.")
     err.print(f"Plot: {picture}")
+
+
+@app.command()
+def fleet(
+    recipe: RecipePath = None,
+    overrides: Overrides = None,
+    speakers: Annotated[str | None, typer.Option(help="Names, with commas between.", show_default="all")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster: auto, ray://host:10001.", show_default="this machine")
+    ] = None,
+    cpus: Annotated[float, typer.Option(min=0.1, help="Cores for each speaker.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0.0, help="GPUs for each speaker; 0.25 runs four on one.")] = 0,
+    retries: Annotated[int, typer.Option(min=0, help="Of a run whose worker died.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Train an adapter for each speaker of a manifest, many at a time, on Ray.
+
+    Run the same command again to go on: speakers who are done are not trained again.
+    Example: `speechft fleet recipes/personal_voice.yaml manifest=cohort/manifest.jsonl output_dir=runs/fleet`
+    """
+    from speechft.config import load_recipe
+    from speechft.fleet import fleet as run
+
+    settings = load_recipe(*recipe_and_overrides(recipe, overrides))
+
+    def told(event: dict[str, Any]) -> None:
+        said = event.get("error") or ("kept" if event["kept"] else f"trained in {event['seconds']:.0f} s")
+        err.print(f"{event['speaker']}: {said}", markup=False, highlight=False, soft_wrap=True)
+
+    names = [name.strip() for name in speakers.split(",")] if speakers else None
+    result = run(
+        settings, speakers=names, address=address, cpus=cpus, gpus=gpus, retries=retries, on_event=told
+    )  # fmt: skip
+    if as_json:
+        print_json(result)
+        return
+    Console().print(Markdown((settings.output_dir / "fleet.md").read_text(encoding="utf-8")))
+    if result["pooled"]["failed"]:
+        raise typer.Exit(1)

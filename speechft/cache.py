@@ -121,7 +121,7 @@ def open_or_build(
     views = min(feed.recipe.views, -(-steps // feed.per_epoch)) if feed.recipe.augment else 1
     where = feed.train.path.parent if feed.train.path else feed.recipe.output_dir
     where = (where if os.access(where, os.W_OK) else feed.recipe.output_dir) / FOLDER
-    folder = where / _key(feed, base_folder, layers, views)
+    folder = where / _key(feed, base_folder, layers)
     width = core(model).config.d_model
     wanted = len(feed.train) * views
     try:
@@ -136,13 +136,13 @@ def open_or_build(
             where=where,
             fix="Free some disk space, or train with cache=off.",
         ) from None
-    return PrefixCache(folder, layers, views, index, width)
+    return PrefixCache(folder, layers, views, index[:wanted], width)
 
 
-def _key(feed: Feed, base_folder: Path, layers: int, views: int) -> str:
+def _key(feed: Feed, base_folder: Path, layers: int) -> str:
     """A hash of all that the numbers depend on; recordings by path, size and time of change."""
     recipe = feed.recipe
-    parts: list[Any] = [FORMAT, adapters.base_hash(base_folder), recipe.adapter.quantize, layers, views]
+    parts: list[Any] = [FORMAT, adapters.base_hash(base_folder), recipe.adapter.quantize, layers]
     parts += [feed.context.policy, recipe.precision, torch.__version__]
     if recipe.augment:
         parts += [recipe.augment.model_dump(mode="json"), recipe.seed]
@@ -157,13 +157,13 @@ def _key(feed: Feed, base_folder: Path, layers: int, views: int) -> str:
 
 
 def _read_index(folder: Path, wanted: int, width: int) -> list[list[int]] | None:
-    """The index of a finished cache; None if there is none, or if the file of states is not as long as it says."""
+    """The index of a finished cache; None if there is none, if it has too few views, or if states are missing."""
     try:
         index: list[list[int]] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         size = (folder / "states.bin").stat().st_size
     except (FileNotFoundError, ValueError):
         return None
-    return index if len(index) == wanted and size == 2 * width * sum(rows for _, rows in index) else None
+    return index if len(index) >= wanted and size == 2 * width * sum(rows for _, rows in index) else None
 
 
 def _build(

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from speechft.errors import SpeechftError
+from speechft.schedule import Schedule
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -76,18 +77,42 @@ def _switch(value: Any) -> Any:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
+class SearchRange(Settings):
+    """Numbers that `speechft tune` may try; whole ones where both ends are.
+
+    Attributes:
+        low, high: both included.
+        log: drawn evenly over orders of magnitude.
+    """
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SearchRange:
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError("low must be below high, and above 0 where log is true")
+        return self
+
+
+Search = dict[str, SearchRange | Annotated[list[Any], Field(min_length=1)]]
+
+
 class SpeechRecipe(Settings):
     """Everything a speech training run depends on.
 
     Attributes:
         model: see `speechft.sources.resolve`.
         manifest: JSONL of utterances; without splits in it, it is split so that nothing leaks.
+        speakers: use these speakers' utterances alone; null is everybody's.
         output_dir: gets adapter/, result.json, report.html, metrics.jsonl, checkpoints/.
         batch_size: clips a forward pass; `accumulate` of them make an optimiser step.
         max_steps: optimiser steps at most; null for all epochs.
         epochs: passes over the training clips at most.
         learning_rate: at its highest.
-        schedule, warmup: its course, and the share of steps it rises for.
+        schedule, warmup: its course (`speechft.schedule`), and the share of steps it rises for.
+        decay, cycles: the share of steps that `warmup-stable-decay` falls for; the cycles of `cosine-restarts`.
         min_steps: small corpora are passed over more than `epochs` times until so many steps are made.
         seed: of initial weights, order and augmentation.
         language: of the speech, for multilingual models.
@@ -95,6 +120,7 @@ class SpeechRecipe(Settings):
         cache: keep on disk what the encoder makes of each clip below the first trained layer (`speechft.cache`):
             `auto` where a whole layer is frozen there, `on` to insist, `off`.
         views: variations of each clip such a cache holds; later epochs see them again.
+        evaluations: on dev at even distances; null is after each epoch, at most 10 times.
         patience: evaluations without a better dev WER before training stops.
         dev_clips: dev utterances that choose the best state, at most.
         average: also try the mean of the weights over the last epochs (Izmailov et al., 2018, arXiv 1803.05407).
@@ -105,11 +131,13 @@ class SpeechRecipe(Settings):
         normalizer: of both texts before words are counted.
         tracking: `tensorboard`, `trackio` or `wandb`, through accelerate.
         allow_outside: let the manifest name audio outside its own folder.
+        search: what `speechft tune` varies: keys such as `adapter.rank`, each with a list of values or a range.
     """
 
     task: Literal["speech"] = "speech"
     model: str = "bundled:tiny.en"
     manifest: Path
+    speakers: Annotated[list[str], Field(min_length=1)] | None = None
     output_dir: Path
     batch_size: Annotated[int, Field(ge=1)] = 8
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -117,8 +145,10 @@ class SpeechRecipe(Settings):
     epochs: Annotated[int, Field(ge=1)] = 1
     min_steps: Annotated[int, Field(ge=0)] = 150
     learning_rate: Positive = 1e-3
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    schedule: Schedule = "linear"
     warmup: Share = 0.1
+    decay: Share = 0.2
+    cycles: Annotated[int, Field(ge=1)] = 3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: Positive = 1.0
     seed: int = 0
@@ -128,6 +158,7 @@ class SpeechRecipe(Settings):
     views: Annotated[int, Field(ge=1, le=100)] = 4
     adapter: AdapterSettings = AdapterSettings()
     augment: AugmentSettings | None = AugmentSettings()
+    evaluations: Annotated[int, Field(ge=1)] | None = None
     patience: Annotated[int, Field(ge=1)] = 3
     dev_clips: Annotated[int, Field(ge=1)] = 400
     average: bool = True
@@ -137,6 +168,7 @@ class SpeechRecipe(Settings):
     normalizer: str = "whisper-english"
     tracking: Literal["tensorboard", "trackio", "wandb"] | None = None
     allow_outside: bool = False
+    search: Search = {}
 
 
 RECIPES: dict[str, type[Settings]] = {"speech": SpeechRecipe}

@@ -14,6 +14,7 @@ from speechft import memory
 from speechft.check import usable
 from speechft.config import SpeechRecipe
 from speechft.decode import DecodeOptions
+from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
 from speechft.recogniser import Recogniser, load
@@ -46,11 +47,7 @@ def train(
         SpeechftError: the manifest, the recipe or the model is wrong.
     """
     out = Path(recipe.output_dir)
-    manifest, problems = usable(recipe.manifest, recipe.allow_outside)
-    manifest = auto_split(manifest, seed=recipe.seed)
-    left_out = {p.where: p.what for p in problems if p.severity == "error"}
-    for where, reason in left_out.items():
-        on_event({"event": "left out", "where": where, "reason": reason})
+    manifest, left_out = prepared(recipe, on_event)
     shared = str(overlap(manifest, audio=False))
     on_event(
         {
@@ -115,6 +112,26 @@ def train(
         notes=notes,
     )
     return result
+
+
+def prepared(
+    recipe: SpeechRecipe, on_event: Callable[[Event], None] = lambda event: None
+) -> tuple[Manifest, dict[str, str]]:
+    """The usable rows of a recipe's manifest and speakers, split; and the rows left out, with the reason.
+
+    Raises:
+        SpeechftError: the manifest is wrong, too small to be split, or has no utterance of these speakers.
+    """
+    manifest, problems = usable(recipe.manifest, recipe.allow_outside)
+    left_out = {p.where: p.what for p in problems if p.severity == "error"}
+    for where, reason in left_out.items():
+        on_event({"event": "left out", "where": where, "reason": reason})
+    if recipe.speakers is not None:
+        wanted = set(recipe.speakers)
+        if unknown := wanted - set(manifest.speakers):
+            raise SpeechftError(f"has no utterance of speaker {', '.join(sorted(unknown))}", where=recipe.manifest)
+        manifest = manifest.filter(lambda u: u.speaker in wanted)
+    return auto_split(manifest, seed=recipe.seed), left_out
 
 
 def evaluate(

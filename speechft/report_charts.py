@@ -130,6 +130,18 @@ def curve(
     )
 
 
+def standalone(chart: str, title: str) -> str:
+    """A chart of this module as a file of its own: with a size, a title, and the colours the page gives it."""
+    style = (
+        "svg{background:#fff}text{font:12px system-ui,sans-serif;fill:#595955}.rail{stroke:#c4c4bd}"
+        ".line{fill:none;stroke:#1550c0;stroke-width:1.5}.band{fill:#1550c0;opacity:.18}"
+        ".dot{stroke:#1550c0;fill:#1550c0}.best{fill:none;stroke:#a84300;stroke-width:2}"
+    )
+    head = f"<title>{escape(title)}</title><style>{style}</style>"
+    start, rest = chart.split(">", 1)
+    return f'{start} xmlns="http://www.w3.org/2000/svg" width="720">{head}{rest}\n'
+
+
 def averaged(points: Sequence[tuple[float, float]], at_most: int) -> list[tuple[float, float]]:
     """The points, or means of equal groups of them where there are more than `at_most`."""
     size = -(-len(points) // at_most)

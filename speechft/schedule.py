@@ -3,25 +3,71 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
+
+Schedule = Literal["constant", "linear", "cosine", "cosine-restarts", "inverse-sqrt", "warmup-stable-decay"]
 
 
-def learning_rate_factor(step: int, total: int, kind: str = "linear", warmup: float = 0.1) -> float:
+def learning_rate_factor(
+    step: int, total: int, kind: str = "linear", warmup: float = 0.1, decay: float = 0.2, cycles: int = 3
+) -> float:
     """What the highest learning rate is multiplied by at a step.
+
+    It reaches its end at `step == total`, one after the last step, so the last step still teaches something.
 
     Args:
         step: counted from 0.
         total: steps of the whole run.
-        kind: `constant`, `linear` (to 0) or `cosine` (to 0, Loshchilov and Hutter, 2016, arXiv 1608.03983).
+        kind: `constant`; `linear` to 0; `cosine` to 0 (Loshchilov and Hutter, 2016, arXiv 1608.03983);
+            `cosine-restarts`, the same in `cycles` equal parts; `inverse-sqrt`, with the root of the steps (Vaswani et
+            al., 2017, arXiv 1706.03762), which ends above 0; `warmup-stable-decay`, constant and then in a line to 0
+            (Hu et al., 2024, arXiv 2404.06395).
         warmup: share of the steps in which it rises in a line from 0.
+        decay: share of the steps in which `warmup-stable-decay` falls, taken from its end.
+        cycles: of `cosine-restarts`; the first follows the warm-up.
+
+    Returns:
+        from 0 to 1.
     """
-    rising = max(1, round(warmup * total)) if warmup else 0
+    rising = min(total, max(1, round(warmup * total))) if warmup else 0
     if step < rising:
         return (step + 1) / rising
-    done = (step - rising) / max(1, total - rising)
+    done = min(1.0, (step - rising) / (total - rising)) if total > rising else 1.0
     if kind == "constant":
         return 1.0
     if kind == "linear":
-        return max(0.0, 1.0 - done)
+        return 1.0 - done
     if kind == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+        return 0.5 * (1.0 + math.cos(math.pi * done))
+    if kind == "cosine-restarts":
+        place = done * cycles % 1.0 if done < 1.0 else 1.0
+        return 0.5 * (1.0 + math.cos(math.pi * place))
+    if kind == "inverse-sqrt":
+        return math.sqrt(max(1, rising) / (step + 1))
+    if kind == "warmup-stable-decay":
+        falling = min(total - rising, max(1, round(decay * total)))
+        return max(0.0, min(1.0, (total - step) / max(1, falling)))
     raise ValueError(f"unknown schedule {kind!r}")
+
+
+def rate_factor(recipe: Any, step: int, total: int) -> float:
+    """`learning_rate_factor` with the settings of a recipe, speech or text."""
+    return learning_rate_factor(step, total, recipe.schedule, recipe.warmup, recipe.decay, recipe.cycles)
+
+
+def planned_steps(recipe: Any, examples: int) -> int:
+    """Optimiser steps of a run over so many training examples, speech or text."""
+    per_epoch = math.ceil(examples / (recipe.batch_size * recipe.accumulate))
+    if recipe.task != "speech":
+        return recipe.max_steps or max(1, per_epoch * recipe.epochs)
+    steps = per_epoch * max(recipe.epochs, math.ceil(recipe.min_steps / per_epoch))
+    return min(steps, recipe.max_steps or steps)
+
+
+def plot(recipe: Any, steps: int) -> str:
+    """The schedule of a recipe over so many optimiser steps, as an SVG that stands alone."""
+    from speechft.report_charts import curve, standalone
+
+    points = [(float(step), recipe.learning_rate * rate_factor(recipe, step, steps)) for step in range(steps)]
+    title = f"Learning rate, {recipe.schedule}"
+    return standalone(curve(points, title=title, across="optimiser steps", percent=False, dots=False), title)

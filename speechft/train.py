@@ -42,7 +42,7 @@ from speechft.feed import Feed
 from speechft.manifest import Manifest, Utterance
 from speechft.objective import TokenLoss, mixed_precision, trainable_model
 from speechft.prefetch import prefetch
-from speechft.schedule import learning_rate_factor
+from speechft.schedule import planned_steps, rate_factor
 from speechft.sources import resolve
 from speechft.whisper import Context, Whisper, load_whisper
 
@@ -76,6 +76,7 @@ def fit(
     *,
     on_event: Callable[[Event], None] = lambda event: None,
     card: dict[str, Any] | None = None,
+    base: tuple[float, float] | None = None,
 ) -> Trained:
     """Train on `train`, choose the best state on `dev`, and save it if it beats the base model.
 
@@ -85,15 +86,16 @@ def fit(
         train, dev: utterances with texts.
         on_event: called with every line of metrics.jsonl, and with `{"event": name, ...}` for other news.
         card: what `speechft.json` beside the adapter should say besides.
+        base: (WER, CER) of the base model on `dev` where they are known already; it is not evaluated then.
 
     Raises:
         SpeechftError: nothing to train on, another run in the folder, or one with other settings or data.
     """
     with locked(Path(recipe.output_dir)):
-        return _Run(recipe, train, dev, on_event).go(card or {})
+        return Run(recipe, train, dev, on_event).go(card or {}, base)
 
 
-class _Run:
+class Run:
     """One training run; `go` is the loop."""
 
     def __init__(self, recipe: SpeechRecipe, train: Manifest, dev: Manifest, on_event: Callable[[Event], None]) -> None:
@@ -135,17 +137,18 @@ class _Run:
 
         self.feed = Feed(self.base, self.train, self.labels, recipe, self._leave_out)
         self.per_epoch = self.feed.per_epoch
-        epochs = max(recipe.epochs, -(-recipe.min_steps // self.per_epoch))
-        self.steps = min(self.per_epoch * epochs, recipe.max_steps or self.per_epoch * epochs)
+        self.steps = planned_steps(recipe, len(self.train))
         self.every = self.per_epoch * -(-self.steps // (self.per_epoch * MOST_EVALUATIONS))
+        if recipe.evaluations:
+            self.every = -(-self.steps // recipe.evaluations)
         self.mean: dict[str, Tensor] = {}
 
-    def go(self, card: dict[str, Any]) -> Trained:
+    def go(self, card: dict[str, Any], base: tuple[float, float] | None = None) -> Trained:
         """Train, evaluate, keep the best; the whole course of a run."""
         progress = self._resume()
         if progress.base is None:
             # the adapter is zero still: decoding a merged copy is the base model, without its detour
-            progress.base = self._evaluate(self.whisper.with_(context=self.base.context))
+            progress.base = base or self._evaluate(self.whisper.with_(context=self.base.context))
             self._log({"step": 0, **_rates(progress.base), "model": "base"})
             self._checkpoint()
         self.whisper.model.train()
@@ -176,9 +179,25 @@ class _Run:
     def _train_step(self, step: int, batches: list[Batch]) -> None:
         """One optimiser step over the batches it accumulates."""
         started = time.perf_counter()
-        rate = self.recipe.learning_rate * learning_rate_factor(
-            step, self.steps, self.recipe.schedule, self.recipe.warmup
+        rate = self.recipe.learning_rate * rate_factor(self.recipe, step, self.steps)
+        total, norm = self.descend(step, batches, rate)
+        if step % RELEASE_EVERY == 0:
+            memory.release()
+        if self.recipe.average and step >= self.steps // 2:
+            self._add_to_mean()
+        self._log(
+            {
+                "step": step + 1,
+                "epoch": round((step + 1) / self.per_epoch, 3),
+                "loss": total,
+                "learning_rate": rate,
+                "gradient_norm": norm,
+                "step_seconds": round(time.perf_counter() - started, 4),
+            }
         )
+
+    def descend(self, step: int, batches: list[Batch], rate: float) -> tuple[float, float]:
+        """One change of the weights: the loss before it, a mean over target tokens, and the gradient's norm."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(self.recipe.seed * 1_000_003 + step)  # dropout: a function of the step
@@ -196,20 +215,7 @@ class _Run:
             rows = [self.train[index].where for batch in batches for index in batch.indices]
             self.on_event({"event": "skipped step", "step": step + 1, "reason": "loss is not finite", "rows": rows})
         self.optimizer.zero_grad(set_to_none=True)
-        if step % RELEASE_EVERY == 0:
-            memory.release()
-        if self.recipe.average and step >= self.steps // 2:
-            self._add_to_mean()
-        self._log(
-            {
-                "step": step + 1,
-                "epoch": round((step + 1) / self.per_epoch, 3),
-                "loss": total,
-                "learning_rate": rate,
-                "gradient_norm": norm,
-                "step_seconds": round(time.perf_counter() - started, 4),
-            }
-        )
+        return total, norm
 
     def _evaluate(self, whisper: Whisper) -> tuple[float, float]:
         """(WER, CER) on dev."""
@@ -276,7 +282,7 @@ class _Run:
             "language": self.recipe.language,
             "normalizer": self.recipe.normalizer,
             "dev_wer": {"base": self.progress.base[0], "adapted": self.progress.best[0]},  # type: ignore[index]
-            "recipe": self.recipe.model_dump(mode="json", exclude={"manifest", "output_dir"}),
+            "recipe": self.recipe.model_dump(mode="json", exclude={"manifest", "output_dir", "speakers", "search"}),
         }
 
     @property
@@ -286,7 +292,7 @@ class _Run:
     @cached_property
     def _fingerprint(self) -> str:
         """Of all a run's result depends on; a checkpoint with another one is not gone on from."""
-        ignored = {"output_dir", "manifest", "tracking", "checkpoint_every", "test"}
+        ignored = {"output_dir", "manifest", "speakers", "tracking", "checkpoint_every", "test", "search"}
         parts = [self.recipe.model_dump(mode="json", exclude=ignored), self.train.sha256, self.dev.sha256]
         parts.append(adapters.base_hash(self.folder))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,15 @@ import sys
 import typer
 from rich.markup import escape
 
-from speechft.cli import adapters, augmentation, data, evaluation, serving, training  # noqa: F401 - each adds its verbs to the app
+from speechft.cli import (  # noqa: F401 - each adds its verbs to the app
+    adapters,
+    augmentation,
+    data,
+    evaluation,
+    serving,
+    training,
+    tuning,
+)
 from speechft.cli.common import app, err
 from speechft.errors import SpeechftError
 

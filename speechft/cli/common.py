@@ -36,3 +36,11 @@ Language = Annotated[str | None, typer.Option(help="Code such as en or de; detec
 def print_json(result: dict[str, Any]) -> None:
     """The machine-readable result, alone on stdout."""
     sys.stdout.write(json.dumps(result, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def recipe_and_overrides(recipe: Path | None, overrides: list[str] | None) -> tuple[Path | None, list[str]]:
+    """The two arguments of verbs that take a recipe, which may be left out before key=value."""
+    overrides = overrides or []
+    if recipe is not None and "=" in str(recipe) and not recipe.exists():
+        return None, [str(recipe), *overrides]
+    return recipe, overrides

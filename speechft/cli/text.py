@@ -19,7 +19,7 @@ def train_text(recipe: Any, as_json: bool) -> None:
     from speechft.text.pipeline import train
 
     with Watcher(quiet=as_json) as watch:
-        result = train(recipe, on_event=lambda event: watch(_spoken(event)))
+        result = train(recipe, on_event=lambda event: watch(spoken(event)))
     if as_json:
         print_json(result)
         return
@@ -154,7 +154,7 @@ def _span(measure: dict[str, Any]) -> str:
     return f"{low:.3g} to {high:.3g}" if low is not None and high is not None else "no interval"
 
 
-def _spoken(event: dict[str, Any]) -> dict[str, Any]:
+def spoken(event: dict[str, Any]) -> dict[str, Any]:
     """Dev lines of a text run as news; steps as they are, for the progress bar."""
     if "dev" in event and "event" not in event:
         return {"event": f"step {event['step']}", "dev": f"{event['dev']:.4f}", "model": event["model"]}

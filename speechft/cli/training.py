@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from speechft.cli.common import (
-    AsJson,
-    app,
-    print_json,
-)
+from speechft.cli.common import AsJson, app, err, print_json, recipe_and_overrides
 
 
 @app.command()
@@ -34,6 +30,17 @@ def quickstart(
         before_after(result, out)
 
 
+def training_examples(recipe: Any) -> int:
+    """How many a run of this recipe would train on."""
+    if recipe.task == "speech":
+        from speechft.pipeline import prepared
+
+        return len(prepared(recipe)[0].split("train"))
+    from speechft.text.pipeline import corpus_of
+
+    return len(corpus_of(recipe).train)
+
+
 @app.command()
 def train(
     recipe: Annotated[
@@ -43,6 +50,10 @@ def train(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="key=value, dotted for groups: adapter.rank=16", show_default=False),
+    ] = None,
+    plot_schedule: Annotated[
+        Path | None,
+        typer.Option(help="Draw the learning rate over the run's steps as this SVG file, and train nothing."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -55,10 +66,14 @@ def train(
     from speechft.pipeline import train as run
     from speechft.terminal import Watcher, before_after
 
-    overrides = overrides or []
-    if recipe is not None and "=" in str(recipe) and not recipe.exists():
-        overrides, recipe = [str(recipe), *overrides], None
-    settings = load_recipe(recipe, overrides)
+    settings = load_recipe(*recipe_and_overrides(recipe, overrides))
+    if plot_schedule:
+        from speechft.files import write_text
+        from speechft.schedule import planned_steps, plot
+
+        steps = planned_steps(settings, training_examples(settings))
+        err.print(f"{steps} optimiser steps: {write_text(plot_schedule, plot(settings, steps))}")
+        return
     if settings.task != "speech":
         from speechft.cli.text import train_text
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from speechft.config import AdapterSettings, Positive, Settings, Share
+from speechft.config import AdapterSettings, Positive, Search, Settings, Share
+from speechft.schedule import Schedule
 
 Count = Annotated[int, Field(ge=1)]
 LLAMA_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -34,6 +35,7 @@ class TextRecipe(Settings):
         max_length: tokens of a sequence; longer ones are cut.
         evaluations: on dev during the run; the state that does best there is kept.
         dev_examples, test_examples: at most.
+        search: as in a speech recipe.
     """
 
     model: str = "bundled:smollm2"
@@ -45,8 +47,10 @@ class TextRecipe(Settings):
     max_steps: Count | None = None
     epochs: Count = 1
     learning_rate: Positive = 2e-4
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    schedule: Schedule = "linear"
     warmup: Share = 0.1
+    decay: Share = 0.2
+    cycles: Count = 3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: Positive = 1.0
     seed: int = 0
@@ -58,6 +62,7 @@ class TextRecipe(Settings):
     test_examples: Count = 200
     test: bool = True
     checkpoint_every: Count = 200
+    search: Search = Field(default={})
 
 
 class PretrainRecipe(TextRecipe):

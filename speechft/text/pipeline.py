@@ -42,7 +42,7 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
     """
     out = Path(recipe.output_dir)
     with locked(out):
-        corpus = read(recipe.data, reader=recipe.reader, needs=_needs(recipe), seed=recipe.seed)
+        corpus = corpus_of(recipe)
         for where, reason in corpus.left_out:
             on_event({"event": "left out", "where": where, "reason": reason})
         on_event({"event": "examples", "train": len(corpus.train), "dev": len(corpus.dev), "test": len(corpus.test)})
@@ -155,6 +155,11 @@ def about(corpus: Corpus) -> dict[str, Any]:
         "sha256": corpus.sha256,
         **{f"{name}_examples": len(getattr(corpus, name)) for name in ("train", "dev", "test")},
     }
+
+
+def corpus_of(recipe: Any) -> Corpus:
+    """The examples of a recipe, split."""
+    return read(recipe.data, reader=recipe.reader, needs=_needs(recipe), seed=recipe.seed)
 
 
 def _needs(recipe: Any) -> str:

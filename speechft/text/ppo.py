@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from speechft import adapters
 from speechft.checkpoint import load_checkpoint, save_checkpoint
-from speechft.schedule import learning_rate_factor
+from speechft.schedule import rate_factor
 from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
 from speechft.text.data import Corpus, Example
@@ -180,7 +180,7 @@ def train(recipe: PolicyRecipe, text: TextModel, corpus: Corpus, reward: Reward,
     best.start(first or None)
     every = max(1, -(-recipe.max_steps // recipe.evaluations))
     for step in range(first, recipe.max_steps):
-        rate = recipe.learning_rate * learning_rate_factor(step, recipe.max_steps, recipe.schedule, recipe.warmup)
+        rate = recipe.learning_rate * rate_factor(recipe, step, recipe.max_steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
         rollout = roll_out(policy, chosen(corpus.train, recipe, step), reward, recipe, seed=recipe.seed + step)

@@ -27,7 +27,8 @@ from speechft.checkpoint import append_metrics, save_tensors, trim_metrics
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_text
 from speechft.objective import mixed_precision
-from speechft.schedule import learning_rate_factor
+from speechft.schedule import planned_steps as steps_of
+from speechft.schedule import rate_factor
 from speechft.text.config import TextRecipe
 from speechft.text.data import Corpus
 from speechft.text.model import TextModel, load_text_model, trainable_text_model
@@ -153,14 +154,13 @@ def prepare(trainer: Any, recipe: TextRecipe) -> None:
     steps = planned_steps(trainer, recipe)
     trainer.optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-        trainer.optimizer, lambda step: learning_rate_factor(step, steps, recipe.schedule, recipe.warmup)
+        trainer.optimizer, lambda step: rate_factor(recipe, step, steps)
     )
 
 
 def planned_steps(trainer: Any, recipe: TextRecipe) -> int:
     """Optimiser steps of the whole run."""
-    per_epoch = math.ceil(len(trainer.train_dataset) / (recipe.batch_size * recipe.accumulate))
-    return recipe.max_steps or max(1, per_epoch * recipe.epochs)
+    return steps_of(recipe, len(trainer.train_dataset))
 
 
 class Best:
@@ -172,7 +172,7 @@ class Best:
         self.text, self.recipe, self.score, self.log, self.steps = text, recipe, score, log, steps
         self.out = Path(recipe.output_dir)
         self.folder = self.out / "checkpoints"
-        ignored = {"output_dir", "data", "checkpoint_every", "test"}
+        ignored = {"output_dir", "data", "checkpoint_every", "test", "search"}
         parts = [recipe.model_dump(mode="json", exclude=ignored), corpus.sha256, adapters.base_hash(text.folder)]
         self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         self.base = self.best = math.nan

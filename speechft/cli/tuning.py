@@ -1,0 +1,128 @@
+"""Verbs that train many times: tune, fleet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from speechft.cli.common import AsJson, app, err, print_json, recipe_and_overrides
+from speechft.errors import SpeechftError
+
+RecipePath = Annotated[Path | None, typer.Argument(help="YAML; leave out to start from the defaults.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, dotted for groups: adapter.rank=16")]
+
+
+@app.command()
+def tune(
+    recipe: RecipePath = None,
+    overrides: Overrides = None,
+    trials: Annotated[int, typer.Option(min=1, help="Of the whole study.")] = 30,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Start no trial after so many minutes.")] = None,
+    storage: Annotated[
+        Path | None, typer.Option(help="The study's file.", show_default="study.journal in output_dir")
+    ] = None,
+    pruning: Annotated[str, typer.Option(help="halving, median, or none.")] = "halving",
+    dev_utterances: Annotated[int, typer.Option(min=1, help="That trials of speech are judged on.")] = 150,
+    find_lr: Annotated[bool, typer.Option("--find-lr", help="Only suggest a learning rate, by a range test.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search for a better recipe on dev, train the best, and report test once.
+
+    The recipe's `search:` says what is varied. Run the same command again to go on.
+    Example: `speechft tune recipes/personal_voice.yaml manifest=me/manifest.jsonl output_dir=runs/study --minutes 15`
+    """
+    from speechft.config import load_recipe
+    from speechft.terminal import Watcher
+
+    settings = load_recipe(*recipe_and_overrides(recipe, overrides))
+    if find_lr:
+        _find_lr(settings, as_json)
+        return
+    if pruning not in ("halving", "median", "none"):
+        raise SpeechftError(f"unknown pruning '{pruning}'", fix="Use halving, median or none.")
+    from speechft.cli.text import spoken
+    from speechft.tune import tune as run
+
+    with Watcher(quiet=as_json) as watch:
+
+        def told(event: dict[str, Any]) -> None:
+            if event.get("event") == "trial":
+                value = "" if event["value"] is None else f" {event['value']:.4g}"
+                params = " ".join(f"{key}={value}" for key, value in event["params"].items())
+                watch.say(f"trial {event['number'] + 1} of {event['of']}: {event['state']}{value}  {params}")
+            else:
+                watch(spoken(event))
+
+        result = run(
+            settings, trials=trials, minutes=minutes, storage=storage, pruning=pruning,  # type: ignore[arg-type]
+            dev_utterances=dev_utterances, on_event=told,
+        )  # fmt: skip
+    if as_json:
+        print_json(result)
+    else:
+        Console().print(Markdown((settings.output_dir / "trials.md").read_text(encoding="utf-8")))
+        err.print(f"Best recipe: {settings.output_dir / 'best.yaml'}")
+
+
+def _find_lr(settings: Any, as_json: bool) -> None:
+    from speechft.lr_finder import find_learning_rate, plot
+    from speechft.pipeline import prepared
+    from speechft.terminal import Watcher
+
+    if settings.task != "speech":
+        raise SpeechftError("the range test is for speech recipes", fix="Leave --find-lr out: tune searches for it.")
+    with Watcher(quiet=as_json) as watch:
+        found = find_learning_rate(settings, prepared(settings)[0].split("train"), on_event=watch)
+    picture = settings.output_dir / "learning_rate.svg"
+    plot(found, picture)
+    if as_json:
+        print_json({"suggestion": found.suggestion, "stopped": found.stopped, "rates": found.rates,
+                    "losses": found.losses, "plot": str(picture)})  # fmt: skip
+        return
+    Console().print(f"learning_rate={found.suggestion:.2g}", markup=False)
+    if not found.stopped:
+        err.print("The loss never grew in this range, so the highest useful rate may lie above it.")
+    err.print(f"Plot: {picture}")
+
+
+@app.command()
+def fleet(
+    recipe: RecipePath = None,
+    overrides: Overrides = None,
+    speakers: Annotated[str | None, typer.Option(help="Names, with commas between.", show_default="all")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster: auto, ray://host:10001.", show_default="this machine")
+    ] = None,
+    cpus: Annotated[float, typer.Option(min=0.1, help="Cores for each speaker.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0.0, help="GPUs for each speaker; 0.25 runs four on one.")] = 0,
+    retries: Annotated[int, typer.Option(min=0, help="Of a run whose worker died.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Train an adapter for each speaker of a manifest, many at a time, on Ray.
+
+    Run the same command again to go on: speakers who are done are not trained again.
+    Example: `speechft fleet recipes/personal_voice.yaml manifest=cohort/manifest.jsonl output_dir=runs/fleet`
+    """
+    from speechft.config import load_recipe
+    from speechft.fleet import fleet as run
+
+    settings = load_recipe(*recipe_and_overrides(recipe, overrides))
+
+    def told(event: dict[str, Any]) -> None:
+        said = event.get("error") or ("kept" if event["kept"] else f"trained in {event['seconds']:.0f} s")
+        err.print(f"{event['speaker']}: {said}", markup=False, highlight=False, soft_wrap=True)
+
+    names = [name.strip() for name in speakers.split(",")] if speakers else None
+    result = run(
+        settings, speakers=names, address=address, cpus=cpus, gpus=gpus, retries=retries, on_event=told
+    )  # fmt: skip
+    if as_json:
+        print_json(result)
+        return
+    Console().print(Markdown((settings.output_dir / "fleet.md").read_text(encoding="utf-8")))
+    if result["pooled"]["failed"]:
+        raise typer.Exit(1)

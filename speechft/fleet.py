@@ -1,0 +1,234 @@
+"""One adapter a speaker, many at a time: a Ray task each, on this machine or a cluster.
+
+What Ray does: where and when a task runs, and that one whose worker dies is run again. What a run does anyway: it goes
+on from its last checkpoint. What is left is here: who is done already, and one table of all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from speechft.checkpoint import append_metrics, locked
+from speechft.config import SpeechRecipe
+from speechft.errors import SpeechftError, missing_extra
+from speechft.files import write_text
+
+Event = dict[str, Any]
+OnEvent = Callable[[Event], None]
+OBJECT_STORE = 100_000_000  # bytes; all that goes through it are settings and scores
+PATHS = {"manifest", "output_dir", "allow_outside", "tracking", "search"}  # what a result does not depend on
+
+
+def fleet(
+    recipe: SpeechRecipe,
+    *,
+    speakers: Sequence[str] | None = None,
+    address: str | None = None,
+    cpus: float = 1,
+    gpus: float = 0,
+    retries: int = 3,
+    on_event: OnEvent = lambda event: None,
+) -> dict[str, Any]:
+    """Train an adapter for each speaker of a manifest.
+
+    A speaker whose result.json is of the same recipe and recordings is done. All machines of a cluster must see the
+    manifest, the recordings and the output folder under the same paths.
+
+    Args:
+        recipe: of every speaker; its `output_dir` gets fleet.json, fleet.md, and a folder a speaker.
+        speakers: of the manifest; everybody unless given.
+        address: of a running Ray cluster, such as `auto` or `ray://host:10001`; a cluster on this machine, gone at
+            the end, unless given.
+        cpus, gpus: that a speaker's run takes up; their shares of the machines decide how many run at a time.
+        retries: of a run whose worker died.
+        on_event: called with `{"event": "speaker", ...}` at the end of each.
+
+    Returns:
+        what fleet.json holds: `speakers`, each with its scores or its `error`, and `pooled` over all of them.
+
+    Raises:
+        SpeechftError: the manifest, the recipe or a speaker's name is wrong, or the cluster is out of reach.
+    """
+    from speechft.pipeline import usable
+
+    if recipe.task != "speech":
+        raise SpeechftError("a fleet is of speech recipes")
+    manifest, _ = usable(recipe.manifest, recipe.allow_outside)
+    chosen = list(speakers or recipe.speakers or manifest.speakers)
+    if unknown := set(chosen) - set(manifest.speakers):
+        raise SpeechftError(f"has no utterance of speaker {', '.join(sorted(unknown))}", where=recipe.manifest)
+    if not chosen:
+        raise SpeechftError("no row names a speaker", where=recipe.manifest, fix="Add a 'speaker' field.")
+    out = Path(recipe.output_dir).resolve()
+    with locked(out):
+        rows: dict[str, Event] = {}
+        waiting = []
+        for speaker in dict.fromkeys(chosen):
+            own = recipe_of(recipe, speaker, out)
+            if (done := finished(own)) is not None:
+                rows[speaker] = done
+                on_event({"event": "speaker", "speaker": speaker, "of": len(chosen), "kept": True, **done})
+            else:
+                waiting.append(own)
+        for speaker, row in _on_ray(waiting, address, cpus, gpus, retries):
+            rows[speaker] = row
+            on_event({"event": "speaker", "speaker": speaker, "of": len(chosen), "kept": False, **row})
+        result = _report(recipe, [rows[speaker] | {"speaker": speaker} for speaker in dict.fromkeys(chosen)])
+        write_text(out / "fleet.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        write_text(out / "fleet.md", _markdown(result))
+    return result
+
+
+def recipe_of(recipe: SpeechRecipe, speaker: str, out: Path) -> SpeechRecipe:
+    """The recipe of one speaker's run; names that make no safe folder get one by their hash."""
+    folder = speaker
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", speaker):
+        folder = "speaker-" + hashlib.sha256(speaker.encode()).hexdigest()[:12]
+    settings = {"speakers": [speaker], "output_dir": out / folder, "manifest": Path(recipe.manifest).resolve()}
+    return recipe.model_copy(update=settings)
+
+
+def finished(recipe: SpeechRecipe) -> Event | None:
+    """The row of a run that came to its end with this recipe and these recordings; None if there is none."""
+    from speechft.pipeline import prepared
+
+    try:
+        result = json.loads((Path(recipe.output_dir) / "result.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    then = {key: value for key, value in result["recipe"].items() if key not in PATHS}
+    if then != recipe.model_dump(mode="json", exclude=PATHS):
+        return None
+    if result["data"]["manifest_sha256"] != prepared(recipe)[0].sha256:
+        return None
+    return _row(result, Path(recipe.output_dir))
+
+
+def train_speaker(settings: Event) -> tuple[str, Event]:
+    """One speaker's run, in a worker of Ray: (speaker, row of the table).
+
+    Its starts and its end are written to fleet.jsonl in the speaker's folder. A mistake in the speaker's data is a row
+    with `error`, so that the others go on; nothing is retried for it.
+    """
+    from speechft.pipeline import train
+
+    recipe = SpeechRecipe.model_validate(settings)
+    (speaker,) = recipe.speakers or [""]
+    out = Path(recipe.output_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    log = out / "fleet.jsonl"
+    append_metrics(log, {"event": "started", "pid": os.getpid()})
+    if (done := finished(recipe)) is not None:  # its worker died after the result was written
+        return speaker, done
+    try:
+        result = train(recipe, title=f"{speaker}, {recipe.model} adapted")
+    except SpeechftError as error:
+        append_metrics(log, {"event": "failed", "error": str(error)})
+        return speaker, {"folder": out.name, "error": str(error)}
+    append_metrics(log, {"event": "finished"})
+    return speaker, _row(result, out)
+
+
+def _on_ray(recipes: list[SpeechRecipe], address: str | None, cpus: float, gpus: float, retries: int) -> Any:
+    """(speaker, row) of each recipe, in the order they end."""
+    if not recipes:
+        return
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported to anyone
+    try:
+        import ray
+    except ImportError:
+        raise missing_extra("ray", "ray") from None
+    settings: Event = {"address": address or "local", "log_to_driver": False, "logging_level": "ERROR"}
+    if not address:
+        settings |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    try:
+        ray.init(**settings)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise SpeechftError(f"no Ray cluster can be used there ({error})", where=address or "this machine") from None
+    try:
+        # Ray gives a worker as many threads as the cores it asked for
+        task = ray.remote(train_speaker).options(
+            num_cpus=cpus, num_gpus=gpus, max_retries=retries, retry_exceptions=False
+        )
+        tasks = {task.remote(recipe.model_dump(mode="json")): recipe for recipe in recipes}
+        while tasks:
+            (ready,), _ = ray.wait(list(tasks), num_returns=1)
+            recipe = tasks.pop(ready)
+            try:
+                yield ray.get(ready)
+            except ray.exceptions.RayError as error:
+                reason = str(error).strip().splitlines()[-1]
+                yield recipe.speakers[0], {"folder": Path(recipe.output_dir).name, "error": reason}  # type: ignore[index]
+    finally:
+        ray.shutdown()
+
+
+def _row(result: Event, out: Path) -> Event:
+    """A line of the table."""
+    log = out / "fleet.jsonl"
+    starts = log.read_text(encoding="utf-8").count('"started"') if log.is_file() else 0
+    return {
+        "folder": out.name,
+        "adapter": result["adapter"],
+        "base": {key: result["base"][key] for key in ("wer", "cer", "n_utterances", "n_words")},
+        "adapted": {key: result["adapted"][key] for key in ("wer", "cer", "n_utterances", "n_words")},
+        "evaluated_on": result["evaluated_on"]["split"],
+        "train_minutes": result["data"]["train_minutes"],
+        "seconds": result["training"]["seconds"],
+        "starts": starts,
+        "notice": result["notice"],
+    }
+
+
+def _report(recipe: SpeechRecipe, rows: list[Event]) -> Event:
+    """All rows, and the rate over all words of all speakers."""
+    scored = [row for row in rows if "error" not in row]
+
+    def pooled(system: str) -> float | None:
+        words = sum(row[system]["n_words"] for row in scored)
+        errors = sum(row[system]["wer"] * row[system]["n_words"] for row in scored if row[system]["n_words"])
+        return errors / words if words else None
+
+    return {
+        "format": 1,
+        "notice": next((row["notice"] for row in scored if row["notice"]), None),
+        "recipe": recipe.model_dump(mode="json"),
+        "pooled": {
+            "speakers": len(scored),
+            "words": sum(row["base"]["n_words"] for row in scored),
+            "base_wer": pooled("base"),
+            "adapted_wer": pooled("adapted"),
+            "better": sum(row["adapted"]["wer"] < row["base"]["wer"] for row in scored if row["base"]["n_words"]),
+            "without_adapter": sum(row["adapter"] is None for row in scored),
+            "failed": len(rows) - len(scored),
+        },
+        "speakers": rows,
+    }
+
+
+def _markdown(result: Event) -> str:
+    from speechft.report import markdown_table
+
+    def rate(value: float | None) -> str:
+        return "–" if value is None else f"{value:.1%}"
+
+    rows: list[list[Any]] = []
+    for row in result["speakers"]:
+        if "error" in row:
+            rows.append([row["speaker"], "–", "–", "–", "–", "–", row["error"]])
+            continue
+        kept = "adapter" if row["adapter"] else "base model kept"
+        rates = [rate(row[system]["wer"]) for system in ("base", "adapted")]
+        rows.append([row["speaker"], *rates, row["base"]["n_words"], row["train_minutes"], row["starts"], kept])
+    pooled = result["pooled"]
+    ends = [rate(pooled["base_wer"]), rate(pooled["adapted_wer"]), pooled["words"], "", "", ""]
+    headings = ["speaker", "base WER", "adapted WER", "words", "minutes trained on", "starts", "kept"]
+    table = markdown_table(headings, [*rows, [f"all {pooled['speakers']}", *ends]])
+    notice = f"**{result['notice']}**\n\n" if result["notice"] else ""
+    return f"# Fleet\n\n{notice}{table}"

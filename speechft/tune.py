@@ -1,0 +1,358 @@
+"""Hyper-parameters by search: Optuna proposes, training answers, dev decides; test is looked at once, at the end.
+
+A trial is an ordinary run (`speechft.train.fit`, or the task's own for text) that is stopped early where its course on
+dev is worse than others' at the same point. The study is a file, and the same command goes on with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from speechft.checkpoint import locked
+from speechft.errors import SpeechftError, missing_extra
+from speechft.files import write_text
+from speechft.manifest import Manifest
+from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space
+
+Event = dict[str, Any]
+Follow = Callable[[Event], None]
+Pruning = Literal["halving", "median", "none"]
+EVALUATIONS = 4  # of a trial, at even distances: where it can be stopped
+DEV_UTTERANCES = 150  # a trial is judged on; the best recipe's own run is judged on all
+AT_RANDOM = 8  # trials before TPE has enough to learn from
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a study minimises.
+
+    Attributes:
+        metric: its name.
+        data: hashes of what is trained and judged on.
+        run: a recipe's best value on dev; it tells every event of the run, and what that raises ends the run.
+    """
+
+    metric: str
+    data: tuple[str, ...]
+    run: Callable[[Any, Follow], float]
+
+
+def tune(
+    recipe: Any,
+    *,
+    trials: int = 30,
+    minutes: float | None = None,
+    storage: Path | None = None,
+    pruning: Pruning = "halving",
+    dev_utterances: int = DEV_UTTERANCES,
+    on_event: Follow = lambda event: None,
+) -> dict[str, Any]:
+    """Search for a better recipe, then train it and report test.
+
+    The first trial is the recipe as it is. A trial that was cut off with its process is tried again.
+
+    Args:
+        recipe: of speech or text; its `search` is the space, `SPEECH_SPACE` or `TEXT_SPACE` where it is empty. Its
+            `output_dir` gets best.yaml, trials.json, trials.md, importance.svg, and best/, the run of the best recipe.
+        trials: of the whole study, those of earlier calls included.
+        minutes: of this call's search; the trial that is under way then is its last.
+        storage: the study's journal; study.journal in the output folder unless given.
+        pruning: `halving` (Li et al., 2018, arXiv 1810.05934), `median`, or `none`.
+        dev_utterances: of speech, that trials are judged on, drawn from dev.
+        on_event: called with `{"event": "trial", ...}` after each, and with the events of the best recipe's run.
+
+    Returns:
+        what trials.json holds.
+
+    Raises:
+        SpeechftError: recipe, search or data are wrong, the storage holds another study, or no trial came to its end.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise missing_extra("optuna", "tune") from None
+    speech, out = recipe.task == "speech", Path(recipe.output_dir)
+    plain = recipe.model_copy(update={"search": {}})
+    space = Space(plain, recipe.search or (SPEECH_SPACE if speech else TEXT_SPACE))
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with locked(out):
+        task = speech_task(plain, out, dev_utterances) if speech else text_task(plain)
+        study = _open_study(storage or out / "study.journal", space, task, pruning)
+        done = _cut_off_again(study)
+        if not study.trials:
+            study.enqueue_trial(space.own)
+        if trials > done:
+            study.optimize(
+                lambda trial: _objective(trial, space, task, out / "trials"),
+                n_trials=trials - done,
+                timeout=60 * minutes if minutes else None,
+                callbacks=[lambda study, trial: on_event({"event": "trial", "of": trials, **_row(trial)})],
+                catch=(SpeechftError,),
+            )
+        shutil.rmtree(out / "trials", ignore_errors=True)
+        result = _report(study, space, task, out)
+        tested = study.user_attrs.get("tested", [])
+        if result["best"]["number"] not in tested:
+            study.set_user_attr("tested", [*tested, result["best"]["number"]])
+        best = space.at(study.best_trial.params).model_copy(update={"output_dir": out / "best"})
+        result |= {"test_looked_at": len(study.user_attrs["tested"]), "best_run": _train_best(best, on_event)}
+        write_text(out / "trials.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        write_text(out / "trials.md", _markdown(result))
+    return result
+
+
+def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
+    """WER on a part of dev, drawn by seed."""
+    from speechft import memory
+    from speechft.pipeline import prepared
+    from speechft.train import fit
+
+    manifest, _ = prepared(recipe)
+    train, dev = manifest.split("train"), manifest.split("dev")
+    if train.path is None or not os.access(train.path.parent, os.W_OK):
+        train = Manifest(train, out / "manifest.jsonl")  # cached activations lie beside it, for all trials
+    order = sorted(dev, key=lambda u: hashlib.sha256(f"{recipe.seed}\0{u.id}".encode()).digest())
+    chosen = {u.id for u in order[:dev_utterances]}
+    dev = dev.filter(lambda u: u.id in chosen)
+    base: list[tuple[float, float]] = []  # of the untrained model: the first trial measures it for all
+
+    def run(recipe: Any, follow: Follow) -> float:
+        trained = fit(recipe, train, dev, on_event=follow, base=base[0] if base else None)
+        memory.release()
+        assert trained.progress.base is not None
+        return (trained.progress.best or trained.progress.base)[0]
+
+    def remembering(recipe: Any, follow: Follow) -> float:
+        def told(event: Event) -> None:
+            if event.get("model") == "base" and not base:
+                base.append((event["wer"], event["cer"]))
+            follow(event)
+
+        return run(recipe, told)
+
+    return Task("dev WER", (train.sha256, dev.sha256), remembering)
+
+
+def text_task(recipe: Any) -> Task:
+    """The task's own score on dev: a loss, or a reward with its sign turned."""
+    from speechft.text.pipeline import corpus_of, task_module
+
+    corpus = corpus_of(recipe)
+
+    def run(recipe: Any, follow: Follow) -> float:
+        best = float(task_module(recipe.task).train(recipe, corpus, follow).best)
+        if not math.isfinite(best):
+            raise SpeechftError("its score on dev is not a number", where="trial")
+        return best
+
+    return Task("dev loss", (corpus.sha256,), run)
+
+
+def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
+    """One trial: what Optuna calls; lower is better."""
+    import optuna
+
+    started, values, last = time.perf_counter(), [], 1
+    out = folder / str(trial.number)
+
+    def follow(event: Event) -> None:
+        value = event.get("wer", event.get("dev"))
+        if value is None or event.get("model") == "base":
+            return
+        values.append(value)
+        trial.report(min(values), len(values))
+        if len(values) < last and trial.should_prune():  # at the last one there is nothing left to save
+            raise optuna.TrialPruned
+
+    try:
+        recipe = space.at(space.ask(trial))
+        last = recipe.evaluations or EVALUATIONS
+        settings = {"output_dir": out, "evaluations": last, "checkpoint_every": 10**9}
+        return task.run(recipe.model_copy(update=settings), follow)
+    except SpeechftError as error:
+        trial.set_user_attr("error", str(error))
+        raise
+    finally:
+        trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning) -> Any:
+    """The study in a journal, new or as it was left.
+
+    Raises:
+        SpeechftError: the journal cannot be used, or belongs to another recipe, space or data.
+    """
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    exclude = {"output_dir", "manifest", "data", "tracking", "test"}
+    parts = [space.recipe.model_dump(mode="json", exclude=exclude), task.data]
+    parts += [[key, getattr(choice, "__dict__", choice)] for key, choice in space.choices.items()]
+    fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    pruners = {
+        "halving": optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+        "median": optuna.pruners.MedianPruner(n_startup_trials=4),
+        "none": optuna.pruners.NopPruner(),
+    }
+    try:
+        storage.parent.mkdir(parents=True, exist_ok=True)
+        if storage.is_file() and storage.stat().st_size:
+            with storage.open("rb") as file:  # Optuna would write to any file
+                json.loads(file.readline())["op_code"]
+        backend = JournalFileBackend(str(storage), lock_obj=JournalFileOpenLock(str(storage)))
+        study = optuna.create_study(
+            study_name="speechft", storage=JournalStorage(backend), load_if_exists=True, pruner=pruners[pruning]
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SpeechftError(f"is no study ({error})", where=storage, fix="Give another file.") from None
+    if study.user_attrs.setdefault("fingerprint", fingerprint) != fingerprint:
+        raise SpeechftError(
+            "holds a study of another recipe, search space or data", where=storage, fix="Give another file."
+        )
+    study.set_user_attr("fingerprint", fingerprint)
+    # a study that goes on must not draw its first random trials again
+    seed = space.recipe.seed * 100_003 + len(study.trials)
+    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=AT_RANDOM, multivariate=True)
+    return study
+
+
+def _cut_off_again(study: Any) -> int:
+    """Queue the trials that ended with their process; returns how many came to an end of any kind."""
+    import optuna
+
+    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return sum("seconds" in trial.user_attrs for trial in study.trials)
+
+
+def _row(trial: Any) -> Event:
+    """A trial as JSON; `stopped` is the evaluation after which it was pruned."""
+    course = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
+    return {
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "value": trial.value if trial.state.name == "COMPLETE" else min(course, default=None),
+        "course": course,
+        "seconds": trial.user_attrs.get("seconds"),
+        "error": trial.user_attrs.get("error"),
+        "params": trial.params,
+    }
+
+
+def _report(study: Any, space: Space, task: Task, out: Path) -> dict[str, Any]:
+    """best.yaml, importance.svg, and what trials.json says of the search."""
+    rows = [_row(trial) for trial in study.trials if "seconds" in trial.user_attrs]
+    ended = [row for row in rows if row["state"] == "complete"]
+    if not ended:
+        reasons = sorted({row["error"] for row in rows if row["error"]})
+        raise SpeechftError("no trial came to its end", where=out, fix=" ".join(reasons))
+    best = space.at(study.best_trial.params)
+    written = best.model_dump(mode="json", exclude_defaults=True) | {"task": best.task, "output_dir": "best"}
+    for key in ("manifest", "data"):
+        if key in written and not written[key].startswith("hub:"):
+            written[key] = str(Path(written[key]).resolve())
+    head = f"# speechft train best.yaml\n# The best of {len(rows)} trials by {task.metric}.\n"
+    write_text(out / "best.yaml", head + yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
+    return {
+        "format": 1,
+        "metric": task.metric,
+        "recipe_itself": next((row["value"] for row in ended if row["params"] == space.own), None),
+        "best": _row(study.best_trial),
+        "importance": _importance(study, out),
+        "trials": rows,
+    }
+
+
+def _importance(study: Any, out: Path) -> dict[str, float]:
+    """How much each setting matters for being among the better trials, and its plot; empty with too few trials.
+
+    By PED-ANOVA (Watanabe et al., 2023, arXiv 2304.10255), over the trials that came to their end.
+    """
+    import optuna
+    from matplotlib.figure import Figure
+
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Target and region")  # too few trials to tell good from the rest
+            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (ValueError, RuntimeError, UserWarning):
+        return {}
+    figure = Figure(figsize=(7, 0.4 * len(found) + 1), layout="constrained")
+    axes = figure.add_subplot(xlabel="importance")
+    axes.barh(list(found)[::-1], list(found.values())[::-1])
+    figure.savefig(out / "importance.svg", format="svg")
+    return {key: round(value, 4) for key, value in found.items()}
+
+
+def _train_best(best: Any, on_event: Follow) -> dict[str, Any]:
+    """Train the best recipe on everything, judged on all of dev; its test scores are the study's result."""
+    if best.task == "speech":
+        from speechft.pipeline import train
+    else:
+        from speechft.text.pipeline import train  # type: ignore[assignment]
+    result_file = Path(best.output_dir) / "result.json"
+    if result_file.is_file():
+        result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
+        if result["recipe"] != best.model_dump(mode="json"):
+            shutil.rmtree(best.output_dir)  # an earlier best
+            result_file = Path()
+    if not result_file.is_file():
+        result = train(best, on_event=on_event)
+    keys = ("wer", "wer_ci95", "cer") if best.task == "speech" else tuple(result["adapted"])
+    return {
+        "evaluated_on": result["evaluated_on"],
+        "dev_base": result["training"]["dev_base"],
+        "dev_best": result["training"]["dev_best"],
+        **{name: {key: result[name].get(key) for key in keys} for name in ("base", "adapted")},
+        "difference": result["difference"],
+    }
+
+
+def _markdown(result: dict[str, Any]) -> str:
+    from speechft.report import markdown_table
+
+    keys = list(result["best"]["params"])
+
+    def number(value: float | None) -> str:
+        return "–" if value is None else f"{value:.4g}"
+
+    rows = [
+        [row["number"], row["state"], number(row["value"]), number(row["seconds"])]
+        + [number(value) if isinstance(value, float) else value for value in map(row["params"].get, keys)]
+        for row in sorted(result["trials"], key=lambda row: (row["state"] != "complete", row["value"] or math.inf))
+    ]
+    best_run, own = result["best_run"], result["recipe_itself"]
+    lines = [
+        "# Hyper-parameter search\n",
+        f"Best {result['metric']} {number(result['best']['value'])} in trial {result['best']['number']}; the recipe as "
+        f"it was has {number(own)}. A pruned trial's value is the best it had.\n",
+        markdown_table(["trial", "state", result["metric"], "seconds", *keys], rows),
+        "The best recipe, trained in full:\n",
+        markdown_table(
+            ["on", "base", "adapted"],
+            [
+                [f"{key}, {best_run['evaluated_on']['split']}", str(value), str(best_run["adapted"][key])]
+                for key, value in best_run["base"].items()
+            ],
+        ),
+        f"Best recipes of this study that have been evaluated on test so far: {result['test_looked_at']}.\n",
+    ]
+    if result["importance"]:
+        lines.append(markdown_table(["setting", "importance"], list(result["importance"].items())))
+    return "\n".join(lines)

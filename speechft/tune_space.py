@@ -1,0 +1,106 @@
+"""What a study varies: recipe keys with the values or the range each may take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from speechft.config import Search, SearchRange, validated
+from speechft.errors import SpeechftError
+
+SPEECH_SPACE: Search = {
+    "learning_rate": SearchRange(low=3e-4, high=6e-3, log=True),
+    "batch_size": [4, 8, 16],
+    "epochs": [1, 2, 3],
+    "adapter.rank": [8, 16, 32, 64],
+    "adapter.placement": ["both", "encoder"],
+    "adapter.encoder_from": [0, 2],
+    "augment": [None, {}, {"share": 1.0}],
+}
+TEXT_SPACE: Search = {
+    "learning_rate": SearchRange(low=2e-5, high=2e-3, log=True),
+    "batch_size": [2, 4, 8],
+    "adapter.rank": [8, 16, 32],
+    "schedule": ["linear", "cosine", "constant"],
+}
+
+
+class Space:
+    """The recipes a study may try.
+
+    Attributes:
+        recipe: what the values are put into.
+        choices: as in a recipe's `search`, with the recipe's own values among them.
+        own: the recipe's own values, as Optuna knows them.
+    """
+
+    def __init__(self, recipe: Any, search: Search) -> None:
+        """
+        Raises:
+            SpeechftError: a key or a value that no recipe may have.
+        """
+        self.recipe = recipe
+        self.choices: Search = {}
+        self.own: dict[str, Any] = {}
+        for key, choice in search.items():
+            ends = [choice.low, choice.high] if isinstance(choice, SearchRange) else choice
+            tried = [with_values(recipe, {key: value}) for value in ends]
+            own: Any = recipe.model_dump(mode="json")
+            for part in key.split("."):
+                own = own.get(part) if isinstance(own, dict) else None
+            if not isinstance(choice, SearchRange):
+                same = [value for value, found in zip(choice, tried, strict=True) if found == recipe]
+                self.choices[key] = choice if same else [own, *choice]
+                self.own[key] = _word((same or [own])[0])
+            elif isinstance(own, int | float):
+                low, high = min(choice.low, own), max(choice.high, own)
+                self.choices[key] = SearchRange(low=low, high=high, log=choice.log)
+                self.own[key] = own
+            else:
+                raise SpeechftError(f"'{key}' is {own!r} in the recipe, a range needs a number there", where="search")
+
+    def ask(self, trial: Any) -> dict[str, Any]:
+        """The values Optuna proposes for a trial."""
+        found: dict[str, Any] = {}
+        for key, choice in self.choices.items():
+            if not isinstance(choice, SearchRange):
+                found[key] = trial.suggest_categorical(key, [_word(value) for value in choice])
+            elif isinstance(choice.low, int) and isinstance(choice.high, int):
+                found[key] = trial.suggest_int(key, choice.low, choice.high, log=choice.log)
+            else:
+                found[key] = trial.suggest_float(key, choice.low, choice.high, log=choice.log)
+        return found
+
+    def at(self, params: Mapping[str, Any]) -> Any:
+        """The recipe with the values of a trial."""
+        values = {}
+        for key, value in params.items():
+            choice = self.choices[key]
+            if not isinstance(choice, SearchRange):
+                value = next(known for known in choice if _word(known) == value)
+            values[key] = value
+        return with_values(self.recipe, values)
+
+
+def with_values(recipe: Any, values: Mapping[str, Any]) -> Any:
+    """The recipe with other values, their keys dotted for groups.
+
+    Raises:
+        SpeechftError: an unknown key, or a value or combination that no recipe may have.
+    """
+    raw = recipe.model_dump(mode="json")
+    for key, value in values.items():
+        *groups, last = key.split(".")
+        inner = raw
+        for group in groups:
+            inner = inner.setdefault(group, {})
+            if not isinstance(inner, dict):
+                raise SpeechftError(f"'{key}' goes into '{group}', which is no group here", where="search")
+        inner[last] = value
+    return validated(type(recipe), raw, "search")
+
+
+def _word(value: Any) -> Any:
+    """Optuna's categories are words and numbers; a group of settings or a list is called by its JSON."""
+    return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)

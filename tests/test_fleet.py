@@ -1,0 +1,116 @@
+"""A fleet: every speaker gets an adapter, whatever happens to the workers, and nobody is trained twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from speechft.config import SpeechRecipe
+from speechft.errors import SpeechftError
+from speechft.fleet import finished, fleet, recipe_of
+from speechft.manifest import Manifest
+from speechft.pipeline import train
+
+SPEAKERS = ("ann", "b o", "../eve")  # the last two are no safe folders
+
+
+@pytest.fixture
+def cohort(voice: Manifest, tmp_path: Path) -> Path:
+    """The simulated voice, its sentences dealt out to three speakers."""
+    rows = [replace(u, speaker=SPEAKERS[i % 3], split=None) for i, u in enumerate(voice)]
+    Manifest(rows).save(tmp_path / "cohort.jsonl")
+    return tmp_path / "cohort.jsonl"
+
+
+def recipe_for(cohort: Path, **settings) -> SpeechRecipe:
+    small = {"batch_size": 4, "max_steps": 2, "min_steps": 0, "average": False, "allow_outside": True}
+    small |= {"adapter": {"rank": 2}, "test": False, "checkpoint_every": 2}
+    return SpeechRecipe(manifest=cohort, output_dir=cohort.parent / "fleet", **(small | settings))
+
+
+def test_every_speaker_has_a_folder_inside(cohort: Path) -> None:
+    recipe = recipe_for(cohort)
+    folders = [Path(recipe_of(recipe, speaker, recipe.output_dir).output_dir) for speaker in (*SPEAKERS, ".", "..")]
+    assert folders[0].name == "ann"
+    assert len(set(folders)) == 5
+    assert all(folder.resolve().parent == recipe.output_dir.resolve() for folder in folders)
+
+
+def test_a_run_counts_as_done_only_with_its_recipe_and_recordings(cohort: Path) -> None:
+    own = recipe_of(recipe_for(cohort), "ann", cohort.parent / "fleet")
+    assert finished(own) is None
+    train(own)
+    row = finished(own)
+    assert row is not None
+    assert row["folder"] == "ann"
+    assert row["base"]["wer"] >= 0
+    assert finished(own.model_copy(update={"learning_rate": 1e-4})) is None
+    lines = cohort.read_text().splitlines()
+    fewer = [line for line in lines if json.loads(line)["speaker"] != "b o"]
+    cohort.write_text("\n".join(fewer) + "\n")
+    assert finished(own) is not None  # another speaker's recordings are no matter
+    gone = next(line for line in lines if json.loads(line)["speaker"] == "ann")
+    cohort.write_text("\n".join(line for line in lines if line != gone) + "\n")
+    assert finished(own) is None
+
+
+def test_mistakes_are_sentences(cohort: Path) -> None:
+    with pytest.raises(SpeechftError, match="no utterance of speaker nobody"):
+        fleet(recipe_for(cohort), speakers=["nobody"])
+    rows = [json.loads(line) for line in cohort.read_text().splitlines()]
+    nameless = cohort.with_name("nameless.jsonl")
+    nameless.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "speaker"}) + "\n" for row in rows))
+    with pytest.raises(SpeechftError, match="no row names a speaker"):
+        fleet(recipe_for(nameless))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_nothing_but_its_last_steps(cohort: Path) -> None:
+    out = cohort.parent / "fleet"
+    words = ["allow_outside=true", "batch_size=2", "epochs=4", "min_steps=0", "average=false", "adapter.rank=2"]
+    words += ["test=false", "checkpoint_every=2", "learning_rate=2e-3", f"manifest={cohort}", f"output_dir={out}"]
+    command = [sys.executable, "-m", "speechft.cli", "fleet", *words, "--json"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    killed = _kill_one(running.pid, out)
+    stdout, stderr = running.communicate(timeout=800)
+    assert running.returncode == 0, stderr
+    result = json.loads(stdout)
+    assert [row["speaker"] for row in result["speakers"]] == list(SPEAKERS)
+    assert result["pooled"]["failed"] == 0
+    for row in result["speakers"]:
+        events = [json.loads(line) for line in (out / row["folder"] / "fleet.jsonl").read_text().splitlines()]
+        assert [event["event"] for event in events].count("finished") == 1
+        assert row["starts"] == (2 if killed in [event.get("pid") for event in events] else 1)
+        steps = [json.loads(line) for line in (out / row["folder"] / "metrics.jsonl").read_text().splitlines()]
+        made = [line["step"] for line in steps if "loss" in line]
+        assert made == list(range(1, made[-1] + 1))
+    assert sorted(row["starts"] for row in result["speakers"]) == [1, 1, 2]
+    assert "ann" in (out / "fleet.md").read_text()
+    again = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "kept" in again.stderr
+    assert [row["starts"] for row in json.loads(again.stdout)["speakers"]] == [
+        row["starts"] for row in result["speakers"]
+    ]
+
+
+def _kill_one(driver: int, out: Path) -> int:
+    """Kill the first worker that has made a few steps; its process id."""
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
+        for metrics in out.glob("*/metrics.jsonl"):
+            started = json.loads((metrics.parent / "fleet.jsonl").read_text().splitlines()[-1])
+            if metrics.read_text().count('"loss"') >= 3 and started["event"] == "started":
+                assert started["pid"] in [child.pid for child in psutil.Process(driver).children(recursive=True)]
+                os.kill(started["pid"], signal.SIGKILL)
+                return started["pid"]
+        time.sleep(0.05)
+    raise AssertionError("no worker made a step")

@@ -1,0 +1,165 @@
+"""A study: it tries the recipe itself first, goes on after a kill, ends with the best recipe and one look at test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from speechft.config import SpeechRecipe, load_recipe
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest
+from speechft.text.config import SftRecipe
+from speechft.tune import tune
+from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, with_values
+
+SEARCH = {
+    "learning_rate": {"low": 5e-4, "high": 5e-3, "log": True},
+    "adapter.rank": [2, 4],
+    "augment": [None, {"share": 1.0}],
+}
+
+
+def recipe_for(voice: Manifest, out: Path, **settings) -> SpeechRecipe:
+    small = {"batch_size": 4, "max_steps": 2, "min_steps": 0, "evaluations": 1, "average": False, "search": SEARCH}
+    small |= {"adapter": {"rank": 2, "placement": "decoder"}}
+    return SpeechRecipe(manifest=voice.path, output_dir=out, **(small | settings))
+
+
+class Ask:
+    """What Optuna is asked, answered with the last choice or the high end."""
+
+    def suggest_categorical(self, key: str, choices: list) -> object:
+        return choices[-1]
+
+    def suggest_int(self, key: str, low: int, high: int, log: bool) -> int:
+        assert isinstance(low, int)
+        return high
+
+    def suggest_float(self, key: str, low: float, high: float, log: bool) -> float:
+        return high
+
+
+@pytest.mark.parametrize(
+    ("recipe", "search"),
+    [
+        (SpeechRecipe(manifest=Path("m"), output_dir=Path("o")), SPEECH_SPACE),
+        (SftRecipe(data="d.jsonl", output_dir=Path("o")), TEXT_SPACE),
+        (SpeechRecipe(manifest=Path("m"), output_dir=Path("o"), batch_size=7, learning_rate=0.1), SPEECH_SPACE),
+    ],
+)
+def test_the_recipe_itself_is_in_its_space(recipe: SpeechRecipe, search: dict) -> None:
+    space = Space(recipe, search)
+    assert space.at(space.own) == recipe
+    assert space.at(space.ask(Ask())) != recipe
+
+
+def test_a_space_in_a_recipe_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "manifest: m.jsonl\noutput_dir: out\nsearch:\n  adapter.rank: {low: 4, high: 64, log: true}\n"
+        "  augment: [null, {share: 1.0}]\n  batch_size: [4, 16]\n"
+    )
+    recipe = load_recipe(path)
+    found = Space(recipe, recipe.search).ask(Ask())
+    assert found == {"adapter.rank": 64, "augment": '{"share": 1.0}', "batch_size": 16}
+    assert Space(recipe, recipe.search).at(found).augment.share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("search", "complaint"),
+    [
+        ({"adapter.rnk": [1, 2]}, "did you mean 'rank'"),
+        ({"batch_size": [0, 2]}, "batch_size=0"),
+        ({"batch_size.what": [1]}, "no group"),
+        ({"language": {"low": 1, "high": 2}}, "language=1"),
+        ({"max_steps": {"low": 1, "high": 2}}, "a range needs a number"),
+    ],
+)
+def test_mistakes_in_the_space_are_named_before_the_first_trial(search: dict, complaint: str, tmp_path: Path) -> None:
+    recipe = SpeechRecipe(manifest=tmp_path / "m", output_dir=tmp_path / "o", search=search)
+    with pytest.raises(SpeechftError, match=complaint):
+        tune(recipe)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_range_the_wrong_way_round_is_refused() -> None:
+    with pytest.raises(SpeechftError, match="low must be below high"):
+        load_recipe(None, ["manifest=m", "output_dir=o", "search={learning_rate: {low: 2, high: 1}}"])
+
+
+def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path) -> None:
+    told: list[dict] = []
+    first = tune(recipe_for(voice, tmp_path), trials=2, dev_utterances=2, on_event=told.append)
+    trials = [event for event in told if event.get("event") == "trial"]
+    assert [trial["number"] for trial in trials] == [0, 1]
+    assert trials[0]["params"]["learning_rate"] == 1e-3  # the recipe itself
+    assert first["recipe_itself"] == trials[0]["value"]
+    again = tune(recipe_for(voice, tmp_path), trials=3, dev_utterances=2)
+    assert len(again["trials"]) == 3
+    assert again["best"]["value"] <= first["best"]["value"]
+    assert len({row["params"]["learning_rate"] for row in again["trials"]}) == 3  # no random draw came twice
+
+    best = load_recipe(tmp_path / "best.yaml")
+    wanted = with_values(recipe_for(voice, tmp_path / "best", search={}), {"adapter.rank": best.adapter.rank})
+    assert best.adapter.placement == wanted.adapter.placement
+    assert best.learning_rate == again["best"]["params"]["learning_rate"]
+    assert best.evaluations == 1
+    assert best.output_dir == tmp_path / "best"
+    assert json.loads((tmp_path / "trials.json").read_text()) == again
+    table = (tmp_path / "trials.md").read_text().replace("\\", "")
+    assert all(key in table for key in SEARCH)
+    if again["importance"]:
+        assert ElementTree.parse(tmp_path / "importance.svg").getroot().tag.endswith("svg")
+    result = json.loads((tmp_path / "best" / "result.json").read_text())
+    assert result["evaluated_on"]["split"] == "test"
+    assert again["best_run"]["adapted"]["wer"] == result["adapted"]["wer"]
+    assert 1 <= again["test_looked_at"] <= 2
+    assert not (tmp_path / "trials").exists()
+
+    with pytest.raises(SpeechftError, match="another recipe"):
+        tune(recipe_for(voice, tmp_path, seed=5), trials=5, dev_utterances=2)
+
+
+def test_a_study_where_every_trial_fails_says_why(voice: Manifest, tmp_path: Path) -> None:
+    recipe = recipe_for(voice, tmp_path, search={"seed": [0, 1]}, cache="on", adapter={"rank": 2})
+    with pytest.raises(SpeechftError, match="nothing stays the same"):
+        tune(recipe, trials=2, dev_utterances=2)
+
+
+def test_a_storage_that_is_no_study(voice: Manifest, tmp_path: Path) -> None:
+    wrong = tmp_path / "notes.txt"
+    wrong.write_text("not a journal\n")
+    with pytest.raises(SpeechftError, match="is no study"):
+        tune(recipe_for(voice, tmp_path / "out"), trials=1, storage=wrong)
+    assert wrong.read_text() == "not a journal\n"
+
+
+@pytest.mark.slow
+def test_a_killed_study_tries_the_cut_off_trial_again(voice: Manifest, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        f"manifest: {voice.path}\noutput_dir: out\nbatch_size: 4\nmax_steps: 12\nmin_steps: 0\naverage: false\n"
+        "adapter: {rank: 2}\nsearch:\n  learning_rate: {low: 0.0005, high: 0.005, log: true}\n"
+    )
+    words = ["tune", str(recipe), "--trials", "3", "--dev-utterances", "2", "--pruning", "none", "--json"]
+    command = [sys.executable, "-m", "speechft.cli", *words]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    metrics = tmp_path / "out" / "trials" / "1" / "metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and (not metrics.exists() or '"loss"' not in metrics.read_text()):
+        time.sleep(0.05)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    trials = json.loads(done.stdout)["trials"]
+    assert len(trials) == 3
+    assert [row["state"] for row in trials] == ["complete"] * 3
+    assert [row["number"] for row in trials] == [0, 2, 3]  # 1 was cut off, 2 is the same again

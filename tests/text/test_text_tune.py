@@ -1,0 +1,48 @@
+"""A study of a text recipe: the same search, on the task's own loss."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from speechft.config import load_recipe
+from speechft.text.config import SftRecipe
+from speechft.tune import tune
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> SftRecipe:
+    folder = tmp_path_factory.mktemp("study")
+    pairs = [(split, word) for split in ("train", "dev", "test") for word in ("red", "blue")]
+    rows = [{"prompt": f"say {word}", "completion": word, "split": split} for split, word in pairs]
+    (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return SftRecipe(
+        model=str(tiny_llama), data=str(folder / "d.jsonl"), output_dir=folder / "out", max_steps=4, batch_size=2,
+        max_length=64, metrics=["exact_match"], max_new_tokens=4,
+        search={"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}},
+    )  # fmt: skip
+
+
+def test_text_recipes_are_tuned_by_the_same_function(recipe: SftRecipe, tmp_path: Path) -> None:
+    recipe = recipe.model_copy(update={"output_dir": tmp_path})
+    result = tune(recipe, trials=3)
+    assert result["metric"] == "dev loss"
+    assert len(result["trials"]) == 3
+    assert result["best"]["value"] <= result["recipe_itself"]
+    assert "exact_match" in result["best_run"]["adapted"]
+    assert load_recipe(tmp_path / "best.yaml").learning_rate == result["best"]["params"]["learning_rate"]
+
+
+def test_what_is_worse_than_the_others_is_stopped_early(recipe: SftRecipe, tmp_path: Path) -> None:
+    """The recipe's own rate is fine; most rates of the space wreck the model."""
+    search = SftRecipe.model_validate(
+        recipe.model_dump() | {"search": {"learning_rate": {"low": 2e-4, "high": 50.0, "log": True}}}
+    ).search
+    settings = {"search": search, "output_dir": tmp_path, "schedule": "constant", "warmup": 0.0}
+    result = tune(recipe.model_copy(update=settings), trials=8)
+    pruned = [row for row in result["trials"] if row["state"] == "pruned"]
+    assert pruned
+    assert all(len(row["course"]) < 4 for row in pruned)
+    assert result["best"]["value"] <= min(row["value"] for row in pruned)

@@ -21,34 +21,52 @@ class Settings(BaseModel):
 
 
 class AdapterSettings(Settings):
-    """What is trained.
+    """What is trained; `speechft.adapters.attach` says more of each.
 
     Attributes:
-        method: `lora`, or `full` for every weight.
-        rank, alpha, dropout: of the LoRA matrices; alpha is 2 * rank unless given.
+        method: `lora`, another of docs/methods.md, or `full` for every weight.
+        rank, alpha, dropout: of the LoRA matrices; alpha is 2 * rank unless given. Of houlsby and pfeiffer the rank is
+            the width of the bottleneck, of oft and boft the largest block.
         placement: `encoder`, `decoder` or `both`.
         encoder_from: encoder layers below this number get no adapter.
         projections: the linear layers that get them.
-        quantize: `nf4` or `int8` for the frozen weights (QLoRA); null keeps them whole.
-        rslora, dora: variants of the scale and of the decomposition.
+        quantize: `nf4`, `fp4` or `int8` for the frozen weights (QLoRA); null keeps them whole.
+        rslora, dora: variants of LoRA's scale and of its decomposition.
+        init: what LoRA starts at: `zero`, `pissa`, `eva` or `loftq`.
+        virtual_tokens: of prompt and prefix tuning.
     """
 
-    method: Literal["lora", "full"] = "lora"
+    method: Literal[
+        "lora", "adalora", "vera", "ia3", "oft", "boft", "houlsby", "pfeiffer", "bitfit", "norms", "prompt", "prefix",
+        "full",
+    ] = "lora"  # fmt: skip
     rank: Annotated[int, Field(ge=1, le=1024)] = 32
     alpha: Positive | None = None
     dropout: Share = 0.0
     placement: Literal["both", "encoder", "decoder"] = "both"
     encoder_from: Annotated[int, Field(ge=0)] = 0
     projections: list[str] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
-    quantize: Literal["nf4", "int8"] | None = None
+    quantize: Literal["nf4", "fp4", "int8"] | None = None
     rslora: bool = False
     dora: bool = False
+    init: Literal["zero", "pissa", "eva", "loftq"] = "zero"
+    virtual_tokens: Annotated[int, Field(ge=1, le=1024)] = 16
 
     @model_validator(mode="after")
-    def _whole_weights_train(self) -> AdapterSettings:
-        if self.method == "full" and self.quantize:
-            raise ValueError("full fine-tuning needs whole weights: leave adapter.quantize out")
+    def _fits_together(self) -> AdapterSettings:
+        if self.quantize and self.method in ("full", "boft"):
+            raise ValueError(f"{self.method} needs whole weights: leave adapter.quantize out")
+        if self.method != "lora" and (self.rslora or self.dora or self.init != "zero"):
+            raise ValueError("rslora, dora and init belong to adapter.method=lora")
+        if self.init == "loftq" and self.quantize not in ("nf4", "fp4"):
+            raise ValueError("loftq makes up for what 4-bit weights lost: set adapter.quantize=nf4")
+        if self.init == "pissa" and self.quantize:
+            raise ValueError("pissa changes the frozen weights: leave adapter.quantize out, or use init=loftq")
         return self
+
+    def attach_arguments(self) -> dict[str, Any]:
+        """What `speechft.adapters.attach` takes of them."""
+        return self.model_dump(exclude={"quantize"})
 
 
 class AugmentSettings(Settings):

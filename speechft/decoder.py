@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speechft.adapters import merge
+from speechft.adapters import merge, mergeable
 from speechft.whisper import Whisper, core, padding_mask
 
 
@@ -54,7 +54,8 @@ def inference_copy(whisper: Whisper, dtype: torch.dtype | None = None) -> Whispe
         if id(p) not in adapted and not p.requires_grad
     }
     model = copy.deepcopy(whisper.model, rounded)
-    return whisper.with_(model=merge(model).to(dtype).requires_grad_(False).eval())
+    model = merge(model) if mergeable(model) else model
+    return whisper.with_(model=model.to(dtype).requires_grad_(False).eval())
 
 
 class DecoderCache:

@@ -40,7 +40,8 @@ from speechft.evaluate import evaluate_model
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.manifest import Manifest, Utterance
-from speechft.objective import TokenLoss, mixed_precision, trainable_model
+from speechft.objective import TokenLoss, mixed_precision
+from speechft.peft_methods import follow, initialise_from_data
 from speechft.prefetch import prefetch
 from speechft.schedule import learning_rate_factor
 from speechft.sources import resolve
@@ -111,10 +112,10 @@ class _Run:
         self.train, self.labels = teachable(self.base, train, self._leave_out)
         self.context = Context(recipe.context)
         self.whisper = self.base.with_(
-            model=trainable_model(self.base.model, recipe), context=self.context.for_decoding()
+            model=adapters.attach(self.base.model, **recipe.adapter.attach_arguments()),
+            context=self.context.for_decoding(),
         )
         fuse(self.whisper.model)
-        self.parameters = dict(adapters.trainable(self.whisper.model))
         precision = mixed_precision(recipe.precision, self.base.device)
         if precision == "bf16":
             adapters.store_frozen(self.whisper.model, torch.bfloat16)
@@ -126,18 +127,20 @@ class _Run:
         )
         if recipe.tracking:
             self.accelerator.init_trackers("speechft")
-        optimizer = torch.optim.AdamW(
-            self.parameters.values(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
         self.cached_layers = cached_layers(self.whisper.model, recipe)
         loss_of = TokenLoss(self.whisper.model, self.cached_layers or 0)
-        self.loss_of, self.optimizer = self.accelerator.prepare(loss_of, optimizer)
-
         self.feed = Feed(self.base, self.train, self.labels, recipe, self._leave_out)
         self.per_epoch = self.feed.per_epoch
         epochs = max(recipe.epochs, -(-recipe.min_steps // self.per_epoch))
         self.steps = min(self.per_epoch * epochs, recipe.max_steps or self.per_epoch * epochs)
         self.every = self.per_epoch * -(-self.steps // (self.per_epoch * MOST_EVALUATIONS))
+        initialise_from_data(self.whisper.model, self._first_batches(), lambda b: self._autocast_loss(loss_of, b))
+        self.parameters = dict(adapters.trainable(self.whisper.model))
+        optimizer = torch.optim.AdamW(
+            self.parameters.values(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.ranks = follow(self.whisper.model, optimizer, self.steps)
+        self.loss_of, self.optimizer = self.accelerator.prepare(loss_of, optimizer)
         self.mean: dict[str, Tensor] = {}
 
     def go(self, card: dict[str, Any]) -> Trained:
@@ -185,8 +188,7 @@ class _Run:
         n_targets = max(1, sum(batch.n_targets for batch in batches))
         total = 0.0
         for batch in batches:
-            tensors = (batch.x, batch.inputs, batch.targets, batch.positions)
-            loss = self.loss_of(*(None if t is None else t.to(self.base.device) for t in tensors)) / n_targets
+            loss = self._loss(self.loss_of, batch) / n_targets
             self.accelerator.backward(loss)
             total += float(loss.detach())
         norm = float(self.accelerator.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip))
@@ -210,6 +212,19 @@ class _Run:
                 "step_seconds": round(time.perf_counter() - started, 4),
             }
         )
+
+    def _loss(self, loss_of: Any, batch: Batch) -> Tensor:
+        tensors = (batch.x, batch.inputs, batch.targets, batch.positions)
+        return loss_of(*(None if t is None else t.to(self.base.device) for t in tensors))
+
+    def _autocast_loss(self, loss_of: Any, batch: Batch) -> Tensor:
+        with self.accelerator.autocast():
+            return self._loss(loss_of, batch)
+
+    def _first_batches(self) -> Iterator[Batch]:
+        """As training will see them; from the recordings, for there is no cache of them yet."""
+        for _, batches in self.feed.steps(0, self.steps):
+            yield from batches
 
     def _evaluate(self, whisper: Whisper) -> tuple[float, float]:
         """(WER, CER) on dev."""
@@ -294,6 +309,8 @@ class _Run:
     def _checkpoint(self) -> None:
         weights = adapters.trainable_state(self.whisper.model)
         weights |= {f"mean/{name}": value for name, value in self.mean.items()}
+        if self.ranks:
+            weights |= {f"ranks/{name}": value for name, value in self.ranks.state().items()}
         now = time.perf_counter()
         self.progress.seconds += now - self.started
         self.started = now
@@ -314,12 +331,14 @@ class _Run:
                 where=self.out,
                 fix="Choose another output_dir, or delete its checkpoints folder.",
             )
-        adapters.load_trainable_state(
-            self.whisper.model, {k: v for k, v in weights.items() if not k.startswith("mean/")}
+        mean, ranks = (
+            {k.removeprefix(p): v for k, v in weights.items() if k.startswith(p)} for p in ("mean/", "ranks/")
         )
-        self.mean = {
-            k.removeprefix("mean/"): v.to(self.base.device) for k, v in weights.items() if k.startswith("mean/")
-        }
+        trained = {k: v for k, v in weights.items() if not k.startswith(("mean/", "ranks/"))}
+        adapters.load_trainable_state(self.whisper.model, trained)
+        self.mean = {name: value.to(self.base.device) for name, value in mean.items()}
+        if self.ranks:
+            self.ranks.load_state(ranks)
         self.progress = Progress.restored(state["progress"])
         trim_metrics(metrics, self.progress.step)
         self.on_event({"event": "resumed", "step": self.progress.step, "steps": self.steps})

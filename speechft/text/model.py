@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from speechft import adapters
 from speechft.config import AdapterSettings
 from speechft.decoder import inference_dtype
 from speechft.errors import SpeechftError
+from speechft.peft_methods import TEXT_ONLY
 from speechft.sources import resolve
 
 # For models without a template of their own: roles as words, and the end token after every turn.
@@ -107,15 +107,16 @@ def trainable_text_model(text: TextModel, settings: AdapterSettings, head: str |
     """The model with what a recipe trains unfrozen.
 
     Args:
-        settings: its fields go to `adapters.attach`; `method: full` unfreezes every weight.
+        settings: its fields go to `adapters.attach`.
         head: last name of a layer that is trained whole and saved with the adapter, `score` of a reward model.
     """
+    model = adapters.attach(text.model, **settings.attach_arguments())
     if settings.method == "full":
-        text.model.requires_grad_(True)
-        return text
-    known = inspect.signature(adapters.attach).parameters
-    arguments = {key: value for key, value in settings.model_dump().items() if key in known}
-    model = adapters.attach(text.model, **arguments)
+        return text.with_(model)
+    if head and settings.method in TEXT_ONLY:
+        raise SpeechftError(
+            f"{settings.method} tuning has no place for a new head", where=text.name, fix="Use adapter.method=lora."
+        )
     if head:
         from peft.utils.other import set_additional_trainable_modules
 

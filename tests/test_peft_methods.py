@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import pytest
 import torch
 
 from speechft import adapters, peft_methods
+from speechft.audio import log_mel, pad_frames
+from speechft.batching import IGNORED
 from speechft.errors import SpeechftError
 from speechft.fast_lora import fuse
+from speechft.files import write_text
+from speechft.manifest import Manifest
 from speechft.objective import TokenLoss
 from speechft.text.config import LLAMA_PROJECTIONS
 from speechft.whisper import core
@@ -51,13 +56,15 @@ def models() -> dict[str, Any]:
 
 
 def batch(kind: str) -> tuple[torch.Tensor, ...]:
+    if kind in REAL:
+        return REAL[kind]
     generator = torch.Generator().manual_seed(5)
     ids = torch.randint(3, 60, (3, 7), generator=generator)
     return (torch.randn(3, 8, 60, generator=generator), ids[:, :-1], ids[:, 1:]) if kind == "whisper" else (ids,)
 
 
 def loss(model: Any, kind: str) -> torch.Tensor:
-    if kind == "whisper":
+    if len(batch(kind)) == 3:
         return TokenLoss(model)(*batch(kind)) / 18
     (ids,) = batch(kind)
     return model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss
@@ -70,15 +77,21 @@ def value(model: Any, kind: str) -> float:
 
 def attached(models: dict[str, Any], kind: str, name: str, **more: Any) -> Any:
     torch.manual_seed(0)
-    settings = {"rank": 4, "projections": PROJECTIONS[kind], "virtual_tokens": 3} | SETTINGS[name] | more
+    settings = (
+        {"rank": 4, "projections": PROJECTIONS["llama" if len(batch(kind)) == 1 else "whisper"], "virtual_tokens": 3}
+        | SETTINGS[name]
+        | more
+    )
     model = adapters.attach(copy.deepcopy(models[kind]), **settings)
     peft_methods.initialise_from_data(model, [batch(kind)] * 2, lambda _: loss(model, kind))
     return model
 
 
-def train(model: Any, kind: str, steps: int, total: int = 12) -> tuple[torch.optim.Optimizer, Any, Callable]:
+def train(
+    model: Any, kind: str, steps: int, total: int = 12, rate: float = 2e-2
+) -> tuple[torch.optim.Optimizer, Any, Callable]:
     parameters = [p for _, p in adapters.trainable(model)]
-    optimizer = torch.optim.AdamW(parameters, 2e-2)
+    optimizer = torch.optim.AdamW(parameters, rate)
     ranks = peft_methods.follow(model, optimizer, total)
 
     def step() -> None:
@@ -106,26 +119,33 @@ def test_the_life_of_a_method(models: dict[str, Any], kind: str, name: str, tmp_
     train(model, kind, 12)
     trained = value(model, kind)
     assert trained < base - 0.01
+    row = lived(model, models[kind], kind, name, trained, base, tmp_path)
+    assert row["merges"] == (name not in UNMERGEABLE[kind])
 
+
+def lived(model: Any, original: Any, kind: str, name: str, trained: float, base: float, tmp_path: Path) -> dict:
+    """Save, load, switch off, merge and unload; what of it worked."""
     folder = adapters.save(model, tmp_path / "adapter", {"format": 1}, "base", tmp_path)
     if name == "full":
-        again = type(models[kind]).from_pretrained(folder)
+        again = type(original).from_pretrained(folder)
     else:
         with adapters.disabled(model):
             assert value(model, kind) == pytest.approx(base, abs=1e-4)
-        again = adapters.load(copy.deepcopy(models[kind]), folder)
+        again = adapters.load(copy.deepcopy(original), folder)
     assert value(again, kind) == pytest.approx(trained, abs=1e-4)
-
-    assert adapters.mergeable(again) == (name not in UNMERGEABLE[kind])
     if adapters.mergeable(again):
-        merged = adapters.merge(copy.deepcopy(again))
+        merged = adapters.merge(again)
         assert value(merged, kind) == pytest.approx(trained, abs=1e-3)
-        assert merged.state_dict().keys() == models[kind].state_dict().keys()
+        assert merged.state_dict().keys() == original.state_dict().keys()
+        merges = True
     else:
         with pytest.raises(SpeechftError, match="cannot be merged"):
             adapters.merge(again)
+        merges = False
+    size_mb = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e6
     if name != "full":
         assert value(adapters.unload(model), kind) == pytest.approx(base, abs=1e-4)
+    return {"merges": merges, "file_mb": size_mb}
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
@@ -187,3 +207,71 @@ def test_what_does_not_fit_is_refused(models: dict[str, Any], settings: dict[str
 def test_placement_holds_for_every_method(models: dict[str, Any], method: str) -> None:
     model = attached(models, "whisper", method, placement="decoder")
     assert all(".decoder." in name for name, _ in adapters.trainable(model))
+
+
+RATES = {"full": 1e-5, "ia3": 1e-2, "vera": 1e-2, "bitfit": 3e-3, "norms": 3e-3, "prompt": 3e-2, "prefix": 1e-2}
+REAL: dict[str, tuple[torch.Tensor, ...]] = {}  # batches of the models with trained weights
+
+
+@pytest.mark.slow
+def test_the_table_of_methods(voice: Manifest) -> None:
+    """All of it on tiny.en and SmolLM2 with their weights; what is found is the table in docs/methods.md."""
+    from speechft.text.model import load_text_model, padded
+    from speechft.whisper import load_whisper
+
+    whisper, text = load_whisper("bundled:tiny.en", device="cpu"), load_text_model("bundled:smollm2", device="cpu")
+    clips = list(voice)[:3]
+    mels = [log_mel(clip.load(), 80) for clip in clips]
+    labels, mask = padded([whisper.label_ids(clip.text) for clip in clips], whisper.generation.eos_token_id)
+    targets = labels[:, 1:].masked_fill(mask[:, 1:] == 0, IGNORED)
+    REAL["tiny.en"] = (pad_frames(mels, max(m.shape[1] for m in mels) // 2 * 2 + 200), labels[:, :-1], targets)
+    sentence = text.tokenizer(["The tremor makes my speech slow, but I have a lot to say."])["input_ids"][0]
+    REAL["SmolLM2"] = (torch.tensor([sentence]),)
+    lines = []
+    for kind, original in (("tiny.en", whisper.model), ("SmolLM2", text.model)):
+        for name in SPEECH if kind == "tiny.en" else SETTINGS:
+            with tempfile.TemporaryDirectory() as folder:
+                lines.append(proven(kind, name, original, Path(folder)))
+    page = Path(__file__).parent.parent / "docs" / "methods.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(TABLE_FROM)
+    _, _, after = rest.partition(TABLE_TO)
+    write_text(page, before + TABLE_FROM + "\n" + "\n".join([*TABLE_HEAD, *lines]) + "\n" + TABLE_TO + after)
+
+
+TABLE_FROM, TABLE_TO = "<!-- made by tests/test_peft_methods.py -->", "<!-- end -->"
+TABLE_HEAD = [
+    "| method | model | loss before, after 4 steps | loads | merges | resumes | trained | adapter file | training takes |",
+    "|---|---|---|---|---|---|---|---|---|",
+]
+
+
+def proven(kind: str, name: str, original: Any, folder: Path) -> str:
+    """A row of the table, after the method has shown what the row says."""
+    rate, models = RATES.get(name, 1e-3), {kind: original}
+    base = value(original, kind)
+    model = attached(models, kind, name, rank=16)
+    size = adapters.size(model)
+    optimizer, ranks, step = train(model, kind, 3, total=10, rate=rate)
+    weights, moments = adapters.trainable_state(model), copy.deepcopy(optimizer.state_dict())
+    counters = ranks.state() if ranks else None
+    held = sum(t.numel() * t.element_size() for s in optimizer.state.values() for t in s.values()) / 1e6
+    step()
+    trained = value(model, kind)
+    assert trained < base, f"{name} does not learn on {kind}"
+
+    resumed = attached(models, kind, name, rank=16)
+    optimizer, ranks, step = train(resumed, kind, 0, total=10, rate=rate)
+    adapters.load_trainable_state(resumed, weights)
+    optimizer.load_state_dict(moments)
+    if ranks:
+        ranks.load_state(counters)
+    step()
+    assert value(resumed, kind) == pytest.approx(trained, abs=1e-5)
+    del resumed
+
+    found = lived(model, original, kind, name, trained, base, folder)
+    takes = size.weights_mb + size.trainable_mb + held  # weights, gradients, moments
+    return (
+        f"| {name} | {kind} | {base:.3f}, {trained:.3f} | yes | {'yes' if found['merges'] else 'no'} | yes "
+        f"| {size.share:.3%} | {found['file_mb']:.2f} MB | {takes:.0f} MB |"
+    )

@@ -110,6 +110,8 @@ def trainable_text_model(text: TextModel, settings: AdapterSettings, head: str |
         settings: its fields go to `adapters.attach`.
         head: last name of a layer that is trained whole and saved with the adapter, `score` of a reward model.
     """
+    if settings.init == "eva":
+        raise SpeechftError("EVA needs recordings to look at", where=text.name, fix="Use adapter.init=pissa or zero.")
     model = adapters.attach(text.model, **settings.attach_arguments())
     if settings.method == "full":
         return text.with_(model)

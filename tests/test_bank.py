@@ -1,4 +1,4 @@
-"""A bank decodes a mixed batch as each voice alone, reads adapters when they are needed, and refuses what is not its."""
+"""A bank decodes a mixed batch as each voice alone, reads adapters when needed, and refuses what is not its."""
 
 from __future__ import annotations
 

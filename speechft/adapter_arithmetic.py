@@ -68,7 +68,7 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
     return out
 
 
-_KEPT = ("model", "base_sha256", "context", "trained_context", "language", "normalizer")
+_KEPT = ("model", "base_sha256", "context", "trained_context", "language", "normalizer", "licence")
 
 
 def lora_tensors(folder: Path) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
-"""The PEFT core, for speech and text alike: quantise, attach, save, load, merge.
+"""The PEFT core, for speech and text alike: attach, save, load, merge, switch off.
 
 An adapter is a standard PEFT folder that plain `transformers` + `peft` loads. What we know besides (context policy,
-base model and its hash, normaliser, training data) is a file of ours beside it, `speechft.json`.
+base model and its hash, normaliser, training data, licence, our version) is a file of ours beside it, `speechft.json`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +20,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from speechft import __version__
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
 from speechft.peft_methods import peft_config
-
-# On import, bitsandbytes tries to fetch a kernel from a hub and logs that it could not: no news to anybody here.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+from speechft.quantization import start_from_loss
 
 CARD = "speechft.json"
+VOICE_LICENCE = "not stated; made from a person's recordings, so ask that person before you share it"
 
 
 def default_device() -> torch.device:
@@ -37,40 +35,6 @@ def default_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
-
-
-def quantization(kind: str | None, device: torch.device, compute: torch.dtype) -> dict[str, Any]:
-    """Arguments for `from_pretrained` that load the frozen weights quantised by bitsandbytes.
-
-    Args:
-        kind: None; `nf4` (4-bit NormalFloat in blocks of 64, their scales quantised again: QLoRA, Dettmers et al.,
-            2023, arXiv 2305.14314); `int8` (LLM.int8()).
-        device: where the weights go; both CPU and CUDA work.
-        compute: dtype of the matrix products; bf16 is used where fp32 is asked for.
-    """
-    if kind is None:
-        return {}
-    from transformers import BitsAndBytesConfig
-
-    if kind == "nf4":
-        settings = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16 if compute == torch.float32 else compute,
-        )
-    elif kind == "int8":
-        settings = BitsAndBytesConfig(load_in_8bit=True)
-    else:
-        raise SpeechftError(f"unknown quantisation '{kind}'", fix="Use nf4, int8 or none.")
-    return {"quantization_config": settings, "device_map": {"": device}}
-
-
-def keep_differentiable(model: nn.Module) -> None:
-    """Stop bitsandbytes from repacking 4-bit weights at the first inference on a CPU: that layout has no backward."""
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def attach(
@@ -114,7 +78,7 @@ def attach(
     Raises:
         SpeechftError: no such method, or not for this model.
     """
-    from peft import get_peft_model, replace_lora_weights_loftq
+    from peft import get_peft_model
 
     if method == "full":
         model.requires_grad_(True)
@@ -131,7 +95,7 @@ def attach(
         )  # fmt: skip
         adapted = get_peft_model(model, config)
         if init == "loftq" and method == "lora":
-            replace_lora_weights_loftq(adapted, str(Path(model.config._name_or_path) / "model.safetensors"))
+            start_from_loss(adapted, Path(model.config._name_or_path))
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -233,6 +197,7 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base
             for path in base_folder.iterdir():
                 if path.suffix in (".json", ".txt") and not (work / path.name).exists():
                     shutil.copy(path, work)
+        card = {"speechft": __version__} | card
         (work / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         replace_folder(work, out)
     finally:
@@ -376,35 +341,3 @@ def disabled(model: Any) -> Iterator[None]:
             yield
     else:
         yield
-
-
-@dataclass(frozen=True)
-class Size:
-    """What training a model takes.
-
-    Attributes:
-        trainable, parameters: numbers trained, and in the whole model (a 4-bit weight counts as one).
-        trainable_mb, weights_mb: of memory they take.
-    """
-
-    trainable: int
-    parameters: int
-    trainable_mb: float
-    weights_mb: float
-
-    @property
-    def share(self) -> float:
-        """Of the numbers, those that are trained."""
-        return self.trainable / max(1, self.parameters)
-
-
-def size(model: nn.Module) -> Size:
-    """Count a model's numbers and bytes, quantised or not."""
-    counts = [(p, p.numel() * (2 if type(p).__name__ == "Params4bit" else 1)) for p in model.parameters()]
-    stored = [(p, p.numel() * p.element_size() / 1e6) for p in [*model.parameters(), *model.buffers()]]
-    return Size(
-        sum(n for p, n in counts if p.requires_grad),
-        sum(n for _, n in counts),
-        round(sum(mb for p, mb in stored if p.requires_grad), 3),
-        round(sum(mb for _, mb in stored), 3),
-    )

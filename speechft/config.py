@@ -30,10 +30,12 @@ class AdapterSettings(Settings):
         placement: `encoder`, `decoder` or `both`.
         encoder_from: encoder layers below this number get no adapter.
         projections: the linear layers that get them.
-        quantize: `nf4`, `fp4` or `int8` for the frozen weights (QLoRA); null keeps them whole.
+        quantize: `nf4`, `nf4-single`, `fp4` or `int8` for the frozen weights (QLoRA, see `speechft.quantization`); null
+            keeps them whole.
         rslora, dora: variants of LoRA's scale and of its decomposition.
         init: what LoRA starts at: `zero`, `pissa`, `eva` or `loftq`.
         virtual_tokens: of prompt and prefix tuning.
+        licence: under what terms the adapter may be used; a note in its card.
     """
 
     method: Literal[
@@ -46,11 +48,12 @@ class AdapterSettings(Settings):
     placement: Literal["both", "encoder", "decoder"] = "both"
     encoder_from: Annotated[int, Field(ge=0)] = 0
     projections: list[str] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
-    quantize: Literal["nf4", "fp4", "int8"] | None = None
+    quantize: Literal["nf4", "nf4-single", "fp4", "int8"] | None = None
     rslora: bool = False
     dora: bool = False
     init: Literal["zero", "pissa", "eva", "loftq"] = "zero"
     virtual_tokens: Annotated[int, Field(ge=1, le=1024)] = 16
+    licence: str | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> AdapterSettings:
@@ -58,7 +61,7 @@ class AdapterSettings(Settings):
             raise ValueError(f"{self.method} needs whole weights: leave adapter.quantize out")
         if self.method != "lora" and (self.rslora or self.dora or self.init != "zero"):
             raise ValueError("rslora, dora and init belong to adapter.method=lora")
-        if self.init == "loftq" and self.quantize not in ("nf4", "fp4"):
+        if self.init == "loftq" and self.quantize in (None, "int8"):
             raise ValueError("loftq makes up for what 4-bit weights lost: set adapter.quantize=nf4")
         if self.init == "pissa" and self.quantize:
             raise ValueError("pissa changes the frozen weights: leave adapter.quantize out, or use init=loftq")
@@ -66,7 +69,7 @@ class AdapterSettings(Settings):
 
     def attach_arguments(self) -> dict[str, Any]:
         """What `speechft.adapters.attach` takes of them."""
-        return self.model_dump(exclude={"quantize"})
+        return self.model_dump(exclude={"quantize", "licence"})
 
 
 class AugmentSettings(Settings):
@@ -102,6 +105,7 @@ class SpeechRecipe(Settings):
         learning_rate: at its highest.
         schedule, warmup: its course, and the share of steps it rises for.
         min_steps: small corpora are passed over more than `epochs` times until so many steps are made.
+        optimizer: AdamW with moments in fp32 or 8 bits, paged or not; see `speechft.quantization.optimizer`.
         seed: of initial weights, order and augmentation.
         language: of the speech, for multilingual models.
         context: see `speechft.whisper.Context`.
@@ -133,6 +137,7 @@ class SpeechRecipe(Settings):
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     warmup: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    optimizer: Literal["adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit"] = "adamw"
     gradient_clip: Positive = 1.0
     seed: int = 0
     language: str | None = None

@@ -43,6 +43,7 @@ from speechft.manifest import Manifest, Utterance
 from speechft.objective import TokenLoss, mixed_precision
 from speechft.peft_methods import follow, initialise_from_data
 from speechft.prefetch import prefetch
+from speechft.quantization import optimizer
 from speechft.schedule import learning_rate_factor
 from speechft.sources import resolve
 from speechft.whisper import Context, Whisper, load_whisper
@@ -136,11 +137,9 @@ class _Run:
         self.every = self.per_epoch * -(-self.steps // (self.per_epoch * MOST_EVALUATIONS))
         initialise_from_data(self.whisper.model, self._first_batches(), lambda b: self._autocast_loss(loss_of, b))
         self.parameters = dict(adapters.trainable(self.whisper.model))
-        optimizer = torch.optim.AdamW(
-            self.parameters.values(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
-        self.ranks = follow(self.whisper.model, optimizer, self.steps)
-        self.loss_of, self.optimizer = self.accelerator.prepare(loss_of, optimizer)
+        made = optimizer(recipe.optimizer, self.parameters.values(), recipe.learning_rate, recipe.weight_decay)
+        self.ranks = follow(self.whisper.model, made, self.steps)
+        self.loss_of, self.optimizer = self.accelerator.prepare(loss_of, made)
         self.mean: dict[str, Tensor] = {}
 
     def go(self, card: dict[str, Any]) -> Trained:
@@ -290,6 +289,8 @@ class _Run:
             "trained_context": self.context.policy,
             "language": self.recipe.language,
             "normalizer": self.recipe.normalizer,
+            "train_sha256": self.train.sha256,
+            "licence": self.recipe.adapter.licence or adapters.VOICE_LICENCE,
             "dev_wer": {"base": self.progress.base[0], "adapted": self.progress.best[0]},  # type: ignore[index]
             "recipe": self.recipe.model_dump(mode="json", exclude={"manifest", "output_dir"}),
         }

@@ -259,7 +259,7 @@ def load_whisper(
             training.
         device: defaults to CUDA where there is one.
         dtype: of the weights.
-        quantize: None, or `nf4` / `int8` for the frozen weights (see `adapters.quantization`).
+        quantize: None, or `nf4` / `int8` for the frozen weights (see `quantization.quantization`).
 
     Raises:
         SpeechftError: no such model, not a Whisper model, or a language the model does not have.
@@ -267,8 +267,9 @@ def load_whisper(
     from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperTokenizer
     from transformers.utils import logging
 
-    from speechft.adapters import default_device, keep_differentiable, quantization
+    from speechft.adapters import default_device
     from speechft.attention import use_short_attention
+    from speechft.quantization import keep_differentiable, quantization
 
     folder = resolve(name)
     config = AutoConfig.from_pretrained(folder)

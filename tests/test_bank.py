@@ -62,7 +62,13 @@ def alone(tiny: Whisper, folder: Path, name: str | None, clip: Any, options: Dec
     return decode(inference_copy(adapted, torch.float32), [clip], options, ready=True)[0]
 
 
-@pytest.mark.parametrize("options", [DecodeOptions(temperatures=(0.4,)), DecodeOptions(beams=3, temperatures=())])
+@pytest.mark.parametrize(
+    "options",
+    [
+        DecodeOptions(temperatures=(0.4,)),
+        pytest.param(DecodeOptions(beams=3, temperatures=()), marks=pytest.mark.slow),
+    ],
+)
 def test_a_mixed_batch_equals_each_voice_alone(
     options: DecodeOptions, bank: AdapterBank, tiny: Whisper, folder: Path, voice: Manifest
 ) -> None:

@@ -48,6 +48,7 @@ class TextRecipe(Settings):
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     warmup: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    optimizer: Literal["adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit"] = "adamw"
     gradient_clip: Positive = 1.0
     seed: int = 0
     adapter: TextAdapterSettings = TextAdapterSettings()

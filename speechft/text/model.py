@@ -15,6 +15,7 @@ from speechft.config import AdapterSettings
 from speechft.decoder import inference_dtype
 from speechft.errors import SpeechftError
 from speechft.peft_methods import TEXT_ONLY
+from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve
 
 # For models without a template of their own: roles as words, and the end token after every turn.
@@ -88,10 +89,10 @@ def load_text_model(
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     kind = AutoModelForSequenceClassification if scalar else AutoModelForCausalLM
-    settings = {"dtype": dtype, "use_safetensors": True, **adapters.quantization(quantize, device, dtype)}
+    settings = {"dtype": dtype, "use_safetensors": True, **quantization(quantize, device, dtype)}
     with _quiet():
         model: Any = kind.from_pretrained(folder, **settings, **({"num_labels": 1} if scalar else {}))
-    adapters.keep_differentiable(model)
+    keep_differentiable(model)
     if quantize is None:
         model.to(device)
     model.config.pad_token_id = tokenizer.pad_token_id

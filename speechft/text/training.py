@@ -28,6 +28,7 @@ from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_text
 from speechft.objective import mixed_precision
 from speechft.peft_methods import RankSchedule, follow
+from speechft.quantization import optimizer
 from speechft.schedule import learning_rate_factor
 from speechft.text.config import TextRecipe
 from speechft.text.data import Corpus
@@ -155,7 +156,7 @@ def prepare(trainer: Any, recipe: TextRecipe) -> RankSchedule | None:
     for parameter in parameters:
         parameter.data = parameter.data.float()  # TRL casts them to bf16 on quantised models
     steps = planned_steps(trainer, recipe)
-    trainer.optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    trainer.optimizer = optimizer(recipe.optimizer, parameters, recipe.learning_rate, recipe.weight_decay)
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
         trainer.optimizer, lambda step: learning_rate_factor(step, steps, recipe.schedule, recipe.warmup)
     )

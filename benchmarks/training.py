@@ -113,18 +113,18 @@ def flops(recipe: Any, clips: Manifest) -> float:
     """Model FLOPs of the median batch: forward and backward, as our step computes them."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from speechft import attention
+    from speechft import adapters, attention
     from speechft.batching import teachable
     from speechft.cache import cached_layers, open_or_build
     from speechft.feed import Feed
-    from speechft.objective import TokenLoss, trainable_model
+    from speechft.objective import TokenLoss
     from speechft.sources import resolve
     from speechft.whisper import load_whisper
 
     attention.MOST_POSITIONS = 1500  # as plain products at every length: the counter does not know the CPU's kernel
     whisper = load_whisper(recipe.model)
     train, labels = teachable(whisper, clips, lambda *_: None)
-    model = trainable_model(whisper.model, recipe)
+    model = adapters.attach(whisper.model, **recipe.adapter.attach_arguments())
     feed = Feed(whisper, train, labels, recipe, lambda *_: None)
     layers = cached_layers(model, recipe)
     if layers is not None:

@@ -47,11 +47,11 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
         raise SpeechftError(f"{len(parts)} adapters, but {len(shares)} weights", fix="Give one weight an adapter.")
     cards = [adapters.read_card(folder) for folder in parts]
     configs = [json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")) for folder in parts]
-    states = [_tensors(folder) for folder in parts]
+    states = [lora_tensors(folder) for folder in parts]
     for folder, card, config, state in zip(parts, cards, configs, states, strict=True):
         _must_match(folder, (cards[0], configs[0], states[0]), (card, config, state))
     rank = sum(config["r"] for config in configs)
-    summed = _side_by_side(states, [share * _scale(config) for share, config in zip(shares, configs, strict=True)])
+    summed = _side_by_side(states, [share * lora_scale(config) for share, config in zip(shares, configs, strict=True)])
     origin = [{"adapter": str(f.name), "weight": share} for f, share in zip(parts, shares, strict=True)]
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -68,10 +68,11 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
     return out
 
 
-_KEPT = ("model", "base_sha256", "context", "trained_context", "language", "normalizer")
+_KEPT = ("model", "base_sha256", "context", "trained_context", "language", "normalizer", "licence")
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
+def lora_tensors(folder: Path) -> dict[str, Tensor]:
+    """The matrices of an adapter by name, as they are saved."""
     path = folder / "adapter_model.safetensors"
     try:
         return load_file(path)
@@ -83,7 +84,8 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         raise SpeechftError("is damaged", where=path, fix="Copy it again.") from None
 
 
-def _scale(config: dict[str, Any]) -> float:
+def lora_scale(config: dict[str, Any]) -> float:
+    """What B A is multiplied by, from `adapter_config.json`."""
     return config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
 
 

@@ -1,7 +1,7 @@
-"""The PEFT core, for speech and text alike: quantise, attach, save, load, merge.
+"""The PEFT core, for speech and text alike: attach, save, load, merge, switch off.
 
 An adapter is a standard PEFT folder that plain `transformers` + `peft` loads. What we know besides (context policy,
-base model and its hash, normaliser, training data) is a file of ours beside it, `speechft.json`.
+base model and its hash, normaliser, training data, licence, our version) is a file of ours beside it, `speechft.json`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import shutil
 import tempfile
 import warnings
@@ -18,16 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from speechft import __version__
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
+from speechft.peft_methods import peft_config
+from speechft.quantization import start_from_loss
 
-# On import, bitsandbytes tries to fetch a kernel from a hub and logs that it could not: no news to anybody here.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-PLACEMENTS = ("both", "encoder", "decoder")
 CARD = "speechft.json"
+VOICE_LICENCE = "not stated; made from a person's recordings, so ask that person before you share it"
 
 
 def default_device() -> torch.device:
@@ -37,70 +37,10 @@ def default_device() -> torch.device:
     return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
 
 
-def quantization(kind: str | None, device: torch.device, compute: torch.dtype) -> dict[str, Any]:
-    """Arguments for `from_pretrained` that load the frozen weights quantised by bitsandbytes.
-
-    Args:
-        kind: None; `nf4` (4-bit NormalFloat in blocks of 64, their scales quantised again: QLoRA, Dettmers et al.,
-            2023, arXiv 2305.14314); `int8` (LLM.int8()).
-        device: where the weights go; both CPU and CUDA work.
-        compute: dtype of the matrix products; bf16 is used where fp32 is asked for.
-    """
-    if kind is None:
-        return {}
-    from transformers import BitsAndBytesConfig
-
-    if kind == "nf4":
-        settings = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16 if compute == torch.float32 else compute,
-        )
-    elif kind == "int8":
-        settings = BitsAndBytesConfig(load_in_8bit=True)
-    else:
-        raise SpeechftError(f"unknown quantisation '{kind}'", fix="Use nf4, int8 or none.")
-    return {"quantization_config": settings, "device_map": {"": device}}
-
-
-def keep_differentiable(model: nn.Module) -> None:
-    """Stop bitsandbytes from repacking 4-bit weights at the first inference on a CPU: that layout has no backward."""
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
-
-
-def target_pattern(model: nn.Module, placement: str, projections: list[str], encoder_from: int = 0) -> str:
-    """The regular expression of module names that get an adapter.
-
-    A plain list such as q_proj, v_proj would match the encoder and both of Whisper's decoder attentions, whatever
-    was meant; so names are spelt out. Models without an encoder have one place only.
-
-    Raises:
-        SpeechftError: nothing matches; the message lists the names there are.
-    """
-    import re
-
-    if placement not in PLACEMENTS:
-        raise SpeechftError(f"unknown placement '{placement}'", fix=f"Use one of {', '.join(PLACEMENTS)}.")
-    lower = "|".join(map(str, range(encoder_from)))
-    skip = rf"(?!.*encoder\.layers\.(?:{lower})\.)" if encoder_from else ""
-    side = "" if placement == "both" else rf"{placement}\."
-    pattern = rf"{skip}.*{side}.*\.({'|'.join(map(re.escape, projections))})"
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not any(re.fullmatch(pattern, name) for name in names):
-        present = sorted({name.rsplit(".", 1)[-1] for name in names})
-        raise SpeechftError(
-            f"no layer in '{placement}' is called {' or '.join(projections)}",
-            fix=f"This model's layers are called {', '.join(present)}.",
-        )
-    return pattern
-
-
 def attach(
     model: Any,
     *,
+    method: str = "lora",
     rank: int = 32,
     alpha: float | None = None,
     dropout: float = 0.0,
@@ -109,46 +49,75 @@ def attach(
     projections: list[str] | None = None,
     rslora: bool = False,
     dora: bool = False,
+    init: str = "zero",
+    virtual_tokens: int = 16,
 ) -> Any:
-    """Freeze a transformers model and add trainable LoRA matrices (Hu et al., 2021, arXiv 2106.09685).
+    """Freeze a transformers model and make trainable what a method trains; docs/methods.md compares them.
 
     Args:
         model: any transformers model, quantised or not.
-        rank: of the added matrices.
-        alpha: their scale is alpha / rank (alpha / sqrt(rank) with `rslora`); 2 * rank unless told.
+        method: `lora` (Hu et al., 2021, arXiv 2106.09685), `adalora`, `vera`, `ia3`, `oft`, `boft`, `houlsby`,
+            `pfeiffer`, `bitfit`, `norms`, `prompt` and `prefix` (causal language models), or `full`: every weight.
+        rank: of the added matrices; width of a bottleneck; largest block of oft and boft.
+        alpha: the scale of LoRA is alpha / rank (alpha / sqrt(rank) with `rslora`); 2 * rank unless told.
         dropout: on their input.
         placement: `encoder`, `decoder` or `both`.
         encoder_from: encoder layers below this number get none.
-        projections: last names of the linear layers that get them; q_proj and v_proj unless told.
+        projections: last names of the linear layers that get them; q_proj and v_proj unless told. Of ia3, houlsby,
+            pfeiffer and norms the layers are part of the method.
+        rslora: a scale for large ranks (Kalajdzievski, 2023, arXiv 2312.03732).
+        dora: weight-decomposed LoRA (Liu et al., 2024, arXiv 2402.09353).
+        init: what LoRA starts at: `zero`, a change of nothing; `pissa`, the main directions of the weights (Meng et
+            al., 2024, arXiv 2404.02948); `loftq`, what quantisation lost of them (Li et al., 2023, arXiv 2310.08659);
+            `eva`, those of the layers' inputs: call `peft_methods.initialise_from_data` next.
+        virtual_tokens: of prompt and prefix tuning.
 
     Returns:
-        a `PeftModel` whose adapter weights are fp32, whatever the base is.
-    """
-    from peft import LoraConfig, get_peft_model
+        a `PeftModel` whose adapter weights are fp32, whatever the base is; of `full`, the model itself.
 
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha if alpha is not None else 2 * rank,  # type: ignore[arg-type]
-        lora_dropout=dropout,
-        target_modules=target_pattern(model, placement, projections or ["q_proj", "v_proj"], encoder_from),
-        use_rslora=rslora,
-        use_dora=dora,
-        task_type=None,  # SEQ_2_SEQ_LM makes peft ask Whisper for input_ids it does not have
-    )
+    Raises:
+        SpeechftError: no such method, or not for this model.
+    """
+    from peft import get_peft_model
+
+    if method == "full":
+        model.requires_grad_(True)
+        for name, module in model.named_modules():
+            if name.endswith("encoder.embed_positions"):
+                module.requires_grad_(False)  # Whisper's sinusoids: not weights, by definition
+        return model
     model.requires_grad_(False)
     with _quiet():
+        config = peft_config(
+            model, method, rank=rank, alpha=alpha, dropout=dropout, placement=placement, encoder_from=encoder_from,
+            projections=projections or ["q_proj", "v_proj"], rslora=rslora, dora=dora, init=init,
+            virtual_tokens=virtual_tokens,
+        )  # fmt: skip
         adapted = get_peft_model(model, config)
+        if init == "loftq" and method == "lora":
+            start_from_loss(adapted, Path(model.config._name_or_path))
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if init == "pissa" and method == "lora":
+        adapted.start = trainable_state(adapted)  # the frozen weights are without this now
     return adapted
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warning that peft reads an attribute which transformers is about to rename: no user's business."""
+    """Without the warnings of peft that are no user's business: of attributes that transformers is about to rename,
+    and of ways that we take on purpose."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        for message in (
+            "base layer has no bias",
+            "low_cpu_mem_usage",
+            "Unsupported layer type",
+            "[fF][bB][dD]",
+            ".*butterfly",
+        ):
+            warnings.filterwarnings("ignore", message=f".*{message}")
         yield
 
 
@@ -221,16 +190,37 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base
             model.save_pretrained(work, save_embedding_layers=False)  # else peft asks a hub for the base's config
             model.peft_config["default"].inference_mode = False
             (work / "README.md").unlink(missing_ok=True)  # peft's empty template
+            if hasattr(model, "start"):
+                _without_start(work, model.start)
         else:
             model.save_pretrained(work)
             for path in base_folder.iterdir():
                 if path.suffix in (".json", ".txt") and not (work / path.name).exists():
                     shutil.copy(path, work)
+        card = {"speechft": __version__} | card
         (work / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         replace_folder(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return out
+
+
+def _without_start(folder: Path, start: dict[str, torch.Tensor]) -> None:
+    """Make a saved PiSSA adapter one for the weights as they were before it took its start out of them.
+
+    What it adds to those is B A - B0 A0: LoRA again, of twice the rank.
+    """
+    path, config_path = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    state, config = load_file(path), json.loads(config_path.read_text(encoding="utf-8"))
+    first = {name.replace(".default.", "."): value for name, value in start.items()}
+    both = {
+        name: torch.cat([value, first[name]]) if ".lora_A." in name else torch.cat([value, -first[name]], dim=1)
+        for name, value in state.items()
+    }
+    save_file(both, path)
+    growth = 2**0.5 if config["use_rslora"] else 2
+    config |= {"r": 2 * config["r"], "lora_alpha": growth * config["lora_alpha"], "init_lora_weights": True}
+    config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
@@ -269,6 +259,8 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
     """
     from peft import PeftModel
 
+    import speechft.bottleneck  # noqa: F401 (peft learns of it)
+
     folder = Path(folder)
     card = read_card(folder)
     if not (folder / "adapter_model.safetensors").is_file():
@@ -295,20 +287,56 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
         raise SpeechftError("is damaged", where=folder / "adapter_model.safetensors", fix="Copy it again.") from None
 
 
+def mergeable(model: Any) -> bool:
+    """Whether what a model was given can become part of its weights, so that the result has the layers of the base."""
+    config = getattr(model, "peft_config", {}).get("default")
+    if config is None:
+        return True
+    if config.is_prompt_learning or config.peft_type == "BOTTLENECK":
+        return False
+    if config.peft_type == "BEFT":
+        return all(m.get_base_layer().bias is not None for m in model.modules() if hasattr(m, "beft_bias"))
+    return True
+
+
 def merge(model: Any) -> Any:
-    """Add the adapter into the weights for good; returns the plain transformers model."""
+    """Add the adapter into the weights for good; returns the plain transformers model.
+
+    Raises:
+        SpeechftError: the method adds layers or tokens, which no weight can take in.
+    """
+    if not mergeable(model):
+        kind = getattr(model.peft_config["default"].peft_type, "value", model.peft_config["default"].peft_type)
+        raise SpeechftError(
+            f"an adapter of the kind {kind} cannot be merged into this model",
+            fix="Use it as it is, or train one whose row in docs/methods.md says that it merges.",
+        )
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
 def unload(model: Any) -> Any:
     """Take the adapter off; returns the base model as it was."""
-    return model.unload() if hasattr(model, "unload") else model
+    if not hasattr(model, "peft_config"):
+        return model
+    if model.peft_config["default"].is_prompt_learning:
+        return model.get_base_model()
+    if hasattr(model, "start"):  # PiSSA: what it took out of the weights goes back
+        load_trainable_state(model, model.start)
+        return model.merge_and_unload()
+    return model.unload()
 
 
 @contextlib.contextmanager
 def disabled(model: Any) -> Iterator[None]:
     """Run the base model without its adapter for a while: the reference of a comparison, at no cost in memory."""
-    if hasattr(model, "disable_adapter"):
+    if hasattr(model, "start"):  # PiSSA: its start is part of the base model
+        now = trainable_state(model)
+        load_trainable_state(model, model.start)
+        try:
+            yield
+        finally:
+            load_trainable_state(model, now)
+    elif hasattr(model, "disable_adapter"):
         with model.disable_adapter():
             yield
     else:

@@ -77,16 +77,24 @@ def save_checkpoint(
     try:
         moments = optimizer.state_dict()["state"]
         tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in weights.items()}
-        tensors |= {
-            f"optimizer/{index}/{key}": value.detach().cpu().contiguous()
-            for index, entries in moments.items()
-            for key, value in entries.items()
-        }
+        for index, entries in moments.items():
+            tensors |= _flat(entries, f"optimizer/{index}")
         save_file(tensors, work / "state.safetensors")
         (work / "state.json").write_text(json.dumps(state), encoding="utf-8")
         replace_folder(work, folder / LATEST)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _flat(entries: dict[str, Any], path: str) -> dict[str, torch.Tensor]:
+    """Tensors by path; bitsandbytes keeps those of 8-bit moments in a dictionary of their own."""
+    out: dict[str, torch.Tensor] = {}
+    for key, value in entries.items():
+        if isinstance(value, dict):
+            out |= _flat(value, f"{path}/{key}")
+        else:
+            out[f"{path}/{key}"] = torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()  # some are shared
+    return out
 
 
 def load_checkpoint(
@@ -104,15 +112,19 @@ def load_checkpoint(
     tensors = load_file(latest / "state.safetensors")
     state = json.loads((latest / "state.json").read_text(encoding="utf-8"))
     groups = optimizer.state_dict()
-    moments: dict[int, dict[str, torch.Tensor]] = {}
+    moments: dict[int, dict[str, Any]] = {}
     weights = {}
     for name, tensor in tensors.items():
         kind, rest = name.split("/", 1)
         if kind == "weights":
             weights[rest] = tensor
         else:
-            index, key = rest.split("/", 1)
-            moments.setdefault(int(index), {})[key] = tensor
+            index, *inner, key = rest.split("/")
+            entries: dict[str, Any] = moments.setdefault(int(index), {})
+            for group in inner:
+                entries = entries.setdefault(group, {})
+            counts = tensor.dtype == torch.int64 and not tensor.ndim  # bitsandbytes counts steps in plain integers
+            entries[key] = int(tensor) if counts else tensor
     optimizer.load_state_dict({"state": moments, "param_groups": groups["param_groups"]})
     return weights, state
 

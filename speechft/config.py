@@ -22,34 +22,55 @@ class Settings(BaseModel):
 
 
 class AdapterSettings(Settings):
-    """What is trained.
+    """What is trained; `speechft.adapters.attach` says more of each.
 
     Attributes:
-        method: `lora`, or `full` for every weight.
-        rank, alpha, dropout: of the LoRA matrices; alpha is 2 * rank unless given.
+        method: `lora`, another of docs/methods.md, or `full` for every weight.
+        rank, alpha, dropout: of the LoRA matrices; alpha is 2 * rank unless given. Of houlsby and pfeiffer the rank is
+            the width of the bottleneck, of oft and boft the largest block.
         placement: `encoder`, `decoder` or `both`.
         encoder_from: encoder layers below this number get no adapter.
         projections: the linear layers that get them.
-        quantize: `nf4` or `int8` for the frozen weights (QLoRA); null keeps them whole.
-        rslora, dora: variants of the scale and of the decomposition.
+        quantize: `nf4`, `nf4-single`, `fp4` or `int8` for the frozen weights (QLoRA, see `speechft.quantization`); null
+            keeps them whole.
+        rslora, dora: variants of LoRA's scale and of its decomposition.
+        init: what LoRA starts at: `zero`, `pissa`, `eva` or `loftq`.
+        virtual_tokens: of prompt and prefix tuning.
+        licence: under what terms the adapter may be used; a note in its card.
     """
 
-    method: Literal["lora", "full"] = "lora"
+    method: Literal[
+        "lora", "adalora", "vera", "ia3", "oft", "boft", "houlsby", "pfeiffer", "bitfit", "norms", "prompt", "prefix",
+        "full",
+    ] = "lora"  # fmt: skip
     rank: Annotated[int, Field(ge=1, le=1024)] = 32
     alpha: Positive | None = None
     dropout: Share = 0.0
     placement: Literal["both", "encoder", "decoder"] = "both"
     encoder_from: Annotated[int, Field(ge=0)] = 0
     projections: list[str] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
-    quantize: Literal["nf4", "int8"] | None = None
+    quantize: Literal["nf4", "nf4-single", "fp4", "int8"] | None = None
     rslora: bool = False
     dora: bool = False
+    init: Literal["zero", "pissa", "eva", "loftq"] = "zero"
+    virtual_tokens: Annotated[int, Field(ge=1, le=1024)] = 16
+    licence: str | None = None
 
     @model_validator(mode="after")
-    def _whole_weights_train(self) -> AdapterSettings:
-        if self.method == "full" and self.quantize:
-            raise ValueError("full fine-tuning needs whole weights: leave adapter.quantize out")
+    def _fits_together(self) -> AdapterSettings:
+        if self.quantize and self.method in ("full", "boft"):
+            raise ValueError(f"{self.method} needs whole weights: leave adapter.quantize out")
+        if self.method != "lora" and (self.rslora or self.dora or self.init != "zero"):
+            raise ValueError("rslora, dora and init belong to adapter.method=lora")
+        if self.init == "loftq" and self.quantize in (None, "int8"):
+            raise ValueError("loftq makes up for what 4-bit weights lost: set adapter.quantize=nf4")
+        if self.init == "pissa" and self.quantize:
+            raise ValueError("pissa changes the frozen weights: leave adapter.quantize out, or use init=loftq")
         return self
+
+    def attach_arguments(self) -> dict[str, Any]:
+        """What `speechft.adapters.attach` takes of them."""
+        return self.model_dump(exclude={"quantize", "licence"})
 
 
 class AugmentSettings(Settings):
@@ -114,6 +135,7 @@ class SpeechRecipe(Settings):
         schedule, warmup: its course (`speechft.schedule`), and the share of steps it rises for.
         decay, cycles: the share of steps that `warmup-stable-decay` falls for; the cycles of `cosine-restarts`.
         min_steps: small corpora are passed over more than `epochs` times until so many steps are made.
+        optimizer: AdamW with moments in fp32 or 8 bits, paged or not; see `speechft.quantization.optimizer`.
         seed: of initial weights, order and augmentation.
         language: of the speech, for multilingual models.
         context: see `speechft.whisper.Context`.
@@ -150,6 +172,7 @@ class SpeechRecipe(Settings):
     decay: Share = 0.2
     cycles: Annotated[int, Field(ge=1)] = 3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    optimizer: Literal["adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit"] = "adamw"
     gradient_clip: Positive = 1.0
     seed: int = 0
     language: str | None = None

@@ -120,23 +120,26 @@ def decode(
         progress: called with the number of clips just finished.
         ready: `whisper` is an inference copy already.
 
+    With the model of an `AdapterBank`, clips are decoded as the voices of its `using`, each with its own context.
+
     Returns:
         one transcript a clip, in order.
     """
     options = options or DecodeOptions()
-    context = (context or whisper.context).for_decoding()
+    voices = whisper.bank.voices(len(clips)) if whisper.bank else [whisper] * len(clips)
+    contexts = [(context or voice.context).for_decoding() for voice in voices]
+    languages = [language or voice.language for voice in voices]
     model = whisper if ready else inference_copy(whisper)
     out: list[Transcript | None] = [None] * len(clips)
     with torch.inference_mode(), precision(model):
-        for batch in prefetch(_batches(clips, model.n_mels, context)):
+        for batch in prefetch(_batches(clips, model.n_mels, contexts)):
             pending = dict(batch)
-            mels = list(pending.values())
-            found = _search(model, mels, encode_each(model, mels, context), options, 0.0, language)
+            found = _search(model, pending, encode_each(model, pending, contexts), options, 0.0, languages)
             for index, transcript in zip(pending, found, strict=True):
                 out[index] = transcript
             if options.temperatures:
                 frames = {i: pending[i] for i in pending if out[i].problem}  # type: ignore[union-attr]
-                _retry(model, frames, context, options, language, out)
+                _retry(model, frames, contexts, options, languages, out)
             memory.release()
             if progress:
                 progress(len(batch))
@@ -156,7 +159,7 @@ def precision(whisper: Whisper) -> contextlib.AbstractContextManager:
 def _batches(
     clips: Sequence[np.ndarray | Callable[[], np.ndarray]],
     n_mels: int,
-    context: Context,
+    contexts: Sequence[Context],
     window: int = 256,
 ) -> Iterator[list[tuple[int, Tensor]]]:
     """Batches of clips of similar length, read `window` clips at a time so that memory stays flat."""
@@ -168,9 +171,11 @@ def _batches(
             if samples.size and float(np.abs(samples).max()) > SILENT_PEAK:
                 loaded.append((index, log_mel(samples[: MAX_FRAMES * HOP_LENGTH], n_mels)))
             # a clip without sound stays None: its transcript is empty
-        loaded.sort(key=lambda item: -item[1].shape[1])  # the longest first, so that the rest fits beside it
+        lengths = {index: contexts[index].frames(mel.shape[1]) for index, mel in loaded}
+        # the longest first, so that the rest fits beside it
+        loaded.sort(key=lambda item: (-lengths[item[0]], -item[1].shape[1]))
         while loaded:
-            size = max(1, min(MOST_CLIPS, BATCH_FRAMES // context.frames(loaded[0][1].shape[1])))
+            size = max(1, min(MOST_CLIPS, BATCH_FRAMES // lengths[loaded[0][0]]))
             yield loaded[:size]
             del loaded[:size]
 
@@ -178,26 +183,26 @@ def _batches(
 def _retry(
     model: Whisper,
     frames: dict[int, Tensor],
-    context: Context,
+    contexts: Sequence[Context],
     options: DecodeOptions,
-    language: str | None,
+    languages: Sequence[str | None],
     out: list[Transcript | None],
 ) -> None:
     """Decode again what a guard objected to: with more context, then at rising temperatures; keep the best."""
     if not frames:
         return
-    longer = context.longer(RETRY_SILENCE)
+    longer = [context.longer(RETRY_SILENCE) for context in contexts]
     rows = {index: row for row, index in enumerate(frames)}
-    states, positions = encode_each(model, list(frames.values()), longer)
+    states, positions = encode_each(model, frames, longer)
     for temperature in (0.0, *options.temperatures):
-        if not frames:
-            return
-        if temperature == 0.0 and longer == context:
-            continue  # there is no more context to give
+        # without a temperature, only those that can be given more context
+        trying = {i: mel for i, mel in frames.items() if temperature > 0.0 or longer[i] != contexts[i]}
+        if not trying:
+            continue
         trial = options if temperature == 0.0 else replace(options, beams=1)
-        left = [rows[index] for index in frames]
-        found = _search(model, list(frames.values()), (states[left], positions[left]), trial, temperature, language)
-        for index, transcript in zip(list(frames), found, strict=True):
+        left = [rows[index] for index in trying]
+        found = _search(model, trying, (states[left], positions[left]), trial, temperature, languages)
+        for index, transcript in zip(trying, found, strict=True):
             old = out[index]
             assert old is not None
             if (bool(transcript.problem), -transcript.mean_logprob) < (bool(old.problem), -old.mean_logprob):
@@ -208,20 +213,22 @@ def _retry(
 
 def _search(
     whisper: Whisper,
-    frames: list[Tensor],
+    clips: dict[int, Tensor],
     encoded: tuple[Tensor, Tensor],
     options: DecodeOptions,
     temperature: float,
-    language: str | None,
+    languages: Sequence[str | None],
 ) -> list[Transcript]:
     """One pass over a batch that `encode_each` has encoded: prompt, search, judge."""
     states, positions = encoded
-    language = language or whisper.language
-    if whisper.is_multilingual and language is None:
-        languages = detect_language(whisper, states, positions)
-    else:
-        languages = [language or "en"] * len(frames)
-    prompt = torch.tensor([whisper.prompt(code) for code in languages], device=states.device)
+    frames = list(clips.values())
+    if whisper.bank:
+        whisper.bank.select(list(clips))
+    codes = [languages[index] for index in clips]
+    if whisper.is_multilingual and None in codes:
+        heard = detect_language(whisper, states, positions)
+        codes = [code or other for code, other in zip(codes, heard, strict=True)]
+    prompt = torch.tensor([whisper.prompt(code) for code in codes], device=states.device)
     caps = [
         min(
             whisper.max_tokens - prompt.shape[1],
@@ -229,7 +236,8 @@ def _search(
         )
         for f in frames
     ]
-    cache = DecoderCache(whisper.model, states, prompt.shape[1] + max(caps), options.beams, positions)
+    longest = prompt.shape[1] + max(caps)
+    cache = DecoderCache(whisper.model, states, longest, options.beams, positions, whisper.bank)
     rows = prompt.repeat_interleave(options.beams, 0)
     start_logits = cache.step(rows[:, :1])  # silence shows in the distribution after the start token alone
     logits = _feed(cache, rows[:, 1:])
@@ -248,13 +256,13 @@ def _search(
                 end_logprob=hypotheses[0][2],
                 no_speech=silence,
                 temperature=temperature,
-                language=code,
+                language=code or "en",
                 alternatives=tuple(whisper.text(ids).strip() for ids, _, _ in hypotheses[1:]),
             ),
             capped=len(hypotheses[0][0]) >= cap,
             options=options,
         )
-        for hypotheses, silence, code, cap in zip(results, no_speech, languages, caps, strict=True)
+        for hypotheses, silence, code, cap in zip(results, no_speech, codes, caps, strict=True)
     ]
 
 
@@ -278,22 +286,26 @@ def _judge(transcript: Transcript, capped: bool, options: DecodeOptions) -> Tran
     return replace(transcript, problem=problem)
 
 
-def encode_each(whisper: Whisper, frames: list[Tensor], context: Context) -> tuple[Tensor, Tensor]:
+def encode_each(whisper: Whisper, clips: dict[int, Tensor], contexts: Sequence[Context]) -> tuple[Tensor, Tensor]:
     """Encoder states of clips, each at its own length: none sees another's padding.
 
     Args:
-        frames: log-mel, each of shape (n_mels, frames).
+        clips: log-mel by the clip's number, each of shape (n_mels, frames).
+        contexts: of all clips, by number.
 
     Returns:
         states of shape (clips, most positions, d_model), zero after a clip's own, and the positions of each.
     """
-    lengths = [context.frames(f.shape[1]) for f in frames]
-    positions = [context.shown(f.shape[1]) // 2 for f in frames]
+    numbers, frames = list(clips), list(clips.values())
+    lengths = [contexts[n].frames(f.shape[1]) for n, f in clips.items()]
+    positions = [contexts[n].shown(f.shape[1]) // 2 for n, f in clips.items()]
     states = torch.zeros(0)
     for length in sorted(set(lengths)):
         members = [index for index, other in enumerate(lengths) if other == length]
         size = max(1, ENCODER_FRAMES // length)
         for part in (members[start : start + size] for start in range(0, len(members), size)):
+            if whisper.bank:
+                whisper.bank.select([numbers[i] for i in part])
             found = encode(whisper.model, pad_frames([frames[i] for i in part], length).to(whisper.device))
             if not states.numel():
                 states = found.new_zeros(len(frames), max(positions), found.shape[2])

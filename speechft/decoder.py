@@ -7,13 +7,16 @@ directly. Beams of one clip are query positions of its cross-attention, so encod
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from speechft.adapters import merge
+from speechft.adapters import merge, mergeable
 from speechft.whisper import Whisper, core, padding_mask
+
+if TYPE_CHECKING:
+    from speechft.bank import AdapterBank
 
 
 def inference_dtype(device: torch.device) -> torch.dtype:
@@ -43,6 +46,8 @@ def inference_copy(whisper: Whisper, dtype: torch.dtype | None = None) -> Whispe
 
     Quantised weights are not copied but used in place, adapter unmerged: merging would quantise the adapter too.
     """
+    if whisper.bank:
+        return whisper  # it is one
     if is_quantized(whisper.model):
         return whisper.with_(model=whisper.model.eval())
     dtype = dtype or inference_dtype(whisper.device)
@@ -54,7 +59,8 @@ def inference_copy(whisper: Whisper, dtype: torch.dtype | None = None) -> Whispe
         if id(p) not in adapted and not p.requires_grad
     }
     model = copy.deepcopy(whisper.model, rounded)
-    return whisper.with_(model=merge(model).to(dtype).requires_grad_(False).eval())
+    model = merge(model) if mergeable(model) else model
+    return whisper.with_(model=model.to(dtype).requires_grad_(False).eval())
 
 
 class DecoderCache:
@@ -66,7 +72,13 @@ class DecoderCache:
     """
 
     def __init__(
-        self, model: nn.Module, states: Tensor, max_length: int, beams: int = 1, lengths: Tensor | None = None
+        self,
+        model: nn.Module,
+        states: Tensor,
+        max_length: int,
+        beams: int = 1,
+        lengths: Tensor | None = None,
+        bank: AdapterBank | None = None,
     ) -> None:
         """
         Args:
@@ -75,7 +87,9 @@ class DecoderCache:
             max_length: tokens to make room for.
             beams: hypotheses a clip.
             lengths: positions of each clip that are its own, the rest being padding; None means all of them.
+            bank: that has the clips' adapters and must know which clips are left.
         """
+        self.bank = bank
         self.decoder = core(model).model.decoder
         self.projection = core(model).proj_out
         self.clips, self.beams, self.length = states.shape[0], beams, 0
@@ -162,4 +176,6 @@ class DecoderCache:
             self.mask = self.mask[clips]
         self.keys = [tensor[rows] for tensor in self.keys]
         self.values = [tensor[rows] for tensor in self.values]
+        if self.bank:
+            self.bank.keep(clips)
         self.clips = len(clips)

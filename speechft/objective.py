@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speechft import adapters
 from speechft.batching import IGNORED
-from speechft.config import SpeechRecipe
 from speechft.decoder import inference_dtype
 from speechft.whisper import core, decoder_states, encode, encode_upper, padding_mask
 
@@ -87,26 +85,6 @@ class FrozenHeadLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.saved_tensors[0] * grads[0], None, None
-
-
-def trainable_model(model: Any, recipe: SpeechRecipe) -> Any:
-    """The model with what the recipe trains unfrozen: LoRA matrices, or all but the fixed positions."""
-    settings = recipe.adapter
-    if settings.method == "lora":
-        return adapters.attach(
-            model,
-            rank=settings.rank,
-            alpha=settings.alpha,
-            dropout=settings.dropout,
-            placement=settings.placement,
-            encoder_from=settings.encoder_from,
-            projections=settings.projections,
-            rslora=settings.rslora,
-            dora=settings.dora,
-        )
-    model.requires_grad_(True)
-    model.model.encoder.embed_positions.requires_grad_(False)  # sinusoids by definition, not weights
-    return model
 
 
 def mixed_precision(wanted: str, device: torch.device) -> str:

@@ -40,8 +40,10 @@ from speechft.evaluate import evaluate_model
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.manifest import Manifest, Utterance
-from speechft.objective import TokenLoss, mixed_precision, trainable_model
+from speechft.objective import TokenLoss, mixed_precision
+from speechft.peft_methods import follow, initialise_from_data
 from speechft.prefetch import prefetch
+from speechft.quantization import optimizer
 from speechft.schedule import planned_steps, rate_factor
 from speechft.sources import resolve
 from speechft.whisper import Context, Whisper, load_whisper
@@ -113,10 +115,10 @@ class Run:
         self.train, self.labels = teachable(self.base, train, self._leave_out)
         self.context = Context(recipe.context)
         self.whisper = self.base.with_(
-            model=trainable_model(self.base.model, recipe), context=self.context.for_decoding()
+            model=adapters.attach(self.base.model, **recipe.adapter.attach_arguments()),
+            context=self.context.for_decoding(),
         )
         fuse(self.whisper.model)
-        self.parameters = dict(adapters.trainable(self.whisper.model))
         precision = mixed_precision(recipe.precision, self.base.device)
         if precision == "bf16":
             adapters.store_frozen(self.whisper.model, torch.bfloat16)
@@ -128,19 +130,19 @@ class Run:
         )
         if recipe.tracking:
             self.accelerator.init_trackers("speechft")
-        optimizer = torch.optim.AdamW(
-            self.parameters.values(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
         self.cached_layers = cached_layers(self.whisper.model, recipe)
         loss_of = TokenLoss(self.whisper.model, self.cached_layers or 0)
-        self.loss_of, self.optimizer = self.accelerator.prepare(loss_of, optimizer)
-
         self.feed = Feed(self.base, self.train, self.labels, recipe, self._leave_out)
         self.per_epoch = self.feed.per_epoch
         self.steps = planned_steps(recipe, len(self.train))
         self.every = self.per_epoch * -(-self.steps // (self.per_epoch * MOST_EVALUATIONS))
         if recipe.evaluations:
             self.every = -(-self.steps // recipe.evaluations)
+        initialise_from_data(self.whisper.model, self._first_batches(), lambda b: self._autocast_loss(loss_of, b))
+        self.parameters = dict(adapters.trainable(self.whisper.model))
+        made = optimizer(recipe.optimizer, self.parameters.values(), recipe.learning_rate, recipe.weight_decay)
+        self.ranks = follow(self.whisper.model, made, self.steps)
+        self.loss_of, self.optimizer = self.accelerator.prepare(loss_of, made)
         self.mean: dict[str, Tensor] = {}
 
     def go(self, card: dict[str, Any], base: tuple[float, float] | None = None) -> Trained:
@@ -204,8 +206,7 @@ class Run:
         n_targets = max(1, sum(batch.n_targets for batch in batches))
         total = 0.0
         for batch in batches:
-            tensors = (batch.x, batch.inputs, batch.targets, batch.positions)
-            loss = self.loss_of(*(None if t is None else t.to(self.base.device) for t in tensors)) / n_targets
+            loss = self._loss(self.loss_of, batch) / n_targets
             self.accelerator.backward(loss)
             total += float(loss.detach())
         norm = float(self.accelerator.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip))
@@ -216,6 +217,19 @@ class Run:
             self.on_event({"event": "skipped step", "step": step + 1, "reason": "loss is not finite", "rows": rows})
         self.optimizer.zero_grad(set_to_none=True)
         return total, norm
+
+    def _loss(self, loss_of: Any, batch: Batch) -> Tensor:
+        tensors = (batch.x, batch.inputs, batch.targets, batch.positions)
+        return loss_of(*(None if t is None else t.to(self.base.device) for t in tensors))
+
+    def _autocast_loss(self, loss_of: Any, batch: Batch) -> Tensor:
+        with self.accelerator.autocast():
+            return self._loss(loss_of, batch)
+
+    def _first_batches(self) -> Iterator[Batch]:
+        """As training will see them; from the recordings, for there is no cache of them yet."""
+        for _, batches in self.feed.steps(0, self.steps):
+            yield from batches
 
     def _evaluate(self, whisper: Whisper) -> tuple[float, float]:
         """(WER, CER) on dev."""
@@ -281,6 +295,8 @@ class Run:
             "trained_context": self.context.policy,
             "language": self.recipe.language,
             "normalizer": self.recipe.normalizer,
+            "train_sha256": self.train.sha256,
+            "licence": self.recipe.adapter.licence or adapters.VOICE_LICENCE,
             "dev_wer": {"base": self.progress.base[0], "adapted": self.progress.best[0]},  # type: ignore[index]
             "recipe": self.recipe.model_dump(mode="json", exclude={"manifest", "output_dir", "speakers", "search"}),
         }
@@ -300,6 +316,8 @@ class Run:
     def _checkpoint(self) -> None:
         weights = adapters.trainable_state(self.whisper.model)
         weights |= {f"mean/{name}": value for name, value in self.mean.items()}
+        if self.ranks:
+            weights |= {f"ranks/{name}": value for name, value in self.ranks.state().items()}
         now = time.perf_counter()
         self.progress.seconds += now - self.started
         self.started = now
@@ -320,12 +338,14 @@ class Run:
                 where=self.out,
                 fix="Choose another output_dir, or delete its checkpoints folder.",
             )
-        adapters.load_trainable_state(
-            self.whisper.model, {k: v for k, v in weights.items() if not k.startswith("mean/")}
+        mean, ranks = (
+            {k.removeprefix(p): v for k, v in weights.items() if k.startswith(p)} for p in ("mean/", "ranks/")
         )
-        self.mean = {
-            k.removeprefix("mean/"): v.to(self.base.device) for k, v in weights.items() if k.startswith("mean/")
-        }
+        trained = {k: v for k, v in weights.items() if not k.startswith(("mean/", "ranks/"))}
+        adapters.load_trainable_state(self.whisper.model, trained)
+        self.mean = {name: value.to(self.base.device) for name, value in mean.items()}
+        if self.ranks:
+            self.ranks.load_state(ranks)
         self.progress = Progress.restored(state["progress"])
         trim_metrics(metrics, self.progress.step)
         self.on_event({"event": "resumed", "step": self.progress.step, "steps": self.steps})

@@ -24,6 +24,8 @@ from speechft.sources import resolve
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from speechft.bank import AdapterBank
+
 CONTEXT_STEP = 50  # frames: contexts are rounded up to half seconds, so that clips of one length share a batch
 CLIP_TAIL: Seconds = 0.1  # silence after a clip under the policy `clip`
 UNTRAINED_CONTEXT = "clip+10s"  # what an unadapted model is good at; benchmarks/context.py has the table
@@ -164,6 +166,7 @@ class Whisper:
         tokenizer: its WhisperTokenizer.
         context: the policy decoding uses.
         language: a code such as `en`, or None to detect it per recording (multilingual models only).
+        bank: of adapters, where each clip may be another voice.
     """
 
     name: str
@@ -171,6 +174,7 @@ class Whisper:
     tokenizer: PreTrainedTokenizerBase
     context: Context = Context(UNTRAINED_CONTEXT)
     language: str | None = None
+    bank: AdapterBank | None = None
 
     @cached_property
     def config(self) -> Any:
@@ -255,7 +259,7 @@ def load_whisper(
             training.
         device: defaults to CUDA where there is one.
         dtype: of the weights.
-        quantize: None, or `nf4` / `int8` for the frozen weights (see `adapters.quantization`).
+        quantize: None, or `nf4` / `int8` for the frozen weights (see `quantization.quantization`).
 
     Raises:
         SpeechftError: no such model, not a Whisper model, or a language the model does not have.
@@ -263,8 +267,9 @@ def load_whisper(
     from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperTokenizer
     from transformers.utils import logging
 
-    from speechft.adapters import default_device, keep_differentiable, quantization
+    from speechft.adapters import default_device
     from speechft.attention import use_short_attention
+    from speechft.quantization import keep_differentiable, quantization
 
     folder = resolve(name)
     config = AutoConfig.from_pretrained(folder)

@@ -125,7 +125,20 @@ def test_no_adapter_is_handed_back_when_none_is_better(parts: tuple[Manifest, Ma
     assert not (tmp_path / "adapter").exists()
 
 
-def test_an_interrupted_run_ends_in_the_same_bits(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        {"rank": 4, "dropout": 0.1},
+        pytest.param({"rank": 4, "method": "adalora"}, marks=pytest.mark.slow),
+        pytest.param({"rank": 4, "init": "eva"}, marks=pytest.mark.slow),
+        pytest.param({"rank": 4, "init": "pissa"}, marks=pytest.mark.slow),
+        pytest.param({"rank": 8, "method": "houlsby"}, marks=pytest.mark.slow),
+    ],
+    ids=lambda adapter: adapter.get("method") or adapter.get("init") or "lora",
+)
+def test_an_interrupted_run_ends_in_the_same_bits(
+    adapter: dict, parts: tuple[Manifest, Manifest], tmp_path: Path
+) -> None:
     train, dev = parts
 
     class Interrupted(Exception):
@@ -138,7 +151,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(parts: tuple[Manifest, Manifes
 
         return on_event
 
-    settings = {"adapter": {"rank": 4, "dropout": 0.1}, "learning_rate": 2e-3}
+    settings = {"adapter": adapter, "learning_rate": 2e-3}
     fit(recipe(train, tmp_path / "whole", **settings), train, dev)
     with pytest.raises(Interrupted):
         fit(recipe(train, tmp_path / "cut", **settings), train, dev, on_event=stop_at(5))

@@ -52,6 +52,7 @@ class TextRecipe(Settings):
     decay: Share = 0.2
     cycles: Count = 3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    optimizer: Literal["adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit"] = "adamw"
     gradient_clip: Positive = 1.0
     seed: int = 0
     adapter: TextAdapterSettings = TextAdapterSettings()

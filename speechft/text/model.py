@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,8 @@ from speechft import adapters
 from speechft.config import AdapterSettings
 from speechft.decoder import inference_dtype
 from speechft.errors import SpeechftError
+from speechft.peft_methods import TEXT_ONLY
+from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve
 
 # For models without a template of their own: roles as words, and the end token after every turn.
@@ -88,10 +89,10 @@ def load_text_model(
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     kind = AutoModelForSequenceClassification if scalar else AutoModelForCausalLM
-    settings = {"dtype": dtype, "use_safetensors": True, **adapters.quantization(quantize, device, dtype)}
+    settings = {"dtype": dtype, "use_safetensors": True, **quantization(quantize, device, dtype)}
     with _quiet():
         model: Any = kind.from_pretrained(folder, **settings, **({"num_labels": 1} if scalar else {}))
-    adapters.keep_differentiable(model)
+    keep_differentiable(model)
     if quantize is None:
         model.to(device)
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -107,15 +108,18 @@ def trainable_text_model(text: TextModel, settings: AdapterSettings, head: str |
     """The model with what a recipe trains unfrozen.
 
     Args:
-        settings: its fields go to `adapters.attach`; `method: full` unfreezes every weight.
+        settings: its fields go to `adapters.attach`.
         head: last name of a layer that is trained whole and saved with the adapter, `score` of a reward model.
     """
+    if settings.init == "eva":
+        raise SpeechftError("EVA needs recordings to look at", where=text.name, fix="Use adapter.init=pissa or zero.")
+    model = adapters.attach(text.model, **settings.attach_arguments())
     if settings.method == "full":
-        text.model.requires_grad_(True)
-        return text
-    known = inspect.signature(adapters.attach).parameters
-    arguments = {key: value for key, value in settings.model_dump().items() if key in known}
-    model = adapters.attach(text.model, **arguments)
+        return text.with_(model)
+    if head and settings.method in TEXT_ONLY:
+        raise SpeechftError(
+            f"{settings.method} tuning has no place for a new head", where=text.name, fix="Use adapter.method=lora."
+        )
     if head:
         from peft.utils.other import set_additional_trainable_modules
 

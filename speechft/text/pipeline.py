@@ -178,6 +178,7 @@ def _save(fitted: Fitted, recipe: TextRecipe, corpus: Corpus) -> str:
         "task": recipe.task,  # type: ignore[attr-defined]
         "model": recipe.model,
         "base_sha256": adapters.base_hash(text.folder),
+        "licence": recipe.adapter.licence or "not stated",
         "dev": {"base": fitted.base, "adapted": fitted.best},
         "recipe": recipe.model_dump(mode="json", exclude={"data", "output_dir", "other_domain"}),
         "data": about(corpus),

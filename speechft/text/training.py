@@ -27,6 +27,8 @@ from speechft.checkpoint import append_metrics, save_tensors, trim_metrics
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_text
 from speechft.objective import mixed_precision
+from speechft.peft_methods import RankSchedule, follow
+from speechft.quantization import optimizer
 from speechft.schedule import planned_steps as steps_of
 from speechft.schedule import rate_factor
 from speechft.text.config import TextRecipe
@@ -35,6 +37,7 @@ from speechft.text.model import TextModel, load_text_model, trainable_text_model
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
+RANKS = "ranks.safetensors"  # AdaLoRA's counters, in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -127,12 +130,14 @@ def fit(
         log: gets every line of metrics.jsonl.
     """
     started = time.perf_counter()
-    prepare(trainer, recipe)
+    ranks = prepare(trainer, recipe)
     steps = planned_steps(trainer, recipe)
     best = Best(text, recipe, corpus, score or (lambda: float(trainer.evaluate()["eval_loss"])), log, steps)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_Course(best))
+    trainer.add_callback(_Course(best, ranks))
     checkpoint = max(best.folder.glob("checkpoint-*"), key=_step, default=None)
+    if checkpoint and ranks:
+        ranks.load_state(load_file(checkpoint / RANKS))
     best.start(_step(checkpoint) if checkpoint else None)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     best.finish(trainer.state.global_step)
@@ -143,7 +148,7 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.split("-")[1])
 
 
-def prepare(trainer: Any, recipe: TextRecipe) -> None:
+def prepare(trainer: Any, recipe: TextRecipe) -> RankSchedule | None:
     """Give a trainer our optimiser and schedule; keep trained weights fp32; make the reference the adapter off."""
     model = trainer.model
     if hasattr(model, "peft_config") and "ref" in model.peft_config:
@@ -152,10 +157,11 @@ def prepare(trainer: Any, recipe: TextRecipe) -> None:
     for parameter in parameters:
         parameter.data = parameter.data.float()  # TRL casts them to bf16 on quantised models
     steps = planned_steps(trainer, recipe)
-    trainer.optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    trainer.optimizer = optimizer(recipe.optimizer, parameters, recipe.learning_rate, recipe.weight_decay)
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
         trainer.optimizer, lambda step: rate_factor(recipe, step, steps)
     )
+    return follow(model, trainer.optimizer, steps)
 
 
 def planned_steps(trainer: Any, recipe: TextRecipe) -> int:
@@ -202,7 +208,8 @@ class Best:
             self.log({"event": "resumed", "step": resumed, "steps": self.steps})
             return
         (self.out / "metrics.jsonl").unlink(missing_ok=True)
-        self.base = self.best = self.score()
+        with adapters.disabled(self.text.model):  # prompts and some initial values change the model before training
+            self.base = self.best = self.score()
         self.write({"step": 0, "dev": self.base, "model": "base"})
         self._remember()
 
@@ -245,8 +252,8 @@ class Best:
 class _Course(TrainerCallback):
     """The trainer's log in our words, and evaluations at even distances."""
 
-    def __init__(self, best: Best) -> None:
-        self.best = best
+    def __init__(self, best: Best, ranks: RankSchedule | None) -> None:
+        self.best, self.ranks = best, ranks
         self.every = math.ceil(best.steps / best.recipe.evaluations)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any) -> None:
@@ -255,6 +262,10 @@ class _Course(TrainerCallback):
         names = {"grad_norm": "gradient_norm"}
         numbers = {names.get(k, k): float(v) for k, v in logs.items() if isinstance(v, int | float)}
         self.best.write({"step": state.global_step, "loss": 0.0, **numbers})
+
+    def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if self.ranks:
+            save_tensors(self.best.folder / f"checkpoint-{state.global_step}" / RANKS, self.ranks.state())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         if state.global_step % self.every == 0 or state.global_step == self.best.steps:

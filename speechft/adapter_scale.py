@@ -1,0 +1,69 @@
+"""How strongly an adapter works: a dial from 0, the base model, to 1, the adapter as it was trained.
+
+A voice that has been recorded little is often served best by less than the whole adapter; which, dev says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from speechft.errors import SpeechftError
+from speechft.evaluate import evaluate_model
+from speechft.manifest import Manifest
+from speechft.whisper import Whisper
+
+SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def set_scale(model: Any, scale: float) -> None:
+    """Turn the dial of a LoRA, AdaLoRA or bottleneck adapter; what is saved from then on is the adapter so weighed.
+
+    Args:
+        model: from `adapters.attach` or `adapters.load`.
+        scale: 0 is the base model, 1 the adapter as trained; values outside are allowed where one wants to see them.
+
+    Raises:
+        SpeechftError: the method has no such dial.
+    """
+    config = getattr(model, "peft_config", {}).get("default")
+    layers = [m for m in model.modules() if isinstance(getattr(m, "scaling", None), dict) and "default" in m.scaling]
+    if config is None or not layers or getattr(config, "use_dora", False) or hasattr(model, "start"):
+        raise SpeechftError(
+            "this adapter has no scale that leads back to the base model",
+            fix="LoRA, AdaLoRA and bottleneck adapters have; one in training with init=pissa has once it is loaded.",
+        )
+    key = "scale" if hasattr(config, "scale") else "lora_alpha"
+    if not hasattr(model, "whole_scale"):
+        model.whole_scale = getattr(config, key), [layer.scaling["default"] for layer in layers]
+    whole, wholes = model.whole_scale
+    setattr(config, key, whole * scale)
+    for layer, value in zip(layers, wholes, strict=True):
+        layer.scaling["default"] = value * scale
+
+
+def choose_scale(
+    whisper: Whisper,
+    dev: Manifest,
+    normalizer: str = "whisper-english",
+    scales: Sequence[float] = SCALES,
+    **settings: Any,
+) -> tuple[float, dict[float, float]]:
+    """Set the dial to where dev has the fewest word errors, the smallest scale of equals.
+
+    Args:
+        whisper: with an adapter.
+        dev: utterances that it was not trained on.
+        settings: of `evaluate.evaluate_model`.
+
+    Returns:
+        the scale that was set, and the WER at each.
+    """
+    rates: dict[float, tuple[float, float]] = {}
+    for scale in sorted(scales):
+        set_scale(whisper.model, scale)
+        scores = evaluate_model(whisper, dev, normalizer, **settings).scores
+        rates[scale] = scores.wer, scores.cer
+    best = min(rates, key=lambda scale: rates[scale])
+    set_scale(whisper.model, best)
+    return best, {scale: wer for scale, (wer, _) in rates.items()}

@@ -1,0 +1,343 @@
+"""Many voices on one base model: LoRA adapters side by side in memory, a different one for each row of a batch.
+
+An adapted layer computes y = W x + B A x. Here every such layer holds the A's and B's of many adapters stacked, and the
+rows of a batch each take theirs: the product with W is shared, the small ones are batched products. Switching voices is
+a change of indices. Adapters are read from disk when they are first used; the least recently used leave memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from speechft import adapters
+from speechft.adapter_arithmetic import lora_scale, lora_tensors
+from speechft.decoder import inference_copy, is_quantized
+from speechft.errors import SpeechftError
+from speechft.recogniser import OTHERS_CONTEXT
+from speechft.sources import resolve
+from speechft.whisper import Context, Whisper
+
+CAPACITY = 256  # adapters in memory
+BASE = 0  # the slot whose matrices are zero
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What decoding must know of an adapter besides its matrices.
+
+    Attributes:
+        folder: where it lies; None is the base model.
+        context: it was trained for.
+        language: of the speaker; None where it is the model's or has to be detected.
+    """
+
+    folder: Path | None
+    context: Context
+    language: str | None
+
+
+class AdapterBank:
+    """Serves many LoRA adapters of one base model, also in one batch.
+
+    ```python
+    bank = AdapterBank(load_whisper("bundled:tiny.en"), "voices")
+    with bank.using(["anna", "ben", None]):  # None is the base model
+        transcripts = decode(bank.whisper, clips, ready=True)  # clip i is decoded as voice i
+    ```
+
+    Attributes:
+        whisper: the model to decode with; what the bank was made from is left as it is.
+        capacity: adapters in memory at most.
+    """
+
+    def __init__(
+        self,
+        whisper: Whisper,
+        source: str | Path | Mapping[str, str | Path],
+        capacity: int = CAPACITY,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """
+        Args:
+            whisper: without an adapter, not quantised.
+            source: a folder whose folders are adapters, or with an `adapter` in each, as runs leave them; or folders
+                by name.
+            capacity: at least the number of voices of a batch.
+            dtype: of base and adapters; the fastest of the machine unless told.
+
+        Raises:
+            SpeechftError: the model has an adapter or is quantised, or there is no such folder.
+        """
+        if is_quantized(whisper.model) or hasattr(whisper.model, "peft_config"):
+            raise SpeechftError(
+                "a bank needs a base model with whole weights and no adapter", fix="Load the model without."
+            )
+        self.capacity = capacity
+        self._source = source if isinstance(source, Mapping) else Path(source)
+        if isinstance(self._source, Path) and not self._source.is_dir():
+            raise SpeechftError("is not a folder of adapters", where=source)
+        self._base_sha256 = adapters.base_hash(resolve(whisper.name))
+        self.whisper = inference_copy(whisper, dtype).with_(bank=self)
+        self._layers: dict[str, BankedLinear] = {}
+        self._known: dict[str, Voice] = {}
+        self._slots: OrderedDict[str, int] = OrderedDict()  # the least recently used first
+        self._rank = 0
+        self._lock = threading.RLock()
+        self._voices: list[str | None] | str | None = None
+        self.rows = Rows()
+
+    @property
+    def names(self) -> list[str]:
+        """Of all voices there are, in memory or not."""
+        if not isinstance(self._source, Path):
+            return sorted(self._source)
+        return sorted(folder.name for folder in self._source.iterdir() if _adapter_in(folder))
+
+    @property
+    def loaded(self) -> list[str]:
+        """Voices in memory, the least recently used first."""
+        return list(self._slots)
+
+    @property
+    def bytes_held(self) -> int:
+        """Of the stacked matrices."""
+        return sum(t.numel() * t.element_size() for layer in self._layers.values() for t in (layer.a, layer.b))
+
+    @contextlib.contextmanager
+    def using(self, voices: str | Sequence[str | None] | None) -> Iterator[Whisper]:
+        """Decode as these voices; one thread at a time, others wait.
+
+        Args:
+            voices: of each clip given to `decode`; or one for all clips. None is the base model.
+
+        Yields:
+            the model to decode with.
+
+        Raises:
+            SpeechftError: no such voice, or no adapter that the bank can serve.
+        """
+        with self._lock:
+            for name in {voices} if voices is None or isinstance(voices, str) else set(voices):
+                self.voice(name)
+            before = self._voices, self.rows
+            self._voices = voices if voices is None or isinstance(voices, str) else list(voices)
+            self.rows = Rows()
+            if self._voices is None or isinstance(self._voices, str):
+                self._choose([self._voices])
+            try:
+                yield self.whisper
+            finally:
+                self._voices, self.rows = before
+
+    def voices(self, clips: int) -> list[Voice]:
+        """Of each clip that `decode` was given, under the present `using`."""
+        if isinstance(self._voices, list):
+            if len(self._voices) != clips:
+                raise SpeechftError(f"{clips} clips, but {len(self._voices)} voices", fix="Name a voice for each clip.")
+            return [self.voice(name) for name in self._voices]
+        return [self.voice(self._voices)] * clips
+
+    def voice(self, name: str | None) -> Voice:
+        """What is known of a voice.
+
+        Raises:
+            SpeechftError: there is none of that name.
+        """
+        if name is None:
+            return Voice(None, self.whisper.context, self.whisper.language)
+        if name not in self._known:
+            folder = self._folder(name)
+            card = adapters.read_card(folder)
+            context = Context(card.get("context", OTHERS_CONTEXT))
+            self._known[name] = Voice(folder, context, card.get("language") or self.whisper.language)
+        return self._known[name]
+
+    def select(self, clips: Sequence[int]) -> None:
+        """Called by `decode`: the next forward passes hold these clips, in this order."""
+        if isinstance(self._voices, list):
+            self._choose([self._voices[clip] for clip in clips])
+
+    def keep(self, rows: Tensor) -> None:
+        """Called by `decode`: only these of the rows go on."""
+        self.rows.keep(rows)
+
+    def _choose(self, names: Sequence[str | None]) -> None:
+        self._load([name for name in dict.fromkeys(names) if name is not None])
+        slots = [BASE if name is None else self._slots[name] for name in names]
+        self.rows = Rows(slots, self.whisper.device)
+
+    def _folder(self, name: str) -> Path:
+        if isinstance(self._source, Path):
+            inside = "/" not in name and "\\" not in name and name not in (".", "..")
+            folder = _adapter_in(self._source / name) if inside else None
+        else:
+            folder = Path(self._source[name]) if name in self._source else None
+        if folder is None:
+            near = difflib.get_close_matches(name, self.names, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else ""
+            raise SpeechftError(f"there is no voice '{name}'", where=self._where, fix=hint)
+        return folder
+
+    @property
+    def _where(self) -> Path | None:
+        return self._source if isinstance(self._source, Path) else None
+
+    @torch.inference_mode()
+    def _load(self, names: list[str]) -> None:
+        """Bring voices into memory; the least recently used of the others leave where it is full."""
+        if len(names) > self.capacity:
+            raise SpeechftError(
+                f"{len(names)} voices in one batch, but room for {self.capacity}", fix="Raise the bank's capacity."
+            )
+        for name in names:
+            if name in self._slots:
+                self._slots.move_to_end(name)
+        for name in names:
+            if name not in self._slots:
+                matrices = self._read(name)
+                slot = self._slots.popitem(last=False)[1] if len(self._slots) == self.capacity else 1 + len(self._slots)
+                for layer in self._layers.values():
+                    layer.clear(slot)
+                for target, (a, b) in matrices.items():
+                    self._layer(target).put(slot, a, b)
+                self._slots[name] = slot
+
+    def _read(self, name: str) -> dict[str, tuple[Tensor, Tensor]]:
+        """Matrices by module name; the scale is in B.
+
+        Raises:
+            SpeechftError: of another kind than plain LoRA, for another base, or damaged.
+        """
+        folder = self.voice(name).folder
+        assert folder is not None
+        card = adapters.read_card(folder)
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        state = lora_tensors(folder)
+        plain = config.get("peft_type") == "LORA" and not config.get("use_dora") and not config.get("alpha_pattern")
+        if not plain or not all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in state):
+            raise SpeechftError("is no plain LoRA adapter", where=folder, fix="A bank serves adapter.method=lora.")
+        if card.get("base_sha256", self._base_sha256) != self._base_sha256:
+            raise SpeechftError(f"was trained on '{card.get('model')}', not on these weights", where=folder)
+        found = {}
+        for key, a in state.items():
+            if key.endswith(".lora_A.weight"):
+                target = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+                b = state[key.replace(".lora_A.", ".lora_B.")]
+                scale = lora_scale(config | {"r": len(a)} if config.get("rank_pattern") else config)
+                found[target] = (a.T, b.T.float() * scale)
+        return found
+
+    def _layer(self, target: str) -> BankedLinear:
+        """The banked layer of a module; an ordinary one is replaced."""
+        if target not in self._layers:
+            parent, _, last = target.rpartition(".")
+            try:
+                module = self.whisper.model.get_submodule(parent)
+                layer = BankedLinear(getattr(module, last), self)
+            except AttributeError:
+                raise SpeechftError(f"the base model has no layer '{target}'") from None
+            setattr(module, last, layer)
+            self._layers[target] = layer
+        return self._layers[target]
+
+
+def _adapter_in(folder: Path) -> Path | None:
+    """A folder that is an adapter, or the adapter that a run left in it."""
+    return next((f for f in (folder, folder / "adapter") if (f / "adapter_config.json").is_file()), None)
+
+
+class Rows:
+    """Which slot each row of the present batch takes its matrices from.
+
+    Attributes:
+        slots: by row; empty for the base model.
+        shared: the slot of all rows, if it is one.
+        index: `slots` as a tensor.
+    """
+
+    def __init__(self, slots: Sequence[int] = (), device: torch.device | None = None) -> None:
+        self._set(list(slots))
+        self.index = torch.tensor(self.slots, device=device)
+        self.gathered: dict[int, tuple[Tensor, Tensor]] = {}  # of each layer, by id: its matrices by row
+
+    def _set(self, slots: list[int]) -> None:
+        self.slots = slots
+        self.shared = slots[0] if slots and len(set(slots)) == 1 else None
+        self.plain = not any(slots)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows."""
+        if self.shared is None and self.slots:
+            self._set([self.slots[row] for row in rows.tolist()])
+            self.index = self.index[rows]
+            self.gathered.clear()
+
+    def of(self, layer: BankedLinear) -> tuple[Tensor, Tensor]:
+        """A and B of each row, shapes (rows, in, rank) and (rows, rank, out)."""
+        if id(layer) not in self.gathered:
+            index = self.index.where(self.index < len(layer.a), BASE)  # no adapter beyond has this layer
+            self.gathered[id(layer)] = layer.a[index], layer.b[index]
+        return self.gathered[id(layer)]
+
+
+class BankedLinear(nn.Module):
+    """A linear layer, and the LoRA matrices of many adapters.
+
+    Attributes:
+        a, b: stacked, shapes (slots, in, rank) and (slots, rank, out); those of slot 0 are zero.
+    """
+
+    def __init__(self, base: nn.Linear, bank: AdapterBank) -> None:
+        super().__init__()
+        self.base = base
+        self.bank = (bank,)  # in a tuple, so that the module does not take it for a part
+        weight = base.weight
+        self.a = weight.new_zeros(1, base.in_features, 1)
+        self.b = weight.new_zeros(1, 1, base.out_features)
+
+    def put(self, slot: int, a: Tensor, b: Tensor) -> None:
+        """Set an adapter's matrices, shapes (in, rank) and (rank, out)."""
+        rank = a.shape[1]
+        if slot >= len(self.a) or rank > self.a.shape[2]:
+            slots = max(slot + 1, len(self.a) * 5 // 4 if slot >= len(self.a) else len(self.a))
+            ranks = max(rank, self.a.shape[2])
+            old_a, old_b = self.a, self.b
+            self.a = old_a.new_zeros(slots, old_a.shape[1], ranks)
+            self.b = old_b.new_zeros(slots, ranks, old_b.shape[2])
+            self.a[: len(old_a), :, : old_a.shape[2]] = old_a
+            self.b[: len(old_b), : old_b.shape[1]] = old_b
+        self.clear(slot)
+        self.a[slot, :, :rank] = a.to(self.a)
+        self.b[slot, :rank] = b.to(self.b)
+
+    def clear(self, slot: int) -> None:
+        """Leave the base layer as it is for a slot."""
+        if slot < len(self.a):
+            self.a[slot] = 0
+            self.b[slot] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x of shape (rows, ..., in); beams of a clip are rows next to one another."""
+        y = self.base(x)
+        rows = self.bank[0].rows
+        if rows.plain:
+            return y
+        if rows.shared is not None:
+            slot = rows.shared
+            if slot < len(self.a):
+                y.view(-1, y.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]) @ self.a[slot], self.b[slot])
+            return y
+        a, b = rows.of(self)
+        n = len(rows.slots)
+        y.view(n, -1, y.shape[-1]).baddbmm_(torch.bmm(x.reshape(n, -1, x.shape[-1]), a), b)
+        return y

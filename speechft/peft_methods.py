@@ -1,0 +1,291 @@
+"""Which weights a method trains: each as peft's configuration of it, and what some need beyond that.
+
+`adapters.attach` is the door; docs/methods.md says which method works with which model.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from speechft.errors import SpeechftError
+
+METHODS = (
+    "lora", "adalora", "vera", "ia3", "oft", "boft", "houlsby", "pfeiffer", "bitfit", "norms", "prompt", "prefix",
+    "full",
+)  # fmt: skip
+INITS = ("zero", "pissa", "eva", "loftq")
+PLACEMENTS = ("both", "encoder", "decoder")
+TEXT_ONLY = ("prompt", "prefix")
+RANKED = ("lora", "adalora", "vera")
+# last names of layers in Whisper and in Llama-like models
+ATTENTION_ENDS, FEED_FORWARD_ENDS = ["out_proj", "o_proj"], ["fc2", "down_proj"]
+KEYS_AND_VALUES = ["k_proj", "v_proj"]
+EVA_BATCHES = 4
+ADALORA_WARMUP, ADALORA_FINAL = 0.1, 0.3  # shares of the steps before ranks are taken away, and after
+ORTHOGONALITY = 0.1  # weight of AdaLoRA's regularisation
+
+
+def target_pattern(
+    model: nn.Module,
+    placement: str,
+    projections: list[str],
+    encoder_from: int = 0,
+    wanted: Callable[[nn.Module], bool] = lambda module: isinstance(module, nn.Linear),
+) -> str:
+    """The regular expression of module names that get an adapter.
+
+    A plain list such as q_proj, v_proj would match the encoder and both of Whisper's decoder attentions, whatever
+    was meant; so names are spelt out. Models without an encoder have one place only.
+
+    Raises:
+        SpeechftError: nothing matches; the message lists the names there are.
+    """
+    if placement not in PLACEMENTS:
+        raise SpeechftError(f"unknown placement '{placement}'", fix=f"Use one of {', '.join(PLACEMENTS)}.")
+    lower = "|".join(map(str, range(encoder_from)))
+    skip = rf"(?!.*encoder\.layers\.(?:{lower})\.)" if encoder_from else ""
+    side = "" if placement == "both" else rf"{placement}\."
+    pattern = rf"{skip}.*{side}.*\.({'|'.join(map(re.escape, projections))})"
+    names = [name for name, module in model.named_modules() if wanted(module)]
+    if not any(re.fullmatch(pattern, name) for name in names):
+        present = sorted({name.rsplit(".", 1)[-1] for name in names})
+        raise SpeechftError(
+            f"no layer in '{placement}' is called {' or '.join(projections)}",
+            fix=f"This model's layers are called {', '.join(present)}.",
+        )
+    return pattern
+
+
+def peft_config(
+    model: Any,
+    method: str,
+    *,
+    rank: int,
+    alpha: float | None,
+    dropout: float,
+    placement: str,
+    encoder_from: int,
+    projections: list[str],
+    rslora: bool = False,
+    dora: bool = False,
+    init: str = "zero",
+    virtual_tokens: int = 16,
+) -> Any:
+    """peft's configuration of a method for a model; arguments as in `adapters.attach`.
+
+    Raises:
+        SpeechftError: no such method, or not for this model.
+    """
+    import peft
+
+    if method not in METHODS or method == "full":
+        raise SpeechftError(f"unknown method '{method}'", fix=f"Use one of {', '.join(METHODS)}.")
+    if method in TEXT_ONLY:
+        if getattr(model.config, "is_encoder_decoder", False) or not hasattr(model, "prepare_inputs_for_generation"):
+            raise SpeechftError(
+                f"{method} tuning needs a causal language model", fix="Use another adapter.method, such as lora."
+            )
+        kind = peft.PromptTuningConfig if method == "prompt" else peft.PrefixTuningConfig
+        return kind(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
+
+    def targets(names: list[str], wanted: Callable[[nn.Module], bool] = lambda m: isinstance(m, nn.Linear)) -> str:
+        present = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if wanted(module)}
+        return target_pattern(model, placement, [n for n in names if n in present] or names, encoder_from, wanted)
+
+    scale: Any = alpha if alpha is not None else 2 * rank
+    if method == "lora":
+        return peft.LoraConfig(
+            r=rank, lora_alpha=scale, lora_dropout=dropout, use_rslora=rslora, use_dora=dora,
+            target_modules=target_pattern(model, placement, projections, encoder_from),
+            **_initialisation(model, init),
+            # no task_type: SEQ_2_SEQ_LM makes peft ask Whisper for input_ids it does not have
+        )  # fmt: skip
+    if method == "adalora":
+        return peft.AdaLoraConfig(
+            target_r=rank, init_r=math.ceil(1.5 * rank), lora_alpha=scale, lora_dropout=dropout,
+            orth_reg_weight=0.0,  # `follow` sees to it: peft's own stands in a forward pass that we do not call
+            total_step=1 << 30, target_modules=targets(projections),
+        )  # fmt: skip
+    if method == "vera":
+        return peft.VeraConfig(r=rank, vera_dropout=dropout, target_modules=targets(projections))
+    if method == "ia3":
+        ia3 = targets(KEYS_AND_VALUES + FEED_FORWARD_ENDS)
+        return peft.IA3Config(target_modules=ia3, feedforward_modules=targets(FEED_FORWARD_ENDS))
+    if method == "oft":
+        return peft.OFTConfig(
+            r=0,
+            oft_block_size=_block(model, projections, rank),
+            module_dropout=dropout,
+            target_modules=targets(projections),
+        )
+    if method == "boft":
+        return peft.BOFTConfig(
+            boft_block_size=_block(model, projections, rank), boft_dropout=dropout, target_modules=targets(projections)
+        )
+    if method == "bitfit":
+        biased = [n for n in projections if _all_biased(model, n)]
+        return peft.BeftConfig(target_modules=targets(biased or projections))
+    if method == "norms":
+        norms = [n.rsplit(".", 1)[-1] for n, m in model.named_modules() if _is_norm(m)]
+        return peft.LNTuningConfig(target_modules=targets(sorted(set(norms)), _is_norm))
+    from speechft.bottleneck import BottleneckConfig
+
+    ends = FEED_FORWARD_ENDS if method == "pfeiffer" else ATTENTION_ENDS + FEED_FORWARD_ENDS
+    return BottleneckConfig(target_modules=targets(ends), size=rank)
+
+
+def _initialisation(model: Any, init: str) -> dict[str, Any]:
+    import peft
+
+    quantised = getattr(model, "is_quantized", False)
+    if init not in INITS:
+        raise SpeechftError(f"unknown initialisation '{init}'", fix=f"Use one of {', '.join(INITS)}.")
+    if init == "pissa" and quantised:
+        raise SpeechftError(
+            "PiSSA changes the frozen weights, which cannot be quantised", fix="Use adapter.init=loftq."
+        )
+    if init == "loftq" and not getattr(model, "is_loaded_in_4bit", False):
+        raise SpeechftError(
+            "LoftQ makes up for what 4-bit weights lost", fix="Set adapter.quantize=nf4 or fp4 with it."
+        )
+    if init == "pissa":
+        return {"init_lora_weights": "pissa_niter_16"}
+    if init == "eva":
+        return {"init_lora_weights": "eva", "eva_config": peft.EvaConfig(rho=1.0, adjust_scaling_factors=False)}
+    return {}
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return type(module).__name__.endswith("Norm")
+
+
+def _all_biased(model: nn.Module, name: str) -> bool:
+    layers = [m for n, m in model.named_modules() if n.rsplit(".", 1)[-1] == name and isinstance(m, nn.Linear)]
+    return bool(layers) and all(layer.bias is not None for layer in layers)
+
+
+def _block(model: nn.Module, projections: list[str], most: int) -> int:
+    """Largest block size up to `most` that divides the width of every layer's input."""
+    layers = [m for n, m in model.named_modules() if n.rsplit(".", 1)[-1] in projections and isinstance(m, nn.Linear)]
+    common = math.gcd(*(layer.in_features for layer in layers)) or most
+    return max(size for size in range(1, most + 1) if common % size == 0)
+
+
+def initialise_from_data(model: Any, batches: Iterable[Any], forward: Callable[[Any], Any]) -> None:
+    """EVA: start the A's of LoRA at the main directions of what their layers are fed (Paischer et al., 2024, arXiv
+    2410.07170). Does nothing to an adapter that was not attached with `init="eva"`.
+
+    Args:
+        model: from `adapters.attach`.
+        batches: some, the first `EVA_BATCHES` are used.
+        forward: runs the model on one.
+    """
+    from itertools import islice
+
+    from peft import initialize_lora_eva_weights
+
+    config: Any = getattr(model, "peft_config", {}).get("default")
+    if getattr(config, "init_lora_weights", None) != "eva":
+        return
+
+    def rows(layer_input: Any, model_input: Any, layer_name: str) -> Tensor:
+        x = layer_input[0] if isinstance(layer_input, tuple) else layer_input
+        return x.reshape(-1, x.shape[-1]).float()
+
+    was_training, pattern = model.training, config.target_modules
+    model.eval()
+    with torch.no_grad():
+        initialize_lora_eva_weights(
+            model,
+            list(islice(batches, EVA_BATCHES)),
+            forward_fn=lambda _, batch: forward(batch),
+            prepare_model_inputs_fn=None,
+            prepare_layer_inputs_fn=rows,
+            show_progress_bar=False,
+        )
+    config.target_modules = pattern  # peft spells out every layer; they are the same
+    model.train(was_training)
+
+
+def follow(model: Any, optimizer: torch.optim.Optimizer, steps: int) -> RankSchedule | None:
+    """Let AdaLoRA see each step of an optimiser; None, and nothing to do, for other methods.
+
+    Args:
+        model: from `adapters.attach`.
+        optimizer: of the model's trainable parameters.
+        steps: it is going to make.
+    """
+    config = getattr(model, "peft_config", {}).get("default")
+    if getattr(config, "peft_type", None) != "ADALORA":
+        return None
+    schedule = RankSchedule(model, steps)
+    optimizer.register_step_pre_hook(lambda *_: schedule.regularise())
+    optimizer.register_step_post_hook(lambda *_: schedule.allocate())
+    return schedule
+
+
+class RankSchedule:
+    """AdaLoRA's course (Zhang et al., 2023, arXiv 2303.10512): ranks go from where they matter least.
+
+    It hangs on the optimiser, not on the model's forward pass, so every training loop of ours gets it, whatever
+    parts of the model that loop calls.
+
+    Attributes:
+        done: optimiser steps made.
+        kept: for each layer, which of its directions are left; None before the last ones are chosen.
+    """
+
+    def __init__(self, model: Any, steps: int) -> None:
+        self.tuner, self.config, self.steps = model.base_model, model.peft_config["default"], steps
+        self.config.total_step = steps
+        self.config.tinit, self.config.tfinal = int(ADALORA_WARMUP * steps), int(ADALORA_FINAL * steps)
+        self.config.deltaT = max(1, steps // 50)
+        self.done = 0
+        self.kept: dict[str, list[bool]] | None = None
+
+    def regularise(self) -> None:
+        """Add the gradient of the mean of |A A' - 1| and |B' B - 1|, which keeps the directions apart."""
+        terms = []
+        with torch.enable_grad():
+            for name, p in self.tuner.named_parameters():
+                if p.requires_grad and (".lora_A." in name or ".lora_B." in name):
+                    gram = p @ p.T if ".lora_A." in name else p.T @ p
+                    terms.append(torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=p.device)))
+            (ORTHOGONALITY * torch.stack(terms).mean()).backward()
+
+    def allocate(self) -> None:
+        """Rate every direction by what the loss would lose with it, and take away those that matter least."""
+        self.done += 1
+        if self.steps < 4:
+            return  # too few to rate anything
+        # peft cuts the matrices when it saves a config with a pattern, and a run could not go on from them
+        self.config.rank_pattern = self.kept
+        self.tuner.update_and_allocate(self.done)
+        self.kept, self.config.rank_pattern = self.config.rank_pattern, None
+
+    def state(self) -> dict[str, Tensor]:
+        """What a run that goes on needs besides the weights."""
+        allocator = self.tuner.rankallocator
+        tensors = {"done": torch.tensor(self.done)}
+        for kind in ("ipt", "exp_avg_ipt", "exp_avg_unc"):
+            tensors |= {f"{kind}/{name}": value.cpu() for name, value in getattr(allocator, kind).items()}
+        return tensors | {f"kept/{name}": torch.tensor(mask) for name, mask in (self.kept or {}).items()}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from `state`."""
+        device = next(self.tuner.parameters()).device
+        self.done = int(tensors["done"])
+        groups: dict[str, dict[str, Tensor]] = {"ipt": {}, "exp_avg_ipt": {}, "exp_avg_unc": {}, "kept": {}}
+        for key, value in tensors.items():
+            kind, _, name = key.partition("/")
+            if name:
+                groups[kind][name] = value
+        self.kept = {name: mask.tolist() for name, mask in groups.pop("kept").items()} or None
+        for kind, values in groups.items():
+            setattr(self.tuner.rankallocator, kind, {name: value.to(device) for name, value in values.items()})

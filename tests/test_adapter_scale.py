@@ -1,0 +1,73 @@
+"""The dial leads from the base model to the adapter, and what is saved has it built in."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechft import adapters
+from speechft.adapter_scale import choose_scale, set_scale
+from speechft.decode import DecodeOptions
+from speechft.errors import SpeechftError
+from speechft.evaluate import evaluate_model
+from speechft.manifest import Manifest
+from speechft.sources import resolve
+from speechft.whisper import Whisper
+
+PLAIN = DecodeOptions(temperatures=())  # without retries, which a spoilt model would need for every clip
+
+
+def adapted(tiny: Whisper, size: float = 0.05, **settings) -> Whisper:
+    torch.manual_seed(3)
+    model = adapters.attach(copy.deepcopy(tiny.model), **({"rank": 4} | settings))
+    for name, parameter in adapters.trainable(model):
+        if "lora_B" in name or "lora_E" in name or "up" in name:
+            parameter.data.normal_(0, size)
+    return tiny.with_(model=model.eval())
+
+
+@torch.no_grad()
+def logits(model) -> torch.Tensor:
+    frames = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(0))
+    return model(input_features=frames, decoder_input_ids=torch.tensor([[50257, 50362, 356]])).logits
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rslora": True},
+        pytest.param({"method": "houlsby"}, marks=pytest.mark.slow),
+        pytest.param({"method": "adalora"}, marks=pytest.mark.slow),
+    ],
+)
+def test_from_the_base_to_the_adapter(settings: dict, tiny: Whisper, tmp_path: Path) -> None:
+    model = adapted(tiny, **settings).model
+    base, whole = logits(tiny.model), logits(model)
+    set_scale(model, 0.5)
+    half = logits(model)
+    folder = resolve("bundled:tiny.en")
+    saved = adapters.save(model, tmp_path / "half", {}, "bundled:tiny.en", folder)
+    set_scale(model, 0.0)
+    torch.testing.assert_close(logits(model), base, atol=1e-4, rtol=1e-4)
+    set_scale(model, 1.0)
+    torch.testing.assert_close(logits(model), whole, atol=1e-4, rtol=1e-4)
+    assert (half - base).norm() < (whole - base).norm()
+    again = adapters.load(copy.deepcopy(tiny.model), saved)
+    torch.testing.assert_close(logits(again), half, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"method": "ia3"}, {"dora": True}, {"init": "pissa"}])
+def test_methods_without_a_dial_say_so(settings: dict, tiny: Whisper) -> None:
+    with pytest.raises(SpeechftError, match="no scale"):
+        set_scale(adapted(tiny, **settings).model, 0.5)
+
+
+def test_dev_chooses(tiny: Whisper, voice: Manifest) -> None:
+    spoilt = adapted(tiny, size=0.5)  # an adapter that ruins the model: dev must go back to the base
+    best, rates = choose_scale(spoilt, voice[:2], scales=(0.0, 1.0), options=PLAIN)
+    assert best == 0.0
+    assert rates[0.0] < rates[1.0]
+    assert evaluate_model(spoilt, voice[:2], "whisper-english", options=PLAIN).scores.wer == pytest.approx(rates[0.0])

@@ -1,0 +1,160 @@
+"""A bank decodes a mixed batch as each voice alone, reads adapters when needed, and refuses what is not its."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from speechft import adapters
+from speechft.bank import AdapterBank
+from speechft.decode import DecodeOptions, decode
+from speechft.decoder import inference_copy
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest
+from speechft.sources import resolve
+from speechft.whisper import Context, Whisper
+
+VOICES: dict[str, dict[str, Any]] = {
+    "anna": {"rank": 4, "context": "clip+2s"},
+    "ben": {"rank": 2, "projections": ["fc1", "out_proj"], "rslora": True, "context": "clip+5s"},
+    "cleo": {"rank": 3, "placement": "decoder", "context": "clip+2s"},
+}
+
+
+def make(tiny: Whisper, out: Path, seed: int, context: str = "clip+2s", **settings: Any) -> Path:
+    """An adapter that changes what tiny.en says, but not into noise."""
+    torch.manual_seed(seed)
+    model = adapters.attach(copy.deepcopy(tiny.model), **({"rank": 2} | settings))
+    for name, p in adapters.trainable(model):
+        if "lora_B" in name:
+            p.data.normal_(0, 0.03)
+    folder = resolve("bundled:tiny.en")
+    card = {"model": "bundled:tiny.en", "base_sha256": adapters.base_hash(folder), "context": context}
+    return adapters.save(model, out, card, "bundled:tiny.en", folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tiny: Whisper, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("voices")
+    for seed, (name, settings) in enumerate(VOICES.items()):
+        make(tiny, out / name / ("adapter" if name == "ben" else ""), seed, **settings)
+    return out
+
+
+@pytest.fixture
+def bank(tiny: Whisper, folder: Path) -> AdapterBank:
+    return AdapterBank(tiny, folder, dtype=torch.float32)
+
+
+def alone(tiny: Whisper, folder: Path, name: str | None, clip: Any, options: DecodeOptions) -> Any:
+    if name is None:
+        return decode(inference_copy(tiny, torch.float32), [clip], options, ready=True)[0]
+    place = folder / name / ("adapter" if name == "ben" else "")
+    adapted = tiny.with_(
+        model=adapters.load(copy.deepcopy(tiny.model), place), context=Context(VOICES[name]["context"])
+    )
+    return decode(inference_copy(adapted, torch.float32), [clip], options, ready=True)[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        DecodeOptions(temperatures=(0.4,)),
+        pytest.param(DecodeOptions(beams=3, temperatures=()), marks=pytest.mark.slow),
+    ],
+)
+def test_a_mixed_batch_equals_each_voice_alone(
+    options: DecodeOptions, bank: AdapterBank, tiny: Whisper, folder: Path, voice: Manifest
+) -> None:
+    clips = [u.load() for u in list(voice)[:6]]
+    names = ["anna", None, "ben", "cleo", "anna", "ben"]
+    with bank.using(names):
+        together = decode(bank.whisper, clips, options, ready=True)
+    expected = [alone(tiny, folder, name, clip, options) for name, clip in zip(names, clips, strict=True)]
+    assert [t.tokens for t in together] == [t.tokens for t in expected]
+    for found, wanted in zip(together, expected, strict=True):
+        assert found.logprobs == pytest.approx(wanted.logprobs, abs=2e-3)
+        assert found.temperature == wanted.temperature
+    texts = {name: decode(bank.whisper, clips[:1], options) for name in (None,)}
+    for name in VOICES:
+        with bank.using(name):
+            texts[name] = decode(bank.whisper, clips[:1], options)
+            assert texts[name][0].tokens == alone(tiny, folder, name, clips[0], options).tokens
+    assert len({t[0].logprobs for t in texts.values()}) == 4, "voices differ, or nothing is tested"
+
+
+def test_adapters_are_read_when_needed_and_leave_when_not(tiny: Whisper, folder: Path) -> None:
+    bank = AdapterBank(tiny, folder, capacity=2, dtype=torch.float32)
+    assert bank.names == ["anna", "ben", "cleo"]
+    assert bank.loaded == []
+    clip = [torch.randn(16000, generator=torch.Generator().manual_seed(0)).numpy() * 0.1]
+
+    def logprobs(name: str) -> tuple[float, ...]:
+        with bank.using([name]):
+            return decode(bank.whisper, clip, DecodeOptions(temperatures=()), ready=True)[0].logprobs
+
+    first = logprobs("anna")
+    logprobs("ben")
+    held = bank.bytes_held
+    logprobs("cleo")
+    assert bank.loaded == ["ben", "cleo"]
+    assert bank.bytes_held == held, "a slot is used again"
+    assert logprobs("anna") == first, "what left comes back the same"
+    with pytest.raises(SpeechftError, match="capacity"), bank.using(["anna", "ben", "cleo"]):
+        decode(bank.whisper, clip * 3, ready=True)
+
+
+def test_switching_takes_less_than_a_millisecond(bank: AdapterBank) -> None:
+    for name in VOICES:
+        with bank.using(name):
+            pass
+    times = []
+    for turn in range(60):
+        started = time.perf_counter()
+        with bank.using(list(VOICES)[turn % 3]):
+            times.append(time.perf_counter() - started)
+    assert sorted(times)[30] < 1e-3
+
+
+def other_base(folder: Path) -> None:
+    card = folder / adapters.CARD
+    card.write_text(card.read_text().replace('"base_sha256": "', '"base_sha256": "0'))
+
+
+@pytest.mark.parametrize(
+    ("settings", "damage", "message"),
+    [
+        ({"dora": True}, lambda folder: None, "plain LoRA"),
+        ({"method": "houlsby"}, lambda folder: None, "plain LoRA"),
+        ({}, other_base, "not on these weights"),
+        ({}, lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"{"), "damaged"),
+        ({}, lambda folder: (folder / "adapter_model.safetensors").unlink(), "missing"),
+    ],
+)
+def test_what_it_cannot_serve_is_refused(
+    settings: dict[str, Any], damage: Callable[[Path], Any], message: str, tiny: Whisper, tmp_path: Path
+) -> None:
+    damage(make(tiny, tmp_path / "odd", 0, **settings))
+    bank = AdapterBank(tiny, {"odd": tmp_path / "odd"})
+    with pytest.raises(SpeechftError, match=message), bank.using("odd"):
+        pass
+    assert bank.loaded == []
+
+
+def test_mistakes_are_named(bank: AdapterBank, tiny: Whisper, tmp_path: Path) -> None:
+    with pytest.raises(SpeechftError, match="Did you mean 'anna'"), bank.using(["ana"]):
+        pass
+    with pytest.raises(SpeechftError, match="no voice"), bank.using("../voices/anna"):
+        pass
+    with pytest.raises(SpeechftError, match="2 clips, but 1 voices"), bank.using(["anna"]):
+        decode(bank.whisper, [torch.zeros(160).numpy()] * 2)
+    with pytest.raises(SpeechftError, match="not a folder"):
+        AdapterBank(tiny, tmp_path / "none")
+    with pytest.raises(SpeechftError, match="no adapter"):
+        AdapterBank(tiny.with_(model=adapters.attach(copy.deepcopy(tiny.model), rank=1)), tmp_path)

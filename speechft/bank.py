@@ -83,7 +83,7 @@ class AdapterBank:
                 "a bank needs a base model with whole weights and no adapter", fix="Load the model without."
             )
         self.capacity = capacity
-        self._source = source if isinstance(source, Mapping) else Path(source)
+        self._source = dict(source) if isinstance(source, Mapping) else Path(source)
         if isinstance(self._source, Path) and not self._source.is_dir():
             raise SpeechftError("is not a folder of adapters", where=source)
         self._base_sha256 = adapters.base_hash(resolve(whisper.name))
@@ -91,6 +91,7 @@ class AdapterBank:
         self._layers: dict[str, BankedLinear] = {}
         self._known: dict[str, Voice] = {}
         self._slots: OrderedDict[str, int] = OrderedDict()  # the least recently used first
+        self._free: list[int] = []  # slots of voices that were forgotten
         self._rank = 0
         self._lock = threading.RLock()
         self._voices: list[str | None] | str | None = None
@@ -99,7 +100,7 @@ class AdapterBank:
     @property
     def names(self) -> list[str]:
         """Of all voices there are, in memory or not."""
-        if not isinstance(self._source, Path):
+        if isinstance(self._source, dict):
             return sorted(self._source)
         return sorted(folder.name for folder in self._source.iterdir() if _adapter_in(folder))
 
@@ -162,6 +163,22 @@ class AdapterBank:
             self._known[name] = Voice(folder, context, card.get("language") or self.whisper.language)
         return self._known[name]
 
+    def put(self, name: str, folder: str | Path) -> None:
+        """Add a voice to a bank that was made from a mapping; one of that name is replaced."""
+        assert isinstance(self._source, dict), "the voices of a folder are what is in it"
+        with self._lock:
+            self.forget(name)
+            self._source[name] = folder
+
+    def forget(self, name: str) -> None:
+        """Take a voice out of memory, and out of the mapping the bank was made from."""
+        with self._lock:
+            self._known.pop(name, None)
+            if isinstance(self._source, dict):
+                self._source.pop(name, None)
+            if (slot := self._slots.pop(name, None)) is not None:
+                self._free.append(slot)
+
     def select(self, clips: Sequence[int]) -> None:
         """Called by `decode`: the next forward passes hold these clips, in this order."""
         if isinstance(self._voices, list):
@@ -205,12 +222,18 @@ class AdapterBank:
         for name in names:
             if name not in self._slots:
                 matrices = self._read(name)
-                slot = self._slots.popitem(last=False)[1] if len(self._slots) == self.capacity else 1 + len(self._slots)
+                slot = self._slot()
                 for layer in self._layers.values():
                     layer.clear(slot)
                 for target, (a, b) in matrices.items():
                     self._layer(target).put(slot, a, b)
                 self._slots[name] = slot
+
+    def _slot(self) -> int:
+        """One that may be written to."""
+        if self._free:
+            return self._free.pop()
+        return self._slots.popitem(last=False)[1] if len(self._slots) == self.capacity else 1 + len(self._slots)
 
     def _read(self, name: str) -> dict[str, tuple[Tensor, Tensor]]:
         """Matrices by module name; the scale is in B.
@@ -222,9 +245,8 @@ class AdapterBank:
         assert folder is not None
         card = adapters.read_card(folder)
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        state = lora_tensors(folder)
-        plain = config.get("peft_type") == "LORA" and not config.get("use_dora") and not config.get("alpha_pattern")
-        if not plain or not all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in state):
+        state = lora_tensors(folder) if is_plain_lora(folder) else {"": torch.empty(0)}
+        if not all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in state):
             raise SpeechftError("is no plain LoRA adapter", where=folder, fix="A bank serves adapter.method=lora.")
         if card.get("base_sha256", self._base_sha256) != self._base_sha256:
             raise SpeechftError(f"was trained on '{card.get('model')}', not on these weights", where=folder)
@@ -249,6 +271,12 @@ class AdapterBank:
             setattr(module, last, layer)
             self._layers[target] = layer
         return self._layers[target]
+
+
+def is_plain_lora(folder: Path) -> bool:
+    """Whether a bank can serve an adapter, by its configuration."""
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    return config.get("peft_type") == "LORA" and not config.get("use_dora") and not config.get("alpha_pattern")
 
 
 def _adapter_in(folder: Path) -> Path | None:

@@ -114,7 +114,6 @@ def parts(model: str, find: Any, language: str | None, longest: float, queue: fl
     from speechft.server.voices import Voices
 
     voices, metrics = Voices(model, find, language), Metrics()
-    voices.get(None)  # a wrong model is said now, not at the first request
     engine = Engine(voices, most_waiting=queue * 60, on_batch=metrics.on_batch)
     media = MediaReader(longest=longest * 60)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)

@@ -126,7 +126,7 @@ class Wanted:
 
 def check_language(language: str, voices: Voices) -> None:
     """Refuse a language that the base model does not know, before anything is queued."""
-    base = voices.get(None)
+    base = voices.bank.whisper
     if base.is_multilingual:
         base.language_id(language)
     elif language.lower() not in ("en", "english"):

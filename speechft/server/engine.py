@@ -45,6 +45,7 @@ class _Job:
     future: Future[Recording]
     on_segment: Callable[[Segment], None] | None
     segments: list[Segment | None]
+    shared: bool  # its voice can be decoded in one batch with others
     told: int = 0
 
     def put(self, number: int, found: Segment) -> None:
@@ -126,13 +127,14 @@ class Engine:
 
         Raises:
             Busy: too much waits already.
+            UnknownVoice: there is no such voice.
         """
         pieces = speech_pieces(samples)
         seconds = sum(end - start for start, end in pieces) / SAMPLE_RATE
         future: Future[Recording] = Future()
         job = _Job(
             voice, language, options or DecodeOptions(), words, len(samples) / SAMPLE_RATE, future, on_segment,
-            [None] * len(pieces),
+            [None] * len(pieces), self.voices.shares_batch(voice),
         )  # fmt: skip
         if not pieces:
             job.finish()
@@ -201,9 +203,9 @@ class Engine:
     def _decode(self, batch: list[_Piece]) -> None:
         job = batch[0].job
         try:
-            model = self.voices.get(job.voice)
-            clips = [piece.clip for piece in batch]
-            found = decode(model, clips, job.options, language=job.language, ready=True)
+            with self.voices.using([piece.job.voice for piece in batch]) as model:
+                clips = [piece.clip for piece in batch]
+                found = decode(model, clips, job.options, language=job.language, ready=True)
             for piece, transcript in zip(batch, found, strict=True):
                 self._finish(piece, transcript)
         except Exception as error:
@@ -216,10 +218,11 @@ class Engine:
     def _finish(self, piece: _Piece, transcript: Transcript) -> None:
         job = piece.job
         if not job.future.cancelled():
-            model = self.voices.get(job.voice)
-            job.put(piece.number, segment(model, piece.clip, piece.start, transcript, words=job.words))
+            with self.voices.using([job.voice]) as model:
+                job.put(piece.number, segment(model, piece.clip, piece.start, transcript, words=job.words))
 
 
 def _kind(piece: _Piece) -> tuple[object, ...]:
     """What must agree in a batch."""
-    return piece.job.voice, piece.job.language, piece.job.options
+    job = piece.job
+    return None if job.shared else job.voice, job.language, job.options

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from speechft.bank import AdapterBank, is_plain_lora
+from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
 from speechft.recogniser import load
-from speechft.whisper import Whisper
+from speechft.whisper import Whisper, load_whisper
 
-KEPT = 8  # voices in memory; the one that was used longest ago makes room
+KEPT = 8  # merged copies in memory; the one that was used longest ago makes room
 
 
 class UnknownVoice(SpeechftError):
@@ -19,7 +22,10 @@ class UnknownVoice(SpeechftError):
 
 
 class Voices:
-    """Inference copies of the base model and of the voices asked for, the last `KEPT` of them.
+    """The base model, the voices on it, and how to decode several of them in one batch.
+
+    Plain LoRA adapters share the base model in an `AdapterBank`. Adapters of other kinds, which cannot, get a merged
+    copy of the model each; the last `KEPT` of these stay in memory.
 
     Args:
         base: see `speechft.sources.resolve`.
@@ -32,8 +38,10 @@ class Voices:
         self, base: str, find: Callable[[], Mapping[str, Path]] = dict, language: str | None = None, kept: int = KEPT
     ) -> None:
         self.base, self.find, self.language, self.kept = base, find, language, kept
+        self.bank = AdapterBank(load_whisper(base, language=language), {})
         self._lock = threading.Lock()
-        self._ready: OrderedDict[str | None, tuple[object, Whisper]] = OrderedDict()
+        self._copies: OrderedDict[str, tuple[int, Whisper]] = OrderedDict()
+        self._banked: dict[str, tuple[int, bool]] = {}
 
     @property
     def base_id(self) -> str:
@@ -57,28 +65,59 @@ class Voices:
             return voice
         raise UnknownVoice(f"there is no model '{model[:80]}'", fix="GET /v1/models lists them.")
 
-    def get(self, voice: str | None) -> Whisper:
-        """The model to decode with, loaded if need be; a voice that was trained again is loaded again."""
-        folder = self.find().get(voice) if voice is not None else None
-        if voice is not None and folder is None:
+    def shares_batch(self, voice: str | None) -> bool:
+        """Whether a voice can be decoded in one batch with others; looks whether it was trained again or deleted.
+
+        Raises:
+            UnknownVoice: it is not here any more.
+        """
+        if voice is None:
+            return True
+        folder = self.find().get(voice)
+        if folder is None:
             self.forget(voice)
             raise UnknownVoice(f"the voice '{voice}' is not here any more")
-        version = (folder / "adapter_model.safetensors").stat().st_mtime_ns if folder else 0
+        version = (folder / "adapter_model.safetensors").stat().st_mtime_ns
         with self._lock:
-            held = self._ready.get(voice)
+            known = self._banked.get(voice)
+            if known is None or known[0] != version:
+                self._copies.pop(voice, None)
+                self._banked[voice] = known = (version, is_plain_lora(folder))
+                self.bank.put(voice, folder)
+        return known[1]
+
+    @contextlib.contextmanager
+    def using(self, voices: Sequence[str | None]) -> Iterator[Whisper]:
+        """The model to decode clips with, each in its voice; voices that share no batch come alone."""
+        only = voices[0] if len(set(voices)) == 1 else None
+        if only is not None and not self.shares_batch(only):
+            yield self._copy(only)
+            return
+        for voice in set(voices):
+            self.shares_batch(voice)
+        with self.bank.using(voices) as whisper:
+            alone = self.bank.voice(voices[0])
+            yield whisper if len(set(voices)) > 1 else whisper.with_(context=alone.context, language=alone.language)
+
+    def _copy(self, voice: str) -> Whisper:
+        """The model with an adapter merged into it."""
+        version = self._banked[voice][0]
+        with self._lock:
+            held = self._copies.get(voice)
             if held is None or held[0] != version:
-                recogniser = load(self.base, folder, language=self.language)
-                self._ready[voice] = held = (version, recogniser._ready)
-            self._ready.move_to_end(voice)
-            while len(self._ready) > self.kept + 1:
-                oldest = next(name for name in self._ready if name is not None)
-                del self._ready[oldest]
+                recogniser = load(self.base, self.find()[voice], language=self.language)
+                self._copies[voice] = held = (version, inference_copy(recogniser.whisper))
+            self._copies.move_to_end(voice)
+            while len(self._copies) > self.kept:
+                self._copies.popitem(last=False)
             return held[1]
 
     def forget(self, voice: str) -> None:
         """Take a voice out of memory."""
         with self._lock:
-            self._ready.pop(voice, None)
+            self.bank.forget(voice)
+            self._banked.pop(voice, None)
+            self._copies.pop(voice, None)
 
 
 def adapters_in(folder: Path) -> dict[str, Path]:

@@ -35,21 +35,20 @@ def client(running: Running) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0)
 
 
-def test_each_request_gets_its_own_voice(
-    client: openai.OpenAI, clips: list[Path], voice_folder: Path, running: Running
-) -> None:
-    folders = {"tiny.en": None, "tiny.en:anna": voice_folder / "anna", "tiny.en:ben": voice_folder / "ben"}
-    alone = {name: load("bundled:tiny.en", folder) for name, folder in folders.items()}
-    expected = {(name, clip): alone[name].transcribe(clip).text for name in folders for clip in clips}
-    assert len({tuple(expected[name, clip] for clip in clips) for name in folders}) == 3  # they do differ
-
+def test_each_request_gets_its_own_voice(client: openai.OpenAI, clips: list[Path], voice_folder: Path) -> None:
     def ask(job: tuple[str, Path]) -> str:
         return client.audio.transcriptions.create(model=job[0], file=job[1]).text
 
-    jobs = list(expected) * 2
+    jobs = [(name, clip) for name in ("tiny.en", "tiny.en:anna", "tiny.en:ben") for clip in clips]
+    alone = [ask(job) for job in jobs]
+    of_voice = [tuple(alone[start : start + len(clips)]) for start in range(0, len(jobs), len(clips))]
+    assert len(set(of_voice)) == 3  # they do differ
     with ThreadPoolExecutor(12) as pool:  # mixed, so that they are batched together
-        found = list(pool.map(ask, jobs))
-    assert found == [expected[job] for job in jobs]
+        found = list(pool.map(ask, jobs * 2))
+    assert found == alone * 2
+    by_hand = load("bundled:tiny.en", voice_folder / "anna")
+    same = sum(by_hand.transcribe(clip).text == text for clip, text in zip(clips, of_voice[1], strict=True))
+    assert same >= len(clips) - 1  # merged into bf16 weights, one word may come out differently
 
 
 def test_models_are_listed(client: openai.OpenAI) -> None:
@@ -168,9 +167,12 @@ def test_a_full_queue_says_when_to_come_back(running: Running) -> None:
     gate = threading.Event()
 
     class Slow:
-        def get(self, voice: str | None) -> object:
+        def shares_batch(self, voice: str | None) -> bool:
+            return True
+
+        def using(self, voices: list[str | None]) -> object:
             gate.wait(20)
-            return running.voices.get(voice)
+            return running.voices.using(voices)
 
     engine = Engine(Slow(), most_waiting=5.0)  # type: ignore[arg-type]
     speech = 0.1 * np.random.default_rng(0).standard_normal(4 * SAMPLE_RATE).astype(np.float32)

@@ -144,6 +144,46 @@ class Preparation:
         return self._placed[audio]
 
 
+def corpus_root(source: str | Path, pattern: str, name: str) -> Path:
+    """The folder that a corpus's files lie in as it is handed out: the one given, or the only one in it that fits.
+
+    Args:
+        pattern: glob of something that every copy of the corpus has.
+        name: of the corpus.
+
+    Raises:
+        SpeechftError: it looks otherwise.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        raise SpeechftError("is not a folder", where=source, fix=f"Give the folder that {name} was unpacked into.")
+    if any(source.glob(pattern)):
+        return source
+    inside = [path for path in sorted(source.iterdir()) if path.is_dir() and any(path.glob(pattern))]
+    if len(inside) == 1:
+        return inside[0]
+    what = f"does not look like {name}: there is no {pattern} in it"
+    if inside:
+        what = f"holds several parts that look like {name}: {', '.join(path.name for path in inside[:5])}"
+    raise SpeechftError(what, where=source, fix="Give the folder that it was unpacked into; for your own, use folder.")
+
+
+def key_and_text(path: Path) -> dict[str, str]:
+    """Lines of a key, white space, and the rest; none if there is no such file.
+
+    Raises:
+        SpeechftError: it is not UTF-8.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise SpeechftError("is not UTF-8", where=path, fix="Convert it to UTF-8.") from None
+    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
+    return {pair[0]: pair[1].strip() if len(pair) > 1 else "" for pair in pairs}
+
+
 def _copy(audio: Path, target: Path) -> Path:
     """Copy unless the same file, by size and time, is there already from an earlier run."""
     there = target.stat() if target.is_file() else None

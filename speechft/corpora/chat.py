@@ -1,0 +1,161 @@
+"""CHAT transcripts, TalkBank's format: who says what when, and what of it was a slip (MacWhinney, CHAT manual).
+
+Two texts are made of a line: what was said, every filler, fragment and repetition in it; and what was meant, without
+them. An impaired speaker's recogniser may be asked for either, so both are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from speechft.audio import Seconds
+from speechft.errors import SpeechftError
+
+BULLET = re.compile(r"\x15(\d+)_(\d+)\x15")
+TOKENS = re.compile(r"\[[^\]]*\]|[<>]|[^\s<>\[\]]+")
+RETRACED = {"[/]", "[//]", "[///]", "[/-]", "[/?]"}  # repetition, correction, reformulation, false start, unclear which
+UNTRANSCRIBED = {"xxx", "yyy", "www"}
+MARKS = re.compile(r"[↑↓≠⌈⌉⌊⌋∆∇°▁▔☺♋⁇∬Ϋ↗↘→‡„ˈˌ^:\"“”]")
+Words = tuple[list[str], list[str]]  # said, meant
+
+
+@dataclass(frozen=True)
+class Line:
+    """One utterance.
+
+    Attributes:
+        speaker: code of the tier, such as PAR.
+        said: every word and part of a word that was spoken.
+        meant: without fillers, fragments and what was taken back; slips replaced where the transcriber knew by what.
+        start_s, end_s: seconds from the start of the recording; None without a time mark.
+        number: of the line in the file.
+        unclear: something in it could not be understood or was not transcribed.
+    """
+
+    speaker: str
+    said: str
+    meant: str
+    start_s: Seconds | None
+    end_s: Seconds | None
+    number: int
+    unclear: bool
+
+
+@dataclass
+class Transcript:
+    """A .cha file.
+
+    Attributes:
+        media: name of the recording, without its ending.
+        language: first of @Languages, ISO 639-3.
+        people: fields of the @ID header by speaker's code: age, sex, group, role.
+        lines: in order.
+    """
+
+    media: str = ""
+    language: str = ""
+    people: dict[str, dict[str, str]] = field(default_factory=dict)
+    lines: list[Line] = field(default_factory=list)
+
+
+def read_chat(path: Path) -> Transcript:
+    """Read a transcript.
+
+    Raises:
+        SpeechftError: it is not UTF-8, or not CHAT.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise SpeechftError("is not UTF-8", where=path, fix="CHAT files are; get it again.") from None
+    if "@Begin" not in text[:2000]:
+        raise SpeechftError("is not a CHAT transcript: it has no @Begin", where=path)
+    found = Transcript()
+    for number, line in _whole_lines(text):
+        name, _, value = line.partition(":")
+        value = value.strip()
+        if name == "@Media":
+            found.media = value.split(",")[0].strip().strip('"')
+        elif name == "@Languages":
+            found.language = value.split(",")[0].strip()
+        elif name == "@ID":
+            fields = [*value.split("|"), *[""] * 10]
+            person = {"age": fields[3], "sex": fields[4], "group": fields[5], "role": fields[7]}
+            found.people[fields[2]] = {key: entry for key, entry in person.items() if entry}
+        elif line.startswith("*"):
+            found.lines.append(_line(name[1:], value, number))
+    return found
+
+
+def _whole_lines(text: str) -> Iterator[tuple[int, str]]:
+    """(number, line) with the lines that go on it, which begin with a tab."""
+    number, whole = 0, ""
+    for at, line in enumerate(text.splitlines(), 1):
+        if line.startswith(("\t", " ")) and whole:
+            whole += " " + line.strip()
+            continue
+        if whole:
+            yield number, whole
+        number, whole = at, line
+    if whole:
+        yield number, whole
+
+
+def _line(speaker: str, value: str, number: int) -> Line:
+    times = BULLET.findall(value)
+    start = int(times[0][0]) / 1000 if times else None
+    end = int(times[-1][1]) / 1000 if times else None
+    said, meant = both_texts(BULLET.sub(" ", value))
+    unclear = bool(UNTRANSCRIBED & {word.lower() for word in said.split()})
+    return Line(speaker, said, meant, start, end, number, unclear)
+
+
+def both_texts(main: str) -> tuple[str, str]:
+    """(what was said, what was meant) of a main line without its time mark."""
+    groups: list[list[Words]] = [[]]  # open < > groups, the line itself outermost
+    for piece in TOKENS.findall(main):
+        if piece == "<":
+            groups.append([])
+        elif piece == ">":
+            if len(groups) > 1:
+                inner = groups.pop()
+                groups[-1].append(_joined(inner))
+        elif piece.startswith("["):
+            _apply(piece, groups[-1])
+        else:
+            groups[-1].append(_word(piece))
+    said, meant = _joined([_joined(group) for group in groups])
+    return " ".join(said), " ".join(meant)
+
+
+def _joined(parts: list[Words]) -> Words:
+    return [w for said, _ in parts for w in said], [w for _, meant in parts for w in meant]
+
+
+def _apply(code: str, parts: list[Words]) -> None:
+    """What a code in square brackets says about the word or group before it; most are comments."""
+    if not parts:
+        return
+    said, meant = parts[-1]
+    if code in RETRACED:
+        parts[-1] = (said, [])
+    elif code.startswith(("[: ", "[:: ")):
+        parts[-1] = (said, code.strip("[]:").split())
+    elif match := re.fullmatch(r"\[x (\d{1,2})\]", code):
+        parts[-1] = (said * int(match[1]), meant)
+
+
+def _word(token: str) -> Words:
+    """A word as it was said and as it was meant; nothing for marks of pauses, endings and noises."""
+    if token.startswith(("&=", "&*", "&{", "&}", "+", "0")) or re.fullmatch(r"\(\.+\)|\([\d.:]+\)|[.?!,;‡„]+", token):
+        return [], []
+    extra = token.startswith(("&-", "&+", "&"))  # a filler, a fragment, or either in old files
+    word = token.lstrip("&-+") if extra else token
+    word = re.sub(r"@[\w:$&-]*", "", word)
+    meant = re.sub(r"↫[^↫]*↫", "", word).replace("(", "").replace(")", "")
+    said = re.sub(r"\([^)]*\)", "", word).replace("↫", "")
+    clean = [MARKS.sub("", part).replace("_", " ").replace("+", " ").strip(".?!,;").split() for part in (said, meant)]
+    return clean[0], [] if extra else clean[1]

@@ -1,0 +1,60 @@
+"""Common Voice: short sentences read into a browser by volunteers (Ardila et al., 2020, arXiv 1912.06670).
+
+    cv-corpus-VERSION/LANGUAGE/{train,dev,test,other,validated,invalidated}.tsv, clips/*.mp3
+
+CC0, from the Common Voice site after giving an address. The three parts of its own split share neither speakers nor
+sentences. Trying to find out who a speaker is, is against its terms.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root
+
+SPLITS = ("train", "dev", "test")
+GENDERS = {"male_masculine": "male", "female_feminine": "female"}  # the values since version 17
+
+
+def prepare_commonvoice(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+    """A manifest of the clips that volunteers found right, in the corpus's own split.
+
+    Args:
+        source: the folder of one language, or one above it if that holds one language.
+        out: see `Preparation`.
+        copy: recordings beside the manifest.
+    """
+    root = corpus_root(source, "clips", "Common Voice")
+    work = Preparation(root, out, copy)
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    for split in SPLITS:
+        for number, row in _rows(root / f"{split}.tsv"):
+            values = {
+                "id": Path(row.get("path", "")).stem, "audio": root / "clips" / row.get("path", ""),
+                "text": row.get("sentence", ""), "speaker": row.get("client_id"), "split": split,
+                "prompt_id": row.get("sentence_id"), "age": row.get("age"),
+                "gender": GENDERS.get(row.get("gender", ""), row.get("gender")),
+                "language": row.get("locale") or root.name, "accent": row.get("accents") or row.get("accent"),
+            }  # fmt: skip
+            work.add(values, f"{split}.tsv:{number}")
+    taken = {u.id for u in work.utterances}
+    for name, reason in (
+        ("invalidated", "volunteers found the text wrong"),
+        ("other", "nobody has checked it yet"),
+        ("validated", "right, but in none of the three parts: its sentence is in one already"),
+    ):
+        for _, row in _rows(root / f"{name}.tsv"):
+            if Path(row.get("path", "")).stem not in taken:
+                work.leave_out(f"{name}.tsv: {row.get('path', '')}", reason)
+    return work.finish()
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """(line number, values) of a table; none if there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [(number, {k: v or "" for k, v in row.items() if k}) for number, row in enumerate(rows, 2)]

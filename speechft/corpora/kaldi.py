@@ -1,0 +1,73 @@
+"""A Kaldi data folder: wav.scp, text, utt2spk, and segments where recordings hold several utterances.
+
+The format is Kaldi's "Data preparation" page. An entry of wav.scp that ends in "|" is a shell command; it is never run
+here, because a data folder from somebody else would then run whatever they wrote.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from speechft.corpora.prepared import Preparation, Prepared, key_and_text
+from speechft.errors import SpeechftError
+
+GENDERS = {"f": "female", "m": "male"}
+
+
+def prepare_kaldi(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+    """A manifest of one data folder, or of several named train, dev, test beside one another.
+
+    Args:
+        source: the folder with wav.scp; or one whose folders have one, and whose names are then the split.
+        out: see `Preparation`.
+        copy: recordings beside the manifest; wav.scp names them by absolute path, or relative to where Kaldi runs
+            (tried: the data folder and the folders above it).
+    """
+    root = Path(source)
+    parts = {"": root} if (root / "wav.scp").is_file() else {p.parent.name: p.parent for p in root.glob("*/wav.scp")}
+    if not parts:
+        raise SpeechftError("is not a Kaldi data folder", where=source, fix="Give the folder that holds wav.scp.")
+    work = Preparation(root, out, copy, allow_outside=True)
+    for name, folder in sorted(parts.items()):
+        add_data_folder(work, folder, {"split": name or None})
+    return work.finish()
+
+
+def add_data_folder(work: Preparation, folder: Path, common: dict[str, object]) -> None:
+    """Add every utterance of a data folder.
+
+    Args:
+        common: fields of them all.
+    """
+    for needed in ("wav.scp", "text"):
+        if not (folder / needed).is_file():
+            raise SpeechftError(f"has no file '{needed}'", where=folder, fix="A Kaldi data folder needs one.")
+    recordings, texts = key_and_text(folder / "wav.scp"), key_and_text(folder / "text")
+    speakers, genders = key_and_text(folder / "utt2spk"), key_and_text(folder / "spk2gender")
+    segments = {key: value.split() for key, value in key_and_text(folder / "segments").items()}
+    for number, (utterance, text) in enumerate(texts.items(), 1):
+        recording, *span = segments.get(utterance, [utterance])
+        where = f"{folder.name}/text:{number}"
+        entry = recordings.get(recording)
+        if entry is None:
+            work.leave_out(where, f"wav.scp has no '{recording}'")
+        elif entry.endswith("|"):
+            work.leave_out(where, f"wav.scp makes '{recording}' with a command, and commands are not run")
+        else:
+            speaker = speakers.get(utterance)
+            row = {
+                "id": utterance, "audio": found(entry, folder), "text": text, "speaker": speaker,
+                "gender": GENDERS.get(genders.get(speaker or "", "").lower()),
+                "start_s": float(span[0]) if span else None,
+                "end_s": float(span[1]) if span and float(span[1]) >= 0 else None, **common,
+            }  # fmt: skip
+            work.add(row, where)
+    for utterance in speakers.keys() - texts.keys():
+        work.leave_out(f"{folder.name}/utt2spk", f"'{utterance}' has no text")
+
+
+def found(entry: str, folder: Path) -> Path:
+    """The file that an entry of wav.scp names."""
+    path = Path(entry)
+    places = [path] if path.is_absolute() else [above / path for above in (folder, *folder.resolve().parents)]
+    return next((place for place in places if place.is_file()), places[0])

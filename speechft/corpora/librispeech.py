@@ -1,0 +1,51 @@
+"""LibriSpeech and corpora laid out like it: read English, one folder a chapter (Panayotov et al., 2015).
+
+    train-clean-100/SPEAKER/CHAPTER/SPEAKER-CHAPTER-0000.flac, SPEAKER-CHAPTER.trans.txt; SPEAKERS.TXT
+
+Open (CC BY 4.0), from openslr.org/12. Its own parts are the split: train-*, dev-*, test-*.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root, key_and_text
+
+
+def prepare_librispeech(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+    """A manifest of all parts that are there.
+
+    Args:
+        source: the folder of the parts, or the one above it.
+        out: see `Preparation`.
+        copy: recordings beside the manifest.
+    """
+    root = corpus_root(source, "*/*/*/*.trans.txt", "LibriSpeech")
+    work = Preparation(root, out, copy)
+    genders = _genders(root / "SPEAKERS.TXT")
+    for texts in sorted(root.glob("*/*/*/*.trans.txt")):
+        part, speaker, chapter = texts.relative_to(root).parts[:3]
+        split = part.partition("-")[0]
+        said = key_and_text(texts)
+        for audio in sorted(texts.parent.glob("*.flac")):
+            if audio.stem not in said:
+                work.leave_out(audio, f"{texts.name} has no text for it")
+                continue
+            row = {
+                "id": audio.stem, "audio": audio, "text": said.pop(audio.stem), "speaker": speaker, "session": chapter,
+                "split": split if split in ("train", "dev", "test") else None, "gender": genders.get(speaker),
+                "language": "en", "part": part,
+            }  # fmt: skip
+            work.add(row, audio)
+        for missing in said:
+            work.leave_out(texts, f"there is no recording {missing}.flac")
+    return work.finish()
+
+
+def _genders(path: Path) -> dict[str, str]:
+    """From lines of "ID | SEX | SUBSET | MINUTES | NAME"; those with ";" are comments."""
+    if not path.is_file():
+        return {}
+    lines = [line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(";")]
+    names = {"F": "female", "M": "male"}
+    return {fields[0].strip(): names.get(fields[1].strip(), "") for fields in lines if len(fields) > 2}

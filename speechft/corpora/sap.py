@@ -1,0 +1,84 @@
+"""The Speech Accessibility Project: read and spontaneous English by people with ALS, CP, Down syndrome, Parkinson's,
+stroke (Hasegawa-Johnson et al., 2024).
+
+    TRAIN or DEV/CONTRIBUTOR/CONTRIBUTOR.json and its *.wav, each in a folder of its own or all together
+
+Access by agreement with the University of Illinois. The JSON files are as in the project's own repository
+SplitTrainTest (keys "Contributor ID", "Files", in them "Filename" and "Prompt"; "Etiology" could not be verified); what
+a release has besides is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root
+
+SPLIT = re.compile(r"(?i)(train|dev|test)")
+UNINTELLIGIBLE = re.compile(r"(?i)\[(unintelligible|inaudible|xxx?)\]|\bxxx\b")
+
+
+def prepare_sap(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+    """A manifest in the project's own split.
+
+    `text_verbatim` is the transcript with the disfluencies that stand in round brackets, `text` that without them:
+    the two references of the project's challenge. Marks in square brackets are nobody's words and go from both.
+    Left out: transcripts with unintelligible stretches or time stamps, empty ones, recordings that are not there.
+
+    Args:
+        source: the folder with the splits' folders in it.
+        out: see `Preparation`.
+        copy: recordings beside the manifest.
+    """
+    root = corpus_root(source, "**/*.json", "Speech Accessibility Project")
+    work = Preparation(root, out, copy)
+    recordings = {path.name.lower(): path for path in root.rglob("*.wav")}
+    for path in sorted(root.rglob("*.json")):
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            files, speaker = about["Files"], about["Contributor ID"]
+        except (ValueError, KeyError, TypeError):
+            work.leave_out(path, "is not a contributor's file")
+            continue
+        for number, file in enumerate(files, 1):
+            where = f"{path.name}:{number}"
+            audio = recordings.pop(str(file.get("Filename", "")).lower(), None)
+            if audio is None:
+                work.leave_out(where, f"there is no recording '{file.get('Filename')}'")
+                continue
+            _add(work, file, audio, speaker, about, where)
+    for audio in recordings.values():
+        work.leave_out(audio, "no contributor's file names it")
+    return work.finish()
+
+
+def _add(work: Preparation, file: dict[str, Any], audio: Path, speaker: str, about: dict[str, Any], where: str) -> None:
+    prompt = file.get("Prompt") or {}
+    raw = str(prompt.get("Transcript") or "").strip()
+    if UNINTELLIGIBLE.search(raw):
+        work.leave_out(where, "a part of it is unintelligible")
+        return
+    if "#ts" in raw:
+        work.leave_out(where, "its transcript is of several stretches with time stamps")
+        return
+    verbatim, intended = both_references(raw)
+    split = SPLIT.search(audio.relative_to(work.source).as_posix())
+    row = {
+        "id": audio.stem, "audio": audio, "text": intended or verbatim,
+        "text_verbatim": verbatim if verbatim != intended else None, "speaker": speaker,
+        "split": split[1].lower() if split else None, "aetiology": about.get("Etiology"), "language": "en",
+        "prompt_id": " ".join(str(prompt.get("Prompt Text") or "").lower().split()) or None,
+        "category": prompt.get("Category Description"),
+    }  # fmt: skip
+    work.add(row, where)
+
+
+def both_references(transcript: str) -> tuple[str, str]:
+    """(with disfluencies, without them); they stand in round brackets, marks in square ones."""
+    spoken = re.sub(r"\[[^\]]*\]", " ", transcript)
+    verbatim = re.sub(r"[(){}]|\b(cs|w|u):", " ", spoken)
+    intended = re.sub(r"\([^)]*\)", " ", spoken)
+    return " ".join(verbatim.split()), " ".join(re.sub(r"[{}]|\b(w|u):", " ", intended).split())

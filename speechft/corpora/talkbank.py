@@ -1,0 +1,78 @@
+"""AphasiaBank, FluencyBank and other TalkBank corpora: conversations and stories, transcribed in CHAT.
+
+    .../FILE.cha and its recording FILE.wav, .mp3 or .mp4, beside it or in another folder
+
+Access for members of a bank (free for researchers and clinicians, on request to TalkBank). Recordings are downloaded
+apart from the transcripts; put both under one folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from speechft.corpora.chat import Line, Transcript, read_chat
+from speechft.corpora.prepared import AUDIO_ENDINGS, Preparation, Prepared, corpus_root
+from speechft.errors import SpeechftError
+
+PARTICIPANT = "PAR"
+LANGUAGES = {"eng": "en", "spa": "es", "fra": "fr", "deu": "de", "zho": "zh", "nld": "nl", "ita": "it", "jpn": "ja"}
+GENDERS = {"male": "male", "female": "female"}
+
+
+def prepare_talkbank(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+    """A manifest of the participants' utterances: `text` is what was meant, `text_verbatim` what was said.
+
+    Left out: other speakers (they are not counted one by one), utterances without a time mark, with unintelligible
+    stretches (xxx, yyy, www) or without words, and transcripts without a recording.
+
+    Args:
+        source: the folder with transcripts and recordings, however deep.
+        out: see `Preparation`.
+        copy: recordings beside the manifest.
+    """
+    root = corpus_root(source, "**/*.cha", "a TalkBank corpus")
+    work = Preparation(root, out, copy)
+    recordings = {p.stem.lower(): p for p in sorted(root.rglob("*")) if p.suffix.lower() in AUDIO_ENDINGS}
+    for path in sorted(root.rglob("*.cha")):
+        try:
+            chat = read_chat(path)
+        except SpeechftError as error:
+            work.leave_out(path, error.what)
+            continue
+        audio = recordings.get((chat.media or path.stem).lower()) or recordings.get(path.stem.lower())
+        if audio is None:
+            work.leave_out(path, f"there is no recording '{chat.media or path.stem}'")
+            continue
+        others = sum(line.speaker != PARTICIPANT for line in chat.lines)
+        if others:
+            work.leave_out(path, f"{others} utterances of other speakers than {PARTICIPANT}")
+        for line in chat.lines:
+            if line.speaker == PARTICIPANT:
+                _add(work, path, chat, line, audio)
+    return work.finish()
+
+
+def _add(work: Preparation, path: Path, chat: Transcript, line: Line, audio: Path) -> None:
+    where = f"{path.relative_to(work.source).as_posix()}:{line.number}"
+    if line.start_s is None or line.end_s is None:
+        work.leave_out(where, "it has no time mark")
+    elif line.unclear:
+        work.leave_out(where, "a part of it is unintelligible or not transcribed")
+    elif not line.meant:
+        work.leave_out(where, "there are no words in it")
+    else:
+        person = chat.people.get(PARTICIPANT, {})
+        row = {
+            "id": f"{path.stem}-{line.number}", "audio": audio, "text": line.meant,
+            "text_verbatim": line.said if line.said != line.meant else None, "start_s": line.start_s,
+            "end_s": line.end_s, "speaker": path.stem, "age": _years(person.get("age", "")),
+            "gender": GENDERS.get(person.get("sex", "").lower()), "aetiology": person.get("group"),
+            "language": LANGUAGES.get(chat.language, chat.language or None),
+        }  # fmt: skip
+        work.add(row, where)
+
+
+def _years(age: str) -> int | None:
+    """Of CHAT's years;months.days."""
+    years = age.partition(";")[0]
+    return int(years) if years.isdigit() else None

@@ -1,0 +1,85 @@
+"""TORGO: 8 speakers with cerebral palsy or ALS and 7 without, English (Rudzicz, Namasivayam and Wolff, 2012).
+
+    [F/]F01/Session1/prompts/0001.txt, wav_headMic/0001.wav, wav_arrayMic/0001.wav; FC01, M01, MC01 ...
+
+Free for research from the University of Toronto's site. Prompts repeat between speakers and sessions, so that a split
+by speaker alone shares sentences: see `speechft.protocols`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root
+
+SPEAKER = re.compile(r"[FM]C?\d\d")
+MICROPHONES = ("wav_headMic", "wav_arrayMic")  # the first that has the utterance is taken
+# As papers on the corpus group its Frenchay assessments; the folders Notes/ hold the assessments themselves.
+SEVERITY = {
+    "F01": "severe", "M01": "severe", "M02": "severe", "M04": "severe", "M05": "moderate to severe",
+    "F03": "moderate", "F04": "mild", "M03": "mild",
+}  # fmt: skip
+
+
+def prepare_torgo(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+    """A manifest of the head microphone's recordings, the array's where there is no other.
+
+    Left out: prompts that are pictures or instructions, unintelligible ones ("xxx"), a second microphone's recording
+    of the same utterance, and recordings without a prompt.
+
+    Args:
+        source: the folder of the speakers' folders, or of F, FC, M, MC as the archives unpack.
+        out: see `Preparation`.
+        copy: recordings beside the manifest.
+    """
+    root = corpus_root(source, "**/Session*/prompts", "TORGO")
+    work = Preparation(root, out, copy)
+    for session in sorted(path.parent for path in root.rglob("Session*/prompts")):
+        speaker = next((part for part in reversed(session.parts) if SPEAKER.fullmatch(part)), None)
+        if speaker is None:
+            work.leave_out(session, "no folder above it is named like a speaker (F01, MC02)")
+            continue
+        _add_session(work, session, speaker)
+    return work.finish()
+
+
+def _add_session(work: Preparation, session: Path, speaker: str) -> None:
+    recordings: dict[str, Path] = {}
+    for microphone in MICROPHONES:
+        for audio in sorted((session / microphone).glob("*.wav")):
+            if audio.stem in recordings:
+                work.leave_out(audio, "the second microphone's recording of the same utterance")
+            else:
+                recordings[audio.stem] = audio
+    control = "C" in speaker
+    for number, audio in sorted(recordings.items()):
+        prompt = session / "prompts" / f"{number}.txt"
+        if not prompt.is_file():
+            work.leave_out(audio, "there is no prompt for it")
+            continue
+        text = prompt.read_text(encoding="utf-8", errors="replace").strip()
+        if reason := _no_words(text):
+            work.leave_out(audio, reason)
+            continue
+        row = {
+            "id": f"{speaker}-{session.name}-{number}", "audio": audio, "text": re.sub(r"\[.*?\]", "", text).strip(),
+            "speaker": speaker, "session": session.name, "prompt_id": " ".join(text.lower().split()),
+            "gender": "female" if speaker[0] == "F" else "male", "language": "en",
+            "severity": "none" if control else SEVERITY.get(speaker),
+            "aetiology": "none" if control else "cerebral palsy or ALS", "microphone": audio.parent.name,
+        }  # fmt: skip
+        work.add(row, audio)
+
+
+def _no_words(text: str) -> str:
+    """Why a prompt is not what was said; empty if it is."""
+    if not text:
+        return "the prompt is empty"
+    if re.search(r"\.(jpe?g|png|gif)\b", text, re.IGNORECASE):
+        return "the prompt is a picture to describe"
+    if "xxx" in text.lower():
+        return "marked as unintelligible (xxx)"
+    if not re.sub(r"\[.*?\]", "", text).strip():
+        return f"the prompt is an instruction: {text[:60]}"
+    return ""

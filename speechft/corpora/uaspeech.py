@@ -1,0 +1,94 @@
+"""UA-Speech: single English words by 15 speakers with cerebral palsy and 13 without (Kim et al., 2008).
+
+    audio/[original|normalized|noisereduce/]F02/F02_B1_UW1_M5.wav; mlf/F02/F02_word.mlf
+
+Free for research on request to the University of Illinois. Seven or eight microphones recorded every word at once: one
+is taken, since the others are the same utterance. Blocks 1 and 3 are for training, 2 for test.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root
+
+NAME = re.compile(r"(C?[FM]\d\d)_(B[123])_([A-Z]+\d*)_(M\d)")
+MICROPHONE = "M5"
+VERSIONS = ("original", "normalized", "noisereduce", "noisereduced")
+# Percent of words that five naive listeners understood (the corpus's speaker table).
+INTELLIGIBILITY = {
+    "M04": 2, "F03": 6, "M12": 7.4, "M01": 15, "M07": 28, "F02": 29, "M06": 39, "M16": 43, "M05": 58, "M11": 62,
+    "F04": 62, "M09": 86, "M14": 90.4, "M08": 93, "M10": 93, "F05": 95,
+}  # fmt: skip
+SPLITS = {"B1": "train", "B3": "train", "B2": "test"}
+
+
+def prepare_uaspeech(
+    source: str | Path, out: str | Path, *, copy: bool = True, microphone: str = MICROPHONE
+) -> Prepared:
+    """A manifest of one microphone's recordings, in the corpus's own split by block.
+
+    The uncommon words of the blocks differ, but digits, letters, commands and common words are in all three: the field
+    `prompt_id` shows it, and `speechft.protocols` has the split that shares none.
+
+    Args:
+        source: the folder that holds audio and mlf.
+        out: see `Preparation`.
+        copy: recordings beside the manifest.
+        microphone: which of M2 to M8; another is taken for words that it has not recorded.
+    """
+    root = corpus_root(source, "mlf/*/*_word.mlf", "UA-Speech")
+    work = Preparation(root, out, copy)
+    words = {key: word for path in sorted(root.glob("mlf/*/*_word.mlf")) for key, word in _labels(path).items()}
+    version = next((name for name in VERSIONS if (root / "audio" / name).is_dir()), None)
+    takes: dict[tuple[str, str, str], dict[str, Path]] = {}
+    for audio in sorted((root / "audio" / version if version else root / "audio").rglob("*.wav")):
+        match = NAME.fullmatch(audio.stem)
+        if match is None:
+            work.leave_out(audio, "its name is not SPEAKER_BLOCK_WORD_MICROPHONE")
+            continue
+        takes.setdefault((match[1], match[2], match[3]), {})[match[4]] = audio
+    others: Counter[str] = Counter()
+    for (speaker, block, word), microphones in takes.items():
+        chosen = microphone if microphone in microphones else min(microphones)
+        others.update(name for name in microphones if name != chosen)
+        audio = microphones[chosen]
+        label = next((words[a.stem] for a in microphones.values() if a.stem in words), None)
+        if label is None:
+            work.leave_out(audio, "the label file has no word for it")
+            continue
+        control = speaker.startswith("C")
+        row = {
+            "id": f"{speaker}_{block}_{word}", "audio": audio, "text": label, "speaker": speaker, "session": block,
+            "prompt_id": f"{block}_{word}" if word.startswith("UW") else word, "split": SPLITS[block],
+            "gender": "female" if "F" in speaker else "male", "language": "en", "microphone": chosen,
+            "aetiology": "none" if control else "cerebral palsy", "severity": "none" if control else severity(speaker),
+        }  # fmt: skip
+        work.add(row, audio)
+    for name, count in sorted(others.items()):
+        work.leave_out(f"microphone {name}", f"{count} recordings of utterances that are taken from another microphone")
+    return work.finish()
+
+
+def severity(speaker: str) -> str | None:
+    """The corpus's classes of intelligibility, in quarters of 100 %."""
+    share = INTELLIGIBILITY.get(speaker)
+    if share is None:
+        return None
+    return ("very low", "low", "mid", "high")[min(3, int(share // 25))] + " intelligibility"
+
+
+def _labels(path: Path) -> dict[str, str]:
+    """Words by recording, of an HTK master label file: a quoted name, a line for the word, a full stop."""
+    name, found = "", dict[str, str]()
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        line = line.strip()
+        if line.startswith('"'):
+            name = Path(line.strip('"')).stem
+        elif name and line and line != ".":
+            word = next((field for field in line.split() if not field.lstrip("-").replace(".", "").isdigit()), "")
+            if word and word not in ("sil", "sp"):
+                found.setdefault(name, word)
+    return found

@@ -1,0 +1,277 @@
+"""Each corpus as a tiny tree in its own layout: what is taken, with which fields, and what is left out and why."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechft.corpora import CORPORA, prepare
+from speechft.corpora.prepared import Prepared
+from speechft.corpora.uaspeech import severity
+from speechft.errors import SpeechftError
+from speechft.manifest import Utterance
+
+
+def sound(path: Path, seconds: float = 0.5) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = 0.1 * np.random.default_rng(len(str(path))).standard_normal(int(16_000 * seconds))
+    soundfile.write(path, samples, 16_000)
+    return path
+
+
+def written(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def by_id(prepared: Prepared) -> dict[str, Utterance]:
+    return {u.id: u for u in prepared.manifest}
+
+
+def reasons(prepared: Prepared) -> Counter[str]:
+    return Counter(reason for _, reason in prepared.left_out)
+
+
+def test_librispeech(tmp_path: Path) -> None:
+    root = tmp_path / "LibriSpeech"
+    written(root / "SPEAKERS.TXT", ";ID |SEX| SUBSET |MINUTES| NAME\n61 | M | test-clean | 8.08 | A Name\n")
+    written(root / "test-clean/61/70968/61-70968.trans.txt", "61-70968-0000 HE BEGAN\n61-70968-0002 NO SOUND\n")
+    for number in (0, 1):
+        sound(root / f"test-clean/61/70968/61-70968-000{number}.flac")
+    written(root / "train-clean-100/19/198/19-198.trans.txt", "19-198-0000 NORTHANGER ABBEY\n")
+    sound(root / "train-clean-100/19/198/19-198-0000.flac")
+    prepared = prepare("librispeech", tmp_path, tmp_path / "out")
+    rows = by_id(prepared)
+    assert {u.id: (u.text, u.speaker, u.session, u.split, u.gender) for u in rows.values()} == {
+        "61-70968-0000": ("HE BEGAN", "61", "70968", "test", "male"),
+        "19-198-0000": ("NORTHANGER ABBEY", "19", "198", "train", None),
+    }
+    assert sorted(reason for _, reason in prepared.left_out) == [
+        "61-70968.trans.txt has no text for it",
+        "there is no recording 61-70968-0002.flac",
+    ]
+
+
+def test_common_voice(tmp_path: Path) -> None:
+    root = tmp_path / "cv-corpus-17.0/de"
+    head = "client_id\tpath\tsentence_id\tsentence\tup_votes\tage\tgender\taccents\tlocale\n"
+    lines = {
+        "train": 'a\tone.mp3\ts1\t"Guten" Tag\t2\ttwenties\tmale_masculine\t\tde\n',
+        "dev": "b\ttwo.mp3\ts2\tBis bald\t2\t\tfemale_feminine\tBavarian\tde\nb\tgone.mp3\ts9\tWeg\t2\t\t\t\tde\n",
+        "invalidated": "c\tbad.mp3\ts3\tFalsch\t0\t\t\t\tde\n",
+        "validated": "a\tone.mp3\ts1\tGuten Tag\t2\t\t\t\tde\n",
+    }
+    for name, text in lines.items():
+        written(root / f"{name}.tsv", head + text)
+    for name in ("one", "two", "bad"):
+        sound(root / f"clips/{name}.mp3")
+    rows = by_id(prepared := prepare("commonvoice", root, tmp_path / "out"))
+    assert {u.id: (u.text, u.speaker, u.split, u.prompt_id, u.gender, u.language) for u in rows.values()} == {
+        "one": ('"Guten" Tag', "a", "train", "s1", "male", "de"),
+        "two": ("Bis bald", "b", "dev", "s2", "female", "de"),
+    }
+    assert rows["two"].extra["accent"] == "Bavarian"
+    where = dict(prepared.left_out)
+    assert where["invalidated.tsv: bad.mp3"] == "volunteers found the text wrong"
+    assert "dev.tsv:3" in where
+    assert len(where) == 2
+
+
+def test_kaldi(tmp_path: Path) -> None:
+    data = tmp_path / "data" / "train"
+    sound(tmp_path / "audio/long.wav", 3.0)
+    written(data / "wav.scp", f"long {tmp_path}/audio/long.wav\nrel audio/long.wav\npiped sox x.wav -t wav - |\n")
+    written(data / "segments", "u1 long 0.5 1.25\nu2 long 1.5 -1\nu4 nowhere 0 1\n")
+    written(data / "text", "u1 first words\nu2 second\npiped third\nu4 fourth\nrel fifth\n")
+    written(data / "utt2spk", "u1 anna\nu2 anna\nrel ben\nu9 ben\n")
+    written(data / "spk2gender", "anna f\nben m\n")
+    rows = by_id(prepared := prepare("kaldi", data, tmp_path / "out"))
+    assert {u.id: (u.text, u.speaker, u.gender, u.start_s, u.end_s) for u in rows.values()} == {
+        "u1": ("first words", "anna", "female", 0.5, 1.25),
+        "u2": ("second", "anna", "female", 1.5, None),
+        "rel": ("fifth", "ben", "male", None, None),
+    }
+    assert len(prepared.left_out) == 3
+    assert any("commands are not run" in reason for _, reason in prepared.left_out)
+    with pytest.raises(SpeechftError, match="Kaldi data folder"):
+        prepare("kaldi", tmp_path / "audio", tmp_path / "o2")
+    assert prepare("kaldi", tmp_path / "data", tmp_path / "o3").manifest.splits == ("train",)
+
+
+def test_speechocean762(tmp_path: Path) -> None:
+    root = tmp_path / "speechocean762"
+    for split, speaker, number in (("train", "0001", "000010011"), ("test", "0003", "000030012")):
+        sound(root / f"WAVE/SPEAKER{speaker}/{number}.WAV")
+        written(root / split / "wav.scp", f"{number}\tWAVE/SPEAKER{speaker}/{number}.WAV\n")
+        written(root / split / "text", f"{number}\tWE CALL IT BEAR\n0000\tNOT THERE\n")
+        written(root / split / "utt2spk", f"{number}\t{speaker}\n")
+        written(root / split / "spk2age", f"{speaker}\t{6 if split == 'train' else 30}\n")
+        written(root / split / "spk2gender", f"{speaker}\tm\n")
+    scores = {"000010011": {"text": "WE CALL IT BEAR", "accuracy": 8, "total": 7, "words": []}}
+    written(root / "resource/scores.json", json.dumps(scores))
+    rows = by_id(prepared := prepare("speechocean762", root, tmp_path / "out"))
+    child, adult = rows["000010011"], rows["000030012"]
+    assert (child.split, child.speaker, child.age, child.gender) == ("train", "0001", 6, "male")
+    assert child.extra == {"age_group": "child", "accuracy": 8, "total": 7}
+    assert (adult.split, adult.extra["age_group"]) == ("test", "adult")
+    assert len(prepared.left_out) == 2
+
+
+def test_torgo(tmp_path: Path) -> None:
+    session = tmp_path / "F/F01/Session1"
+    prompts = {
+        "0001": "stick", "0002": "input/images/cat.jpg", "0003": "[say Ah-P-Eee repeatedly]", "0004": "xxx", "0005": "",
+        "0006": "The quick [loudly] fox",
+    }  # fmt: skip
+    for number, text in prompts.items():
+        written(session / f"prompts/{number}.txt", text + "\n")
+        sound(session / f"wav_headMic/{number}.wav")
+    for number in ("0001", "0008"):
+        sound(session / f"wav_arrayMic/{number}.wav")
+    written(session / "prompts/0008.txt", "yes")
+    sound(session / "wav_headMic/0009.wav")
+    sound(tmp_path / "MC/MC02/Session2/wav_arrayMic/0001.wav")
+    written(tmp_path / "MC/MC02/Session2/prompts/0001.txt", "stick")
+    rows = by_id(prepared := prepare("torgo", tmp_path, tmp_path / "out"))
+    assert {u.id: (u.text, u.extra["microphone"], u.severity, u.gender) for u in rows.values()} == {
+        "F01-Session1-0001": ("stick", "wav_headMic", "severe", "female"),
+        "F01-Session1-0006": ("The quick  fox", "wav_headMic", "severe", "female"),
+        "F01-Session1-0008": ("yes", "wav_arrayMic", "severe", "female"),
+        "MC02-Session2-0001": ("stick", "wav_arrayMic", "none", "male"),
+    }
+    assert rows["F01-Session1-0001"].prompt_id == rows["MC02-Session2-0001"].prompt_id
+    assert reasons(prepared) == Counter(
+        {
+            "the prompt is a picture to describe": 1,
+            "the prompt is an instruction: [say Ah-P-Eee repeatedly]": 1,
+            "marked as unintelligible (xxx)": 1,
+            "the prompt is empty": 1,
+            "the second microphone's recording of the same utterance": 1,
+            "there is no prompt for it": 1,
+        }
+    )
+
+
+def test_uaspeech(tmp_path: Path) -> None:
+    for name in ("F02_B1_UW1_M5", "F02_B1_UW1_M2", "F02_B2_C1_M3", "F02_B3_D1_M5", "odd"):
+        sound(tmp_path / f"audio/original/F02/{name}.wav")
+    sound(tmp_path / "audio/original/CM01/CM01_B1_C1_M5.wav")
+    words = {"F02_B1_UW1_M2": "NATURALIZATION", "F02_B2_C1_M3": "COMMAND"}
+    written(
+        tmp_path / "mlf/F02/F02_word.mlf",
+        "#!MLF!#\n" + "".join(f'"*/{name}.lab"\n{word}\n.\n' for name, word in words.items()),
+    )
+    written(tmp_path / "mlf/CM01/CM01_word.mlf", '#!MLF!#\n"*/CM01_B1_C1_M5.lab"\n0 500 sil\n500 900 COMMAND\n.\n')
+    rows = by_id(prepared := prepare("uaspeech", tmp_path, tmp_path / "out"))
+    assert {u.id: (u.text, u.split, u.session, u.prompt_id, u.severity) for u in rows.values()} == {
+        "F02_B1_UW1": ("NATURALIZATION", "train", "B1", "B1_UW1", "low intelligibility"),
+        "F02_B2_C1": ("COMMAND", "test", "B2", "C1", "low intelligibility"),
+        "CM01_B1_C1": ("COMMAND", "train", "B1", "C1", "none"),
+    }
+    assert rows["F02_B1_UW1"].extra["microphone"] == "M5"
+    where = dict(prepared.left_out)
+    assert where["microphone M2"].startswith("1 recordings")
+    assert len(where) == 3
+    assert [severity(s) for s in ("M04", "M05", "F05", "X")] == [
+        "very low intelligibility", "mid intelligibility", "high intelligibility", None,
+    ]  # fmt: skip
+
+
+def test_speech_accessibility_project(tmp_path: Path) -> None:
+    folder = tmp_path / "SAP/TRAIN/0a-1"
+    texts = {
+        "0a-1_1.wav": "Set a (um) (ti-) timer [breath] please.\n",
+        "0a-1_2.wav": "Call [unintelligible] now",
+        "0a-1_3.wav": "#ts\n0.0 1.0 hello",
+        "0a-1_4.wav": "No recording",
+    }
+    files = [
+        {"Filename": n, "Prompt": {"Prompt Text": "Set a timer.", "Transcript": t, "Category Description": "Commands"}}
+        for n, t in texts.items()
+    ]
+    written(folder / "0a-1.json", json.dumps({"Contributor ID": "0a-1", "Etiology": "ALS", "Files": files}))
+    written(folder / "other.json", "[]")
+    for number in (1, 2, 3, 5):
+        sound(folder / f"0A-1_{number}.wav")
+    rows = by_id(prepared := prepare("sap", tmp_path / "SAP", tmp_path / "out"))
+    (row,) = rows.values()
+    assert (row.text, row.text_verbatim) == ("Set a timer please.", "Set a um ti- timer please.")
+    assert (row.speaker, row.split, row.aetiology, row.prompt_id) == ("0a-1", "train", "ALS", "set a timer.")
+    assert len(prepared.left_out) == 5
+
+
+def test_l2_arctic(tmp_path: Path) -> None:
+    for speaker in ("ABA", "suitcase_corpus"):
+        name = "aba" if speaker == "suitcase_corpus" else "arctic_a0001"
+        sound(tmp_path / f"{speaker}/wav/{name}.wav")
+        written(tmp_path / f"{speaker}/transcript/{name}.txt", "Author of the danger trail")
+    written(tmp_path / "ABA/transcript/arctic_a0002.txt", "Nobody read it")
+    rows = by_id(prepared := prepare("l2arctic", tmp_path, tmp_path / "out"))
+    assert {(u.speaker, u.session, u.gender, u.extra["first_language"]) for u in rows.values()} == {
+        ("ABA", "read", "male", "Arabic"),
+        ("ABA", "spontaneous", "male", "Arabic"),
+    }
+    assert len(prepared.left_out) == 1
+
+
+def test_cdsd(tmp_path: Path) -> None:
+    sound(tmp_path / "01/wav/train/a.wav")
+    sound(tmp_path / "01/wav/test/b.wav")
+    sound(tmp_path / "01/wav/dev/c.wav")
+    written(tmp_path / "01/transcript/text.txt", "a 你好\nb.wav 再见\n")
+    rows = by_id(prepared := prepare("cdsd", tmp_path, tmp_path / "out"))
+    assert {u.id: (u.text, u.split, u.speaker) for u in rows.values()} == {
+        "01-a": ("你好", "train", "01"),
+        "01-b": ("再见", "test", "01"),
+    }
+    assert len(prepared.left_out) == 1
+
+
+CHA = """@UTF8
+@Begin
+@Languages:\teng
+@Participants:\tPAR Participant, INV Investigator
+@ID:\teng|Bank|PAR|62;03.|female|Broca||Participant|||
+@Media:\tstory1, audio
+*INV:\twhat happened ? \x150_900\x15
+*PAR:\twell &-um I <I want> [/] I wanted to go
+\tto the shop [: store] [* s:r] . \x151000_2000\x15
+*PAR:\txxx the boy . \x152000_2500\x15
+*PAR:\tyes .
+*PAR:\t&=laughs . \x152500_2900\x15
+@End
+"""
+
+
+def test_talkbank(tmp_path: Path) -> None:
+    written(tmp_path / "Aphasia/story1.cha", CHA)
+    sound(tmp_path / "media/story1.wav", 3.0)
+    written(tmp_path / "Aphasia/story2.cha", CHA.replace("story1", "story2"))
+    written(tmp_path / "Aphasia/bad.cha", "nothing")
+    rows = by_id(prepared := prepare("talkbank", tmp_path, tmp_path / "out"))
+    (row,) = rows.values()
+    assert row.text == "well I I wanted to go to the store"
+    assert row.text_verbatim == "well um I I want I wanted to go to the shop"
+    assert (row.start_s, row.end_s, row.speaker, row.age, row.gender) == (1.0, 2.0, "story1", 62, "female")
+    assert (row.aetiology, row.language) == ("Broca", "en")
+    assert len(prepared.left_out) == 6
+
+
+def test_sep28k_says_why_it_cannot_train(tmp_path: Path) -> None:
+    with pytest.raises(SpeechftError, match="no transcripts"):
+        prepare("sep28k", tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", sorted(set(CORPORA) - {"folder", "csv", "hub", "simulated", "sep28k", "kaldi"}))
+def test_another_tree_is_refused(tmp_path: Path, name: str) -> None:
+    sound(tmp_path / "source/a.wav")
+    with pytest.raises(SpeechftError, match="does not look like"):
+        prepare(name, tmp_path / "source", tmp_path / "out")
+    with pytest.raises(SpeechftError, match="not a folder"):
+        prepare(name, tmp_path / "nowhere", tmp_path / "out")

@@ -69,15 +69,17 @@ def load_audio(
         if not isinstance(source, str):
             source.seek(0)
         samples, rate = _read_av(source, start_s, end_s, name, where)
-    if samples.size == 0:
-        span = "" if start_s is None and end_s is None else f" between {start_s} and {end_s} s"
-        raise SpeechftError(f"{name} holds no samples{span}", where=where, fix=_ADVICE)
+    except MemoryError:
+        raise SpeechftError(f"{name} claims to be longer than fits in memory", where=where, fix=_ADVICE) from None
     if not np.isfinite(samples).all():
         raise SpeechftError(f"{name} holds samples that are not numbers", where=where, fix=_ADVICE)
     if rate != SAMPLE_RATE:
         import soxr  # 25 ms to import; most corpora are at 16 kHz already
 
-        samples = soxr.resample(samples, rate, SAMPLE_RATE)
+        samples = soxr.resample(samples, rate, SAMPLE_RATE) if samples.size else samples
+    if samples.size == 0:  # also three samples of a recorder that makes 384,000 a second
+        span = "" if start_s is None and end_s is None else f" between {start_s} and {end_s} s"
+        raise SpeechftError(f"{name} holds no samples{span}", where=where, fix=_ADVICE)
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 
@@ -112,7 +114,7 @@ def _read_av(
                 if end_s is None or frame.time is None or frame.time <= end_s
             ]
             blocks += [block.to_ndarray() for block in to_float.resample(None)]
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (av.FFmpegError, OSError, ValueError, AttributeError) as error:  # the last of a stream without a codec
         raise SpeechftError(
             f"{name} cannot be decoded ({str(error).strip() or type(error).__name__})",
             where=where,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from speechft.errors import SpeechftError
 from speechft.schedule import Schedule
 
+_SHORT = reprlib.Repr(maxlevel=1)  # a few aliases of YAML can stand for gigabytes
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[Positive, Positive]
@@ -212,6 +214,8 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
     values: dict[str, Any] = {}
     if path is not None:
         path = Path(path)
+        if path.exists() and not path.is_file():
+            raise SpeechftError("is not a file", where=path, fix="Give a recipe such as recipes/personal_voice.yaml.")
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except FileNotFoundError:
@@ -229,7 +233,11 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
         key, sign, text = override.partition("=")
         if not sign:
             raise SpeechftError(f"'{override}' is not an override", fix="Write key=value, such as epochs=3.")
-        _put(values, key.strip().split("."), yaml.safe_load(text) if text else None, override)
+        try:
+            value = yaml.safe_load(text) if text else None
+        except yaml.YAMLError:
+            raise SpeechftError(f"'{override}' has a value that is not YAML", fix="Quote it: key='...'.") from None
+        _put(values, key.strip().split("."), value, override)
     kind, kinds = values.get("task", "speech"), recipe_kinds()
     if kind not in kinds:
         raise SpeechftError(f"unknown task '{kind}'", where=path, fix=f"Known tasks: {', '.join(kinds)}.")
@@ -275,7 +283,7 @@ def _complaint(kind: type[Settings], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"'{name}' is missing: set it in the recipe or as {name}=..."
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}={problem['input']!r}: {message[0].lower()}{message[1:]}"
+    return f"{name}={_SHORT.repr(problem['input'])}: {message[0].lower()}{message[1:]}"
 
 
 def _fields(kind: Any, path: list[str]) -> list[str]:

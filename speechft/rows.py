@@ -34,6 +34,7 @@ WORDS: tuple[str, ...] = (
 )
 TIMES = ("start_s", "end_s", "duration_s")
 MAX_SECONDS = 1e7  # 115 days: a longer recording is a mistake of unit
+LONGEST_NAME = 255  # bytes, on all common file systems
 ALLOW_OUTSIDE = (
     "Copy it under the manifest's folder and name it from there; or, if you trust this manifest, allow it "
     "with --allow-outside (allow_outside=True)."
@@ -152,6 +153,8 @@ class BadRow(Exception):
 def read_rows(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[Problem]]:
     """Rows with their line numbers from 1, and the lines that aren't JSON objects."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a device would be read for ever
+            raise SpeechftError("the manifest is not a file", where=path, fix="Check the path.")
         data = path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
@@ -272,6 +275,8 @@ class Folder:
         self.parents: dict[str, str] = {}
 
     def resolve(self, name: str) -> Path:
+        if any(len(os.fsencode(part)) > LONGEST_NAME for part in name.split("/")):
+            raise BadRow("missing", f"audio '{name[:40]}...' is longer than a file's name can be", "Check the path.")
         joined = os.path.join(self.root, name)  # an absolute name stays as it is
         parent, leaf = os.path.split(joined)
         if leaf in ("", ".", ".."):

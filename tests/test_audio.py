@@ -184,3 +184,9 @@ def test_silence_has_a_value() -> None:
     frames = log_mel(np.zeros(16_000, np.float32))
     assert torch.isfinite(frames).all()
     assert silence_after(frames) == pytest.approx(-1.5)
+
+
+def test_three_samples_at_a_high_rate_are_no_recording(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(3, 0.1), 384_000)
+    with pytest.raises(SpeechftError, match="holds no samples"):
+        load_audio(tmp_path / "a.wav")

@@ -76,3 +76,18 @@ def test_recipes_in_the_repository_are_valid() -> None:
 @pytest.mark.parametrize(("text", "meant"), [("cache=off", "off"), ("cache=on", "on"), ("cache=auto", "auto")])
 def test_a_bare_on_or_off_means_the_word(text: str, meant: str) -> None:
     assert load_recipe(None, [*NEEDED, text]).cache == meant  # to YAML it is true or false
+
+
+def test_an_override_that_is_not_yaml_is_said_so() -> None:
+    with pytest.raises(SpeechftError, match="not YAML"):
+        load_recipe(None, [*NEEDED, "epochs=["])
+
+
+def test_aliases_that_would_explode_are_not_written_out(tmp_path: Path) -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{b}: &{b} [{', '.join(['*' + a] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)]
+    path = tmp_path / "bomb.yaml"
+    path.write_text("\n".join([*lines, "epochs: *i"]))
+    with pytest.raises(SpeechftError) as refused:
+        load_recipe(path, NEEDED)
+    assert len(str(refused.value)) < 2000

@@ -5,6 +5,9 @@ Exit codes: 0 done, 2 what the user gave was wrong, 1 anything else.
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import sys
 
 import typer
@@ -22,6 +25,30 @@ from speechft.cli import (  # noqa: F401 - each adds its verbs to the app
 from speechft.cli.common import app, err
 from speechft.errors import SpeechftError
 
+DISK_FAULTS = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space, or ask for more",
+    errno.EFBIG: "Choose a file system without that limit",
+    errno.EROFS: "Choose a folder that can be written to",
+    errno.EACCES: "Choose a folder that you may read and write",
+    errno.EPERM: "Choose a folder that you may read and write",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.EIO: "The disk may be failing: copy what matters to another one",
+}
+
+
+def disk_fault(error: Exception) -> str | None:
+    """The sentence for a disk that is full, read-only or broken; what was whole before still is."""
+    told = re.search(r"os error (\d+)", str(error))  # safetensors has an error of its own
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    if isinstance(error, ValueError) and "null byte" in str(error):
+        return "A name of a file holds a null byte. Check how the name was made."
+    if number not in DISK_FAULTS:
+        return None
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    advice = f"{DISK_FAULTS[number]}, then run the same command again: it goes on where it was."
+    return f"{where}{os.strerror(number).lower()}. {advice}"
+
 
 def main() -> None:
     """Entry point: runs the app and turns errors into a sentence and an exit code."""
@@ -36,6 +63,9 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "show"):  # a usage error of click's
             error.show()
-            sys.exit(2)
-        raise
+        elif sentence := disk_fault(error):
+            err.print(f"[bold red]Error:[/] {escape(sentence)}", soft_wrap=True)
+        else:
+            raise
+        sys.exit(2)
     sys.exit(code or 0)

@@ -1,0 +1,126 @@
+"""Broken manifests, recipes and names of files, through the command line.
+
+    python benchmarks/faults/bad_texts.py
+
+Each must end with exit code 2 and a message, or be read as what it means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from common import Tally, in_process, run
+
+HOSTILE_PATHS = (
+    "../../../etc/passwd", "/etc/passwd", "~/secret.wav", "//host/share/a.wav", "http://example.org/a.wav", "/dev/zero",
+    "a\0.wav", "x" * 5000, "", ".", "..", "clips", "CON", "a.wav/../../b.wav", "\u202eexe.wav", "link.wav",
+)  # fmt: skip
+
+
+def main(a: argparse.Namespace) -> Tally:
+    tally = Tally("manifests, recipes and paths", notes="encodings, types, sizes, hostile names")
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        soundfile.write(folder / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000)
+        (folder / "link.wav").symlink_to("/etc/passwd")
+        (folder / "clips").mkdir()
+        for name, content, codes in manifests():
+            path = folder / "m.jsonl"
+            path.write_bytes(content)
+            tally.count(f"manifest: {name}", in_process(["check", str(path)], codes))
+        good = folder / "good.jsonl"
+        good.write_text('{"audio": "a.wav", "text": "hello"}\n')
+        for name, recipe in recipes(folder).items():
+            path = folder / "r.yaml"
+            path.write_bytes(recipe if isinstance(recipe, bytes) else recipe.encode())
+            tally.count(f"recipe: {name}", in_process(["train", str(path)]))
+        for override in overrides():
+            words = ["train", f"manifest={good}", f"output_dir={folder / 'out'}", override]
+            tally.count(f"override: {override[:60]}", in_process(words))
+        for path_text in HOSTILE_PATHS:
+            for words in arguments(path_text, folder):
+                tally.count(f"{words[0]} {path_text[:40]!r}", in_process(words))
+    return tally
+
+
+def manifests() -> list[tuple[str, bytes, tuple[int, ...]]]:
+    """(name, content, exit codes that are right)."""
+    row = '{"audio": "a.wav", "text": "hello"}'
+    texts = {"rtl": "שלום עולם", "combining": "e\u0301" * 5, "emoji": "hello 👩‍👩‍👧", "other language": "你好 мир"}
+    fine = [(name, f'{{"audio": "a.wav", "text": "{text}"}}\n'.encode(), (0, 2)) for name, text in texts.items()]
+    either = (0, 2)
+    return [
+        *fine,
+        ("BOM", b"\xef\xbb\xbf" + row.encode(), either),
+        ("CRLF", (row + "\r\n").encode(), either),
+        ("UTF-16", row.encode("utf-16"), (2,)),
+        ("latin-1", '{"audio": "a.wav", "text": "Äh"}'.encode("latin-1"), (2,)),
+        ("empty", b"", (2,)),
+        ("only blank lines", b"\n\n \n", (2,)),
+        ("no JSON", b"hello", (2,)),
+        ("a list", b"[1, 2]", (2,)),
+        ("a number", b"3", (2,)),
+        ("half a row", row[:20].encode(), (2,)),
+        ("binary", bytes(range(256)) * 50, (2,)),
+        ("duplicate keys", b'{"audio": "a.wav", "audio": "b.wav", "text": "x"}', (2,)),
+        ("text is a number", b'{"audio": "a.wav", "text": 3}', (2,)),
+        ("text is null", b'{"audio": "a.wav", "text": null}', (2,)),
+        ("audio is a list", b'{"audio": ["a.wav"], "text": "x"}', (2,)),
+        ("times are texts", b'{"audio": "a.wav", "text": "x", "start_s": "a"}', (2,)),
+        ("times are NaN", b'{"audio": "a.wav", "text": "x", "start_s": NaN}', (2,)),
+        ("end before start", b'{"audio": "a.wav", "text": "x", "start_s": 2, "end_s": 1}', (2,)),
+        ("a huge number", b'{"audio": "a.wav", "text": "x", "end_s": 1e999}', (2,)),
+        ("a surrogate", b'{"audio": "a.wav", "text": "\\ud800"}', either),
+        ("a line of 10 MB", json.dumps({"audio": "a.wav", "text": "word " * 2_000_000}).encode(), either),
+        ("nested deeply", b'{"audio": "a.wav", "text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", (2,)),
+        ("the same id twice", (row[:-1] + ', "id": "x"}\n').encode() * 2, (2,)),
+        *((f"audio {p[:30]!r}", json.dumps({"audio": p, "text": "x"}).encode(), (2,)) for p in HOSTILE_PATHS),
+    ]
+
+
+def recipes(folder: Path) -> dict[str, str | bytes]:
+    base = "manifest: good.jsonl\noutput_dir: out\n"
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(8)
+    )
+    return {
+        "not YAML": "a: [", "a list": "- a", "a text": "hello", "empty": "", "binary": bytes(range(256)),
+        "python tag": "!!python/object/apply:os.system ['true']", "aliases that explode": bomb,
+        "unknown key": base + "learning_rat: 1", "unknown group key": base + "adapter:\n  rnak: 3",
+        "a word for a number": base + "epochs: many", "negative": base + "batch_size: -1",
+        "a list for a number": base + "learning_rate: [1]", "a group for a value": base + "epochs:\n  x: 1",
+        "a value for a group": base + "adapter: 3", "unknown task": base + "task: magic",
+        "no manifest": "output_dir: out", "manifest is a folder": "manifest: clips\noutput_dir: out",
+        "manifest is missing": "manifest: gone.jsonl\noutput_dir: out", "null": "manifest:\noutput_dir:",
+        "duplicate keys": base + "epochs: 1\nepochs: x", "NaN": base + "learning_rate: .nan",
+        "infinite": base + "learning_rate: .inf", "a date": base + "model: 2020-01-01",
+    }  # fmt: skip
+
+
+def overrides() -> list[str]:
+    return [
+        "epochs", "=3", "epochs=", "epochs=[", "adapter.rank=0", "adapter=3", "epochs.x=1", "schedule=spiral",
+        "context=clip+", "context=-5s", "adapter.placement=left", "adapter.projections=[]",
+        "adapter.projections=[nothing]", "model=bundled:none", "model=/etc/passwd", "model=../..", "precision=int1",
+        "language=de", "normalizer=none-such", "output_dir=/proc/none", "seed=x", "augment.tempo=[2,1]",
+        "adapter.method=magic", "adapter.quantize=int3", "patience=0", "batch_size=1e9999",
+    ]  # fmt: skip
+
+
+def arguments(path: str, folder: Path) -> list[list[str]]:
+    out = str(folder / "o")
+    return [
+        ["check", path], ["prepare", "folder", path, out], ["prepare", "csv", path, out], ["transcribe", path],
+        ["transcribe", str(folder / "a.wav"), "--adapter", path], ["export", path, out, "--to", "huggingface"],
+        ["evaluate", "--manifest", path], ["evaluate", "--manifest", str(folder / "good.jsonl"), "--adapter", path],
+        ["train", path],
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(main, __doc__, 0)

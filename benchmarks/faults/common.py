@@ -1,0 +1,95 @@
+"""What the scripts on faults share: a command that runs in a process of its own, and the count at the end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Tally:
+    """How a kind of fault was survived.
+
+    Attributes:
+        name: of the fault.
+        tried: how often it was made to happen.
+        survived: times it ended as it should.
+        lost: what happened in the others.
+        notes: what is to be known of it.
+    """
+
+    name: str
+    tried: int = 0
+    survived: int = 0
+    lost: list[str] = field(default_factory=list)
+    notes: str = ""
+
+    def count(self, what: str, wrong: str | None) -> None:
+        """Count one case; `wrong` says what it should not have done."""
+        self.tried += 1
+        if wrong:
+            self.lost.append(f"{what}: {wrong}")
+            print(f"LOST {what}: {wrong}", flush=True)
+        else:
+            self.survived += 1
+
+
+def speechft(*words: object, timeout: float = 600, **more: object) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user does."""
+    command = [sys.executable, "-m", "speechft.cli", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **more)  # type: ignore[call-overload]
+
+
+def complaint(done: subprocess.CompletedProcess[str], codes: Iterable[int] = (2,)) -> str | None:
+    """What is wrong with how a command refused: a traceback, another exit code, or no sentence; None if nothing is."""
+    if "Traceback" in done.stderr:
+        return "traceback: " + done.stderr.strip().splitlines()[-1][:200]
+    if done.returncode not in codes:
+        return f"exit code {done.returncode}: {done.stderr.strip()[-200:]}"
+    return None if done.returncode == 0 or done.stderr.strip() else "no message"
+
+
+def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
+    """As `complaint`, without a process for each: for cases by the hundred."""
+    import contextlib
+    import io
+
+    from speechft.cli import main
+    from speechft.cli.common import err
+
+    before, said = sys.argv, io.StringIO()
+    sys.argv, err.file = ["speechft", *words], said
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+            main()
+        code: object = 0
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    finally:
+        sys.argv = before
+    if code not in codes:
+        return f"exit code {code}: {said.getvalue().strip()[-200:]}"
+    return None if code == 0 or said.getvalue().strip() else "no message"
+
+
+def run(script: Callable[[argparse.Namespace], Tally], description: str | None, count: int) -> None:
+    """The main function of each script: runs it, prints its tally, and ends with 1 if anything was lost."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=count, help="how many, where it is a matter of chance")
+    parser.add_argument("--out", type=Path, help="folder for the tally as JSON")
+    a = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    tally = script(a)
+    print(f"{tally.name}: tried {tally.tried}, survived {tally.survived}, lost {len(tally.lost)}")
+    if a.out:
+        a.out.mkdir(parents=True, exist_ok=True)
+        (a.out / f"{Path(sys.argv[0]).stem}.json").write_text(json.dumps(asdict(tally), indent=2) + "\n")
+    sys.exit(bool(tally.lost))

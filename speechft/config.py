@@ -13,7 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from speechft.errors import SpeechftError
 from speechft.schedule import Schedule
 
-_SHORT = reprlib.Repr(maxlevel=1)  # a few aliases of YAML can stand for gigabytes
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 1  # a few aliases of YAML can stand for gigabytes
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[Positive, Positive]

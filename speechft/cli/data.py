@@ -21,7 +21,7 @@ from speechft.cli.common import (
 
 @app.command()
 def prepare(
-    corpus: Annotated[str, typer.Argument(help="folder, csv, hub, simulated, or a corpus by name.", show_default=False)],
+    corpus: Annotated[str, typer.Argument(help="folder, csv, hub, simulated, or a corpus's name.", show_default=False)],
     source: Annotated[str, typer.Argument(help="Folder, table, or dataset name.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder for manifest.jsonl.", show_default=False)],
     split: Annotated[str | None, typer.Option(help="hub: only this split.")] = None,

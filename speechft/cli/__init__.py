@@ -10,7 +10,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from speechft.cli import adapters, augmentation, data, evaluation, training  # noqa: F401 - each adds its verbs to the app
+from speechft.cli import adapters, augmentation, data, evaluation, splits, training  # noqa: F401 - each adds verbs
 from speechft.cli.common import app, err
 from speechft.errors import SpeechftError
 

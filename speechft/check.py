@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
-from speechft.split import DEV_NAMES, sentence_key
+from speechft.split import DEV_NAMES, UNUSED, sentence_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -260,11 +260,12 @@ def _duplicates(looks: Iterable[_Look]) -> list[Problem]:
         if earlier is u:
             continue
         what = f"holds the same sound as {earlier.where}"
-        if earlier.split != u.split:
+        between = earlier.split != u.split and UNUSED not in (earlier.split, u.split)
+        if between:
             what += f", which is in {earlier.split} while this is in {u.split}"
         if sentence_key(earlier.text) != sentence_key(u.text):
             what += ", with another text"
-        severity: Literal["error", "warning"] = "error" if earlier.split != u.split else "warning"
+        severity: Literal["error", "warning"] = "error" if between else "warning"
         found.append(_problem(u, severity, "duplicate-audio", what, "Keep one of the two rows."))
     return found
 
@@ -277,7 +278,7 @@ def _leaks(manifest: Manifest) -> list[Problem]:
     trained.pop("", None)
     found = []
     for u in manifest:
-        same = trained.get(sentence_key(u.text)) if u.split not in (None, "train") else None
+        same = trained.get(sentence_key(u.text)) if u.split not in (None, "train", UNUSED) else None
         if same:
             what = f"the text is trained on too ({same.where})"
             fix = "Split by sentence, or read results on it as those of a known phrase."
@@ -294,7 +295,7 @@ def _speaker_leaks(manifest: Manifest) -> list[Problem]:
         return []
     homes: dict[str, dict[str, Utterance]] = defaultdict(dict)
     for u in manifest:
-        if u.speaker and u.split:
+        if u.speaker and u.split and u.split != UNUSED:
             homes[u.speaker].setdefault(u.split, u)
     found = []
     for speaker, rows in homes.items():
@@ -311,7 +312,7 @@ def _split_names(manifest: Manifest) -> list[Problem]:
     """Split names that nothing will look for, at the first row of each."""
     found = []
     for name in manifest.splits:
-        if name in ("train", "dev", "test"):
+        if name in ("train", "dev", "test", UNUSED):
             continue
         first = next(u for u in manifest if u.split == name)
         meant = "It is read as 'dev'." if name in DEV_NAMES else "Only train, dev and test are used by themselves."

@@ -25,6 +25,8 @@ from speechft.pipeline import (
 from speechft.recogniser import load
 from speechft.report import write_report
 from speechft.scoring import compare_all
+from speechft.split import overlap
+from speechft.split_files import about_split
 from speechft.whisper import Context
 
 
@@ -33,6 +35,7 @@ def evaluate_adapters(
     adapters: Sequence[str | Path],
     *,
     split: str | None = None,
+    split_file: str | Path | None = None,
     model: str | None = None,
     out: str | Path | None = None,
     normalizer: str = "whisper-english",
@@ -48,19 +51,20 @@ def evaluate_adapters(
     Args:
         adapters: folders, two or more.
         typical: speech the base was good at; what each adapter costs there is `forgetting`.
-        manifest, split, model, out, normalizer, context, language, beams: see `speechft.pipeline.evaluate`. The base is
-            `model`, else the one that the first adapter was trained on.
+        manifest, split, split_file, model, out, normalizer, context, language, beams: see
+            `speechft.pipeline.evaluate`. The base is `model`, else the one that the first adapter was trained on.
 
     Returns:
         `base`: its scores; `adapters`: by name, each with its scores, `adapter`, `model`, `difference` (paired, with
         `p_speakers_holm` and `p_mapsswe_holm` for the number of adapters), `forgetting`; `best`: the name with the
-        lowest WER, or `base`; `split`, `notice`, `manifest_sha256`, `environment`.
+        lowest WER, or `base`; `split`, `notice`, `manifest_sha256`, `overlap`, `leakage`, `environment`.
 
     Raises:
         SpeechftError: a folder is no adapter, or is given twice.
     """
     names = adapter_names([Path(folder) for folder in adapters])
-    rows, split = rows_to_evaluate(manifest, split, allow_outside, on_event)
+    rows, split, whole = rows_to_evaluate(manifest, split, allow_outside, on_event, split_file)
+    shared = overlap(whole)
     other = rows_to_evaluate(typical, None, allow_outside, on_event)[0] if typical else None
     settings: dict[str, Any] = {"options": DecodeOptions(beams=beams)}
     forced: dict[str, Any] = {"context": Context(context)} if context else {}
@@ -99,6 +103,9 @@ def evaluate_adapters(
         "clips": len(rows),
         "speakers": len(rows.speakers),
         "manifest_sha256": rows.sha256,
+        "split_file": about_split(split_file) if split_file else None,
+        "overlap": str(shared),
+        "leakage": shared.to_dict(),
         "base": {**summary(base), "forgetting": None},
         "adapters": entries,
         "best": best,

@@ -130,6 +130,7 @@ class SpeechRecipe(Settings):
         model: see `speechft.sources.resolve`.
         manifest: JSONL of utterances; without splits in it, it is split so that nothing leaks.
         speakers: use these speakers' utterances alone; null is everybody's.
+        split_file: made by `speechft split`; replaces the manifest's own splits, and refuses a changed manifest.
         output_dir: gets adapter/, result.json, report.html, metrics.jsonl, checkpoints/.
         batch_size: clips a forward pass; `accumulate` of them make an optimiser step.
         max_steps: optimiser steps at most; null for all epochs.
@@ -163,6 +164,7 @@ class SpeechRecipe(Settings):
     model: str = "bundled:tiny.en"
     manifest: Path
     speakers: Annotated[list[str], Field(min_length=1)] | None = None
+    split_file: Path | None = None
     output_dir: Path
     batch_size: Annotated[int, Field(ge=1)] = 8
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -227,7 +229,7 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
             raise SpeechftError(f"is not readable as YAML ({str(error).splitlines()[0]})", where=path) from None
         if not isinstance(values, dict):
             raise SpeechftError("is not a recipe", where=path, fix="A recipe is a list of 'key: value' lines.")
-        for key in ("manifest", "output_dir", "data", "other_domain", "reward"):
+        for key in ("manifest", "split_file", "output_dir", "data", "other_domain", "reward"):
             if _is_path(key, values.get(key)):
                 values[key] = str(path.parent / Path(values[key]).expanduser())
     for override in overrides or []:

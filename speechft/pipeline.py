@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from speechft import memory
-from speechft.check import usable
 from speechft.config import SpeechRecipe
 from speechft.decode import DecodeOptions
 from speechft.errors import SpeechftError
@@ -22,6 +21,7 @@ from speechft.report import write_report
 from speechft.scoring import compare
 from speechft.semantic import semantic
 from speechft.split import auto_split, overlap
+from speechft.split_files import about_split, apply_split, usable_rows
 from speechft.train import Event, Trained, fit
 from speechft.whisper import Context
 
@@ -41,18 +41,18 @@ def train(
 
     Returns:
         what OUT/result.json holds: `base` and `adapted` scores, `difference`, `adapter` (None where no trained state
-        beat the base model), `evaluated_on`, `overlap`, `left_out`, `training`, `recipe`, `environment`.
+        beat the base model), `evaluated_on`, `overlap`, `leakage`, `left_out`, `training`, `recipe`, `environment`.
 
     Raises:
         SpeechftError: the manifest, the recipe or the model is wrong.
     """
     out = Path(recipe.output_dir)
     manifest, left_out = prepared(recipe, on_event)
-    shared = str(overlap(manifest, audio=False))
+    shared = overlap(manifest)
     on_event(
         {
             "event": "splits",
-            "overlap": shared,
+            "overlap": str(shared),
             **{name: len(manifest.split(name)) for name in manifest.splits},
         }
     )
@@ -60,6 +60,7 @@ def train(
     split = "test" if recipe.test and "test" in manifest.splits else "dev"
     about_data = {
         "manifest_sha256": manifest.sha256,
+        "split_file": about_split(recipe.split_file) if recipe.split_file else None,
         "train_clips": len(train_part),
         "train_minutes": round(train_part.seconds / 60, 1),
         "speakers": len(train_part.speakers),
@@ -93,7 +94,8 @@ def train(
         "base": summary(base),
         "adapted": summary(adapted),
         "difference": compare(base.scores, adapted.scores),
-        "overlap": shared,
+        "overlap": str(shared),
+        "leakage": shared.to_dict(),
         "left_out": [{"where": where, "reason": reason} for where, reason in left_out.items()],
         "data": about_data,
         "training": training_summary(trained),
@@ -122,7 +124,7 @@ def prepared(
     Raises:
         SpeechftError: the manifest is wrong, too small to be split, or has no utterance of these speakers.
     """
-    manifest, problems = usable(recipe.manifest, recipe.allow_outside)
+    manifest, problems = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
     left_out = {p.where: p.what for p in problems if p.severity == "error"}
     for where, reason in left_out.items():
         on_event({"event": "left out", "where": where, "reason": reason})
@@ -138,6 +140,7 @@ def evaluate(
     manifest: str | Path | Manifest,
     *,
     split: str | None = None,
+    split_file: str | Path | None = None,
     model: str | None = None,
     adapter: str | Path | None = None,
     out: str | Path | None = None,
@@ -157,6 +160,7 @@ def evaluate(
     Args:
         manifest: a path, or utterances.
         split: of the manifest; None means test, else dev, else everything.
+        split_file: see `speechft.split_files`; replaces the manifest's own splits.
         model, adapter, language: see `speechft.load`.
         out: a folder for result.json, report.md and report.html.
         context: overrides the policy of model or adapter; `full` shows what other software will get.
@@ -167,9 +171,10 @@ def evaluate(
 
     Returns:
         the scores (`wer`, ..., `per_speaker`, `per_group`), `model`, `adapter`, `real_time_factor`, `difference`,
-        `semantic`, `forgetting`.
+        `semantic`, `forgetting`, and what the splits of the whole manifest share (`overlap`, `leakage`).
     """
-    chosen, split = rows_to_evaluate(manifest, split, allow_outside, on_event)
+    chosen, split, whole = rows_to_evaluate(manifest, split, allow_outside, on_event, split_file)
+    shared = overlap(whole)
     unforgotten = rows_to_evaluate(typical, None, allow_outside, on_event)[0] if typical and adapter else None
     options = DecodeOptions(beams=beams)
     forced = Context(context) if context else None
@@ -194,6 +199,9 @@ def evaluate(
         "beams": beams,
         "split": split,
         "manifest_sha256": chosen.sha256,
+        "split_file": about_split(split_file) if split_file else None,
+        "overlap": str(shared),
+        "leakage": shared.to_dict(),
         "left_out": [{"where": where, "reason": reason} for where, reason in found.unreadable.items()],
         "base": summary(base) if base else None,
         "difference": compare(base.scores, found.scores) if base else None,
@@ -216,16 +224,25 @@ def evaluate(
 
 
 def rows_to_evaluate(
-    manifest: str | Path | Manifest, split: str | None, allow_outside: bool, on_event: Callable[[Event], None]
-) -> tuple[Manifest, str | None]:
-    """The usable rows of a split, and its name: the one asked for, else test, else dev, else all (None)."""
+    manifest: str | Path | Manifest,
+    split: str | None,
+    allow_outside: bool,
+    on_event: Callable[[Event], None],
+    split_file: str | Path | None = None,
+) -> tuple[Manifest, str | None, Manifest]:
+    """The usable rows of a split, its name, and all usable rows.
+
+    The split is the one asked for, else test, else dev, else all (None).
+    """
     if not isinstance(manifest, Manifest):
-        manifest, problems = usable(manifest, allow_outside)
+        manifest, problems = usable_rows(manifest, split_file, allow_outside)
         for problem in problems:
             if problem.severity == "error":
                 on_event({"event": "left out", "where": problem.where, "reason": problem.what})
+    elif split_file:
+        manifest = apply_split(manifest, split_file)
     split = split or next((name for name in ("test", "dev") if name in manifest.splits), None)
-    return (manifest.split(split) if split else manifest), split
+    return (manifest.split(split) if split else manifest), split, manifest
 
 
 def forgetting(base: Evaluation, adapted: Evaluation, manifest: Manifest) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Seconds, Utterance
 
 ENOUGH_SPEAKERS = 5  # with fewer, whole speakers make parts too uneven: split by sentence
+UNUSED = "unused"  # the split of rows that a protocol leaves aside: nothing trains or tests on them
 DEV_NAMES = ("validation", "valid", "val", "development", "eval")  # what others call dev
 
 
@@ -70,6 +72,23 @@ def split_by_prompt(manifest: Manifest, dev: float = 0.1, test: float = 0.2, see
     return _split(manifest, keys, Counter(keys.values()), {"test": test, "dev": dev}, seed, "sentences")
 
 
+def split_by_session(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
+    """Give every row a split so that no recording session (of one speaker) is in two; shares are of the rows.
+
+    Raises:
+        SpeechftError: a row has no session, or there are fewer sessions than splits.
+    """
+    bare = next((u for u in manifest if not u.session), None)
+    if bare:
+        raise SpeechftError("the row has no 'session'", where=bare.where, fix="Give every row its session.")
+    keys = {u.id: _session(u) for u in manifest}
+    return _split(manifest, keys, Counter(keys.values()), {"test": test, "dev": dev}, seed, "sessions")
+
+
+def _session(utterance: Utterance) -> str:
+    return f"{utterance.speaker}/{utterance.session}" if utterance.session else ""
+
+
 def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
     """Complete the splits, and leave those that rows already have.
 
@@ -82,11 +101,10 @@ def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: in
         SpeechftError: too few speakers or sentences for the splits that are missing.
     """
     manifest = Manifest((_renamed(u) for u in manifest), manifest.path)
-    present = set(manifest.splits)
+    present = set(manifest.splits) - {UNUSED}
     open_rows = Manifest((u for u in manifest if not u.split), manifest.path)
     if not present:
-        rule = split_by_speaker if _by_speaker(manifest) else split_by_prompt
-        return rule(manifest, dev, test, seed)
+        return (split_by_speaker if _by_speaker(manifest) else split_by_prompt)(manifest, dev, test, seed)
     if open_rows:
         manifest = _join(manifest, {"test": test if "test" in present else 0.0, "dev": dev}, seed)
     if "dev" in manifest.splits or dev <= 0:
@@ -106,7 +124,7 @@ def _renamed(utterance: Utterance) -> Utterance:
 
 def _by_speaker(manifest: Manifest) -> bool:
     """Whether to split by speaker: there are enough, and no speaker has rows in two splits already."""
-    homes = {(u.speaker, u.split) for u in manifest if u.split and u.speaker}
+    homes = {(u.speaker, u.split) for u in manifest if u.split not in (None, UNUSED) and u.speaker}
     one_home_each = len(homes) == len({speaker for speaker, _ in homes})
     return len(manifest.speakers) >= ENOUGH_SPEAKERS and one_home_each
 
@@ -137,9 +155,8 @@ def _split(
     if not all(0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
         raise SpeechftError(f"the shares {dict(shares)} leave nothing to train on", fix="They add up to under 1.")
     if len(weights) <= len(shares):
-        names = ", ".join(["train", *sorted(shares)])
         raise SpeechftError(
-            f"{len(weights)} different {things} cannot fill the parts {names}",
+            f"{len(weights)} different {things} cannot fill the parts {', '.join(['train', *sorted(shares)])}",
             where=manifest.path,
             fix=f"Record more {things}, or give each row its 'split'.",
         )
@@ -230,6 +247,13 @@ class SharedBetween:
             found.append(f"{len(self.texts)} sentence{'s' if len(self.texts) > 1 else ''} ({share})")
         return f"{self.first} and {self.second} share {', '.join(found) or 'nothing'}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON. Sentences and prompts are counted, not written out: splits are passed on, texts may not be."""
+        counts = {"prompts": len(self.prompts), "texts": len(self.texts), "text_rows": self.text_rows}
+        return {"first": self.first, "second": self.second, "rows": self.rows} | {
+            "speakers": list(self.speakers), "sessions": list(self.sessions), **counts, "audio": list(self.audio)
+        }  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
@@ -239,6 +263,10 @@ class Overlap:
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.pairs)) or "only one split, so nothing to share"
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """One object a pair, as results hold it under `leakage`."""
+        return [pair.to_dict() for pair in self.pairs]
 
     def between(self, first: str, second: str) -> SharedBetween:
         """The pair with these names, in either order. Raises KeyError when there is none."""
@@ -255,7 +283,9 @@ def overlap(manifest: Manifest, audio: bool = True) -> Overlap:
         manifest: with splits.
         audio: compare the recordings too; only files of the same size are read. Missing files are skipped.
     """
-    names = sorted(manifest.splits, key=lambda name: ({"train": 0, "dev": 1, "test": 2}.get(name, 3), name))
+    names = sorted(
+        set(manifest.splits) - {UNUSED}, key=lambda name: ({"train": 0, "dev": 1, "test": 2}.get(name, 3), name)
+    )
     parts = {name: manifest.split(name) for name in names}
     content = audio_contents(u.audio for u in manifest) if audio else {}
     pairs = []
@@ -264,7 +294,7 @@ def overlap(manifest: Manifest, audio: bool = True) -> Overlap:
         texts = _common(one, other, lambda u: sentence_key(u.text))
         shared = {
             "speakers": _common(one, other, lambda u: u.speaker),
-            "sessions": _common(one, other, lambda u: f"{u.speaker}/{u.session}" if u.session else ""),
+            "sessions": _common(one, other, _session),
             "prompts": _common(one, other, lambda u: u.prompt_id or ""),
             "audio": _same_sound(one, other, content),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,23 @@ def interval(bounds: list[float] | None) -> str:
 def problem_lines(problems: list[Any]) -> list[str]:
     """A coloured line a problem."""
     return [f"[{COLOURS[p.severity]}]{p.severity}[/] {escape(str(p))}" for p in problems]
+
+
+def leakage_lines(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each pair of splits shares, a line for each kind; see `speechft.split.Overlap.to_dict`."""
+    lines = []
+    for pair in pairs:
+        between = f"{pair['first']} and {pair['second']} share"
+        shared = [
+            f"{between} {len(pair[kind])} {kind}: {', '.join(pair[kind][:5])}{', ...' if len(pair[kind]) > 5 else ''}"
+            for kind in ("speakers", "sessions")
+            if pair[kind]
+        ]
+        shared += [f"{between} {pair['prompts']} prompts"] if pair["prompts"] else []
+        if pair["texts"]:
+            rows = f"{pair['text_rows']} of {pair['rows']} rows of {pair['second']}"
+            shared.append(f"{between} {pair['texts']} sentences ({rows})")
+        if pair["audio"]:
+            shared.append(f"{between} {len(pair['audio'])} recordings: {', '.join(pair['audio'][:5])}")
+        lines += shared or [f"{between} nothing"]
+    return lines

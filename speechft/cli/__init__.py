@@ -19,6 +19,7 @@ from speechft.cli import (  # noqa: F401 - each adds its verbs to the app
     data,
     evaluation,
     serving,
+    splits,
     training,
     tuning,
 )

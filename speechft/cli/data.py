@@ -69,7 +69,7 @@ def check(
     from speechft.check import check as run
     from speechft.manifest import Manifest
     from speechft.split import overlap
-    from speechft.terminal import Watcher, problem_lines
+    from speechft.terminal import Watcher, leakage_lines, problem_lines
 
     tokenizer = None
     if model:
@@ -79,15 +79,19 @@ def check(
     with Watcher(quiet=as_json) as watch:
         rows, _ = Manifest.read(manifest, allow_outside)
         problems = run(manifest, allow_outside, tokenizer, lambda _, total: watch({"event": "checked", "of": total}))
-    shared = str(overlap(rows)) if rows.splits else "no splits yet"
+    shared = overlap(rows)
+    said = str(shared) if rows.splits else "no splits yet"
     if as_json:
         found = [
             {"severity": p.severity, "kind": p.kind, "where": p.where, "what": p.what, "fix": p.fix} for p in problems
         ]
-        print_json({"utterances": len(rows), "minutes": rows.seconds / 60, "overlap": shared, "problems": found})
+        counted = {"utterances": len(rows), "minutes": rows.seconds / 60}
+        print_json({**counted, "overlap": said, "leakage": shared.to_dict(), "problems": found})
     else:
         for line in problem_lines(problems):
             err.print(line, soft_wrap=True)
-        typer.echo(f"{len(rows)} utterances read; {shared}; {len(problems)} problem(s)")
+        for line in leakage_lines(shared.to_dict()):
+            typer.echo(line)
+        typer.echo(f"{len(rows)} utterances read; {'' if rows.splits else f'{said}; '}{len(problems)} problem(s)")
     if any(p.severity == "error" for p in problems):
         raise typer.Exit(2)

@@ -27,6 +27,7 @@ from speechft.errors import SpeechftError
 def evaluate(
     manifest: Annotated[Path, typer.Option(help="JSONL, one utterance a line.", show_default=False)],
     split: Annotated[str | None, typer.Option(help="Of the manifest.", show_default="test, else dev, else all")] = None,
+    split_file: Annotated[Path | None, typer.Option(help="Made by `speechft split`.")] = None,
     model: Model = None,
     adapter: Annotated[
         list[Path] | None, typer.Option(help="Folder of a trained adapter; several are compared in one table.")
@@ -59,8 +60,8 @@ def evaluate(
     from speechft.terminal import Watcher, before_after, comparison_table, scores_table
 
     shared: dict[str, Any] = {
-        "split": split, "model": model, "out": out, "normalizer": normalizer, "context": context, "language": language,
-        "beams": beams, "typical": typical, "allow_outside": allow_outside,
+        "split": split, "split_file": split_file, "model": model, "out": out, "normalizer": normalizer,
+        "context": context, "language": language, "beams": beams, "typical": typical, "allow_outside": allow_outside,
     }  # fmt: skip
     adapters = adapter or []
     if is_text(task, adapters):

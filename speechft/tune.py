@@ -55,6 +55,7 @@ def tune(
     storage: Path | None = None,
     pruning: Pruning = "halving",
     dev_utterances: int = DEV_UTTERANCES,
+    search_only: bool = False,
     on_event: Follow = lambda event: None,
 ) -> dict[str, Any]:
     """Search for a better recipe, then train it and report test.
@@ -69,6 +70,7 @@ def tune(
         storage: the study's journal; study.journal in the output folder unless given.
         pruning: `halving` (Li et al., 2018, arXiv 1810.05934), `median`, or `none`.
         dev_utterances: of speech, that trials are judged on, drawn from dev.
+        search_only: leave the best recipe's run, and with it test, to a later call.
         on_event: called with `{"event": "trial", ...}` after each, and with the events of the best recipe's run.
 
     Returns:
@@ -101,11 +103,13 @@ def tune(
             )
         shutil.rmtree(out / "trials", ignore_errors=True)
         result = search_result(study, space, task.metric, out)
-        tested = study.user_attrs.get("tested", [])
-        if result["best"]["number"] not in tested:
-            study.set_user_attr("tested", [*tested, result["best"]["number"]])
-        best = space.at(study.best_trial.params).model_copy(update={"output_dir": out / "best"})
-        result |= {"test_looked_at": len(study.user_attrs["tested"]), "best_run": _train_best(best, on_event)}
+        if not search_only:
+            tested = study.user_attrs.get("tested", [])
+            if result["best"]["number"] not in tested:
+                study.set_user_attr("tested", [*tested, result["best"]["number"]])
+            best = space.at(study.best_trial.params).model_copy(update={"output_dir": out / "best"})
+            result["best_run"] = _train_best(best, on_event)
+        result["test_looked_at"] = len(study.user_attrs.get("tested", []))
         write_text(out / "trials.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         write_text(out / "trials.md", markdown(result))
     return result

@@ -92,22 +92,23 @@ def markdown(result: dict[str, Any]) -> str:
         + [number(value) if isinstance(value, float) else value for value in map(one["params"].get, keys)]
         for one in sorted(result["trials"], key=_best_first)
     ]
-    best_run, own = result["best_run"], result["recipe_itself"]
+    best, own = result["best"], number(result["recipe_itself"])
     lines = [
         "# Hyper-parameter search\n",
-        f"Best {result['metric']} {number(result['best']['value'])} in trial {result['best']['number']}; the recipe as "
-        f"it was has {number(own)}. A pruned trial's value is the best it had.\n",
+        f"Best {result['metric']} {number(best['value'])} in trial {best['number']}; the recipe as it was has {own}. A "
+        "pruned trial's value is the best it had.\n",
         markdown_table(["trial", "state", result["metric"], "seconds", *keys], rows),
-        "The best recipe, trained in full:\n",
-        markdown_table(
-            ["on", "base", "adapted"],
-            [
-                [f"{key}, {best_run['evaluated_on']['split']}", str(value), str(best_run["adapted"][key])]
-                for key, value in best_run["base"].items()
-            ],
-        ),
-        f"Best recipes of this study that have been evaluated on test so far: {result['test_looked_at']}.\n",
     ]
+    if run := result.get("best_run"):
+        scores = [
+            [f"{name}, {run['evaluated_on']['split']}", _said(value), _said(run["adapted"][name])]
+            for name, value in run["base"].items()
+        ]
+        lines += [
+            "The best recipe, trained once more and judged on all of dev:\n",
+            markdown_table(["on", "base", "adapted"], scores),
+            f"Recipes of this study that have been evaluated on test so far: {result['test_looked_at']}.\n",
+        ]
     if result["importance"]:
         lines.append(markdown_table(["setting", "importance"], list(result["importance"].items())))
     return "\n".join(lines)
@@ -115,3 +116,12 @@ def markdown(result: dict[str, Any]) -> str:
 
 def _best_first(one: dict[str, Any]) -> tuple[bool, float]:
     return one["state"] != "complete", math.inf if one["value"] is None else one["value"]
+
+
+def _said(value: Any) -> str:
+    """A score, an interval, or a score with its interval."""
+    if isinstance(value, dict):
+        return f"{_said(value.get('value'))} ({_said(value.get('ci95'))})"
+    if isinstance(value, list | tuple):
+        return " to ".join(map(_said, value))
+    return "–" if value is None else f"{value:.4g}"

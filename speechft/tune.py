@@ -100,6 +100,7 @@ def tune(
                 timeout=60 * minutes if minutes else None,
                 callbacks=[lambda study, trial: on_event({"event": "trial", "of": trials, **row(trial)})],
                 catch=(SpeechftError,),
+                gc_after_trial=True,
             )
         shutil.rmtree(out / "trials", ignore_errors=True)
         result = search_result(study, space, task.metric, out)
@@ -128,23 +129,22 @@ def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
     order = sorted(dev, key=lambda u: hashlib.sha256(f"{recipe.seed}\0{u.id}".encode()).digest())
     chosen = {u.id for u in order[:dev_utterances]}
     dev = dev.filter(lambda u: u.id in chosen)
-    base: list[tuple[float, float]] = []  # of the untrained model: the first trial measures it for all
+    base: dict[Any, tuple[float, float]] = {}  # of the untrained model: the first trial measures it for all
 
     def run(recipe: Any, follow: Follow) -> float:
-        trained = fit(recipe, train, dev, on_event=follow, base=base[0] if base else None)
+        untrained = (recipe.model, recipe.language, recipe.normalizer, recipe.adapter.quantize, recipe.precision)
+
+        def told(event: Event) -> None:
+            if event.get("model") == "base":
+                base[untrained] = event["wer"], event["cer"]
+            follow(event)
+
+        trained = fit(recipe, train, dev, on_event=told, base=base.get(untrained))
         memory.release()
         assert trained.progress.base is not None
         return (trained.progress.best or trained.progress.base)[0]
 
-    def remembering(recipe: Any, follow: Follow) -> float:
-        def told(event: Event) -> None:
-            if event.get("model") == "base" and not base:
-                base.append((event["wer"], event["cer"]))
-            follow(event)
-
-        return run(recipe, told)
-
-    return Task("dev WER", (train.sha256, dev.sha256), remembering)
+    return Task("dev WER", (train.sha256, dev.sha256), run)
 
 
 def text_task(recipe: Any) -> Task:

@@ -66,17 +66,17 @@ class Batch:
         clips = len(self.indices)
         length = self.x.shape[2] if self.positions is None else 2 * self.x.shape[1]
         rows = -(-clips // max(1, round(clips * length / most_frames)))
-        cuts = [slice(start, start + rows) for start in range(0, clips, rows)]
-        return [
-            Batch(
-                self.x[cut],
-                self.inputs[cut],
-                self.targets[cut],
-                self.indices[cut],
-                None if self.positions is None else self.positions[cut],
-            )
-            for cut in cuts
-        ]
+        return [self.rows(slice(start, start + rows)) for start in range(0, clips, rows)]
+
+    def rows(self, cut: slice) -> Batch:
+        """Some of the clips, padded as they are here."""
+        return Batch(
+            self.x[cut],
+            self.inputs[cut],
+            self.targets[cut],
+            self.indices[cut],
+            None if self.positions is None else self.positions[cut],
+        )
 
 
 def teachable(

@@ -171,7 +171,7 @@ class SpeechRecipe(Settings):
     max_steps: Annotated[int, Field(ge=1)] | None = None
     epochs: Annotated[int, Field(ge=1)] = 1
     min_steps: Annotated[int, Field(ge=0)] = 150
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 5e-4
     schedule: Schedule = "linear"
     warmup: Share = 0.1
     decay: Share = 0.2

@@ -13,6 +13,7 @@ from speechft.audio import MAX_FRAMES, log_mel, pad_frames
 from speechft.augment import augment
 from speechft.batching import Batch, plan_epoch, token_tensors, training_frames
 from speechft.config import SpeechRecipe
+from speechft.distributed import rank, world
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.whisper import Context, Whisper
@@ -58,7 +59,10 @@ class Feed:
         return 1 - self._own / self._frames if self._frames else 0.0
 
     def steps(self, first: int, last: int) -> Iterator[tuple[int, list[Batch]]]:
-        """(step, its batches; none if no clip of it can be read)."""
+        """(step, this process's share of its batches; none if no clip of it can be read).
+
+        A clip is padded as in the whole batch, or the share would not have the same gradient.
+        """
         plan: list[list[int]] = []
         for step in range(first, last):
             epoch, place = divmod(step, self.per_epoch)
@@ -68,7 +72,8 @@ class Feed:
             parts = [members[start : start + size] for start in range(0, len(members), size)]
             made = [self.batch(part, epoch, (step, number)) for number, part in enumerate(parts)]
             most = CACHED_PASS_FRAMES if self.cache else PASS_FRAMES
-            yield step, [part for batch in made if batch is not None for part in batch.parts(most)]
+            shares = [batch.rows(slice(rank(), None, world())) for batch in made if batch is not None]
+            yield step, [part for share in shares if share.indices for part in share.parts(most)]
 
     def clip(self, index: int, view: int) -> Tensor | None:
         """Log-mel frames of a clip in one of its variations, shape (n_mels, frames); None if it cannot be loaded.

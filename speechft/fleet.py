@@ -42,7 +42,7 @@ def fleet(
 
     Args:
         recipe: of every speaker; its `output_dir` gets fleet.json, fleet.md, and a folder a speaker.
-        speakers: of the manifest; everybody unless given.
+        speakers: of the manifest; unless given, everybody who is not in dev or test alone.
         address: of a running Ray cluster, such as `auto` or `ray://host:10001`; a cluster on this machine, gone at
             the end, unless given.
         cpus, gpus: that a speaker's run takes up; their shares of the machines decide how many run at a time.
@@ -55,16 +55,17 @@ def fleet(
     Raises:
         SpeechftError: the manifest, the recipe or a speaker's name is wrong, or the cluster is out of reach.
     """
-    from speechft.pipeline import usable
+    from speechft.split_files import usable_rows
 
     if recipe.task != "speech":
         raise SpeechftError("a fleet is of speech recipes")
-    manifest, _ = usable(recipe.manifest, recipe.allow_outside)
-    chosen = list(speakers or recipe.speakers or manifest.speakers)
+    manifest, _ = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
+    teachable = manifest.filter(lambda u: u.split in (None, "train")).speakers
+    chosen = list(speakers or recipe.speakers or teachable)
     if unknown := set(chosen) - set(manifest.speakers):
         raise SpeechftError(f"has no utterance of speaker {', '.join(sorted(unknown))}", where=recipe.manifest)
     if not chosen:
-        raise SpeechftError("no row names a speaker", where=recipe.manifest, fix="Add a 'speaker' field.")
+        raise SpeechftError("no training row names a speaker", where=recipe.manifest, fix="Add a 'speaker' field.")
     out = Path(recipe.output_dir).resolve()
     with locked(out):
         rows: dict[str, Event] = {}

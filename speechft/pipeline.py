@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from speechft import memory
+from speechft import distributed, memory
 from speechft.config import SpeechRecipe
 from speechft.decode import DecodeOptions
 from speechft.errors import SpeechftError
@@ -42,6 +42,7 @@ def train(
     Returns:
         what OUT/result.json holds: `base` and `adapted` scores, `difference`, `adapter` (None where no trained state
         beat the base model), `evaluated_on`, `overlap`, `leakage`, `left_out`, `training`, `recipe`, `environment`.
+        Of several processes the first returns it, the others nothing.
 
     Raises:
         SpeechftError: the manifest, the recipe or the model is wrong.
@@ -69,6 +70,8 @@ def train(
     }
     trained = fit(recipe, train_part, dev, on_event=on_event, card={"data": about_data})
 
+    if not distributed.is_first():
+        return {}
     gc.collect()  # the training model and its optimiser hold each other
     memory.release()
     on_event({"event": "final evaluation", "split": split})

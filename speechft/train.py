@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from speechft import adapters, memory
+from speechft import adapters, distributed, memory
 from speechft.batching import Batch, teachable
 from speechft.cache import cached_layers, open_or_build
 from speechft.checkpoint import (
@@ -93,7 +93,8 @@ def fit(
     Raises:
         SpeechftError: nothing to train on, another run in the folder, or one with other settings or data.
     """
-    with locked(Path(recipe.output_dir)):
+    distributed.start()
+    with locked(Path(recipe.output_dir)) if distributed.is_first() else contextlib.nullcontext():
         return Run(recipe, train, dev, on_event).go(card or {}, base)
 
 
@@ -105,7 +106,8 @@ class Run:
         from accelerate.utils import set_seed
 
         self.started = time.perf_counter()
-        self.recipe, self.on_event, self.out = recipe, on_event, Path(recipe.output_dir)
+        self.recipe, self.out = recipe, Path(recipe.output_dir)
+        self.on_event = on_event if distributed.is_first() else lambda event: None
         self.dev = dev[: recipe.dev_clips]
         self.progress = Progress()
         set_seed(recipe.seed)
@@ -142,27 +144,31 @@ class Run:
         self.parameters = dict(adapters.trainable(self.whisper.model))
         made = optimizer(recipe.optimizer, self.parameters.values(), recipe.learning_rate, recipe.weight_decay)
         self.ranks = follow(self.whisper.model, made, self.steps)
-        self.loss_of, self.optimizer = self.accelerator.prepare(loss_of, made)
+        # several processes: not wrapped, for gradients are summed in `descend`
+        self.loss_of = self.accelerator.prepare_model(loss_of, evaluation_mode=distributed.world() > 1)
+        self.optimizer = self.accelerator.prepare_optimizer(made)
         self.mean: dict[str, Tensor] = {}
 
     def go(self, card: dict[str, Any], base: tuple[float, float] | None = None) -> Trained:
         """Train, evaluate, keep the best; the whole course of a run."""
-        progress = self._resume()
+        progress = distributed.first_before_others(self._resume)
         if progress.base is None:
             # the adapter is zero still: decoding a merged copy is the base model, without its detour
-            progress.base = base or self._evaluate(self.whisper.with_(context=self.base.context))
+            untrained = self.whisper.with_(context=self.base.context)
+            progress.base = base or distributed.from_first(lambda: self._evaluate(untrained))
             self._log({"step": 0, **_rates(progress.base), "model": "base"})
             self._checkpoint()
         self.whisper.model.train()
         if self.cached_layers is not None:
-            self.feed.cache = open_or_build(
-                self.feed, self.whisper.model, self.folder, self.cached_layers, self.steps,
+            build = partial(
+                open_or_build, self.feed, self.whisper.model, self.folder, self.cached_layers, self.steps,
                 precision=self.accelerator.autocast, on_event=self.on_event,
             )  # fmt: skip
+            self.feed.cache = distributed.first_before_others(build)
         for step, batches in prefetch(self.feed.steps(progress.step, self.steps)):
             if progress.stopped:
                 break
-            if batches:
+            if batches or distributed.world() > 1:
                 self._train_step(step, batches)
             progress.step = step + 1
             last = progress.step == self.steps
@@ -202,13 +208,19 @@ class Run:
         """One change of the weights: the loss before it, a mean over target tokens, and the gradient's norm."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(self.recipe.seed * 1_000_003 + step)  # dropout: a function of the step
-        n_targets = max(1, sum(batch.n_targets for batch in batches))
+        # dropout: a function of the step, another one in each process
+        torch.manual_seed(self.recipe.seed * 1_000_003 + step + (distributed.rank() << 40))
+        anything = next(iter(self.parameters.values()))
+        (n_targets,) = distributed.summed([sum(batch.n_targets for batch in batches)], like=anything)
+        if not n_targets:
+            return 0.0, 0.0
         total = 0.0
         for batch in batches:
             loss = self._loss(self.loss_of, batch) / n_targets
             self.accelerator.backward(loss)
             total += float(loss.detach())
+        (total,) = distributed.summed([total], like=anything)
+        distributed.sum_gradients(self.parameters.values())
         norm = float(self.accelerator.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip))
         if math.isfinite(total) and math.isfinite(norm):
             self.optimizer.step()
@@ -240,11 +252,12 @@ class Run:
     def _consider(self, label: str) -> None:
         """Evaluate the weights as they are, and keep them if they are the best so far, the base model included."""
         progress = self.progress
-        rates = self._evaluate(self.whisper)
+        rates = distributed.from_first(lambda: self._evaluate(self.whisper))
         assert progress.base is not None
         if rates < (progress.best or progress.base):
             progress.best, progress.best_step, progress.stale = rates, progress.step, 0
-            save_tensors(self._best_path, adapters.trainable_state(self.whisper.model))
+            if distributed.is_first():
+                save_tensors(self._best_path, adapters.trainable_state(self.whisper.model))
         else:
             progress.stale += 1
         self._log({"step": progress.step, **_rates(rates), "model": label, "best": progress.stale == 0})
@@ -270,7 +283,9 @@ class Run:
         progress = self.progress
         adapter = None
         kind = "model" if self.recipe.adapter.method == "full" else "adapter"
-        if progress.best_step is not None:
+        if not distributed.is_first():
+            adapter = self.out / kind if progress.best_step is not None else None
+        elif progress.best_step is not None:
             adapters.load_trainable_state(self.whisper.model, load_file(self._best_path))
             card = self._card() | card
             adapter = adapters.save(self.whisper.model, self.out / kind, card, self.recipe.model, self.folder)
@@ -314,6 +329,8 @@ class Run:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _checkpoint(self) -> None:
+        if not distributed.is_first():
+            return
         weights = adapters.trainable_state(self.whisper.model)
         weights |= {f"mean/{name}": value for name, value in self.mean.items()}
         if self.ranks:
@@ -329,7 +346,8 @@ class Run:
         metrics = self.out / "metrics.jsonl"
         found = load_checkpoint(self.out / "checkpoints", self.optimizer)
         if found is None:
-            metrics.unlink(missing_ok=True)
+            if distributed.is_first():
+                metrics.unlink(missing_ok=True)
             return self.progress
         weights, state = found
         if state["fingerprint"] != self._fingerprint:
@@ -347,12 +365,14 @@ class Run:
         if self.ranks:
             self.ranks.load_state(ranks)
         self.progress = Progress.restored(state["progress"])
-        trim_metrics(metrics, self.progress.step)
+        if distributed.is_first():
+            trim_metrics(metrics, self.progress.step)
         self.on_event({"event": "resumed", "step": self.progress.step, "steps": self.steps})
         return self.progress
 
     def _log(self, line: Event) -> None:
-        append_metrics(self.out / "metrics.jsonl", line)
+        if distributed.is_first():
+            append_metrics(self.out / "metrics.jsonl", line)
         self.on_event({**line, "steps": self.steps})
         numbers = {k: v for k, v in line.items() if isinstance(v, float)}
         self.accelerator.log(numbers, step=line["step"])

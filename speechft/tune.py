@@ -12,18 +12,16 @@ import math
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from speechft.checkpoint import locked
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_text
 from speechft.manifest import Manifest
+from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space
 
 Event = dict[str, Any]
@@ -57,6 +55,7 @@ def tune(
     storage: Path | None = None,
     pruning: Pruning = "halving",
     dev_utterances: int = DEV_UTTERANCES,
+    search_only: bool = False,
     on_event: Follow = lambda event: None,
 ) -> dict[str, Any]:
     """Search for a better recipe, then train it and report test.
@@ -71,6 +70,7 @@ def tune(
         storage: the study's journal; study.journal in the output folder unless given.
         pruning: `halving` (Li et al., 2018, arXiv 1810.05934), `median`, or `none`.
         dev_utterances: of speech, that trials are judged on, drawn from dev.
+        search_only: leave the best recipe's run, and with it test, to a later call.
         on_event: called with `{"event": "trial", ...}` after each, and with the events of the best recipe's run.
 
     Returns:
@@ -84,7 +84,7 @@ def tune(
     except ImportError:
         raise missing_extra("optuna", "tune") from None
     speech, out = recipe.task == "speech", Path(recipe.output_dir)
-    plain = recipe.model_copy(update={"search": {}})
+    plain = recipe.model_copy(update={"search": {}, "evaluations": recipe.evaluations or EVALUATIONS})
     space = Space(plain, recipe.search or (SPEECH_SPACE if speech else TEXT_SPACE))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with locked(out):
@@ -98,18 +98,21 @@ def tune(
                 lambda trial: _objective(trial, space, task, out / "trials"),
                 n_trials=trials - done,
                 timeout=60 * minutes if minutes else None,
-                callbacks=[lambda study, trial: on_event({"event": "trial", "of": trials, **_row(trial)})],
+                callbacks=[lambda study, trial: on_event({"event": "trial", "of": trials, **row(trial)})],
                 catch=(SpeechftError,),
+                gc_after_trial=True,
             )
         shutil.rmtree(out / "trials", ignore_errors=True)
-        result = _report(study, space, task, out)
-        tested = study.user_attrs.get("tested", [])
-        if result["best"]["number"] not in tested:
-            study.set_user_attr("tested", [*tested, result["best"]["number"]])
-        best = space.at(study.best_trial.params).model_copy(update={"output_dir": out / "best"})
-        result |= {"test_looked_at": len(study.user_attrs["tested"]), "best_run": _train_best(best, on_event)}
+        result = search_result(study, space, task.metric, out)
+        if not search_only:
+            tested = study.user_attrs.get("tested", [])
+            if result["best"]["number"] not in tested:
+                study.set_user_attr("tested", [*tested, result["best"]["number"]])
+            best = space.at(study.best_trial.params).model_copy(update={"output_dir": out / "best"})
+            result["best_run"] = _train_best(best, on_event)
+        result["test_looked_at"] = len(study.user_attrs.get("tested", []))
         write_text(out / "trials.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        write_text(out / "trials.md", _markdown(result))
+        write_text(out / "trials.md", markdown(result))
     return result
 
 
@@ -126,23 +129,22 @@ def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
     order = sorted(dev, key=lambda u: hashlib.sha256(f"{recipe.seed}\0{u.id}".encode()).digest())
     chosen = {u.id for u in order[:dev_utterances]}
     dev = dev.filter(lambda u: u.id in chosen)
-    base: list[tuple[float, float]] = []  # of the untrained model: the first trial measures it for all
+    base: dict[Any, tuple[float, float]] = {}  # of the untrained model: the first trial measures it for all
 
     def run(recipe: Any, follow: Follow) -> float:
-        trained = fit(recipe, train, dev, on_event=follow, base=base[0] if base else None)
+        untrained = (recipe.model, recipe.language, recipe.normalizer, recipe.adapter.quantize, recipe.precision)
+
+        def told(event: Event) -> None:
+            if event.get("model") == "base":
+                base[untrained] = event["wer"], event["cer"]
+            follow(event)
+
+        trained = fit(recipe, train, dev, on_event=told, base=base.get(untrained))
         memory.release()
         assert trained.progress.base is not None
         return (trained.progress.best or trained.progress.base)[0]
 
-    def remembering(recipe: Any, follow: Follow) -> float:
-        def told(event: Event) -> None:
-            if event.get("model") == "base" and not base:
-                base.append((event["wer"], event["cer"]))
-            follow(event)
-
-        return run(recipe, told)
-
-    return Task("dev WER", (train.sha256, dev.sha256), remembering)
+    return Task("dev WER", (train.sha256, dev.sha256), run)
 
 
 def text_task(recipe: Any) -> Task:
@@ -178,9 +180,8 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
 
     try:
         recipe = space.at(space.ask(trial))
-        last = recipe.evaluations or EVALUATIONS
-        settings = {"output_dir": out, "evaluations": last, "checkpoint_every": 10**9}
-        return task.run(recipe.model_copy(update=settings), follow)
+        last = recipe.evaluations
+        return task.run(recipe.model_copy(update={"output_dir": out, "checkpoint_every": 10**9}), follow)
     except SpeechftError as error:
         trial.set_user_attr("error", str(error))
         raise
@@ -240,66 +241,6 @@ def _cut_off_again(study: Any) -> int:
     return sum("seconds" in trial.user_attrs for trial in study.trials)
 
 
-def _row(trial: Any) -> Event:
-    """A trial as JSON; `stopped` is the evaluation after which it was pruned."""
-    course = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
-    return {
-        "number": trial.number,
-        "state": trial.state.name.lower(),
-        "value": trial.value if trial.state.name == "COMPLETE" else min(course, default=None),
-        "course": course,
-        "seconds": trial.user_attrs.get("seconds"),
-        "error": trial.user_attrs.get("error"),
-        "params": trial.params,
-    }
-
-
-def _report(study: Any, space: Space, task: Task, out: Path) -> dict[str, Any]:
-    """best.yaml, importance.svg, and what trials.json says of the search."""
-    rows = [_row(trial) for trial in study.trials if "seconds" in trial.user_attrs]
-    ended = [row for row in rows if row["state"] == "complete"]
-    if not ended:
-        reasons = sorted({row["error"] for row in rows if row["error"]})
-        raise SpeechftError("no trial came to its end", where=out, fix=" ".join(reasons))
-    best = space.at(study.best_trial.params)
-    written = best.model_dump(mode="json", exclude_defaults=True) | {"task": best.task, "output_dir": "best"}
-    for key in ("manifest", "data"):
-        if key in written and not written[key].startswith("hub:"):
-            written[key] = str(Path(written[key]).resolve())
-    head = f"# speechft train best.yaml\n# The best of {len(rows)} trials by {task.metric}.\n"
-    write_text(out / "best.yaml", head + yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
-    return {
-        "format": 1,
-        "metric": task.metric,
-        "recipe_itself": next((row["value"] for row in ended if row["params"] == space.own), None),
-        "best": _row(study.best_trial),
-        "importance": _importance(study, out),
-        "trials": rows,
-    }
-
-
-def _importance(study: Any, out: Path) -> dict[str, float]:
-    """How much each setting matters for being among the better trials, and its plot; empty with too few trials.
-
-    By PED-ANOVA (Watanabe et al., 2023, arXiv 2304.10255), over the trials that came to their end.
-    """
-    import optuna
-    from matplotlib.figure import Figure
-
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Target and region")  # too few trials to tell good from the rest
-            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    except (ValueError, RuntimeError, UserWarning):
-        return {}
-    figure = Figure(figsize=(7, 0.4 * len(found) + 1), layout="constrained")
-    axes = figure.add_subplot(xlabel="importance")
-    axes.barh(list(found)[::-1], list(found.values())[::-1])
-    figure.savefig(out / "importance.svg", format="svg")
-    return {key: round(value, 4) for key, value in found.items()}
-
-
 def _train_best(best: Any, on_event: Follow) -> dict[str, Any]:
     """Train the best recipe on everything, judged on all of dev; its test scores are the study's result."""
     if best.task == "speech":
@@ -322,37 +263,3 @@ def _train_best(best: Any, on_event: Follow) -> dict[str, Any]:
         **{name: {key: result[name].get(key) for key in keys} for name in ("base", "adapted")},
         "difference": result["difference"],
     }
-
-
-def _markdown(result: dict[str, Any]) -> str:
-    from speechft.report import markdown_table
-
-    keys = list(result["best"]["params"])
-
-    def number(value: float | None) -> str:
-        return "–" if value is None else f"{value:.4g}"
-
-    rows = [
-        [row["number"], row["state"], number(row["value"]), number(row["seconds"])]
-        + [number(value) if isinstance(value, float) else value for value in map(row["params"].get, keys)]
-        for row in sorted(result["trials"], key=lambda row: (row["state"] != "complete", row["value"] or math.inf))
-    ]
-    best_run, own = result["best_run"], result["recipe_itself"]
-    lines = [
-        "# Hyper-parameter search\n",
-        f"Best {result['metric']} {number(result['best']['value'])} in trial {result['best']['number']}; the recipe as "
-        f"it was has {number(own)}. A pruned trial's value is the best it had.\n",
-        markdown_table(["trial", "state", result["metric"], "seconds", *keys], rows),
-        "The best recipe, trained in full:\n",
-        markdown_table(
-            ["on", "base", "adapted"],
-            [
-                [f"{key}, {best_run['evaluated_on']['split']}", str(value), str(best_run["adapted"][key])]
-                for key, value in best_run["base"].items()
-            ],
-        ),
-        f"Best recipes of this study that have been evaluated on test so far: {result['test_looked_at']}.\n",
-    ]
-    if result["importance"]:
-        lines.append(markdown_table(["setting", "importance"], list(result["importance"].items())))
-    return "\n".join(lines)

@@ -63,6 +63,7 @@ def train(
     Example: `speechft train recipes/personal_voice.yaml manifest=me/manifest.jsonl output_dir=runs/me`
     """
     from speechft.config import load_recipe
+    from speechft.distributed import is_first
     from speechft.pipeline import train as run
     from speechft.terminal import Watcher, before_after
 
@@ -79,8 +80,10 @@ def train(
 
         train_text(settings, as_json)
         return
-    with Watcher(quiet=as_json) as watch:
+    with Watcher(quiet=as_json or not is_first()) as watch:
         result = run(settings, on_event=watch)
+    if not is_first():
+        return
     if as_json:
         print_json(result)
     else:

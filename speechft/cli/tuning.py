@@ -27,6 +27,7 @@ def tune(
     ] = None,
     pruning: Annotated[str, typer.Option(help="halving, median, or none.")] = "halving",
     dev_utterances: Annotated[int, typer.Option(min=1, help="That trials of speech are judged on.")] = 150,
+    search_only: Annotated[bool, typer.Option("--search-only", help="Leave the best recipe's run to later.")] = False,
     find_lr: Annotated[bool, typer.Option("--find-lr", help="Only suggest a learning rate, by a range test.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +60,7 @@ def tune(
 
         result = run(
             settings, trials=trials, minutes=minutes, storage=storage, pruning=pruning,  # type: ignore[arg-type]
-            dev_utterances=dev_utterances, on_event=told,
+            dev_utterances=dev_utterances, search_only=search_only, on_event=told,
         )  # fmt: skip
     if as_json:
         print_json(result)

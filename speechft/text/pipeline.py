@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from speechft import adapters, memory
+from speechft import adapters, distributed, memory
 from speechft.checkpoint import locked
 from speechft.config import validated
 from speechft.errors import SpeechftError
@@ -40,6 +40,8 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
     Raises:
         SpeechftError: the data, the recipe or the model is wrong.
     """
+    if distributed.world() > 1:
+        raise SpeechftError("text recipes train in one process", fix="Run it without torchrun or accelerate launch.")
     out = Path(recipe.output_dir)
     with locked(out):
         corpus = corpus_of(recipe)

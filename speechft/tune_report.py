@@ -1,0 +1,127 @@
+"""What a study found, as JSON, YAML, Markdown and a plot."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from speechft.errors import SpeechftError
+from speechft.files import write_text
+from speechft.tune_space import Space
+
+
+def row(trial: Any) -> dict[str, Any]:
+    """A trial as JSON; `course` is the best value so far at each evaluation, so a pruned trial's is shorter."""
+    course = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
+    return {
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "value": trial.value if trial.state.name == "COMPLETE" else min(course, default=None),
+        "course": course,
+        "seconds": trial.user_attrs.get("seconds"),
+        "error": trial.user_attrs.get("error"),
+        "params": trial.params,
+    }
+
+
+def search_result(study: Any, space: Space, metric: str, out: Path) -> dict[str, Any]:
+    """Write best.yaml and importance.svg; returns what trials.json says of the search.
+
+    Raises:
+        SpeechftError: no trial came to its end.
+    """
+    rows = [row(trial) for trial in study.trials if "seconds" in trial.user_attrs]
+    ended = [one for one in rows if one["state"] == "complete"]
+    if not ended:
+        reasons = sorted({one["error"] for one in rows if one["error"]})
+        raise SpeechftError("no trial came to its end", where=out, fix=" ".join(reasons))
+    best = space.at(study.best_trial.params)
+    written = best.model_dump(mode="json", exclude_defaults=True) | {"task": best.task, "output_dir": "best"}
+    for key in ("manifest", "data"):
+        if key in written and not written[key].startswith("hub:"):
+            written[key] = str(Path(written[key]).resolve())
+    head = f"# speechft train best.yaml\n# The best of {len(rows)} trials by {metric}.\n"
+    write_text(out / "best.yaml", head + yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
+    return {
+        "format": 1,
+        "metric": metric,
+        "recipe_itself": next((one["value"] for one in ended if one["params"] == space.own), None),
+        "best": row(study.best_trial),
+        "importance": _importance(study, out),
+        "trials": rows,
+    }
+
+
+def _importance(study: Any, out: Path) -> dict[str, float]:
+    """How much each setting matters for being among the better trials, and its plot; empty with too few trials.
+
+    By PED-ANOVA (Watanabe et al., 2023, arXiv 2304.10255), over the trials that came to their end.
+    """
+    import optuna
+    from matplotlib.figure import Figure
+
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Target and region")  # too few trials to tell good from the rest
+            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (ValueError, RuntimeError, UserWarning):
+        return {}
+    figure = Figure(figsize=(7, 0.4 * len(found) + 1), layout="constrained")
+    axes = figure.add_subplot(xlabel="importance")
+    axes.barh(list(found)[::-1], list(found.values())[::-1])
+    figure.savefig(out / "importance.svg", format="svg")
+    return {key: round(value, 4) for key, value in found.items()}
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """trials.md."""
+    from speechft.report import markdown_table
+
+    keys = list(result["best"]["params"])
+
+    def number(value: float | None) -> str:
+        return "–" if value is None else f"{value:.4g}"
+
+    rows = [
+        [one["number"], one["state"], number(one["value"]), number(one["seconds"])]
+        + [number(value) if isinstance(value, float) else value for value in map(one["params"].get, keys)]
+        for one in sorted(result["trials"], key=_best_first)
+    ]
+    best, own = result["best"], number(result["recipe_itself"])
+    lines = [
+        "# Hyper-parameter search\n",
+        f"Best {result['metric']} {number(best['value'])} in trial {best['number']}; the recipe as it was has {own}. A "
+        "pruned trial's value is the best it had.\n",
+        markdown_table(["trial", "state", result["metric"], "seconds", *keys], rows),
+    ]
+    if run := result.get("best_run"):
+        scores = [
+            [f"{name}, {run['evaluated_on']['split']}", _said(value), _said(run["adapted"][name])]
+            for name, value in run["base"].items()
+        ]
+        lines += [
+            "The best recipe, trained once more and judged on all of dev:\n",
+            markdown_table(["on", "base", "adapted"], scores),
+            f"Recipes of this study that have been evaluated on test so far: {result['test_looked_at']}.\n",
+        ]
+    if result["importance"]:
+        lines.append(markdown_table(["setting", "importance"], list(result["importance"].items())))
+    return "\n".join(lines)
+
+
+def _best_first(one: dict[str, Any]) -> tuple[bool, float]:
+    return one["state"] != "complete", math.inf if one["value"] is None else one["value"]
+
+
+def _said(value: Any) -> str:
+    """A score, an interval, or a score with its interval."""
+    if isinstance(value, dict):
+        return f"{_said(value.get('value'))} ({_said(value.get('ci95'))})"
+    if isinstance(value, list | tuple):
+        return " to ".join(map(_said, value))
+    return "–" if value is None else f"{value:.4g}"

@@ -1,0 +1,131 @@
+"""Several processes on one run: the gradients, weights and files of one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from speechft import distributed
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest
+
+GRADIENTS = """
+import sys, torch
+from accelerate import PartialState
+from speechft import distributed
+distributed.start()
+linear = torch.nn.Linear(3, 2)
+unused = torch.nn.Parameter(torch.ones(4))
+with torch.no_grad():
+    linear.weight.fill_(0.5)
+    linear.bias.zero_()
+rows = torch.arange(15, dtype=torch.float32).reshape(5, 3)[distributed.rank() :: distributed.world()]
+linear(rows).square().sum().backward()
+if distributed.rank() == 1:
+    unused.sum().backward()
+distributed.sum_gradients([*linear.parameters(), unused])
+(count,) = distributed.summed([len(rows)], like=linear.weight)
+said = distributed.from_first(lambda: f"from {distributed.rank()}")
+order = distributed.first_before_others(lambda: distributed.rank())
+print(count, linear.weight.grad.tolist(), linear.bias.grad.tolist(), unused.grad.tolist(), said, flush=True)
+torch.distributed.destroy_process_group()
+"""
+
+RUN = """
+import sys
+from speechft.config import SpeechRecipe
+from speechft.manifest import Manifest
+from speechft.train import fit
+recipe = SpeechRecipe.model_validate_json(sys.argv[1])
+clips = Manifest.load(recipe.manifest)
+def told(event):
+    if event.get("step") == int(sys.argv[2]) and "loss" in event:
+        raise KeyboardInterrupt
+fit(recipe, clips[:7], clips[7:8], on_event=told)
+"""
+
+
+def launched(script: str, *words: str, processes: int = 2, env: dict[str, str] | None = None) -> list[str]:
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [sys.executable, *(launch if processes > 1 else []), script, *words]
+
+
+def test_gradients_and_counts_are_summed_over_processes(tmp_path: Path) -> None:
+    script = tmp_path / "gradients.py"
+    script.write_text(GRADIENTS)
+    done = subprocess.run(launched(str(script)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = sorted(line for line in done.stdout.splitlines() if line.startswith("5.0"))
+    assert len(lines) == 2
+    assert lines[0] == lines[1]
+    rows = torch.arange(15, dtype=torch.float32).reshape(5, 3)
+    linear = torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        linear.weight.fill_(0.5)
+        linear.bias.zero_()
+    linear(rows).square().sum().backward()
+    assert f"{linear.weight.grad.tolist()} {linear.bias.grad.tolist()} [1.0, 1.0, 1.0, 1.0] from 0" in lines[0]
+
+
+def test_one_process_is_left_alone() -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    distributed.sum_gradients([parameter])
+    assert parameter.grad is None
+    assert distributed.summed([3], like=parameter) == [3]
+    assert distributed.is_first()
+
+
+@pytest.mark.parametrize(("variable", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
+def test_what_the_loop_does_not_do_is_refused(variable: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "true")
+    with pytest.raises(SpeechftError, match=f"{name} is not supported"):
+        distributed.start()
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(voice: Manifest, tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+
+    def run(name: str, processes: int, stop: int = 0) -> int:
+        recipe = {
+            "manifest": str(voice.path), "output_dir": str(tmp_path / name), "batch_size": 3, "epochs": 2,
+            "min_steps": 0, "checkpoint_every": 2, "precision": "fp32", "adapter": {"rank": 4}, "learning_rate": 1e-3,
+        }  # fmt: skip
+        return subprocess.run(launched(str(script), json.dumps(recipe), str(stop), processes=processes)).returncode
+
+    def course(name: str) -> list[dict]:
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in line.items() if k != "step_seconds"} for line in lines]
+
+    def weights(name: str) -> dict[str, torch.Tensor]:
+        return load_file(tmp_path / name / "checkpoints" / "latest" / "state.safetensors")
+
+    assert run("one", 1) == 0
+    assert run("two", 2) == 0
+    one, two = course("one"), course("two")
+    assert [line["step"] for line in one] == [line["step"] for line in two]  # the first process alone writes
+    for ours, theirs in zip(one, two, strict=True):
+        for key in ours.keys() & {"loss", "gradient_norm"}:
+            assert theirs[key] == pytest.approx(ours[key], rel=2e-3)
+    assert two[1]["loss"] == pytest.approx(one[1]["loss"], rel=1e-5)
+    assert two[1]["gradient_norm"] == pytest.approx(one[1]["gradient_norm"], rel=1e-4)
+    difference = change = 0.0
+    for name, value in weights("one").items():
+        if name.startswith("weights/") and "lora_B" in name:  # began at zero
+            difference += float((weights("two")[name] - value).square().sum())
+            change += float(value.square().sum())
+    assert (difference / change) ** 0.5 < 0.01
+
+    assert run("cut", 2, stop=4) != 0
+    assert run("cut", 2) == 0
+    again, whole = weights("cut"), weights("two")
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+    assert course("cut") == two

@@ -18,6 +18,7 @@ from typing import Any
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Seconds, Utterance
 
+LEAST_DEV = 6
 ENOUGH_SPEAKERS = 5  # with fewer, whole speakers make parts too uneven: split by sentence
 UNUSED = "unused"  # the split of rows that a protocol leaves aside: nothing trains or tests on them
 DEV_NAMES = ("validation", "valid", "val", "development", "eval")  # what others call dev
@@ -92,7 +93,8 @@ def _session(utterance: Utterance) -> str:
 def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
     """Complete the splits, and leave those that rows already have.
 
-    With no splits at all, by speaker where there are `ENOUGH_SPEAKERS`, else by sentence. Where only dev is
+    With no splits at all, by speaker where there are `ENOUGH_SPEAKERS`, else by sentence; dev then has `LEAST_DEV`
+    rows, or a fifth of all if that is less. Where only dev is
     missing, it is carved out of train by the same rule. A row without a split among rows that have one joins
     the split that its speaker or sentence is in, so that new recordings can be added to a corpus that is
     split already. "validation" and the like are renamed "dev".
@@ -103,8 +105,11 @@ def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: in
     manifest = Manifest((_renamed(u) for u in manifest), manifest.path)
     present = set(manifest.splits) - {UNUSED}
     open_rows = Manifest((u for u in manifest if not u.split), manifest.path)
+    if not present and _by_speaker(manifest):
+        return split_by_speaker(manifest, dev, test, seed)
     if not present:
-        return (split_by_speaker if _by_speaker(manifest) else split_by_prompt)(manifest, dev, test, seed)
+        few = min(0.2, LEAST_DEV / max(1, len(manifest)))  # thirty recordings need more than three to choose by
+        return split_by_prompt(manifest, max(dev, few) if dev else dev, test, seed)
     if open_rows:
         manifest = _join(manifest, {"test": test if "test" in present else 0.0, "dev": dev}, seed)
     if "dev" in manifest.splits or dev <= 0:

@@ -238,12 +238,15 @@ def read_card(folder: str | Path) -> dict[str, Any]:
             else "Give the folder with adapter_config.json, usually OUT/adapter."
         )
         raise SpeechftError("is not an adapter", where=folder, fix=reason)
-    if not (folder / CARD).is_file():
-        return {}
-    try:
-        return json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except ValueError:
-        raise SpeechftError("is damaged", where=folder / CARD, fix="Copy the adapter again.") from None
+    found: dict[str, Any] = {}
+    for name in ("adapter_config.json", CARD):
+        try:
+            found = json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).is_file() else {}
+            if not isinstance(found, dict):
+                raise ValueError
+        except ValueError:
+            raise SpeechftError("is damaged", where=folder / name, fix="Copy the adapter again.") from None
+    return found
 
 
 def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any:
@@ -274,7 +277,7 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
         )
     try:
         with _quiet():
-            return PeftModel.from_pretrained(model, str(folder), use_safetensors=True).eval()
+            adapted = PeftModel.from_pretrained(model, str(folder), use_safetensors=True).eval()
     except (RuntimeError, ValueError, OSError, KeyError) as error:
         raise SpeechftError(
             f"cannot be loaded ({str(error).splitlines()[0][:160]})",
@@ -285,6 +288,14 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
         if type(error).__name__ != "SafetensorError":
             raise
         raise SpeechftError("is damaged", where=folder / "adapter_model.safetensors", fix="Copy it again.") from None
+    if not all(bool(value.isfinite().all()) for value in safetensors_of(folder).values()):
+        raise SpeechftError("holds weights that are not numbers", where=folder, fix="Train it again.")
+    return adapted
+
+
+def safetensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a saved adapter."""
+    return load_file(folder / "adapter_model.safetensors")
 
 
 def mergeable(model: Any) -> bool:

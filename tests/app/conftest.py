@@ -28,13 +28,13 @@ CHROMIUM = next(
 
 @pytest.fixture(scope="session")
 def say() -> Callable[[str], np.ndarray]:
-    """The simulated voice reads a sentence, as slurred as in the quickstart: mono 16 kHz."""
+    """The simulated voice reads a sentence, a little more slurred than in the quickstart: mono 16 kHz."""
     voice, cached = Voice(), {}
 
     def spoken(text: str) -> np.ndarray:
         if text not in cached:
             rng = np.random.default_rng(len(text))
-            cached[text] = speak(voice, voice.phonemes(text), Impairment(), rng)
+            cached[text] = speak(voice, voice.phonemes(text), Impairment().at(1.3), rng)
         return cached[text]
 
     return spoken

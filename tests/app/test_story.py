@@ -24,6 +24,12 @@ KEPT_ASIDE = (
     "Nora swept the kitchen floor this morning.",
     "Put the blue blanket on my bed.",
     "My sister is coming to visit on Sunday.",
+    "I would like to turn the radio down.",
+    "Please close the window before you go.",
+    "We need bread and milk from the shop.",
+    "The doctor will call us in the morning.",
+    "My hands are cold, bring me the gloves.",
+    "Could you lower the bed a little more?",
 )
 Say = Callable[[str], np.ndarray]
 

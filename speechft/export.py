@@ -16,10 +16,12 @@ from typing import Any
 from speechft import adapters
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import replace_folder
+from speechft.ggml import write_ggml
 from speechft.recogniser import load
 from speechft.sources import resolve
+from speechft.whisper import load_whisper
 
-FORMATS = ("huggingface", "ctranslate2")
+FORMATS = ("huggingface", "ctranslate2", "ggml")
 PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int8_float16")  # of CTranslate2's files
 
 
@@ -37,9 +39,9 @@ def export(
         adapter: folder of a trained adapter, or of a fully fine-tuned model.
         out: a new folder.
         to: `huggingface`, a folder for transformers (and for the converters of other projects, which read the same
-            files); `ctranslate2`, a folder for faster-whisper.
+            files); `ctranslate2`, a folder for faster-whisper; `ggml`, a folder with the file for whisper.cpp.
         model: the base, if the adapter does not name one that can be found.
-        precision: of the CTranslate2 weights.
+        precision: of the CTranslate2 or ggml weights.
 
     Returns:
         the folder.
@@ -57,7 +59,11 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
         merged = _merged(Path(adapter), model, Path(work) / "huggingface")
-        made = merged if to == "huggingface" else _ctranslate2(merged, Path(work) / "ctranslate2", precision)
+        made = merged
+        if to == "ctranslate2":
+            made = _ctranslate2(merged, Path(work) / to, precision)
+        elif to == "ggml":
+            made = _ggml(merged, Path(work) / to, precision)
         if out.exists():
             out.rmdir()
         replace_folder(made, out)
@@ -101,5 +107,13 @@ def _ctranslate2(merged: Path, out: Path, precision: str) -> Path:
         raise missing_extra("ctranslate2", "export") from None
     copied = ["tokenizer.json", "preprocessor_config.json"]
     TransformersConverter(str(merged), copy_files=copied).convert(str(out), quantization=precision)
+    shutil.copy(merged / adapters.CARD, out)
+    return out
+
+
+def _ggml(merged: Path, out: Path, precision: str) -> Path:
+    """A folder with whisper.cpp's file and our card."""
+    out.mkdir()
+    write_ggml(load_whisper(merged, device="cpu"), out / "ggml-model.bin", precision)
     shutil.copy(merged / adapters.CARD, out)
     return out

@@ -14,10 +14,12 @@ from speechft.cli.common import Model, app
 def export(
     adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
-    to: Annotated[str, typer.Option(help="huggingface, or ctranslate2 for faster-whisper.")] = "huggingface",
+    to: Annotated[
+        str, typer.Option(help="huggingface, ctranslate2 for faster-whisper, ggml for whisper.cpp.")
+    ] = "huggingface",
     model: Model = None,
     precision: Annotated[
-        str, typer.Option(help="ctranslate2: float32, float16, bfloat16, int8 or int8_float16.")
+        str, typer.Option(help="ggml: float16 or float32; ctranslate2 also bfloat16, int8 or int8_float16.")
     ] = "float16",
 ) -> None:
     """Merge an adapter into its base and write a model that other software runs.

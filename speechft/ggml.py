@@ -1,0 +1,109 @@
+"""A Whisper model as the single file that whisper.cpp runs.
+
+The format is what whisper.cpp's loader reads (`whisper_model_load` in its whisper.cpp, format "ggml", magic 0x67676d6c):
+eleven numbers, the mel filters, the tokens as bytes, then every tensor with its name in OpenAI's naming.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from speechft.audio import mel_filters
+from speechft.errors import SpeechftError
+from speechft.whisper import Whisper, core
+
+MAGIC = 0x67676D6C
+WHOLE, HALF = 0, 1  # the format's numbers for fp32 and fp16
+PRECISIONS = {"float32": WHOLE, "float16": HALF}
+# transformers' names for parts of a layer, and OpenAI's
+PARTS = {
+    "self_attn.k_proj": "attn.key", "self_attn.q_proj": "attn.query", "self_attn.v_proj": "attn.value",
+    "self_attn.out_proj": "attn.out", "self_attn_layer_norm": "attn_ln", "encoder_attn.k_proj": "cross_attn.key",
+    "encoder_attn.q_proj": "cross_attn.query", "encoder_attn.v_proj": "cross_attn.value",
+    "encoder_attn.out_proj": "cross_attn.out", "encoder_attn_layer_norm": "cross_attn_ln", "fc1": "mlp.0", "fc2": "mlp.2",
+    "final_layer_norm": "mlp_ln",
+}  # fmt: skip
+OTHERS = {
+    "encoder.layer_norm": "encoder.ln_post", "encoder.embed_positions.weight": "encoder.positional_embedding",
+    "decoder.layer_norm": "decoder.ln", "decoder.embed_positions.weight": "decoder.positional_embedding",
+    "decoder.embed_tokens.weight": "decoder.token_embedding.weight",
+}  # fmt: skip
+ALWAYS_WHOLE = {
+    "encoder.conv1.bias", "encoder.conv2.bias", "encoder.positional_embedding", "decoder.positional_embedding",
+}  # fmt: skip
+
+
+def write_ggml(whisper: Whisper, out: Path, precision: str = "float16") -> Path:
+    """Write a model, without an adapter on it.
+
+    Args:
+        whisper: the model.
+        out: the file.
+        precision: of the matrices, `float16` or `float32`; whisper.cpp's own tools quantise further.
+
+    Raises:
+        SpeechftError: another precision.
+    """
+    if precision not in PRECISIONS:
+        raise SpeechftError(f"whisper.cpp's files are not in {precision}", fix=f"Use {' or '.join(PRECISIONS)}.")
+    config = whisper.config
+    numbers = (
+        config.vocab_size, config.max_source_positions, config.d_model, config.encoder_attention_heads,
+        config.encoder_layers, config.max_target_positions, config.d_model, config.decoder_attention_heads,
+        config.decoder_layers, config.num_mel_bins, PRECISIONS[precision],
+    )  # fmt: skip
+    with out.open("wb") as file:
+        file.write(struct.pack("<12i", MAGIC, *numbers))
+        filters = mel_filters(whisper.n_mels).numpy()
+        file.write(struct.pack("<2i", *filters.shape) + filters.astype("<f4").tobytes())
+        tokens = token_bytes(whisper)
+        file.write(struct.pack("<i", len(tokens)))
+        for token in tokens:
+            file.write(struct.pack("<i", len(token)) + token)
+        for name, tensor in core(whisper.model).model.state_dict().items():
+            _write_tensor(file, openai_name(name), tensor, PRECISIONS[precision])
+    return out
+
+
+def openai_name(name: str) -> str:
+    """OpenAI's name of a tensor that transformers calls `name`."""
+    side, _, rest = name.partition(".layers.")
+    if rest:
+        number, _, part = rest.partition(".")
+        part, _, kind = part.rpartition(".")
+        return f"{side}.blocks.{number}.{PARTS[part]}.{kind}"
+    for theirs, ours in OTHERS.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
+
+
+def token_bytes(whisper: Whisper) -> list[bytes]:
+    """The bytes of every ordinary token, by id; whisper.cpp names the special ones after them itself."""
+    tokenizer: Any = whisper.tokenizer
+    pieces = tokenizer.convert_ids_to_tokens(list(range(whisper.generation.eos_token_id)))
+    to_byte = {character: byte for byte, character in _characters().items()}
+    return [bytes(to_byte[character] for character in piece) for piece in pieces]
+
+
+def _characters() -> dict[int, str]:
+    """The printable character that GPT-2's tokenizer writes for each byte (Radford et al., 2019)."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {**{byte: chr(byte) for byte in plain}, **{byte: chr(256 + n) for n, byte in enumerate(others)}}
+
+
+def _write_tensor(file: BinaryIO, name: str, tensor: torch.Tensor, precision: int) -> None:
+    data: np.ndarray = tensor.detach().float().cpu().numpy()
+    if name in ("encoder.conv1.bias", "encoder.conv2.bias"):
+        data = data[:, None]  # added to every position
+    kind = HALF if precision == HALF and data.ndim > 1 and name not in ALWAYS_WHOLE else WHOLE
+    encoded = name.encode()
+    file.write(struct.pack("<3i", data.ndim, len(encoded), kind))
+    file.write(struct.pack(f"<{data.ndim}i", *reversed(data.shape)))
+    file.write(encoded + data.astype("<f2" if kind == HALF else "<f4").tobytes())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -118,9 +120,10 @@ def fleet(
         err.print(f"{event['speaker']}: {said}", markup=False, highlight=False, soft_wrap=True)
 
     names = [name.strip() for name in speakers.split(",")] if speakers else None
-    result = run(
-        settings, speakers=names, address=address, cpus=cpus, gpus=gpus, retries=retries, on_event=told
-    )  # fmt: skip
+    with contextlib.redirect_stdout(sys.stderr):  # where Ray says that a worker died
+        result = run(
+            settings, speakers=names, address=address, cpus=cpus, gpus=gpus, retries=retries, on_event=told
+        )  # fmt: skip
     if as_json:
         print_json(result)
         return

@@ -23,7 +23,7 @@ def test_a_card_is_complete(path: Path) -> None:
     assert fields["manifest_sha256"] == "filled in by speechft card"
     assert NOT_GIVEN not in path.read_text(encoding="utf-8")  # say "unverified" where nobody could look it up
     assert body.strip().startswith(f"# {fields['pretty_name']}") or path.stem == "simulated"
-    assert max(map(len, body.splitlines())) <= 120
+    assert max(len(line) for line in body.splitlines() if not line.startswith("|")) <= 120
 
 
 def test_every_corpus_has_a_card() -> None:

@@ -23,6 +23,7 @@ from speechft.protocols import PROTOCOLS, protocol
 from speechft.split import overlap
 
 SPLIT_FORMAT = 1
+PARTS = ("train", "dev", "test")  # in this order, then others by name
 NAMED_IDS = 5  # how many ids of each kind an error names
 HASHED = ("text", "speaker", "session", "prompt_id", "start_s", "end_s")  # what a split rests on, beside the recording
 
@@ -42,7 +43,7 @@ def write_split(
         what the file holds: `format`, `speechft` (version), `protocol`, `options` (defaults included), `base` (hash of
         that file), `manifest_sha256`, `parts` (rows and minutes of each), `overlap` (a sentence), `leakage` (see
         `speechft.split.Overlap.to_dict`), `splits` (id to part), `rows` (id to a hash of what the split rests on), and
-        `sha256`, of all this.
+        `sha256`, of all this but the version.
 
     Raises:
         SpeechftError: the manifest does not fit the protocol, or not the base.
@@ -61,7 +62,7 @@ def write_split(
         "manifest_sha256": manifest.sha256,
         "parts": {
             part: {"rows": len(done.split(part)), "minutes": round(done.split(part).seconds / 60, 2)}
-            for part in done.splits
+            for part in sorted(done.splits, key=lambda name: (PARTS.index(name) if name in PARTS else 9, name))
         },
         "overlap": str(shared),
         "leakage": shared.to_dict(),
@@ -148,7 +149,7 @@ def _row_hash(u: Utterance, manifest: Path | None) -> str:
 
 
 def _content_hash(content: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in content.items() if key != "sha256"}
+    rest = {key: value for key, value in content.items() if key not in ("sha256", "speechft")}
     return hashlib.sha256(json.dumps(rest, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 
 

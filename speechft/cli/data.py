@@ -95,3 +95,33 @@ def check(
         typer.echo(f"{len(rows)} utterances read; {'' if rows.splits else f'{said}; '}{len(problems)} problem(s)")
     if any(p.severity == "error" for p in problems):
         raise typer.Exit(2)
+
+
+@app.command()
+def card(
+    manifest: ManifestPath,
+    out: Annotated[Path, typer.Argument(help="The card, such as me/card.md.", show_default=False)],
+    facts: Annotated[Path | None, typer.Option(help="Card to take facts from, such as data_cards/torgo.md.")] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="Field to make a table of.", show_default="severity, aetiology, gender, language"),
+    ] = None,
+    allow_outside: Outside = False,
+    as_json: AsJson = False,
+) -> None:
+    """A data card with the statistics of your corpus; what it cannot know is left for you to fill in, and then kept.
+
+    Example: `speechft card me/manifest.jsonl me/card.md`
+    """
+    from speechft.card import NOT_GIVEN, TABLES
+    from speechft.card import card as run
+    from speechft.manifest import Manifest
+
+    front = run(Manifest.load(manifest, allow_outside), out, facts, tuple(group or TABLES))
+    if as_json:
+        print_json(front)
+        return
+    missing = [name for name, value in front.items() if value == NOT_GIVEN]
+    typer.echo(f"{out}: {front['utterances']} utterances, {front['minutes']} minutes, {front['speakers']} speaker(s)")
+    if missing:
+        typer.echo(f"To be filled in by you: {', '.join(missing)}")

@@ -140,6 +140,11 @@ def peft_config(
     return BottleneckConfig(target_modules=targets(ends), size=rank)
 
 
+def has_reference(method: str, init: str = "zero") -> bool:
+    """Whether peft can switch the adapter off and leave the model before training: what preference losses need."""
+    return method not in ("full", *TEXT_ONLY) and init != "pissa"
+
+
 def _initialisation(model: Any, init: str) -> dict[str, Any]:
     import peft
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import tempfile
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,9 +216,9 @@ RATES = {"full": 1e-5, "ia3": 1e-2, "vera": 1e-2, "bitfit": 3e-3, "norms": 3e-3,
 REAL: dict[str, tuple[torch.Tensor, ...]] = {}  # batches of the models with trained weights
 
 
-@pytest.mark.slow
-def test_the_table_of_methods(voice: Manifest) -> None:
-    """All of it on tiny.en and SmolLM2 with their weights; what is found is the table in docs/methods.md."""
+@pytest.fixture(scope="module")
+def trained_models(voice: Manifest) -> dict[str, Any]:
+    """tiny.en and SmolLM2 with their weights, and a batch for each."""
     from speechft.text.model import load_text_model, padded
     from speechft.whisper import load_whisper
 
@@ -228,16 +228,30 @@ def test_the_table_of_methods(voice: Manifest) -> None:
     labels, mask = padded([whisper.label_ids(clip.text) for clip in clips], whisper.generation.eos_token_id)
     targets = labels[:, 1:].masked_fill(mask[:, 1:] == 0, IGNORED)
     REAL["tiny.en"] = (pad_frames(mels, max(m.shape[1] for m in mels) // 2 * 2 + 200), labels[:, :-1], targets)
-    sentence = text.tokenizer(["The tremor makes my speech slow, but I have a lot to say."])["input_ids"][0]
-    REAL["SmolLM2"] = (torch.tensor([sentence]),)
-    lines = []
-    for kind, original in (("tiny.en", whisper.model), ("SmolLM2", text.model)):
-        for name in SPEECH if kind == "tiny.en" else SETTINGS:
-            with tempfile.TemporaryDirectory() as folder:
-                lines.append(proven(kind, name, original, Path(folder)))
+    sentences = [
+        "The tremor makes my speech slow, but I have a lot to say and people who wait hear all of it.",
+        "Please call my sister on Sunday and ask her to bring the blue chair from the garden shed.",
+    ]
+    rows = [text.tokenizer(sentence)["input_ids"][:16] for sentence in sentences]
+    REAL["SmolLM2"] = (torch.tensor(rows),)
+    return {"tiny.en": whisper.model, "SmolLM2": text.model}
+
+
+REAL_CASES = [("tiny.en", name) for name in SPEECH] + [("SmolLM2", name) for name in SETTINGS if name != "eva"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "name"), REAL_CASES)
+def test_the_table_of_methods(trained_models: dict[str, Any], kind: str, name: str, tmp_path: Path) -> None:
+    """All of it with trained weights; what is found is a row of docs/methods.md."""
+    row = proven(kind, name, trained_models[kind], tmp_path)
+    shutil.rmtree(tmp_path)
     page = Path(__file__).parent.parent / "docs" / "methods.md"
     before, _, rest = page.read_text(encoding="utf-8").partition(TABLE_FROM)
-    _, _, after = rest.partition(TABLE_TO)
+    table, _, after = rest.partition(TABLE_TO)
+    rows = {tuple(line.split(" | ")[:2]): line for line in [*table.splitlines()[3:], row]}
+    order = [(f"| {name}", kind) for kind, name in REAL_CASES]
+    lines = [rows[key] for key in order if key in rows]
     write_text(page, before + TABLE_FROM + "\n" + "\n".join([*TABLE_HEAD, *lines]) + "\n" + TABLE_TO + after)
 
 

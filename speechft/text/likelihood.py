@@ -50,6 +50,7 @@ def sequence_logprobs(
         targets, _ = padded([labels[i] for i in chosen], IGNORED)
         with autocast(text.device):
             logits = text.model(input_ids=batch.to(text.device), attention_mask=mask.to(text.device)).logits
+        logits = logits[:, -batch.shape[1] :]  # prompt tuning puts its own positions before them
         sums = logprobs(logits, targets.to(text.device)).sum(1)
         counts = (targets[:, 1:] != IGNORED).sum(1)
         for i, total, count in zip(chosen, sums.tolist(), counts.tolist(), strict=True):

@@ -8,6 +8,7 @@ from typing import Any
 
 from speechft import adapters
 from speechft.errors import SpeechftError
+from speechft.peft_methods import has_reference
 from speechft.text import ppo
 from speechft.text.config import PolicyRecipe
 from speechft.text.data import Corpus, Example
@@ -21,12 +22,14 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """Raise the reward; the state with the highest reward less its KL penalty on dev prompts is kept.
 
     Raises:
-        SpeechftError: every weight is to be trained, or the reward needs reference answers that rows do not have.
+        SpeechftError: the method leaves no adapter that can be switched off, or the reward needs reference answers
+            that rows do not have.
     """
-    if recipe.adapter.method == "full":
+    method, init = recipe.adapter.method, recipe.adapter.init
+    if not has_reference(method, init) or method == "adalora":  # whose ranks need a loop that knows its steps
         raise SpeechftError(
-            "the reference is the model with its adapter off, and full fine-tuning has none",
-            fix="Use an adapter: adapter.method=lora.",
+            f"the reference is the model with its adapter off, which method={method} with init={init} has not",
+            fix="Use another adapter: adapter.method=lora with init=zero.",
         )
     reward = reward_function(recipe, corpus)
     text = for_training(recipe)

@@ -7,6 +7,7 @@ from typing import Any
 
 from speechft import adapters
 from speechft.errors import SpeechftError
+from speechft.peft_methods import has_reference
 from speechft.text.config import FeedbackRecipe, PreferenceRecipe
 from speechft.text.data import Corpus, Example
 from speechft.text.likelihood import Part, answer_logprobs
@@ -22,12 +23,13 @@ def train(recipe: PreferenceRecipe | FeedbackRecipe, corpus: Corpus, log: OnEven
     switched off for that pass.
 
     Raises:
-        SpeechftError: every weight is to be trained; then there is no adapter to switch off.
+        SpeechftError: the method leaves no adapter that can be switched off.
     """
-    if recipe.adapter.method == "full" and recipe.loss != "orpo":
+    if recipe.loss != "orpo" and not has_reference(recipe.adapter.method, recipe.adapter.init):
         raise SpeechftError(
-            f"{recipe.loss} compares with the model before training, which full fine-tuning changes",
-            fix="Use an adapter (adapter.method=lora), or loss=orpo, which needs no reference.",
+            f"{recipe.loss} compares with the model before training, which adapter.method={recipe.adapter.method} with "
+            f"init={recipe.adapter.init} changes",
+            fix="Use adapter.method=lora with init=zero, or loss=orpo, which needs no reference.",
         )
     trl = import_trl()
     text = for_training(recipe)

@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import time
+import types
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,20 +21,20 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from speechft import adapters
 from speechft.checkpoint import append_metrics, save_tensors, trim_metrics
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_text
 from speechft.objective import mixed_precision
-from speechft.peft_methods import RankSchedule, follow
+from speechft.peft_methods import TEXT_ONLY, RankSchedule, follow
 from speechft.quantization import optimizer
 from speechft.schedule import planned_steps as steps_of
 from speechft.schedule import rate_factor
 from speechft.text.config import TextRecipe
 from speechft.text.data import Corpus
-from speechft.text.model import TextModel, load_text_model, trainable_text_model
+from speechft.text.model import TextModel, autocast, load_text_model, trainable_text_model
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -130,6 +131,8 @@ def fit(
         log: gets every line of metrics.jsonl.
     """
     started = time.perf_counter()
+    if recipe.adapter.method in TEXT_ONLY:
+        _without_packing(trainer)
     ranks = prepare(trainer, recipe)
     steps = planned_steps(trainer, recipe)
     best = Best(text, recipe, corpus, score or (lambda: float(trainer.evaluate()["eval_loss"])), log, steps)
@@ -142,6 +145,26 @@ def fit(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     best.finish(trainer.state.global_step)
     return best.fitted(trainer.state.global_step, time.perf_counter() - started)
+
+
+def _without_packing(trainer: Any) -> None:
+    """Prompts go before each text: give it the plain loss, for TRL's own looks for layers that they hide.
+
+    Raises:
+        SpeechftError: several texts are packed into one.
+    """
+    if getattr(trainer.args, "packing", False):
+        raise SpeechftError(
+            "prompt and prefix tuning put their prompt before a text, not before each of several packed into one",
+            fix="Use another adapter.method, or an instruction recipe with packing=false.",
+        )
+
+    def compute_loss(*args: Any, **settings: Any) -> Any:
+        with autocast(trainer.model.device):  # accelerate's own goes where peft switches the prompt off
+            return Trainer.compute_loss(trainer, *args, **settings)
+
+    trainer.compute_loss = compute_loss
+    trainer.prediction_step = types.MethodType(Trainer.prediction_step, trainer)
 
 
 def _step(checkpoint: Path) -> int:

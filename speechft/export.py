@@ -41,7 +41,7 @@ def export(
         to: `huggingface`, a folder for transformers (and for the converters of other projects, which read the same
             files); `ctranslate2`, a folder for faster-whisper; `ggml`, a folder with the file for whisper.cpp.
         model: the base, if the adapter does not name one that can be found.
-        precision: of the CTranslate2 or ggml weights.
+        precision: of the CTranslate2 weights; ggml files are fp16.
 
     Returns:
         the folder.
@@ -63,7 +63,7 @@ def export(
         if to == "ctranslate2":
             made = _ctranslate2(merged, Path(work) / to, precision)
         elif to == "ggml":
-            made = _ggml(merged, Path(work) / to, precision)
+            made = _ggml(merged, Path(work) / to)
         if out.exists():
             out.rmdir()
         replace_folder(made, out)
@@ -111,9 +111,9 @@ def _ctranslate2(merged: Path, out: Path, precision: str) -> Path:
     return out
 
 
-def _ggml(merged: Path, out: Path, precision: str) -> Path:
+def _ggml(merged: Path, out: Path) -> Path:
     """A folder with whisper.cpp's file and our card."""
     out.mkdir()
-    write_ggml(load_whisper(merged, device="cpu"), out / "ggml-model.bin", precision)
+    write_ggml(load_whisper(merged, device="cpu"), out / "ggml-model.bin")
     shutil.copy(merged / adapters.CARD, out)
     return out

@@ -14,12 +14,10 @@ import numpy as np
 import torch
 
 from speechft.audio import mel_filters
-from speechft.errors import SpeechftError
 from speechft.whisper import Whisper, core
 
 MAGIC = 0x67676D6C
 WHOLE, HALF = 0, 1  # the format's numbers for fp32 and fp16
-PRECISIONS = {"float32": WHOLE, "float16": HALF}
 # transformers' names for parts of a layer, and OpenAI's
 PARTS = {
     "self_attn.k_proj": "attn.key", "self_attn.q_proj": "attn.query", "self_attn.v_proj": "attn.value",
@@ -38,24 +36,20 @@ ALWAYS_WHOLE = {
 }  # fmt: skip
 
 
-def write_ggml(whisper: Whisper, out: Path, precision: str = "float16") -> Path:
+def write_ggml(whisper: Whisper, out: Path) -> Path:
     """Write a model, without an adapter on it.
 
     Args:
         whisper: the model.
         out: the file.
-        precision: of the matrices, `float16` or `float32`; whisper.cpp's own tools quantise further.
 
-    Raises:
-        SpeechftError: another precision.
+    Matrices are fp16, the only form its convolutions run in; its own tools quantise the file further.
     """
-    if precision not in PRECISIONS:
-        raise SpeechftError(f"whisper.cpp's files are not in {precision}", fix=f"Use {' or '.join(PRECISIONS)}.")
     config = whisper.config
     numbers = (
         config.vocab_size, config.max_source_positions, config.d_model, config.encoder_attention_heads,
         config.encoder_layers, config.max_target_positions, config.d_model, config.decoder_attention_heads,
-        config.decoder_layers, config.num_mel_bins, PRECISIONS[precision],
+        config.decoder_layers, config.num_mel_bins, HALF,
     )  # fmt: skip
     with out.open("wb") as file:
         file.write(struct.pack("<12i", MAGIC, *numbers))
@@ -66,7 +60,7 @@ def write_ggml(whisper: Whisper, out: Path, precision: str = "float16") -> Path:
         for token in tokens:
             file.write(struct.pack("<i", len(token)) + token)
         for name, tensor in core(whisper.model).model.state_dict().items():
-            _write_tensor(file, openai_name(name), tensor, PRECISIONS[precision])
+            _write_tensor(file, openai_name(name), tensor)
     return out
 
 
@@ -98,11 +92,11 @@ def _characters() -> dict[int, str]:
     return {**{byte: chr(byte) for byte in plain}, **{byte: chr(256 + n) for n, byte in enumerate(others)}}
 
 
-def _write_tensor(file: BinaryIO, name: str, tensor: torch.Tensor, precision: int) -> None:
+def _write_tensor(file: BinaryIO, name: str, tensor: torch.Tensor) -> None:
     data: np.ndarray = tensor.detach().float().cpu().numpy()
     if name in ("encoder.conv1.bias", "encoder.conv2.bias"):
         data = data[:, None]  # added to every position
-    kind = HALF if precision == HALF and data.ndim > 1 and name not in ALWAYS_WHOLE else WHOLE
+    kind = HALF if data.ndim > 1 and name not in ALWAYS_WHOLE else WHOLE
     encoded = name.encode()
     file.write(struct.pack("<3i", data.ndim, len(encoded), kind))
     file.write(struct.pack(f"<{data.ndim}i", *reversed(data.shape)))

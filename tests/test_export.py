@@ -68,7 +68,7 @@ def test_faster_whisper_says_the_same(adapter: Path, tmp_path: Path, voice: Mani
 
 def test_whisper_cpp_says_the_same(adapter: Path, tmp_path: Path, voice: Manifest) -> None:
     model = pytest.importorskip("pywhispercpp.model", reason="the extra 'export' is not installed")
-    out = export(adapter, tmp_path / "cpp", to="ggml", precision="float32")
+    out = export(adapter, tmp_path / "cpp", to="ggml")
     theirs = model.Model(
         str(out / "ggml-model.bin"), n_threads=2, print_progress=False, print_realtime=False, language="en",
         no_timestamps=True, temperature_inc=0.0, suppress_blank=True,

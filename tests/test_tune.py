@@ -102,7 +102,7 @@ def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path) -
     assert not (tmp_path / "best").exists()
     trials = [event for event in told if event.get("event") == "trial"]
     assert [trial["number"] for trial in trials] == [0, 1]
-    assert trials[0]["params"]["learning_rate"] == 1e-3  # the recipe itself
+    assert trials[0]["params"]["learning_rate"] == 5e-4  # the recipe itself
     assert first["recipe_itself"] == trials[0]["value"]
     again = tune(recipe_for(voice, tmp_path), trials=3, dev_utterances=2)
     assert len(again["trials"]) == 3

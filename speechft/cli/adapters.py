@@ -19,7 +19,7 @@ def export(
     ] = "huggingface",
     model: Model = None,
     precision: Annotated[
-        str, typer.Option(help="ggml: float16 or float32; ctranslate2 also bfloat16, int8 or int8_float16.")
+        str, typer.Option(help="ctranslate2: float32, float16, bfloat16, int8 or int8_float16.")
     ] = "float16",
 ) -> None:
     """Merge an adapter into its base and write a model that other software runs.

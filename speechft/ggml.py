@@ -1,7 +1,7 @@
 """A Whisper model as the single file that whisper.cpp runs.
 
-The format is what whisper.cpp's loader reads (`whisper_model_load` in its whisper.cpp, format "ggml", magic 0x67676d6c):
-eleven numbers, the mel filters, the tokens as bytes, then every tensor with its name in OpenAI's naming.
+The format is what whisper.cpp's loader reads (`whisper_model_load`, magic 0x67676d6c): eleven numbers, the mel filters,
+the tokens as bytes, then every tensor with its name in OpenAI's naming.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ PARTS = {
     "self_attn.k_proj": "attn.key", "self_attn.q_proj": "attn.query", "self_attn.v_proj": "attn.value",
     "self_attn.out_proj": "attn.out", "self_attn_layer_norm": "attn_ln", "encoder_attn.k_proj": "cross_attn.key",
     "encoder_attn.q_proj": "cross_attn.query", "encoder_attn.v_proj": "cross_attn.value",
-    "encoder_attn.out_proj": "cross_attn.out", "encoder_attn_layer_norm": "cross_attn_ln", "fc1": "mlp.0", "fc2": "mlp.2",
-    "final_layer_norm": "mlp_ln",
+    "encoder_attn.out_proj": "cross_attn.out", "encoder_attn_layer_norm": "cross_attn_ln", "fc1": "mlp.0",
+    "fc2": "mlp.2", "final_layer_norm": "mlp_ln",
 }  # fmt: skip
 OTHERS = {
     "encoder.layer_norm": "encoder.ln_post", "encoder.embed_positions.weight": "encoder.positional_embedding",

@@ -29,8 +29,9 @@ def prepare(
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn recordings and texts as you have them into a manifest.
+    """Turn recordings and texts as you have them, or a corpus as it is handed out, into a manifest.
 
+    Corpora by name: cdsd, commonvoice, kaldi, l2arctic, librispeech, sap, speechocean762, talkbank, torgo, uaspeech.
     Example: `speechft prepare folder ~/recordings ~/corpus`
     """
     from speechft.corpora import prepare as run

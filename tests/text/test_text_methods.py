@@ -43,7 +43,8 @@ def test_a_text_run_learns_resumes_and_loads(
 ) -> None:
     def run(out: Path, stop: bool = False) -> dict[str, Any]:
         recipe = SftRecipe(
-            model=str(tiny_llama), data=str(rows), output_dir=out, epochs=3, learning_rate=RATES.get(adapter.get("method"), 2e-2), max_length=64,
+            model=str(tiny_llama), data=str(rows), output_dir=out, epochs=3, max_length=64,
+            learning_rate=RATES.get(adapter.get("method"), 2e-2),
             max_new_tokens=4, evaluations=2, checkpoint_every=5, adapter=adapter, metrics=[],
         )  # fmt: skip
 

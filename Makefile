@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-all lint bench clean
+.PHONY: quickstart test test-all lint bench reliability clean
 
 quickstart: $(RUNS)
 	$(BIN)/speechft quickstart --out quickstart
@@ -37,6 +37,10 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/training.py $(MANIFEST) --base
 	$(BIN)/python benchmarks/decoding.py $(MANIFEST)
 	$(BIN)/python benchmarks/time_to_wer.py $(MANIFEST) $(BENCH_FLAGS)
+
+# What faults do, counted; the part on full disks needs root.
+reliability: $(INSTALLED)
+	$(BIN)/python benchmarks/faults/table.py
 
 clean:
 	rm -rf $(VENV) quickstart .pytest_cache .mypy_cache .ruff_cache

@@ -23,7 +23,7 @@ SIZES_MB = (0.1, 0.5, 1, 2, 4, 8, 12, 20, 30, 45)
 
 
 def main(a: argparse.Namespace) -> Tally:
-    tally = Tally("full disk, then more space", notes="prepare, train, cache, export; tmpfs of ten sizes")
+    tally = Tally("full disk, then more space", notes="prepare, train; tmpfs of ten sizes")
     if os.geteuid() != 0:
         tally.notes += "; not run: mounting needs root"
         return tally

@@ -15,20 +15,21 @@ from pathlib import Path
 SCRIPTS = ("bad_audio", "bad_texts", "bad_adapters", "full_disk", "kills")
 HEAD = """# Reliability
 
-What happens when things go wrong, counted by `make reliability`. Survived means: a message that says what, where and what
-to do, no traceback, nothing else affected; and after a kill or a full disk, the same command ends as if nothing had been.
+What happens when things go wrong, counted by `make reliability`. Survived means: a message that says what, where and
+what to do, no traceback, nothing else affected; after a kill or a full disk, the same command ends as if nothing had
+been.
 
 | fault | tried | survived | lost | |
 |---|---|---|---|---|
 """
 TAIL = """
-Tested elsewhere, by `make test` or `make test-all`: training killed in mid-epoch and resumed bit for bit; two runs on one
-folder; losses that are not finite (the step is skipped and its clips are named); gradients of our own modules and of
-every way to cut a batch; decoding against transformers' `generate()`; the app killed in mid-training; the server against
-broken, slow and hostile requests (`benchmarks/server.py` counts thousands).
+Tested elsewhere, by `make test` or `make test-all`: training killed in mid-epoch and resumed bit for bit; two runs on
+one folder; gradients of our own modules and of every way to cut a batch; decoding against transformers' `generate()`;
+the app killed in mid-training; the server against broken, slow and hostile requests (`benchmarks/server.py` counts
+thousands).
 
-Not covered yet: memory that runs out, clocks that jump, kills in studies and fleets beyond one worker, a server's soak of
-half an hour, Windows.
+Not covered yet: memory that runs out, clocks that jump, kills in studies and fleets beyond one worker, a server's soak
+of half an hour, Windows.
 """
 
 

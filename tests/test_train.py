@@ -256,3 +256,12 @@ def test_full_fine_tuning_saves_a_whole_model(parts: tuple[Manifest, Manifest], 
     again = load(trained.adapter)
     assert again.whisper.context == Context("clip")
     assert again.transcribe(train[0].audio).text
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    from speechft.checkpoint import locked
+
+    with locked(tmp_path), pytest.raises(SpeechftError, match="another run"), locked(tmp_path):
+        pass
+    with locked(tmp_path):  # free again
+        pass

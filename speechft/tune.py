@@ -248,13 +248,12 @@ def _train_best(best: Any, on_event: Follow) -> dict[str, Any]:
     else:
         from speechft.text.pipeline import train  # type: ignore[assignment]
     result_file = Path(best.output_dir) / "result.json"
-    if result_file.is_file():
-        result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
-        if result["recipe"] != best.model_dump(mode="json"):
+    result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8")) if result_file.is_file() else {}
+    if result.get("recipe") != best.model_dump(mode="json"):
+        if result:
             shutil.rmtree(best.output_dir)  # an earlier best
-            result_file = Path()
-    if not result_file.is_file():
-        result = train(best, on_event=on_event)
+        train(best, on_event=on_event)
+        result = json.loads(result_file.read_text(encoding="utf-8"))
     keys = ("wer", "wer_ci95", "cer") if best.task == "speech" else tuple(result["adapted"])
     return {
         "evaluated_on": result["evaluated_on"],

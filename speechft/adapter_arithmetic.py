@@ -46,7 +46,7 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
     if len(shares) != len(parts):
         raise SpeechftError(f"{len(parts)} adapters, but {len(shares)} weights", fix="Give one weight an adapter.")
     cards = [adapters.read_card(folder) for folder in parts]
-    configs = [json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")) for folder in parts]
+    configs = [adapters.read_config(folder) for folder in parts]
     states = [lora_tensors(folder) for folder in parts]
     for folder, card, config, state in zip(parts, cards, configs, states, strict=True):
         _must_match(folder, (cards[0], configs[0], states[0]), (card, config, state))

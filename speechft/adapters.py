@@ -223,11 +223,11 @@ def _without_start(folder: Path, start: dict[str, torch.Tensor]) -> None:
     config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def read_card(folder: str | Path) -> dict[str, Any]:
-    """What `speechft.json` of an adapter says; empty for an adapter made by others.
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """What peft's `adapter_config.json` says.
 
     Raises:
-        SpeechftError: the folder is no adapter.
+        SpeechftError: the folder is no adapter, or a damaged one.
     """
     folder = Path(folder)
     if not (folder / "adapter_config.json").is_file():
@@ -238,15 +238,24 @@ def read_card(folder: str | Path) -> dict[str, Any]:
             else "Give the folder with adapter_config.json, usually OUT/adapter."
         )
         raise SpeechftError("is not an adapter", where=folder, fix=reason)
-    found: dict[str, Any] = {}
-    for name in ("adapter_config.json", CARD):
-        try:
-            found = json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).is_file() else {}
-            if not isinstance(found, dict):
-                raise ValueError
-        except ValueError:
-            raise SpeechftError("is damaged", where=folder / name, fix="Copy the adapter again.") from None
-    return found
+    return _object(folder / "adapter_config.json")
+
+
+def read_card(folder: str | Path) -> dict[str, Any]:
+    """What `speechft.json` of an adapter says; empty for an adapter made by others; errors as of `read_config`."""
+    read_config(folder)
+    path = Path(folder) / CARD
+    return _object(path) if path.is_file() else {}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except ValueError:
+        pass
+    raise SpeechftError("is damaged", where=path, fix="Copy the adapter again.")
 
 
 def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any:
@@ -260,7 +269,7 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
     Raises:
         SpeechftError: not an adapter, damaged, pickled, or for another base model.
     """
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
     import speechft.bottleneck  # noqa: F401 (peft learns of it)
 
@@ -288,14 +297,10 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
         if type(error).__name__ != "SafetensorError":
             raise
         raise SpeechftError("is damaged", where=folder / "adapter_model.safetensors", fix="Copy it again.") from None
-    if not all(bool(value.isfinite().all()) for value in safetensors_of(folder).values()):
+    loaded = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    if not all(bool(value.isfinite().all()) for value in loaded.values()):
         raise SpeechftError("holds weights that are not numbers", where=folder, fix="Train it again.")
     return adapted
-
-
-def safetensors_of(folder: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a saved adapter."""
-    return load_file(folder / "adapter_model.safetensors")
 
 
 def mergeable(model: Any) -> bool:

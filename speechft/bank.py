@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,6 @@ class AdapterBank:
         self._known: dict[str, Voice] = {}
         self._slots: OrderedDict[str, int] = OrderedDict()  # the least recently used first
         self._free: list[int] = []  # slots of voices that were forgotten
-        self._rank = 0
         self._lock = threading.RLock()
         self._voices: list[str | None] | str | None = None
         self.rows = Rows()
@@ -102,7 +101,7 @@ class AdapterBank:
         """Of all voices there are, in memory or not."""
         if isinstance(self._source, dict):
             return sorted(self._source)
-        return sorted(folder.name for folder in self._source.iterdir() if _adapter_in(folder))
+        return sorted(folder.name for folder in self._source.iterdir() if adapter_in(folder))
 
     @property
     def loaded(self) -> list[str]:
@@ -196,7 +195,7 @@ class AdapterBank:
     def _folder(self, name: str) -> Path:
         if isinstance(self._source, Path):
             inside = "/" not in name and "\\" not in name and name not in (".", "..")
-            folder = _adapter_in(self._source / name) if inside else None
+            folder = adapter_in(self._source / name) if inside else None
         else:
             folder = Path(self._source[name]) if name in self._source else None
         if folder is None:
@@ -244,9 +243,10 @@ class AdapterBank:
         folder = self.voice(name).folder
         assert folder is not None
         card = adapters.read_card(folder)
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        state = lora_tensors(folder) if is_plain_lora(folder) else {"": torch.empty(0)}
-        if not all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in state):
+        config = adapters.read_config(folder)
+        plain = is_plain_lora(config)
+        state = lora_tensors(folder) if plain else {}
+        if not plain or not all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in state):
             raise SpeechftError("is no plain LoRA adapter", where=folder, fix="A bank serves adapter.method=lora.")
         if card.get("base_sha256", self._base_sha256) != self._base_sha256:
             raise SpeechftError(f"was trained on '{card.get('model')}', not on these weights", where=folder)
@@ -273,13 +273,12 @@ class AdapterBank:
         return self._layers[target]
 
 
-def is_plain_lora(folder: Path) -> bool:
-    """Whether a bank can serve an adapter, by its configuration."""
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+def is_plain_lora(config: Mapping[str, Any]) -> bool:
+    """Whether a bank can serve an adapter, by its `adapter_config.json`."""
     return config.get("peft_type") == "LORA" and not config.get("use_dora") and not config.get("alpha_pattern")
 
 
-def _adapter_in(folder: Path) -> Path | None:
+def adapter_in(folder: Path) -> Path | None:
     """A folder that is an adapter, or the adapter that a run left in it."""
     return next((f for f in (folder, folder / "adapter") if (f / "adapter_config.json").is_file()), None)
 

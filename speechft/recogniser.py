@@ -109,10 +109,7 @@ def load(
 
 def _base_of(adapter: Path) -> str:
     """The base model that an adapter made elsewhere names."""
-    try:
-        name = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (ValueError, KeyError):
-        name = None
+    name = adapters.read_config(adapter).get("base_model_name_or_path")
     if not name:
         raise SpeechftError("does not name its base model", where=adapter, fix="Give it with --model.")
     return name

@@ -137,7 +137,8 @@ def usable_rows(
 
 def about_split(path: str | Path) -> dict[str, Any]:
     """What a result says of the split file that it rests on."""
-    return {key: read_split(path)[key] for key in ("protocol", "options", "base", "sha256")}
+    content = read_split(path)
+    return {key: content[key] for key in ("protocol", "options", "base", "sha256")}
 
 
 def _row_hash(u: Utterance, manifest: Path | None) -> str:

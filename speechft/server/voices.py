@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from speechft.bank import AdapterBank, is_plain_lora
+from speechft import adapters
+from speechft.bank import AdapterBank, adapter_in, is_plain_lora
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
 from speechft.recogniser import load
@@ -82,7 +83,7 @@ class Voices:
             known = self._banked.get(voice)
             if known is None or known[0] != version:
                 self._copies.pop(voice, None)
-                self._banked[voice] = known = (version, is_plain_lora(folder))
+                self._banked[voice] = known = (version, is_plain_lora(adapters.read_config(folder)))
                 self.bank.put(voice, folder)
         return known[1]
 
@@ -122,10 +123,6 @@ class Voices:
 
 def adapters_in(folder: Path) -> dict[str, Path]:
     """The adapters of a folder by name: NAME/, NAME/adapter/ (an output folder) or NAME/run/adapter/ (the app's)."""
-    found = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        for place in (path, path / "adapter", path / "run" / "adapter"):
-            if (place / "adapter_config.json").is_file():
-                found[path.name] = place
-                break
-    return found
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    places = {path.name: adapter_in(path) or adapter_in(path / "run") for path in paths}
+    return {name: place for name, place in places.items() if place}

@@ -16,6 +16,14 @@ from speechft.schedule import Schedule
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 1  # a few aliases of YAML can stand for gigabytes
 Positive = Annotated[float, Field(gt=0)]
+Method = Literal[
+    "lora", "adalora", "vera", "ia3", "oft", "boft", "houlsby", "pfeiffer", "bitfit", "norms", "prompt", "prefix",
+    "full",
+]  # fmt: skip
+Placement = Literal["both", "encoder", "decoder"]
+Initialisation = Literal["zero", "pissa", "eva", "loftq"]
+Quantization = Literal["nf4", "nf4-single", "fp4", "int8"]
+Optimizer = Literal["adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[Positive, Positive]
 
@@ -42,20 +50,17 @@ class AdapterSettings(Settings):
         licence: under what terms the adapter may be used; a note in its card.
     """
 
-    method: Literal[
-        "lora", "adalora", "vera", "ia3", "oft", "boft", "houlsby", "pfeiffer", "bitfit", "norms", "prompt", "prefix",
-        "full",
-    ] = "lora"  # fmt: skip
+    method: Method = "lora"
     rank: Annotated[int, Field(ge=1, le=1024)] = 32
     alpha: Positive | None = None
     dropout: Share = 0.0
-    placement: Literal["both", "encoder", "decoder"] = "both"
+    placement: Placement = "both"
     encoder_from: Annotated[int, Field(ge=0)] = 0
     projections: list[str] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
-    quantize: Literal["nf4", "nf4-single", "fp4", "int8"] | None = None
+    quantize: Quantization | None = None
     rslora: bool = False
     dora: bool = False
-    init: Literal["zero", "pissa", "eva", "loftq"] = "zero"
+    init: Initialisation = "zero"
     virtual_tokens: Annotated[int, Field(ge=1, le=1024)] = 16
     licence: str | None = None
 
@@ -177,7 +182,7 @@ class SpeechRecipe(Settings):
     decay: Share = 0.2
     cycles: Annotated[int, Field(ge=1)] = 3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    optimizer: Literal["adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit"] = "adamw"
+    optimizer: Optimizer = "adamw"
     gradient_clip: Positive = 1.0
     seed: int = 0
     language: str | None = None

@@ -8,19 +8,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from speechft.config import Initialisation, Method, Placement
 from speechft.errors import SpeechftError
 
-METHODS = (
-    "lora", "adalora", "vera", "ia3", "oft", "boft", "houlsby", "pfeiffer", "bitfit", "norms", "prompt", "prefix",
-    "full",
-)  # fmt: skip
-INITS = ("zero", "pissa", "eva", "loftq")
-PLACEMENTS = ("both", "encoder", "decoder")
+METHODS, INITS, PLACEMENTS = get_args(Method), get_args(Initialisation), get_args(Placement)
 TEXT_ONLY = ("prompt", "prefix")
 RANKED = ("lora", "adalora", "vera")
 # last names of layers in Whisper and in Llama-like models

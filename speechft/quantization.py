@@ -10,18 +10,18 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from speechft.config import Optimizer, Quantization
 from speechft.errors import SpeechftError
 
 # On import, bitsandbytes tries to fetch a kernel from a hub and logs that it could not: no news to anybody here.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-KINDS = ("nf4", "nf4-single", "fp4", "int8")
-OPTIMIZERS = ("adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit")
+KINDS, OPTIMIZERS = get_args(Quantization), get_args(Optimizer)
 
 
 def quantization(kind: str | None, device: torch.device, compute: torch.dtype) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from speechft.config import AdapterSettings, Positive, Search, Settings, Share
+from speechft.config import AdapterSettings, Optimizer, Positive, Search, Settings, Share
 from speechft.schedule import Schedule
 
 Count = Annotated[int, Field(ge=1)]
@@ -52,7 +52,7 @@ class TextRecipe(Settings):
     decay: Share = 0.2
     cycles: Count = 3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    optimizer: Literal["adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit"] = "adamw"
+    optimizer: Optimizer = "adamw"
     gradient_clip: Positive = 1.0
     seed: int = 0
     adapter: TextAdapterSettings = TextAdapterSettings()

@@ -157,16 +157,25 @@ def trim_metrics(path: Path, step: int) -> None:
     write_text(path, "".join(kept))
 
 
+class AnotherRun(SpeechftError):
+    """A folder that another process holds."""
+
+
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
     """Hold a folder for one run; the lock goes with the process, however it ends.
 
+    Args:
+        folder: made when missing.
+        name: of the lock's file; locks of other names do not mind this one.
+
     Raises:
-        SpeechftError: another run has it, or it cannot be written to.
+        AnotherRun: another run has it.
+        SpeechftError: it cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        file = (folder / name).open("w")
     except OSError as error:
         raise SpeechftError(
             f"cannot be written to ({error.strerror})", where=folder, fix="Choose another output_dir."
@@ -179,7 +188,7 @@ def locked(folder: Path) -> Iterator[None]:
         except ImportError:  # Windows has no flock; two runs in one folder stay the user's care there
             pass
         except BlockingIOError:
-            raise SpeechftError(
+            raise AnotherRun(
                 "another run is writing here", where=folder, fix="Wait for it, or choose another output_dir."
             ) from None
         yield

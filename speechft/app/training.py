@@ -14,19 +14,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from speechft.app.store import FREE, Store, Take, VoiceFolder, now, read_json, write_json
 from speechft.audio import Seconds
+from speechft.checkpoint import AnotherRun, locked
+from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
 
 LEAST_TAKES = 10  # of which a few are kept aside: with fewer there is nothing to learn from, nothing to test on
 PROGRESS = "progress.json"
 REQUEST = "request.json"
+JOB = ".job"  # held by the process as long as it lives
 # What a run of the default recipe took on two cores of a laptop-class server; later runs correct it (`pace`).
 START_SECONDS = 25.0
 STEP_SECONDS = 0.02  # for each second of sound in a batch
@@ -41,8 +42,6 @@ def estimate(takes: list[Take], pace: float = 1.0) -> Seconds:
         takes: the recordings.
         pace: what earlier trainings took on this machine, relative to this estimate.
     """
-    from speechft.config import SpeechRecipe
-
     defaults = SpeechRecipe(manifest=Path(), output_dir=Path())
     train = max(1, round(0.7 * len(takes)))
     mean = sum(take.seconds for take in takes) / max(1, len(takes))
@@ -119,13 +118,12 @@ def status(voice: VoiceFolder) -> dict[str, Any] | None:
 
 def is_running(voice: VoiceFolder) -> bool:
     """Whether a process trains this voice now."""
-    path = voice.training / ".job"
-    if not path.is_file():
+    if not (voice.training / JOB).is_file():
         return False
     try:
-        with _lock(path):
+        with locked(voice.training, JOB):
             return False
-    except BlockingIOError:
+    except AnotherRun:
         return True
 
 
@@ -141,15 +139,6 @@ def _spawn(store: Store, voice: VoiceFolder) -> None:
         if time.monotonic() > deadline:
             break
         time.sleep(0.02)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    import fcntl
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
 
 
 class _Progress:
@@ -180,7 +169,6 @@ class _Progress:
 
 def train(store: Store, voice: VoiceFolder) -> None:
     """Train a voice that was asked for; what the job's process does."""
-    from speechft.config import SpeechRecipe
     from speechft.pipeline import train as run
 
     request = read_json(voice.training / REQUEST, None)
@@ -248,14 +236,14 @@ def main(folder: str, identity: str) -> None:
     store = Store(Path(folder))
     voice = store.voice(identity)
     try:
-        with _lock(voice.training / ".job"):
+        with locked(voice.training, JOB):
             try:
                 train(store, voice)
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
                 write_json(voice.training / PROGRESS, {"phase": "failed", "share": 0.0, "reason": reason})
                 raise  # into log.txt
-    except BlockingIOError:
+    except AnotherRun:
         return  # another process trains it
 
 

@@ -166,39 +166,41 @@ def transcribe(
     clips = [samples[start:end] for start, end in pieces]
     found = decode(model, clips, options, context=context, language=language, progress=progress, ready=True)
     segments = tuple(
-        segment(model, clip, start, transcript, words=words, context=context)
+        segment(clip, start, transcript, timed_words(model, clip, start, transcript, context) if words else ())
         for (start, _), clip, transcript in zip(pieces, clips, found, strict=True)
     )
     name = str(audio) if isinstance(audio, str | Path) else ""
     return Recording(name, round(len(samples) / SAMPLE_RATE, 2), segments)
 
 
-def segment(
-    model: Whisper,
-    clip: np.ndarray,
-    start: int,
-    transcript: Transcript,
-    *,
-    words: bool = False,
-    context: Context | None = None,
-) -> Segment:
+def segment(clip: np.ndarray, start: int, transcript: Transcript, words: tuple[Word, ...] = ()) -> Segment:
     """A decoded piece with its place in the recording.
 
     Args:
-        model: the inference copy that decoded it.
         clip: its samples.
         start: of the clip in the recording, samples.
         transcript: what was found in it.
-        words: also find when each word was said.
-        context: it was decoded with, where that is not the model's own.
+        words: from `timed_words`, if they were asked for.
     """
     offset = start / SAMPLE_RATE
-    timed: tuple[Word, ...] = ()
-    if words and transcript.text:
-        frames = log_mel(clip, model.n_mels)
-        length = (context or model.context).for_decoding().frames(frames.shape[1])
-        timed = tuple(
-            Word(w.text, round(w.start_s + offset, 2), round(w.end_s + offset, 2), w.confidence)
-            for w in word_times(model, frames, transcript, length)
-        )
-    return Segment(round(offset, 2), round(offset + len(clip) / SAMPLE_RATE, 2), transcript, timed)
+    return Segment(round(offset, 2), round(offset + len(clip) / SAMPLE_RATE, 2), transcript, words)
+
+
+def timed_words(
+    model: Whisper, clip: np.ndarray, start: int, transcript: Transcript, context: Context | None = None
+) -> tuple[Word, ...]:
+    """When each word of a piece was said, in seconds from the start of the recording.
+
+    Args:
+        model: the inference copy that decoded it.
+        clip, start, transcript: as in `segment`.
+        context: it was decoded with, where that is not the model's own.
+    """
+    if not transcript.text:
+        return ()
+    offset, frames = start / SAMPLE_RATE, log_mel(clip, model.n_mels)
+    length = (context or model.context).for_decoding().frames(frames.shape[1])
+    return tuple(
+        Word(w.text, round(w.start_s + offset, 2), round(w.end_s + offset, 2), w.confidence)
+        for w in word_times(model, frames, transcript, length)
+    )

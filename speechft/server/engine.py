@@ -18,8 +18,9 @@ import numpy as np
 
 from speechft.audio import SAMPLE_RATE, Seconds
 from speechft.decode import DecodeOptions, Transcript, decode
-from speechft.recording import Recording, Segment, segment, speech_pieces
+from speechft.recording import Recording, Segment, segment, speech_pieces, timed_words
 from speechft.server.voices import Voices
+from speechft.word_times import Word
 
 BATCH_SECONDS: Seconds = 140.0  # of sound in one call of `decode`, which cuts it further to what memory allows
 BATCH_PIECES = 64
@@ -217,9 +218,13 @@ class Engine:
 
     def _finish(self, piece: _Piece, transcript: Transcript) -> None:
         job = piece.job
-        if not job.future.cancelled():
+        if job.future.cancelled():
+            return
+        words: tuple[Word, ...] = ()
+        if job.words:
             with self.voices.using([job.voice]) as model:
-                job.put(piece.number, segment(model, piece.clip, piece.start, transcript, words=job.words))
+                words = timed_words(model, piece.clip, piece.start, transcript)
+        job.put(piece.number, segment(piece.clip, piece.start, transcript, words))
 
 
 def _kind(piece: _Piece) -> tuple[object, ...]:

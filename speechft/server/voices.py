@@ -59,10 +59,11 @@ class Voices:
         Raises:
             UnknownVoice: there is no such model.
         """
-        if model in (self.base_id, self.base, "whisper-1"):  # the last is what OpenAI's own clients say
+        bases = (self.base_id, self.base, "whisper-1")  # the last is what OpenAI's own clients say
+        if model in bases:
             return None
         base, _, voice = model.rpartition(":")
-        if base in (self.base_id, self.base, "whisper-1") and voice in self.find():
+        if base in bases and voice in self.find():
             return voice
         raise UnknownVoice(f"there is no model '{model[:80]}'", fix="GET /v1/models lists them.")
 
@@ -72,9 +73,10 @@ class Voices:
         Raises:
             UnknownVoice: it is not here any more.
         """
-        if voice is None:
-            return True
-        folder = self.find().get(voice)
+        return voice is None or self._shares_batch(voice, self.find())
+
+    def _shares_batch(self, voice: str, present: Mapping[str, Path]) -> bool:
+        folder = present.get(voice)
         if folder is None:
             self.forget(voice)
             raise UnknownVoice(f"the voice '{voice}' is not here any more")
@@ -90,23 +92,23 @@ class Voices:
     @contextlib.contextmanager
     def using(self, voices: Sequence[str | None]) -> Iterator[Whisper]:
         """The model to decode clips with, each in its voice; voices that share no batch come alone."""
-        only = voices[0] if len(set(voices)) == 1 else None
-        if only is not None and not self.shares_batch(only):
-            yield self._copy(only)
+        present = self.find()
+        shared = {voice: voice is None or self._shares_batch(voice, present) for voice in set(voices)}
+        first = voices[0]
+        if len(shared) == 1 and first is not None and not shared[first]:
+            yield self._copy(first, present[first])
             return
-        for voice in set(voices):
-            self.shares_batch(voice)
         with self.bank.using(voices) as whisper:
-            alone = self.bank.voice(voices[0])
-            yield whisper if len(set(voices)) > 1 else whisper.with_(context=alone.context, language=alone.language)
+            alone = self.bank.voice(first)
+            yield whisper if len(shared) > 1 else whisper.with_(context=alone.context, language=alone.language)
 
-    def _copy(self, voice: str) -> Whisper:
+    def _copy(self, voice: str, folder: Path) -> Whisper:
         """The model with an adapter merged into it."""
         version = self._banked[voice][0]
         with self._lock:
             held = self._copies.get(voice)
             if held is None or held[0] != version:
-                recogniser = load(self.base, self.find()[voice], language=self.language)
+                recogniser = load(self.base, folder, language=self.language)
                 self._copies[voice] = held = (version, inference_copy(recogniser.whisper))
             self._copies.move_to_end(voice)
             while len(self._copies) > self.kept:

@@ -28,9 +28,9 @@ from speechft.audio import SAMPLE_RATE
 from speechft.decode import DecodeOptions
 from speechft.errors import SpeechftError
 from speechft.recording import Recording, Segment
-from speechft.server.api import check_language, failure, transcription_app
+from speechft.server.api import check_language, transcription_app
 from speechft.server.engine import Engine
-from speechft.server.guard import COOKIE
+from speechft.server.guard import COOKIE, failure
 from speechft.server.media import MediaReader
 from speechft.server.metrics import Metrics
 from speechft.server.voices import Voices
@@ -203,7 +203,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         samples = media.read(file.file.read())
         if language:
             check_language(language, voices)
-        personal = store.voice(voice).id if voice and store.voice(voice).adapter else None
+        personal = trained_voice(store, voice)
         both: dict[str, str | None] = {"personal": personal, "base": None} if personal else {"base": None}
         metrics.sound.inc(len(samples) / SAMPLE_RATE)
         return StreamingResponse(side_by_side(engine, samples, both, language), media_type="application/x-ndjson")
@@ -217,7 +217,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
     ) -> list[str]:
         samples = await asyncio.to_thread(media.read, await file.read())
         part = samples[round(start * SAMPLE_RATE) : round(min(end, start + 30) * SAMPLE_RATE)]
-        name = voice if voice and store.voice(voice).adapter else None
+        name = trained_voice(store, voice)
         found = await asyncio.wrap_future(engine.submit(name, part, options=DecodeOptions(beams=BEAMS)))
         texts = [text for s in found.segments for text in (s.text, *s.transcript.alternatives) if text]
         return list(dict.fromkeys(texts))
@@ -238,6 +238,11 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
 
     app.mount("/", StaticFiles(directory=phrases.page_folder(), html=True))
     return app
+
+
+def trained_voice(store: Store, identity: str) -> str | None:
+    """The voice to decode with: None, the base model, without one or where it has no adapter yet."""
+    return identity if identity and store.voice(identity).adapter else None
 
 
 def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from speechft.audio import SAMPLE_RATE
@@ -28,8 +30,6 @@ def notes(samples: np.ndarray, text: str) -> list[dict[str, str]]:
         samples: mono 16 kHz.
         text: what was to be read.
     """
-    from pathlib import Path
-
     kinds = [problem.kind for problem in sample_problems(Utterance(Path(), text, "new"), samples)]
     if "silent" not in kinds:
         level = levels(samples)

@@ -13,6 +13,7 @@ from typing import Any
 from speechft import adapters
 from speechft.app.store import ID, Store, VoiceFolder, tidy, write_json
 from speechft.errors import SpeechftError
+from speechft.recogniser import load
 from speechft.sources import resolve
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "speechft.json")
@@ -67,6 +68,7 @@ def import_voice(store: Store, data: bytes, model: str) -> VoiceFolder:
                     with archive.open(name) as source, target.open("wb") as out:
                         shutil.copyfileobj(source, out)
                 return _place(store, Path(work), about, model)
+    # of zipfile: NotImplementedError is a compression it does not know, RuntimeError an encrypted file
     except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise SpeechftError(
             f"this file is no exported voice, or it is damaged ({type(error).__name__})",
@@ -99,8 +101,6 @@ def _place(store: Store, work: Path, about: dict[str, Any], model: str) -> Voice
                 f"this voice was trained on '{tidy(str(card.get('model')))[:80]}', and this app uses '{model}'",
                 fix="Start the app with that model.",
             )
-        from speechft.recogniser import load
-
         load(model, work / "adapter")  # damaged or hostile weights are refused here
     consent = about.get("consent") or {}
     voice = store.create(str(about["name"]), str(consent.get("text") or "imported"), str(consent.get("by") or ""))

@@ -17,11 +17,13 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from speechft.audio import SAMPLE_RATE
 from speechft.decode import compression_ratio
 from speechft.errors import SpeechftError
 from speechft.formats import render
 from speechft.recording import Recording, Segment
 from speechft.server.engine import Busy, Engine
+from speechft.server.guard import failure
 from speechft.server.media import MediaReader
 from speechft.server.metrics import Measured, Metrics
 from speechft.server.voices import UnknownVoice, Voices
@@ -75,7 +77,7 @@ def transcription_app(voices: Voices, engine: Engine, media: MediaReader, metric
                 raise SpeechftError("there is no recording", fix="Send it as the form's field 'file'.")
             data = await upload.read()
         samples = await asyncio.to_thread(media.read, data)
-        metrics.sound.inc(len(samples) / 16_000)
+        metrics.sound.inc(len(samples) / SAMPLE_RATE)
         if wanted.stream:
             return await streamed(engine, samples, wanted)
         future = engine.submit(wanted.voice, samples, language=wanted.language, words=wanted.words)
@@ -229,10 +231,3 @@ def verbose(recording: Recording, words: bool) -> dict[str, Any]:
 
 def model_entry(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "speechft"}
-
-
-def failure(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An error in the shape OpenAI's clients read."""
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    kind = "rate_limit_error" if status == 429 else kind
-    return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status, headers)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 COOKIE = "speechft"
@@ -30,7 +30,7 @@ HEADERS = {
     "cache-control": "no-store",
 }
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 
 
 class Refused(HTTPException):
@@ -85,7 +85,8 @@ class Guard:
             await self.app(scope, self._bounded(receive, headers), reply)
         except Refused as refusal:
             if not started:
-                await _say(reply, refusal)
+                headers = {"connection": "close", **(refusal.headers or {})}
+                await failure(refusal.status_code, refusal.detail, headers)(scope, receive, reply)
 
     def _admit(self, scope: Any, headers: dict[str, str]) -> None:
         host = headers.get("host", "")
@@ -141,12 +142,8 @@ class Guard:
         return bounded
 
 
-async def _say(reply: Any, refusal: Refused) -> None:
-    """The error in the shape OpenAI's clients read."""
-    body = json.dumps(
-        {"error": {"message": refusal.detail, "type": "invalid_request_error", "code": refusal.status_code}}
-    )
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    headers += [(name.encode(), value.encode()) for name, value in (refusal.headers or {}).items()]
-    await reply({"type": "http.response.start", "status": refusal.status_code, "headers": headers})
-    await reply({"type": "http.response.body", "body": body.encode()})
+def failure(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An error in the shape OpenAI's clients read."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    kind = "rate_limit_error" if status == 429 else kind
+    return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status, headers)

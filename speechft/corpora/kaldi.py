@@ -6,12 +6,11 @@ here, because a data folder from somebody else would then run whatever they wrot
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, key_and_text
+from speechft.corpora.prepared import Preparation, Prepared, gender, key_and_text
 from speechft.errors import SpeechftError
-
-GENDERS = {"f": "female", "m": "male"}
 
 
 def prepare_kaldi(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
@@ -29,15 +28,21 @@ def prepare_kaldi(source: str | Path, out: str | Path, *, copy: bool = True) -> 
         raise SpeechftError("is not a Kaldi data folder", where=source, fix="Give the folder that holds wav.scp.")
     work = Preparation(root, out, copy, allow_outside=True)
     for name, folder in sorted(parts.items()):
-        add_data_folder(work, folder, {"split": name or None})
+        add_data_folder(work, folder, name or None)
     return work.finish()
 
 
-def add_data_folder(work: Preparation, folder: Path, common: dict[str, object]) -> None:
+def add_data_folder(
+    work: Preparation,
+    folder: Path,
+    split: str | None = None,
+    more: Callable[[str, str], Mapping[str, object]] = lambda utterance, speaker: {},
+) -> None:
     """Add every utterance of a data folder.
 
     Args:
-        common: fields of them all.
+        split: of them all.
+        more: fields besides, by utterance and speaker.
     """
     for needed in ("wav.scp", "text"):
         if not (folder / needed).is_file():
@@ -54,16 +59,18 @@ def add_data_folder(work: Preparation, folder: Path, common: dict[str, object]) 
         elif entry.endswith("|"):
             work.leave_out(where, f"wav.scp makes '{recording}' with a command, and commands are not run")
         else:
-            speaker = speakers.get(utterance)
+            speaker = speakers.get(utterance, "")
             row = {
                 "id": utterance, "audio": found(entry, folder), "text": text, "speaker": speaker,
-                "gender": GENDERS.get(genders.get(speaker or "", "").lower()),
+                "gender": gender(genders.get(speaker)), "split": split,
                 "start_s": float(span[0]) if span else None,
-                "end_s": float(span[1]) if span and float(span[1]) >= 0 else None, **common,
+                "end_s": float(span[1]) if span and float(span[1]) >= 0 else None,
+                **more(utterance, speaker),
             }  # fmt: skip
             work.add(row, where)
-    for utterance in speakers.keys() - texts.keys():
-        work.leave_out(f"{folder.name}/utt2spk", f"'{utterance}' has no text")
+    named = speakers.keys() | (set() if segments else recordings.keys())  # without segments each recording is one
+    for utterance in sorted(named - texts.keys()):
+        work.leave_out(f"{folder.name}: {utterance}", "it has no text")
 
 
 def found(entry: str, folder: Path) -> Path:

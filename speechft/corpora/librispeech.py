@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, key_and_text
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender, key_and_text
 
 
 def prepare_librispeech(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
@@ -33,7 +33,7 @@ def prepare_librispeech(source: str | Path, out: str | Path, *, copy: bool = Tru
                 continue
             row = {
                 "id": audio.stem, "audio": audio, "text": said.pop(audio.stem), "speaker": speaker, "session": chapter,
-                "split": split if split in ("train", "dev", "test") else None, "gender": genders.get(speaker),
+                "split": split if split in ("train", "dev", "test") else None, "gender": gender(genders.get(speaker)),
                 "language": "en", "part": part,
             }  # fmt: skip
             work.add(row, audio)
@@ -47,5 +47,4 @@ def _genders(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     lines = [line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(";")]
-    names = {"F": "female", "M": "male"}
-    return {fields[0].strip(): names.get(fields[1].strip(), "") for fields in lines if len(fields) > 2}
+    return {fields[0].strip(): fields[1] for fields in lines if len(fields) > 2}

@@ -168,6 +168,12 @@ def corpus_root(source: str | Path, pattern: str, name: str) -> Path:
     raise SpeechftError(what, where=source, fix="Give the folder that it was unpacked into; for your own, use folder.")
 
 
+def gender(word: str | None) -> str | None:
+    """As manifests have it, of a letter or a word; None for anything else."""
+    names = {"f": "female", "m": "male", "female": "female", "male": "male"}
+    return names.get((word or "").strip().lower())
+
+
 def key_and_text(path: Path) -> dict[str, str]:
     """Lines of a key, white space, and the rest; none if there is no such file.
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechft.corpora.chat import Line, Transcript, read_chat
-from speechft.corpora.prepared import AUDIO_ENDINGS, Preparation, Prepared, corpus_root
+from speechft.corpora.prepared import AUDIO_ENDINGS, Preparation, Prepared, corpus_root, gender
 from speechft.errors import SpeechftError
 
 PARTICIPANT = "PAR"
 LANGUAGES = {"eng": "en", "spa": "es", "fra": "fr", "deu": "de", "zho": "zh", "nld": "nl", "ita": "it", "jpn": "ja"}
-GENDERS = {"male": "male", "female": "female"}
 
 
 def prepare_talkbank(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
@@ -66,7 +65,7 @@ def _add(work: Preparation, path: Path, chat: Transcript, line: Line, audio: Pat
             "id": f"{path.stem}-{line.number}", "audio": audio, "text": line.meant,
             "text_verbatim": line.said if line.said != line.meant else None, "start_s": line.start_s,
             "end_s": line.end_s, "speaker": path.stem, "age": _years(person.get("age", "")),
-            "gender": GENDERS.get(person.get("sex", "").lower()), "aetiology": person.get("group"),
+            "gender": gender(person.get("sex")), "aetiology": person.get("group"),
             "language": LANGUAGES.get(chat.language, chat.language or None),
         }  # fmt: skip
         work.add(row, where)

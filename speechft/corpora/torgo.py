@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender
 
 SPEAKER = re.compile(r"[FM]C?\d\d")
 MICROPHONES = ("wav_headMic", "wav_arrayMic")  # the first that has the utterance is taken
@@ -65,7 +65,7 @@ def _add_session(work: Preparation, session: Path, speaker: str) -> None:
         row = {
             "id": f"{speaker}-{session.name}-{number}", "audio": audio, "text": re.sub(r"\[.*?\]", "", text).strip(),
             "speaker": speaker, "session": session.name, "prompt_id": " ".join(text.lower().split()),
-            "gender": "female" if speaker[0] == "F" else "male", "language": "en",
+            "gender": gender(speaker[0]), "language": "en",
             "severity": "none" if control else SEVERITY.get(speaker),
             "aetiology": "none" if control else "cerebral palsy or ALS", "microphone": audio.parent.name,
         }  # fmt: skip

@@ -55,6 +55,7 @@ def fleet(
     Raises:
         SpeechftError: the manifest, the recipe or a speaker's name is wrong, or the cluster is out of reach.
     """
+    from speechft.pipeline import known_speakers
     from speechft.split_files import usable_rows
 
     if recipe.task != "speech":
@@ -62,8 +63,7 @@ def fleet(
     manifest, _ = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
     teachable = manifest.filter(lambda u: u.split in (None, "train")).speakers
     chosen = list(speakers or recipe.speakers or teachable)
-    if unknown := set(chosen) - set(manifest.speakers):
-        raise SpeechftError(f"has no utterance of speaker {', '.join(sorted(unknown))}", where=recipe.manifest)
+    known_speakers(recipe, manifest, chosen)
     if not chosen:
         raise SpeechftError("no training row names a speaker", where=recipe.manifest, fix="Add a 'speaker' field.")
     out = Path(recipe.output_dir).resolve()

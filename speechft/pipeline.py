@@ -6,7 +6,7 @@ import gc
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +132,20 @@ def prepared(
     for where, reason in left_out.items():
         on_event({"event": "left out", "where": where, "reason": reason})
     if recipe.speakers is not None:
-        wanted = set(recipe.speakers)
-        if unknown := wanted - set(manifest.speakers):
-            raise SpeechftError(f"has no utterance of speaker {', '.join(sorted(unknown))}", where=recipe.manifest)
+        wanted = known_speakers(recipe, manifest, recipe.speakers)
         manifest = manifest.filter(lambda u: u.speaker in wanted)
     return auto_split(manifest, seed=recipe.seed), left_out
+
+
+def known_speakers(recipe: SpeechRecipe, manifest: Manifest, wanted: Iterable[str]) -> set[str]:
+    """The speakers asked for.
+
+    Raises:
+        SpeechftError: the recipe's manifest has no utterance of one.
+    """
+    if unknown := set(wanted) - set(manifest.speakers):
+        raise SpeechftError(f"has no utterance of speaker {', '.join(sorted(unknown))}", where=recipe.manifest)
+    return set(wanted)
 
 
 def evaluate(

@@ -1,5 +1,5 @@
 // The microphone, from a press to the next one. It is open only in between, so the browser's sign for it is honest.
-import { $ } from "./common.js";
+import { $, say } from "./common.js";
 
 let context = null;
 let open = null;
@@ -110,7 +110,6 @@ export function recordButton({ button, label, meter, word, texts, onWav }) {
     } catch (error) {
       button.classList.remove("live");
       label.textContent = texts.start;
-      const { say } = await import("./common.js");
       say(error.message, true);
     } finally {
       busy = false;

@@ -7,7 +7,7 @@ let timer = 0;
 const reachable = () => {
   const dialog = document.querySelector("dialog[open]");
   return [...(dialog ?? document).querySelectorAll("button, nav a, a.button, summary, input[type=checkbox]")].filter(
-    (item) => !item.disabled && item.checkVisibility() && item.id !== "scan-speed",
+    (item) => !item.disabled && item.checkVisibility(),
   );
 };
 

@@ -26,7 +26,7 @@ from speechft.cli import (  # noqa: F401 - each adds its verbs to the app
 from speechft.cli.common import app, err
 from speechft.errors import SpeechftError
 
-DISK_FAULTS = {
+FILE_FAULTS = {
     errno.ENOSPC: "Free some space",
     errno.EDQUOT: "Free some space, or ask for more",
     errno.EFBIG: "Choose a file system without that limit",
@@ -38,16 +38,16 @@ DISK_FAULTS = {
 }
 
 
-def disk_fault(error: Exception) -> str | None:
-    """The sentence for a disk that is full, read-only or broken; what was whole before still is."""
+def file_fault(error: Exception) -> str | None:
+    """The sentence for a disk that is full, read-only or broken, or a name no file can have; None for other errors."""
     told = re.search(r"os error (\d+)", str(error))  # safetensors has an error of its own
     number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
     if isinstance(error, ValueError) and "null byte" in str(error):
         return "A name of a file holds a null byte. Check how the name was made."
-    if number not in DISK_FAULTS:
+    if number not in FILE_FAULTS:
         return None
     where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-    advice = f"{DISK_FAULTS[number]}, then run the same command again: it goes on where it was."
+    advice = f"{FILE_FAULTS[number]}, then run the same command again: it goes on where it was."
     return f"{where}{os.strerror(number).lower()}. {advice}"
 
 
@@ -64,7 +64,7 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "show"):  # a usage error of click's
             error.show()
-        elif sentence := disk_fault(error):
+        elif sentence := file_fault(error):
             err.print(f"[bold red]Error:[/] {escape(sentence)}", soft_wrap=True)
         else:
             raise

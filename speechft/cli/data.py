@@ -17,11 +17,12 @@ from speechft.cli.common import (
     err,
     print_json,
 )
+from speechft.corpora import CORPORA
 
 
 @app.command()
 def prepare(
-    corpus: Annotated[str, typer.Argument(help="folder, csv, hub, simulated, or a name.", show_default=False)],
+    corpus: Annotated[str, typer.Argument(help=f"{', '.join(CORPORA)}.", show_default=False)],
     source: Annotated[str, typer.Argument(help="Folder, table, or dataset name.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder for manifest.jsonl.", show_default=False)],
     split: Annotated[str | None, typer.Option(help="hub: only this split.")] = None,
@@ -31,7 +32,6 @@ def prepare(
 ) -> None:
     """Turn recordings and texts as you have them, or a corpus as it is handed out, into a manifest.
 
-    Corpora by name: cdsd, commonvoice, kaldi, l2arctic, librispeech, sap, speechocean762, talkbank, torgo, uaspeech.
     Example: `speechft prepare folder ~/recordings ~/corpus`
     """
     from speechft.corpora import prepare as run

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import soundfile
 from fastapi.testclient import TestClient
+from server.conftest import make_voice
 
-from speechft import adapters
 from speechft.app import phrases, training
 from speechft.app.api import demo_app
 from speechft.app.quality import notes
@@ -31,8 +31,6 @@ from speechft.server.guard import Guard
 from speechft.server.media import MediaReader
 from speechft.server.metrics import Metrics
 from speechft.server.voices import Voices
-from speechft.sources import resolve
-from speechft.whisper import load_whisper
 
 BASE = "bundled:tiny.en"
 
@@ -222,10 +220,7 @@ def test_without_a_token_the_browser_is_sent_to_log_in(store: Store, parts: Any)
 
 def trained(voice: VoiceFolder) -> VoiceFolder:
     """Give a voice an adapter that does nothing, as if it had been trained."""
-    whisper = load_whisper(BASE, device="cpu")
-    model = adapters.attach(whisper.model, rank=2, placement="decoder")
-    card = {"model": BASE, "context": "clip", "base_sha256": adapters.base_hash(resolve(BASE))}
-    adapters.save(model, voice.run / "adapter", card, BASE, resolve(BASE))
+    make_voice(voice.run / "adapter", seed=0, strength=0.0)
     write_json(voice.run / "result.json", {"adapter": "adapter"})
     return voice
 

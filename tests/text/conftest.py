@@ -74,3 +74,13 @@ def talker(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     assert train(recipe)["kept"] == "model"
     return out / "model"
+
+
+def ignore(event: dict) -> None:
+    """What a run says when nobody listens."""
+
+
+def cut_off(event: dict) -> None:
+    """Ends a run in its eleventh step, as ctrl-C would."""
+    if event.get("step") == 11 and "loss" in event:
+        raise KeyboardInterrupt

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from text.conftest import cut_off, ignore
 
 from speechft.errors import SpeechftError
 from speechft.text.chat import IGNORED, tokenize_chat
@@ -108,11 +109,7 @@ def test_a_run_that_was_cut_off_goes_on(tiny_llama: Path, echo: Path, tmp_path: 
             max_new_tokens=4, evaluations=2, checkpoint_every=5, seed=seed,
         )  # fmt: skip
 
-        def watch(event: dict) -> None:
-            if stop and event.get("step") == 11 and "loss" in event:
-                raise KeyboardInterrupt
-
-        return train(recipe, on_event=watch)
+        return train(recipe, on_event=cut_off if stop else ignore)
 
     whole = run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from text.conftest import cut_off, ignore
 
 from speechft.errors import SpeechftError
 from speechft.text.config import PolicyRecipe, PreferenceRecipe, SftRecipe
@@ -48,11 +49,7 @@ def test_a_text_run_learns_resumes_and_loads(
             max_new_tokens=4, evaluations=2, checkpoint_every=5, adapter=adapter, metrics=[],
         )  # fmt: skip
 
-        def watch(event: dict) -> None:
-            if stop and event.get("step") == 11 and "loss" in event:
-                raise KeyboardInterrupt
-
-        return train(recipe, on_event=watch)
+        return train(recipe, on_event=cut_off if stop else ignore)
 
     whole = run(tmp_path / "whole")
     assert whole["kept"] == "adapter"

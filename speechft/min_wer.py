@@ -22,7 +22,7 @@ from speechft.batching import IGNORED, Batch, teachable, token_tensors
 from speechft.checkpoint import append_metrics, locked
 from speechft.config import SpeechRecipe
 from speechft.decode import DecodeOptions
-from speechft.decoder import inference_dtype
+from speechft.precision import inference_dtype
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
 from speechft.evaluate import evaluate_model

@@ -40,8 +40,9 @@ from speechft.evaluate import evaluate_model
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.manifest import Manifest, Utterance
-from speechft.objective import TokenLoss, mixed_precision
+from speechft.objective import TokenLoss
 from speechft.peft_methods import follow, initialise_from_data
+from speechft.precision import mixed_precision
 from speechft.prefetch import prefetch
 from speechft.quantization import optimizer
 from speechft.schedule import planned_steps, rate_factor

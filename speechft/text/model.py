@@ -12,7 +12,7 @@ import torch
 
 from speechft import adapters
 from speechft.config import AdapterSettings
-from speechft.decoder import inference_dtype
+from speechft.precision import inference_dtype
 from speechft.errors import SpeechftError
 from speechft.peft_methods import TEXT_ONLY
 from speechft.quantization import keep_differentiable, quantization

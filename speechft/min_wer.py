@@ -22,19 +22,17 @@ from speechft.batching import IGNORED, Batch, teachable, token_tensors
 from speechft.checkpoint import append_metrics, locked
 from speechft.config import SpeechRecipe
 from speechft.decode import DecodeOptions
-from speechft.precision import inference_dtype
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
-from speechft.evaluate import evaluate_model
+from speechft.evaluate import Rates, evaluate_model
 from speechft.feed import Feed
 from speechft.manifest import Manifest
 from speechft.normalize import normalizer
+from speechft.precision import inference_dtype
 from speechft.recogniser import load
 from speechft.schedule import learning_rate_factor
 from speechft.sources import resolve
 from speechft.whisper import Whisper, core, decoder_states, encode
-
-Rates = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -161,8 +159,7 @@ class _Refinement:
 
     def _rates(self) -> Rates:
         self.whisper.model.eval()
-        scores = evaluate_model(self.whisper, self.dev, self.recipe.normalizer, on_event=self.on_event).scores
-        return scores.wer, scores.cer
+        return evaluate_model(self.whisper, self.dev, self.recipe.normalizer, on_event=self.on_event).rates
 
     def _lists(self) -> list[list[tuple[list[int], int]]]:
         """(label ids, word errors) of each different hypothesis of each training clip."""

@@ -2,8 +2,8 @@
 
 Haitsma and Kalker's audio fingerprint (ISMIR 2002): for each moment 32 bits say where the energy of a band rises
 against that of the next one. Bits of a recording and of its copy in mp3 at usual rates differ in a twentieth, those of
-two other recordings in nearly half. Copies at another speed or pitch, and clips under 0.4 s, are not found; nor is every
-copy in strong noise or at the lowest rates of a coder.
+two other recordings in nearly half. Copies at another speed or pitch, and clips under 0.4 s, are not found; nor is
+every copy in strong noise or at the lowest rates of a coder.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any
 from speechft.files import write_text
 from speechft.report_comparison import HEADINGS, comparison_rows
 from speechft.report_data import Clip, Systems, addresses, flat
+from speechft.report_evidence import SHARED_HEADS, shared_rows
 from speechft.report_page import page
 from speechft.report_tables import percent
 from speechft.scoring import Scored, Scores, compare
@@ -271,6 +272,8 @@ def _markdown(
         ]
         parts += [f"## The {len(worst)} sentences with the most errors\n"]
         parts += [markdown_table(["Id", "Said", *names, "Words wrong"], worst)]
+    if result.get("leakage"):
+        parts += ["## What training and test share\n", markdown_table(SHARED_HEADS, shared_rows(result["leakage"]))]
     settings = [pair for pair in flat(plain(result)) if pair[0].split(".")[0] in ("model", "adapter", "data", "recipe")]
     if settings:
         parts += ["## Settings\n", markdown_table(["", "Value"], settings), "Everything is in result.json.\n"]

@@ -1,4 +1,4 @@
-"""Sections of the report behind its main tables: confusions, invented words, confidence, forgetting, training."""
+"""Sections of the report behind its main tables: leaks, confusions, invented words, confidence, training and so on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from speechft.report_tables import Axis, Number, Spare, columns, esc, percent, q
 from speechft.sounds import confused_sounds
 
 CONFUSIONS = 20
+SHARED_HEADS = ("Parts", "Speakers", "Sessions", "Prompts", "Sentences", "Recordings", "Clips of the second")
 
 
 def evidence(systems: Systems, result: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     """The sections in their order; those that were not measured are empty."""
     return [
+        _shared(result.get("leakage") or []),
         _confusions(systems),
         _invented(systems),
         _confidence(result),
@@ -25,6 +27,39 @@ def evidence(systems: Systems, result: Mapping[str, Any], metrics: Sequence[Mapp
         _training(metrics),
         _dose(result.get("dose_curve") or []),
     ]
+
+
+def _shared(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """What the parts of the corpus have in common, which is how a number comes to flatter."""
+    if not pairs:
+        return ""
+    rows = [[esc(name), *map(Number, counts)] for name, *counts in shared_rows(pairs)]
+    heads = [SHARED_HEADS[0], *map(Number, SHARED_HEADS[1:])]
+    note = (
+        "Sentences without case and punctuation; recordings by their bytes ('speechft check' also compares how they "
+        "sound); last, how many clips of the second part have a sentence of the first."
+    )
+    return section("What training and test share", table("How many are in both", heads, rows), quiet(note))
+
+
+def shared_rows(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A row of text for each pair of parts, under `SHARED_HEADS`; see `speechft.split.Overlap.to_dict`."""
+    rows = []
+    for pair in pairs:
+        counts = [len(pair["speakers"]), len(pair["sessions"]), pair["prompts"], pair["texts"], len(pair["audio"])]
+        name, clips = f"{pair['first']} and {pair['second']}", f"{pair['text_rows']} of {pair['rows']}"
+        rows.append([name, *map(str, counts), clips])
+    return rows
+
+
+def speed(result: Mapping[str, Any]) -> str:
+    """How long transcribing took, a sentence; nothing where it was not measured."""
+    measured = [found.get("real_time_factor") for found in (result.get("base") or {}, result.get("adapted") or result)]
+    before, after = measured
+    if after is None:
+        return ""
+    was = f"; before: {before:.2f} s" if before is not None else ""
+    return f"Transcribing took {after:.2f} s for each second of sound (real-time factor{was})."
 
 
 def _confusions(systems: Systems) -> str:

@@ -118,6 +118,23 @@ def test_three_files_and_the_answer_first(tmp_path: Path, before: Scores, after:
     assert json.loads((tmp_path / "result.json").read_text("utf-8")) == result
 
 
+def test_every_report_says_what_is_shared_and_how_long_it_took(tmp_path: Path, before: Scores, after: Scores) -> None:
+    pair = {"first": "train", "second": "test", "rows": 36, "speakers": ["s1", "s2"], "sessions": [], "prompts": 3,
+            "texts": 4, "text_rows": 9, "audio": ["u1"]}  # fmt: skip
+    result = {
+        "leakage": [pair],
+        "base": {"real_time_factor": 0.31},
+        "adapted": {"real_time_factor": 0.125},
+    }
+    page, _ = written(tmp_path, result, before, after)
+    assert "train and test 2 0 3 4 1 9 of 36" in page.words
+    assert "took 0.12 s for each second of sound (real-time factor; before: 0.31 s)." in page.words
+    assert "| train and test | 2 | 0 | 3 | 4 | 1 | 9 of 36 |" in (tmp_path / "report.md").read_text("utf-8")
+    page, _ = written(tmp_path, {"real_time_factor": 0.2}, None, after)
+    assert "took 0.20 s for each second of sound (real-time factor)." in page.words
+    assert "What training and test share" not in page.words
+
+
 def test_no_transcript_name_or_setting_becomes_markup(tmp_path: Path) -> None:
     rows = [
         Utterance(Path("/c.wav"), f"{NASTY} {i}", f"{NASTY}{i}", f"{NASTY}{i % 2}", extra={NASTY: i % 2})

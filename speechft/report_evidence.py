@@ -12,7 +12,6 @@ from speechft.report_tables import Axis, Number, Spare, columns, esc, percent, q
 from speechft.sounds import confused_sounds
 
 CONFUSIONS = 20
-SHARED_HEADS = ("Parts", "Speakers", "Sessions", "Prompts", "Sentences", "Recordings", "Clips of the second")
 
 
 def evidence(systems: Systems, result: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -33,23 +32,24 @@ def _shared(pairs: Sequence[Mapping[str, Any]]) -> str:
     """What the parts of the corpus have in common, which is how a number comes to flatter."""
     if not pairs:
         return ""
-    rows = [[esc(name), *map(Number, counts)] for name, *counts in shared_rows(pairs)]
-    heads = [SHARED_HEADS[0], *map(Number, SHARED_HEADS[1:])]
+    head, *rows = shared_table(pairs)
+    cells = [[esc(name), *map(Number, counts)] for name, *counts in rows]
     note = (
         "Sentences without case and punctuation; recordings by their bytes ('speechft check' also compares how they "
-        "sound); last, how many clips of the second part have a sentence of the first."
+        "sound)."
     )
-    return section("What training and test share", table("How many are in both", heads, rows), quiet(note))
+    heads = [head[0], *(Number(esc(parts)) for parts in head[1:])]
+    return section("What training and test share", table("How many are in two parts", heads, cells), quiet(note))
 
 
-def shared_rows(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """A row of text for each pair of parts, under `SHARED_HEADS`; see `speechft.split.Overlap.to_dict`."""
-    rows = []
-    for pair in pairs:
-        counts = [len(pair["speakers"]), len(pair["sessions"]), pair["prompts"], pair["texts"], len(pair["audio"])]
-        name, clips = f"{pair['first']} and {pair['second']}", f"{pair['text_rows']} of {pair['rows']}"
-        rows.append([name, *map(str, counts), clips])
-    return rows
+def shared_table(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Headings, then a row of text for each kind of thing; see `speechft.split.Overlap.to_dict`."""
+    rows = [["In both", *(f"{pair['first']} and {pair['second']}" for pair in pairs)]]
+    for kind in ("speakers", "sessions", "prompts", "texts", "audio"):
+        counts = [pair[kind] if isinstance(pair[kind], int) else len(pair[kind]) for pair in pairs]
+        rows.append([{"texts": "Sentences", "audio": "Recordings"}.get(kind, kind.capitalize()), *map(str, counts)])
+    clips = (f"{pair['text_rows']} of {pair['rows']}" for pair in pairs)
+    return [*rows, ["Clips of the second whose sentence is in the first", *clips]]
 
 
 def speed(result: Mapping[str, Any]) -> str:

@@ -14,13 +14,21 @@ from speechft.corpora import CORPORA, prepare, talkbank
 from speechft.corpora.prepared import Prepared
 from speechft.corpora.uaspeech import severity
 from speechft.errors import SpeechftError
-from speechft.manifest import Utterance
+from speechft.manifest import Manifest, Utterance
+
+SPOKEN: list[np.ndarray] = []  # sentences of the simulated voice, made once for all trees
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _speech(voice: Manifest) -> None:
+    SPOKEN[:] = [u.load() for u in voice]
 
 
 def sound(path: Path, seconds: float = 0.5) -> Path:
+    """The first part of a sentence; another file, another sentence."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    samples = 0.1 * np.random.default_rng(len(str(path))).standard_normal(int(16_000 * seconds))
-    soundfile.write(path, samples, 16_000)
+    samples = SPOKEN[len(str(path)) % len(SPOKEN)]
+    soundfile.write(path, np.resize(samples, int(16_000 * seconds)), 16_000)
     return path
 
 

@@ -22,7 +22,7 @@ from speechft.pipeline import environment, notice
 from speechft.report import markdown_table, plain, write_report
 from speechft.report_tables import percent
 from speechft.scoring import compare_all
-from speechft.split import auto_split
+from speechft.split import auto_split, overlap
 from speechft.study import base_arm, parts_of, trained_arm
 
 
@@ -35,6 +35,7 @@ def main(manifest_path: Path, out: Path, kinds: list[str], settings: list[str]) 
     # As many steps for everybody: a copy of each clip doubles an epoch, and more steps alone could be what helps.
     steps = recipe.max_steps or max(recipe.min_steps, 2 * recipe.epochs * len(train) // recipe.batch_size)
     fair = {"max_steps": steps, "min_steps": steps}
+    shared = overlap(manifest)
     base = base_arm(recipe, test)
     arms = {}
     for name in ("none", "frames", *kinds):
@@ -64,6 +65,8 @@ def main(manifest_path: Path, out: Path, kinds: list[str], settings: list[str]) 
         "arms": {name: found.to_dict() for name, found in scores.items()},
         "against_none": differences,
         "steps": steps,
+        "overlap": str(shared),
+        "leakage": shared.to_dict(),
         "manifest_sha256": manifest.sha256,
         "recipe": recipe.model_dump(mode="json"),
         "environment": environment(),

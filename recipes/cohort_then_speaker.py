@@ -29,7 +29,7 @@ from speechft.report import markdown_table, plain, write_report
 from speechft.report_tables import percent
 from speechft.scoring import Scores, compare_all
 from speechft.sources import resolve
-from speechft.split import auto_split, split_by_prompt
+from speechft.split import Overlap, auto_split, overlap, split_by_prompt
 from speechft.study import Arm, base_arm, trained_arm
 
 SHARES = {"dev": 0.2, "test": 0.4}  # of a speaker's sentences
@@ -41,6 +41,8 @@ def main(
     manifest = auto_split(usable(manifest_path)[0])
     train, choose, targets = cohort_and_targets(manifest, n_speakers)
     recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out / 'cohort'}"])
+    # What is trained on in either stage against what is tested; that the speakers are shared is the point.
+    shared = overlap(Manifest([*train, *(u for speaker in targets for u in speaker)], manifest.path))
 
     # 1. The cohort: one adapter for everybody but the targets; merged, it is the base of the second stage.
     everyone = Manifest([u for speaker in targets for u in tested(speaker)], manifest.path)
@@ -60,7 +62,8 @@ def main(
         shown = ", ".join(f"{name} {arm.evaluation.scores.wer:.1%}" for name, arm in arms.items())
         print(f"{speaker[0].speaker}: {shown}", flush=True)
     normalizer = cohort.evaluation.scores.normalizer
-    return write(out, recipe, manifest, everyone, {name: Scores(tuple(r), normalizer) for name, r in rows.items()})
+    scores = {name: Scores(tuple(r), normalizer) for name, r in rows.items()}
+    return write(out, recipe, manifest, everyone, scores, shared)
 
 
 def cohort_and_targets(manifest: Manifest, n_speakers: int) -> tuple[Manifest, Manifest, list[Manifest]]:
@@ -121,7 +124,14 @@ def averaged(recipe: SpeechRecipe, arms: Mapping[str, Arm], out: Path, test: Man
     return Arm(out, load(recipe.model, out).evaluate(test, recipe.normalizer))
 
 
-def write(out: Path, recipe: SpeechRecipe, manifest: Manifest, tested_on: Manifest, arms: Mapping[str, Scores]) -> dict:
+def write(
+    out: Path,
+    recipe: SpeechRecipe,
+    manifest: Manifest,
+    tested_on: Manifest,
+    arms: Mapping[str, Scores],
+    shared: Overlap,
+) -> dict:
     """One table: every arm against direct personalisation, paired, over speakers."""
     differences = compare_all(arms["direct"], {name: scores for name, scores in arms.items() if name != "direct"})
     said = notice(tested_on, manifest)
@@ -131,6 +141,8 @@ def write(out: Path, recipe: SpeechRecipe, manifest: Manifest, tested_on: Manife
         "evaluated_on": {"clips": len(tested_on), "speakers": len(tested_on.speakers)},
         "arms": {name: scores.to_dict() for name, scores in arms.items()},
         "against_direct": differences,
+        "overlap": str(shared),
+        "leakage": shared.to_dict(),
         "manifest_sha256": manifest.sha256,
         "recipe": recipe.model_dump(mode="json"),
         "environment": environment(),

@@ -26,6 +26,7 @@ def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, set
     manifest = auto_split(usable(manifest_path)[0])
     train, dev, test, caveat = parts_of(manifest)
     base_recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out}"])
+    shared = overlap(manifest)
     base = base_arm(base_recipe, test)
     points = [point(0.0, [base], base)]
     everything = round(train.seconds / 60, 2)
@@ -42,7 +43,8 @@ def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, set
         "notice": notice(test, manifest),
         "task": "dose curve",
         "dose_curve": points,
-        "overlap": str(overlap(manifest, audio=False)),
+        "overlap": str(shared),
+        "leakage": shared.to_dict(),
         "evaluated_on": {"split": test[0].split, "clips": len(test), "speakers": len(test.speakers)},
         "manifest_sha256": manifest.sha256,
         "recipe": base_recipe.model_dump(mode="json"),

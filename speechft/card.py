@@ -166,7 +166,7 @@ def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) ->
     for name, what, svg in pictures:
         write_text(out.with_name(f"{out.stem}-{name}.svg"), svg)
         parts.append(f"![{what}]({out.stem}-{name}.svg)")
-    for group in ("split", *groups):
+    for group in dict.fromkeys(("split", *groups)):
         values = {u.group(group) for u in manifest}
         if values != {""}:
             parts += [f"### By {group}", _group_table(manifest, group, sorted(values))]

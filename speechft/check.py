@@ -9,20 +9,21 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from speechft.errors import SpeechftError
+from speechft.fingerprint import copies, fingerprint
 from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
-from speechft.split import DEV_NAMES, UNUSED, sentence_key
+from speechft.split import DEV_NAMES, UNUSED, Overlap, overlap, sentence_key
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Problem", "check", "sample_problems", "usable"]
+__all__ = ["Checked", "Problem", "check", "examine", "sample_problems", "usable"]
 
 Tokenizer = Callable[[str], Sequence[int]]  # text to the ids of a whole label, special tokens included
 Progress = Callable[[int, int], None]  # rows done, rows in all
@@ -40,12 +41,37 @@ SHORTEST = 0.1  # seconds; no word is shorter
 FRAMES = 16_000  # samples per second of decoded audio
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a manifest turned out to be.
+
+    Attributes:
+        manifest: the rows that could be read.
+        problems: everything that is wrong, in the order of the rows; empty when nothing is.
+        shared: what its splits have in common; recordings are compared by how they sound.
+    """
+
+    manifest: Manifest
+    problems: list[Problem]
+    shared: Overlap
+
+
 def check(
     path: str | Path,
     allow_outside: bool = False,
     tokenizer: Tokenizer | None = None,
     progress: Progress | None = None,
 ) -> list[Problem]:
+    """The problems that `examine` finds."""
+    return examine(path, allow_outside, tokenizer, progress).problems
+
+
+def examine(
+    path: str | Path,
+    allow_outside: bool = False,
+    tokenizer: Tokenizer | None = None,
+    progress: Progress | None = None,
+) -> Checked:
     """Read a manifest and decode every recording in it.
 
     Args:
@@ -54,23 +80,23 @@ def check(
         tokenizer: the model's, to count tokens; without one the count is estimated and never an error.
         progress: called after each row.
 
-    Returns:
-        everything that is wrong, in the order of the rows; empty when nothing is.
-
     Raises:
         SpeechftError: the manifest itself is missing or isn't JSON lines.
     """
     manifest, problems = Manifest.read(path, allow_outside)
     looks = _look_at_all(manifest, tokenizer, True, progress)
     problems += [problem for look in looks for problem in look.problems]
-    problems += _duplicates(looks)
+    earlier = _earlier_copies(looks)
+    problems += [_duplicate(u, *earlier[u.id]) for u in manifest if u.id in earlier]
     problems += _leaks(manifest)
     problems += _split_names(manifest)
     if not manifest and not problems:
         problems.append(
             Problem("error", "no-rows", Path(path).name, "holds no utterances", "Write one JSON object a line.")
         )
-    return sorted(problems, key=_row_number)
+    sounds = {id_: first.id for id_, (first, _) in earlier.items()}
+    shared = overlap(manifest, sounds={u.id: sounds.get(u.id, u.id) for u in manifest})
+    return Checked(manifest, sorted(problems, key=_row_number), shared)
 
 
 def usable(
@@ -130,12 +156,13 @@ def sample_problems(utterance: Utterance, samples: np.ndarray) -> list[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What one row turned out to be; `sound` is a hash of its samples when they were decoded."""
+    """What one row turned out to be; `sound` is a hash of its samples and `bits` their fingerprint when decoded."""
 
     utterance: Utterance
     problems: tuple[Problem, ...]
     seconds: Seconds | None
     sound: bytes | None
+    bits: np.ndarray | None = None
 
     @property
     def ok(self) -> bool:
@@ -157,12 +184,12 @@ def _look_at_all(
 
 def _look_at(u: Utterance, decode: bool) -> _Look:
     found: list[Problem] = []
-    sound = None
+    sound = bits = None
     try:
         if decode:
             samples = u.load()
             seconds = samples.size / FRAMES
-            sound = hashlib.sha256(samples.tobytes()).digest()
+            sound, bits = hashlib.sha256(samples.tobytes()).digest(), fingerprint(samples)
             found += sample_problems(u, samples)
             found += _length_problems(u, seconds)
         else:
@@ -174,7 +201,7 @@ def _look_at(u: Utterance, decode: bool) -> _Look:
         what = f"lasts {seconds:.1f} s; Whisper hears {LONGEST:.0f} s at once"
         found.append(_problem(u, _limit(u), "too-long", what, fix))
     found += _speed_problems(u, seconds)
-    return _Look(u, tuple(found), seconds, sound)
+    return _Look(u, tuple(found), seconds, sound, bits)
 
 
 def _quick_seconds(u: Utterance) -> Seconds:
@@ -248,63 +275,80 @@ def _speed_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
     return [_problem(u, "warning", "too-fast", what, fix)]
 
 
-def _duplicates(looks: Iterable[_Look]) -> list[Problem]:
-    """Every row whose sound an earlier row has too."""
+def _earlier_copies(looks: Sequence[_Look]) -> dict[str, tuple[Utterance, str]]:
+    """By id of a row: the first row with its sound, and what makes the two the same."""
+    heard = [look for look in looks if look.sound and not any(p.kind == "silent" for p in look.problems)]
     first: dict[bytes, Utterance] = {}
-    found = []
-    for look in looks:
-        u = look.utterance
-        if look.sound is None or any(problem.kind == "silent" for problem in look.problems):
-            continue
-        earlier = first.setdefault(look.sound, u)
-        if earlier is u:
-            continue
-        what = f"holds the same sound as {earlier.where}"
-        between = earlier.split != u.split and UNUSED not in (earlier.split, u.split)
-        if between:
-            what += f", which is in {earlier.split} while this is in {u.split}"
-        if sentence_key(earlier.text) != sentence_key(u.text):
-            what += ", with another text"
-        severity: Literal["error", "warning"] = "error" if between else "warning"
-        found.append(_problem(u, severity, "duplicate-audio", what, "Keep one of the two rows."))
+    found: dict[str, tuple[Utterance, str]] = {}
+    for look in heard:
+        one = first.setdefault(look.sound or b"", look.utterance)
+        if one is not look.utterance:
+            found[look.utterance.id] = (one, "holds the same sound as")
+    for earlier, later in copies([look.bits for look in heard if look.bits is not None]):
+        one, u = heard[earlier].utterance, heard[later].utterance
+        found.setdefault(u.id, (found.get(one.id, (one, ""))[0], "sounds like a copy of"))
     return found
 
 
+def _duplicate(u: Utterance, earlier: Utterance, why: str) -> Problem:
+    what = f"{why} {earlier.where}"
+    between = earlier.split != u.split and UNUSED not in (earlier.split, u.split)
+    if between:
+        what += f", which is in {earlier.split} while this is in {u.split}"
+    if sentence_key(earlier.text) != sentence_key(u.text):
+        what += ", with another text"
+    severity: Literal["error", "warning"] = "error" if between else "warning"
+    return _problem(u, severity, "duplicate-audio", what, "Keep one of the two rows.")
+
+
 def _leaks(manifest: Manifest) -> list[Problem]:
-    """Rows of dev and test whose sentence is trained on, and speakers that are in two splits."""
-    trained: dict[str, Utterance] = {}
+    """Rows of dev and test whose sentence or prompt is trained on, and speakers and sessions that are in two splits."""
+    texts: dict[str, Utterance] = {}
+    prompts: dict[str, Utterance] = {}
     for u in manifest.split("train"):
-        trained.setdefault(sentence_key(u.text), u)
-    trained.pop("", None)
+        texts.setdefault(sentence_key(u.text), u)
+        prompts.setdefault(u.prompt_id or "", u)
     found = []
     for u in manifest:
-        same = trained.get(sentence_key(u.text)) if u.split not in (None, "train", UNUSED) else None
+        if u.split in (None, "train", UNUSED):
+            continue
+        by_text = texts.get(sentence_key(u.text)) if sentence_key(u.text) else None
+        same = by_text or (prompts.get(u.prompt_id) if u.prompt_id else None)
         if same:
-            what = f"the text is trained on too ({same.where})"
+            kind, thing = ("text-leak", "text") if by_text else ("prompt-leak", f"prompt '{u.prompt_id}'")
             fix = "Split by sentence, or read results on it as those of a known phrase."
-            found.append(Problem("warning", "text-leak", u.where, what, fix))
-    return found + _speaker_leaks(manifest)
+            found.append(Problem("warning", kind, u.where, f"the {thing} is trained on too ({same.where})", fix))
+    if len(manifest.speakers) > 1:  # with a single speaker there is nothing to keep apart
+        fix = "Split by speaker, or say with the results that the speakers were known."
+        found += _in_two_splits(manifest, "speaker", {u.id: u.speaker for u in manifest}, fix)
+    sessions = {u.id: f"{u.speaker}/{u.session}" if u.session else "" for u in manifest}
+    several = {u.speaker for u in manifest} - {u.speaker for u in _only_session(manifest)}
+    sessions = {u.id: sessions[u.id] if u.speaker in several else "" for u in manifest}
+    fix = "Split by session, or say that room, microphone and day were known."
+    return found + _in_two_splits(manifest, "session", sessions, fix)
 
 
-def _speaker_leaks(manifest: Manifest) -> list[Problem]:
-    """One problem for each speaker in two splits, at the row where the second split begins for that speaker.
+def _only_session(manifest: Manifest) -> list[Utterance]:
+    """Rows of speakers who were recorded once, as far as the manifest tells: their sessions cannot be kept apart."""
+    sessions: dict[str, set[str | None]] = defaultdict(set)
+    for u in manifest:
+        sessions[u.speaker].add(u.session)
+    return [u for u in manifest if len(sessions[u.speaker]) == 1]
 
-    With a single speaker there is nothing to keep apart.
-    """
-    if len(manifest.speakers) < 2:
-        return []
+
+def _in_two_splits(manifest: Manifest, thing: str, names: Mapping[str, str], fix: str) -> list[Problem]:
+    """One problem for each speaker or session in two splits, at the row where its second split begins."""
     homes: dict[str, dict[str, Utterance]] = defaultdict(dict)
     for u in manifest:
-        if u.speaker and u.split and u.split != UNUSED:
-            homes[u.speaker].setdefault(u.split, u)
+        if names[u.id] and u.split and u.split != UNUSED:
+            homes[names[u.id]].setdefault(u.split, u)
     found = []
-    for speaker, rows in homes.items():
+    for name, rows in homes.items():
         if len(rows) > 1:
             first, second, *_ = rows.values()
-            names = " and ".join([", ".join(list(rows)[:-1]), list(rows)[-1]])
-            what = f"speaker '{speaker}' is in {names} (first in {first.where})"
-            fix = "Split by speaker, or say with the results that the speakers were known."
-            found.append(Problem("warning", "speaker-leak", second.where, what, fix))
+            where = " and ".join([", ".join(list(rows)[:-1]), list(rows)[-1]])
+            what = f"{thing} '{name}' is in {where} (first in {first.where})"
+            found.append(Problem("warning", f"{thing}-leak", second.where, what, fix))
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from speechft.files import write_text
 from speechft.report_comparison import HEADINGS, comparison_rows
 from speechft.report_data import Clip, Systems, addresses, flat
+from speechft.report_evidence import shared_table
 from speechft.report_page import page
 from speechft.report_tables import percent
 from speechft.scoring import Scored, Scores, compare
@@ -206,6 +207,9 @@ def _where(scores: Scores, result: Mapping[str, Any]) -> str:
         return text
     if "share nothing" in shared:
         return f"{text} never trained on"
+    parts = [p for p in result.get("leakage") or [] if {p["first"], p["second"]} == {"train", split}]
+    if parts and parts[0]["text_rows"] and parts[0]["second"] == split:
+        return f"{text}, {parts[0]['text_rows']} of them of sentences that were trained on"
     if "speaker" in shared and "recording" not in shared and "sentence" not in shared and "prompt" not in shared:
         return f"{text}, in sentences never trained on"
     return text
@@ -271,6 +275,9 @@ def _markdown(
         ]
         parts += [f"## The {len(worst)} sentences with the most errors\n"]
         parts += [markdown_table(["Id", "Said", *names, "Words wrong"], worst)]
+    if result.get("leakage"):
+        head, *shared = shared_table(result["leakage"])
+        parts += ["## What training and test share\n", markdown_table(head, shared)]
     settings = [pair for pair in flat(plain(result)) if pair[0].split(".")[0] in ("model", "adapter", "data", "recipe")]
     if settings:
         parts += ["## Settings\n", markdown_table(["", "Value"], settings), "Everything is in result.json.\n"]

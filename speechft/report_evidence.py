@@ -1,4 +1,4 @@
-"""Sections of the report behind its main tables: confusions, invented words, confidence, forgetting, training."""
+"""Sections of the report behind its main tables: leaks, confusions, invented words, confidence, training and so on."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ CONFUSIONS = 20
 def evidence(systems: Systems, result: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     """The sections in their order; those that were not measured are empty."""
     return [
+        _shared(result.get("leakage") or []),
         _confusions(systems),
         _invented(systems),
         _confidence(result),
@@ -25,6 +26,40 @@ def evidence(systems: Systems, result: Mapping[str, Any], metrics: Sequence[Mapp
         _training(metrics),
         _dose(result.get("dose_curve") or []),
     ]
+
+
+def _shared(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """What the parts of the corpus have in common, which is how a number comes to flatter."""
+    if not pairs:
+        return ""
+    head, *rows = shared_table(pairs)
+    cells = [[esc(name), *map(Number, counts)] for name, *counts in rows]
+    note = (
+        "Sentences without case and punctuation; recordings by their bytes ('speechft check' also compares how they "
+        "sound)."
+    )
+    heads = [head[0], *(Number(esc(parts)) for parts in head[1:])]
+    return section("What training and test share", table("How many are in two parts", heads, cells), quiet(note))
+
+
+def shared_table(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Headings, then a row of text for each kind of thing; see `speechft.split.Overlap.to_dict`."""
+    rows = [["In both", *(f"{pair['first']} and {pair['second']}" for pair in pairs)]]
+    for kind in ("speakers", "sessions", "prompts", "texts", "audio"):
+        counts = [pair[kind] if isinstance(pair[kind], int) else len(pair[kind]) for pair in pairs]
+        rows.append([{"texts": "Sentences", "audio": "Recordings"}.get(kind, kind.capitalize()), *map(str, counts)])
+    clips = (f"{pair['text_rows']} of {pair['rows']}" for pair in pairs)
+    return [*rows, ["Clips of the second whose sentence is in the first", *clips]]
+
+
+def speed(result: Mapping[str, Any]) -> str:
+    """How long transcribing took, a sentence; nothing where it was not measured."""
+    measured = [found.get("real_time_factor") for found in (result.get("base") or {}, result.get("adapted") or result)]
+    before, after = measured
+    if after is None:
+        return ""
+    was = f"; before: {before:.2f} s" if before is not None else ""
+    return f"Transcribing took {after:.2f} s for each second of sound (real-time factor{was})."
 
 
 def _confusions(systems: Systems) -> str:

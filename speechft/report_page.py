@@ -16,7 +16,7 @@ from typing import Any
 from speechft.report_charts import Mark, scale_end, track, track_axis
 from speechft.report_comparison import HEADINGS, comparison_rows
 from speechft.report_data import Systems, embedded, flat, sentences
-from speechft.report_evidence import evidence
+from speechft.report_evidence import evidence, speed
 from speechft.report_tables import Axis, Number, Spare, columns, esc, kinds, legend, percent, quiet, section, table
 from speechft.significance import ENOUGH_SPEAKERS
 
@@ -50,7 +50,11 @@ def page(
     sections = [
         _figures(systems),
         _comparison(result),
-        section("Before and after" if len(systems) == 2 else "Measures", _overall(systems, rows), *map(quiet, remarks)),
+        section(
+            "Before and after" if len(systems) == 2 else "Measures",
+            _overall(systems, rows),
+            *(quiet(text) for text in (*remarks, speed(result)) if text),
+        ),
         _speakers(systems),
         _groups(systems),
         section("By length of the sentence", _broken_down(systems, "by_length", "Words in the sentence")),
@@ -181,7 +185,7 @@ def _groups(systems: Systems) -> str:
 
 
 SCORES = {"base", "adapted", "difference", "per_speaker", "per_group", "by_length", "dose_curve", "left_out"}
-SCORES |= {"adapters", "calibration", "hallucination", "forgetting", "semantic"}
+SCORES |= {"adapters", "calibration", "hallucination", "forgetting", "semantic", "leakage"}
 
 
 def _appendix(result: Mapping[str, Any]) -> str:

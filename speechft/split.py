@@ -281,12 +281,13 @@ class Overlap:
         raise KeyError((first, second))
 
 
-def overlap(manifest: Manifest, audio: bool = True) -> Overlap:
+def overlap(manifest: Manifest, audio: bool = True, sounds: Mapping[str, str] | None = None) -> Overlap:
     """Speakers, sessions, sentences, prompts and recordings that two splits share.
 
     Args:
         manifest: with splits.
         audio: compare the recordings too; only files of the same size are read. Missing files are skipped.
+        sounds: by id of a row, a name that rows of one sound have in common (`speechft.check` decodes them to know).
     """
     names = sorted(
         set(manifest.splits) - {UNUSED}, key=lambda name: ({"train": 0, "dev": 1, "test": 2}.get(name, 3), name)
@@ -301,7 +302,7 @@ def overlap(manifest: Manifest, audio: bool = True) -> Overlap:
             "speakers": _common(one, other, lambda u: u.speaker),
             "sessions": _common(one, other, _session),
             "prompts": _common(one, other, lambda u: u.prompt_id or ""),
-            "audio": _same_sound(one, other, content),
+            "audio": _same_sound(one, other, content, sounds or {}),
         }
         inside = set(texts)
         text_rows = sum(sentence_key(u.text) in inside for u in other)
@@ -336,8 +337,11 @@ def _file_hash(path: Path) -> Hashable:
         return str(path)
 
 
-def _same_sound(one: Manifest, other: Manifest, content: Mapping[Path, Hashable]) -> tuple[str, ...]:
-    """Ids of rows in `other` that cover a moment which a row in `one` covers too."""
+def _same_sound(
+    one: Manifest, other: Manifest, content: Mapping[Path, Hashable], sounds: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Ids of rows in `other` that cover a moment which a row in `one` covers too, or have the sound of one."""
+    heard = {sounds[u.id] for u in one if u.id in sounds}
     spans: dict[Hashable, list[tuple[Seconds, Seconds]]] = defaultdict(list)
     for u in one:
         if u.audio in content:
@@ -345,7 +349,8 @@ def _same_sound(one: Manifest, other: Manifest, content: Mapping[Path, Hashable]
     found = []
     for u in other:
         start, end = _span(u)
-        if any(start < e and s < end for s, e in spans.get(content.get(u.audio), ())):
+        covered = any(start < e and s < end for s, e in spans.get(content.get(u.audio), ()))
+        if covered or sounds.get(u.id) in heard:
             found.append(u.id)
     return tuple(found)
 

@@ -72,6 +72,12 @@ def test_it_names_nobody_and_quotes_nothing(manifest: Manifest, tmp_path: Path) 
     assert "Rumpelstilzchen" in (tmp_path / "card.md").read_text()
 
 
+def test_a_group_that_is_named_twice_has_one_table(manifest: Manifest, tmp_path: Path) -> None:
+    card(manifest, tmp_path / "card.md", groups=("split", "severity", "severity"))
+    body = read_card(tmp_path / "card.md")[1]
+    assert [body.count(f"### By {name}") for name in ("split", "severity")] == [1, 1]
+
+
 def test_pictures_are_there_and_whole(manifest: Manifest, tmp_path: Path) -> None:
     card(manifest, tmp_path / "card.md")
     named = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (tmp_path / "card.md").read_text())

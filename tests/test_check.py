@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechft.check import check, usable
+from speechft.check import check, examine, usable
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Problem
+from speechft.split import overlap
+from speechft.split_files import write_split
 
 Found = set[tuple[str, str, str]]
 
@@ -122,6 +124,60 @@ def test_every_planted_fault_is_named(folder: Folder) -> None:
     by_kind = {p.kind: str(p) for p in problems}
     assert by_kind["duplicate-audio"].count("m.jsonl:1")
     assert "anna" in by_kind["speaker-leak"]
+
+
+def test_every_planted_leak_is_found(folder: Folder, voice: Manifest) -> None:
+    """One row for each way of having the same in two parts, and the same in the report, the split file and JSON."""
+    clips = iter([u.load() for u in voice])
+
+    def speech(name: str, samples: np.ndarray | None = None) -> str:
+        soundfile.write(folder.folder / name, next(clips) if samples is None else samples, 16_000)
+        return name
+
+    own = {"speaker": "ann", "session": "1", "prompt_id": "p1"}
+    first = speech("a.wav")
+    samples = soundfile.read(folder.folder / first, dtype="float32")[0]
+    folder.row(None, audio=first, text="The kettle is on.", **own)
+    folder.row(None, audio=speech("b.wav"), text="Nobody else says this", speaker="ben", session="1")
+    folder.row(None, audio=speech("c.wav"), text="Nor this", speaker="ann", session="2")
+    speakers = iter("cdefghijklm")
+    plant: dict[str, dict[str, Any]] = {
+        "speaker-leak": {"speaker": "ben", "session": "7"},
+        "session-leak": {"speaker": "ann", "session": "2"},
+        "text-leak": {"text": "the KETTLE is on", "prompt_id": "p8"},
+        "prompt-leak": {"text": "The teapot is on.", "prompt_id": "p1"},
+    }
+    for number, (kind, values) in enumerate(plant.items()):
+        row = {"speaker": next(speakers), "text": f"sentence {number}", "split": "test", **values}
+        folder.row(kind, "warning", audio=speech(f"{kind}.wav"), **row)
+        if kind == "session-leak":
+            folder.expected.add(("speaker-leak", "warning", f"m.jsonl:{len(folder.lines)}"))
+    same = {"renamed.wav": samples, "other.flac": samples, "coded.mp3": samples, "cut.ogg": 0.4 * samples[3000:-2000]}
+    for number, (name, sound) in enumerate(same.items()):
+        folder.row("duplicate-audio", "error", audio=speech(name, sound), text=f"another {number}", split="test",
+                   speaker=next(speakers))  # fmt: skip
+    folder.row(None, audio=speech("clean.wav"), text="a clean row", split="test", speaker=next(speakers))
+
+    checked = examine(folder.write())
+    assert found(checked.problems) == folder.expected
+    pair = checked.shared.between("train", "test")
+    ids = [u.id for u in checked.manifest if u.audio.name in same]
+    assert (pair.speakers, pair.sessions) == (("ann", "ben"), ("ann/2",))
+    assert (pair.texts, pair.prompts, list(pair.audio)) == (("the kettle is on",), ("p1",), ids)
+
+    plain = overlap(checked.manifest).to_dict()  # without decoding only the same bytes are the same
+    assert [{**p, "audio": []} for p in plain] == [{**p, "audio": []} for p in checked.shared.to_dict()]
+    assert plain[0]["audio"] == [u.id for u in checked.manifest if u.audio.name == "renamed.wav"]
+    split = write_split(checked.manifest, folder.folder / "s.split.json", "official")
+    assert split["leakage"] == plain
+
+
+def test_sessions_of_people_recorded_once_are_no_leak(folder: Folder) -> None:
+    for split in ("train", "test"):
+        folder.row(None, split=split, speaker="ann", session="1")
+        folder.row("session-leak" if split == "test" else None, "warning", split=split, speaker="", session="3")
+    folder.row(None, speaker="", session="4")
+    assert found(check(folder.write())) == folder.expected
 
 
 def test_usable_keeps_what_has_no_error_and_drops_nothing_in_silence(folder: Folder) -> None:

@@ -118,6 +118,26 @@ def test_three_files_and_the_answer_first(tmp_path: Path, before: Scores, after:
     assert json.loads((tmp_path / "result.json").read_text("utf-8")) == result
 
 
+def test_every_report_says_what_is_shared_and_how_long_it_took(tmp_path: Path, before: Scores, after: Scores) -> None:
+    pair = {"first": "train", "second": "test", "rows": 36, "speakers": ["s1", "s2"], "sessions": [], "prompts": 3,
+            "texts": 4, "text_rows": 9, "audio": ["u1"]}  # fmt: skip
+    result = {
+        "leakage": [pair],
+        "base": {"real_time_factor": 0.31},
+        "adapted": {"real_time_factor": 0.125},
+    }
+    page, _ = written(tmp_path, result, before, after)
+    shown = "train and test Speakers 2 Sessions 0 Prompts 3 Sentences 4 Recordings 1 Clips of the second"
+    assert shown in page.words
+    assert "took 0.12 s for each second of sound (real-time factor; before: 0.31 s)." in page.words
+    markdown = (tmp_path / "report.md").read_text("utf-8")
+    assert "| In both | train and test |" in markdown
+    assert "| Clips of the second whose sentence is in the first | 9 of 36 |" in markdown
+    page, _ = written(tmp_path, {"real_time_factor": 0.2}, None, after)
+    assert "took 0.20 s for each second of sound (real-time factor)." in page.words
+    assert "What training and test share" not in page.words
+
+
 def test_no_transcript_name_or_setting_becomes_markup(tmp_path: Path) -> None:
     rows = [
         Utterance(Path("/c.wav"), f"{NASTY} {i}", f"{NASTY}{i}", f"{NASTY}{i % 2}", extra={NASTY: i % 2})
@@ -212,6 +232,15 @@ def test_scores_of_different_utterances_are_refused(tmp_path: Path, before: Scor
 
 def said(one: Scores, two: Scores, result: dict[str, Any] | None = None) -> str:
     return answer([("Before", one), ("After", two)], compare(one, two), result or {})
+
+
+def test_the_answer_says_how_many_sentences_were_trained_on(before: Scores, after: Scores) -> None:
+    pair = {"first": "train", "second": "test", "text_rows": 9}
+    about = {"overlap": "train and test share 4 sentences", "evaluated_on": {"split": "test"}, "leakage": [pair]}
+    ending = "by 6 speakers, 9 of them of sentences that were trained on."
+    assert said(before, after, about).endswith(ending)
+    pair["text_rows"] = 0
+    assert said(before, after, about).endswith("by 6 speakers.")
 
 
 def test_answer_does_not_call_chance_a_change(before: Scores, after: Scores) -> None:

@@ -60,7 +60,20 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept = {key: after.to_dict()[key] for key in ("wer", "wer_ci95", "cer")}
     result = {
         "evaluated_on": {"split": "test"},
-        "overlap": "train and test share nothing",
+        "overlap": "train and test share 1 sentence (2 of 49 rows of test)",
+        "leakage": [
+            {
+                "first": "train",
+                "second": "test",
+                "rows": 49,
+                "speakers": [],
+                "sessions": [],
+                "prompts": 0,
+                "texts": 1,
+                "text_rows": 2,
+                "audio": [],
+            }
+        ],
         "base": {**before.to_dict(), "calibration": calibration(words)},
         "adapted": {**after.to_dict(), "calibration": calibration(words)},
         "adapters": entries,

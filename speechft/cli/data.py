@@ -67,9 +67,7 @@ def check(
 
     Exits with 2 if any row cannot be used. Example: `speechft check corpus/manifest.jsonl`
     """
-    from speechft.check import check as run
-    from speechft.manifest import Manifest
-    from speechft.split import overlap
+    from speechft.check import examine
     from speechft.terminal import Watcher, leakage_lines, problem_lines
 
     tokenizer = None
@@ -78,16 +76,15 @@ def check(
 
         tokenizer = load_whisper(model).label_ids
     with Watcher(quiet=as_json) as watch:
-        rows, _ = Manifest.read(manifest, allow_outside)
-        problems = run(manifest, allow_outside, tokenizer, lambda _, total: watch({"event": "checked", "of": total}))
-    shared = overlap(rows)
+        found = examine(manifest, allow_outside, tokenizer, lambda _, total: watch({"event": "checked", "of": total}))
+    rows, problems, shared = found.manifest, found.problems, found.shared
     said = str(shared) if rows.splits else "no splits yet"
     if as_json:
-        found = [
+        listed = [
             {"severity": p.severity, "kind": p.kind, "where": p.where, "what": p.what, "fix": p.fix} for p in problems
         ]
         counted = {"utterances": len(rows), "minutes": rows.seconds / 60}
-        print_json({**counted, "overlap": said, "leakage": shared.to_dict(), "problems": found})
+        print_json({**counted, "overlap": said, "leakage": shared.to_dict(), "problems": listed})
     else:
         for line in problem_lines(problems):
             err.print(line, soft_wrap=True)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 # What the user has in hand, whatever its origin; then the corpora by name: NAME.py with its prepare_NAME(source, out).
 GENERAL = ("folder", "csv", "hub", "simulated")
 NAMED: tuple[str, ...] = (
-    "cdsd", "commonvoice", "kaldi", "l2arctic", "librispeech", "sap", "sep28k", "speechocean762", "talkbank", "torgo",
-    "uaspeech",
+    "cdsd", "commonvoice", "easycall", "kaldi", "l2arctic", "librispeech", "nemours", "sap", "sep28k",
+    "speechocean762", "ssnce", "talkbank", "torgo", "uaspeech",
 )  # fmt: skip
 CORPORA = (*GENERAL, *NAMED)
 

@@ -51,7 +51,7 @@ class Transcript:
     Attributes:
         media: name of the recording, without its ending.
         language: first of @Languages, ISO 639-3.
-        people: fields of the @ID header by speaker's code: age, sex, group, role.
+        people: fields of the @ID header by speaker's code: age, sex, group, role, custom.
         lines: in order.
     """
 
@@ -83,7 +83,7 @@ def read_chat(path: Path) -> Transcript:
             found.language = value.split(",")[0].strip()
         elif name == "@ID":
             fields = [*value.split("|"), *[""] * 10]
-            person = {"age": fields[3], "sex": fields[4], "group": fields[5], "role": fields[7]}
+            person = {"age": fields[3], "sex": fields[4], "group": fields[5], "role": fields[7], "custom": fields[9]}
             found.people[fields[2]] = {key: entry for key, entry in person.items() if entry}
         elif line.startswith("*"):
             found.lines.append(_line(name[1:], value, number))

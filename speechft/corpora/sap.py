@@ -4,8 +4,8 @@ stroke (Hasegawa-Johnson et al., 2024).
     TRAIN or DEV/CONTRIBUTOR/CONTRIBUTOR.json and its *.wav, each in a folder of its own or all together
 
 Access by agreement with the University of Illinois. The JSON files are as in the project's own repository
-SplitTrainTest (keys "Contributor ID", "Files", in them "Filename" and "Prompt"; "Etiology" could not be verified); what
-a release has besides is ignored.
+SplitTrainTest (keys "Contributor ID", "Files", in them "Filename" and "Prompt") and in its challenge's scripts
+("Etiology", which may be missing; transcripts that begin with "#dis" or "#ts"). What a release has besides is ignored.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root
 
-SPLIT = re.compile(r"(?i)(train|dev|test)")
+SPLIT = re.compile(r"(?i)(?<![a-z])(train|dev|test)(?![a-z])")
 UNINTELLIGIBLE = re.compile(r"(?i)\[(unintelligible|inaudible|xxx?)\]|\bxxx\b")
+STRETCH = re.compile(r"(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)\s+(.+)")  # in "#ts" form: start and end in seconds, words
 
 
 def prepare_sap(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
@@ -26,7 +27,8 @@ def prepare_sap(source: str | Path, out: str | Path, *, copy: bool = True) -> Pr
 
     `text_verbatim` is the transcript with the disfluencies that stand in round brackets, `text` that without them:
     the two references of the project's challenge. Marks in square brackets are nobody's words and go from both.
-    Left out: transcripts with unintelligible stretches or time stamps, empty ones, recordings that are not there.
+    A transcript with time stamps ("#ts") becomes one row a stretch. Left out: what is unintelligible or empty, and
+    recordings that are not there.
 
     Args:
         source: the folder with the splits' folders in it.
@@ -58,22 +60,31 @@ def prepare_sap(source: str | Path, out: str | Path, *, copy: bool = True) -> Pr
 def _add(work: Preparation, file: dict[str, Any], audio: Path, speaker: str, about: dict[str, Any], where: str) -> None:
     prompt = file.get("Prompt") or {}
     raw = str(prompt.get("Transcript") or "").strip()
-    if UNINTELLIGIBLE.search(raw):
-        work.leave_out(where, "a part of it is unintelligible")
-        return
-    if "#ts" in raw:
-        work.leave_out(where, "its transcript is of several stretches with time stamps")
-        return
-    verbatim, intended = both_references(raw)
     split = SPLIT.search(audio.relative_to(work.source).as_posix())
     row = {
-        "id": audio.stem, "audio": audio, "text": intended or verbatim,
-        "text_verbatim": verbatim if verbatim != intended else None, "speaker": speaker,
-        "split": split[1].lower() if split else None, "aetiology": about.get("Etiology"), "language": "en",
+        "audio": audio, "speaker": speaker, "split": split[1].lower() if split else None,
+        "aetiology": about.get("Etiology"), "language": "en",
         "prompt_id": " ".join(str(prompt.get("Prompt Text") or "").lower().split()) or None,
         "category": prompt.get("Category Description"),
     }  # fmt: skip
-    work.add(row, where)
+    if "#ts" not in raw:
+        _add_text(work, raw.removeprefix("#dis"), {"id": audio.stem, **row}, where)
+        return
+    for number, line in enumerate(raw.partition("#ts")[2].splitlines()[1:], 1):
+        if stretch := STRETCH.fullmatch(line.strip()):
+            times = {"start_s": float(stretch[1]), "end_s": float(stretch[2])}
+            _add_text(work, stretch[3], {"id": f"{audio.stem}-{number}", **row, **times}, f"{where}, stretch {number}")
+        elif line.strip():
+            work.leave_out(f"{where}, stretch {number}", "its line is not start, end and words")
+
+
+def _add_text(work: Preparation, raw: str, row: dict[str, Any], where: str) -> None:
+    if UNINTELLIGIBLE.search(raw):
+        work.leave_out(where, "a part of it is unintelligible")
+        return
+    verbatim, intended = both_references(raw)
+    texts = {"text": intended or verbatim, "text_verbatim": verbatim if verbatim != intended else None}
+    work.add({**row, **texts}, where)
 
 
 def both_references(transcript: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
     WAVE/SPEAKER0001/000010011.WAV; train/ and test/ as Kaldi data folders with spk2age; resource/scores.json
 
-Open (CC BY 4.0), from openslr.org/101. The scores are means of five experts' ratings.
+Open, from openslr.org/101 (its card says what is known of the licence). The scores are means of five experts' ratings.
 """
 
 from __future__ import annotations

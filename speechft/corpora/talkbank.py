@@ -3,11 +3,13 @@
     .../FILE.cha and its recording FILE.wav, .mp3 or .mp4, beside it or in another folder
 
 Access for members of a bank (free for researchers and clinicians, on request to TalkBank). Recordings are downloaded
-apart from the transcripts; put both under one folder.
+apart from the transcripts; put both under one folder. AphasiaBank names its files after participant and visit
+(holland01a, holland01b), and gives type of aphasia and the Aphasia Quotient in the @ID header (its symbol summary).
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from speechft.corpora.chat import Line, Transcript, read_chat
@@ -15,6 +17,10 @@ from speechft.corpora.prepared import AUDIO_ENDINGS, Preparation, Prepared, corp
 from speechft.errors import SpeechftError
 
 PARTICIPANT = "PAR"
+ROLES = {"Participant", "Target_Child", "Target_Adult"}  # of @ID: whose speech a corpus is about
+VISIT = re.compile(r"([A-Za-z]+\d+)([a-z])")  # participant and visit in an AphasiaBank name; others are one name
+# Aphasia Quotient of the Western Aphasia Battery: the highest of each class (Kertesz, 2007).
+QUOTIENTS = ((25, "very severe"), (50, "severe"), (75, "moderate"), (100, "mild"))
 LANGUAGES = {"eng": "en", "spa": "es", "fra": "fr", "deu": "de", "zho": "zh", "nld": "nl", "ita": "it", "jpn": "ja"}
 
 
@@ -42,16 +48,17 @@ def prepare_talkbank(source: str | Path, out: str | Path, *, copy: bool = True) 
         if audio is None:
             work.leave_out(path, f"there is no recording '{chat.media or path.stem}'")
             continue
-        others = sum(line.speaker != PARTICIPANT for line in chat.lines)
+        mine = {code for code, person in chat.people.items() if person.get("role") in ROLES} or {PARTICIPANT}
+        others = sum(line.speaker not in mine for line in chat.lines)
         if others:
-            work.leave_out(path, f"{others} utterances of other speakers than {PARTICIPANT}")
+            work.leave_out(path, f"{others} utterances of other speakers than {', '.join(sorted(mine))}")
         for line in chat.lines:
-            if line.speaker == PARTICIPANT:
-                _add(work, path, chat, line, audio)
+            if line.speaker in mine:
+                _add(work, path, chat, line, audio, len(mine) > 1)
     return work.finish()
 
 
-def _add(work: Preparation, path: Path, chat: Transcript, line: Line, audio: Path) -> None:
+def _add(work: Preparation, path: Path, chat: Transcript, line: Line, audio: Path, several: bool) -> None:
     where = f"{path.relative_to(work.source).as_posix()}:{line.number}"
     if line.start_s is None or line.end_s is None:
         work.leave_out(where, "it has no time mark")
@@ -60,15 +67,31 @@ def _add(work: Preparation, path: Path, chat: Transcript, line: Line, audio: Pat
     elif not line.meant:
         work.leave_out(where, "there are no words in it")
     else:
-        person = chat.people.get(PARTICIPANT, {})
+        person = chat.people.get(line.speaker, {})
+        visit = VISIT.fullmatch(path.stem)
+        name = visit[1] if visit else path.stem
         row = {
             "id": f"{path.stem}-{line.number}", "audio": audio, "text": line.meant,
             "text_verbatim": line.said if line.said != line.meant else None, "start_s": line.start_s,
-            "end_s": line.end_s, "speaker": path.stem, "age": _years(person.get("age", "")),
+            "end_s": line.end_s, "speaker": f"{name}-{line.speaker}" if several else name,
+            "session": visit[2] if visit else None, "age": _years(person.get("age", "")),
             "gender": gender(person.get("sex")), "aetiology": person.get("group"),
+            "severity": severity(person.get("custom")), "quotient": _number(person.get("custom")),
             "language": LANGUAGES.get(chat.language, chat.language or None),
         }  # fmt: skip
         work.add(row, where)
+
+
+def severity(quotient: str | None) -> str | None:
+    """Class of an Aphasia Quotient, 0 to 100; None for anything else."""
+    value = _number(quotient)
+    if value is None or not 0 <= value <= 100:
+        return None
+    return next(name for most, name in QUOTIENTS if value <= most)
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text and re.fullmatch(r"\d{1,3}(\.\d+)?", text.strip()) else None
 
 
 def _years(age: str) -> int | None:

@@ -10,17 +10,25 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechft.corpora import CORPORA, prepare
+from speechft.corpora import CORPORA, prepare, talkbank
 from speechft.corpora.prepared import Prepared
 from speechft.corpora.uaspeech import severity
 from speechft.errors import SpeechftError
-from speechft.manifest import Utterance
+from speechft.manifest import Manifest, Utterance
+
+SPOKEN: list[np.ndarray] = []  # sentences of the simulated voice, made once for all trees
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _speech(voice: Manifest) -> None:
+    SPOKEN[:] = [u.load() for u in voice]
 
 
 def sound(path: Path, seconds: float = 0.5) -> Path:
+    """The first part of a sentence; another file, another sentence."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    samples = 0.1 * np.random.default_rng(len(str(path))).standard_normal(int(16_000 * seconds))
-    soundfile.write(path, samples, 16_000)
+    samples = SPOKEN[len(str(path)) % len(SPOKEN)]
+    soundfile.write(path, np.resize(samples, int(16_000 * seconds)), 16_000)
     return path
 
 
@@ -188,22 +196,37 @@ def test_speech_accessibility_project(tmp_path: Path) -> None:
     texts = {
         "0a-1_1.wav": "Set a (um) (ti-) timer [breath] please.\n",
         "0a-1_2.wav": "Call [unintelligible] now",
-        "0a-1_3.wav": "#ts\n0.0 1.0 hello",
+        "0a-1_3.wav": "#ts\n0.05 0.2 hello (uh)\n0.25 0.45 there\nnonsense\n",
         "0a-1_4.wav": "No recording",
     }
     files = [
         {"Filename": n, "Prompt": {"Prompt Text": "Set a timer.", "Transcript": t, "Category Description": "Commands"}}
         for n, t in texts.items()
     ]
+    files.append({"Filename": "0a-1_6.wav", "Prompt": {"Transcript": "#dis\nYes"}})
     written(folder / "0a-1.json", json.dumps({"Contributor ID": "0a-1", "Etiology": "ALS", "Files": files}))
     written(folder / "other.json", "[]")
-    for number in (1, 2, 3, 5):
+    for number in (1, 2, 3, 5, 6):
         sound(folder / f"0A-1_{number}.wav")
     rows = by_id(prepared := prepare("sap", tmp_path / "SAP", tmp_path / "out"))
-    (row,) = rows.values()
+    row = rows.pop("0A-1_1")
     assert (row.text, row.text_verbatim) == ("Set a timer please.", "Set a um ti- timer please.")
     assert (row.speaker, row.split, row.aetiology, row.prompt_id) == ("0a-1", "train", "ALS", "set a timer.")
+    assert {u.id: (u.text, u.text_verbatim, u.start_s, u.end_s) for u in rows.values()} == {
+        "0A-1_3-1": ("hello", "hello uh", 0.05, 0.2),
+        "0A-1_3-2": ("there", None, 0.25, 0.45),
+        "0A-1_6": ("Yes", None, None, None),
+    }
     assert len(prepared.left_out) == 5
+
+
+def test_the_split_of_the_speech_accessibility_project_is_a_whole_word_in_the_path(tmp_path: Path) -> None:
+    folder = tmp_path / "latest/Dev/0a-1"
+    files = [{"Filename": "a.wav", "Prompt": {"Transcript": "Yes"}}]
+    written(folder / "0a-1.json", json.dumps({"Contributor ID": "0a-1", "Files": files}))
+    sound(folder / "a.wav")
+    (row,) = prepare("sap", tmp_path / "latest", tmp_path / "out").manifest
+    assert (row.split, row.aetiology) == ("dev", None)
 
 
 def test_l2_arctic(tmp_path: Path) -> None:
@@ -233,6 +256,85 @@ def test_cdsd(tmp_path: Path) -> None:
     assert len(prepared.left_out) == 1
 
 
+def test_cdsd_full_release(tmp_path: Path) -> None:
+    for part in ("1h", "10h"):
+        sound(tmp_path / f"{part}/Audio/19/S019T024E000N00022.wav")
+        written(tmp_path / f"{part}/Text/19_label.txt", f"S019T024E000N00022 {part} 你 好\n")
+    sound(tmp_path / "1h/Audio/20/S020T001E000N00001.wav")
+    rows = by_id(prepared := prepare("cdsd", tmp_path, tmp_path / "out"))
+    assert {u.id: (u.text, u.split, u.speaker, u.extra["part"]) for u in rows.values()} == {
+        "1h-19-S019T024E000N00022": ("1h 你 好", None, "19", "1h"),
+        "10h-19-S019T024E000N00022": ("10h 你 好", None, "19", "10h"),
+    }
+    assert len(prepared.left_out) == 1
+    assert len(prepare("cdsd", tmp_path / "10h", tmp_path / "out2").manifest) == 1
+
+
+def test_easycall(tmp_path: Path) -> None:
+    names = {
+        "f01/Sessione_01": ("f01_01_Attiva vivavoce", "f01_01_Sei", "odd"),
+        "m13/Sessione_02": ("m13 _02_Scorri_verso_l’alto",),
+        "fc02/Sessione_01": ("fc02_01_Sei",),
+        "f04/Sessione_01": ("f04_01_Sei",),
+    }
+    for folder, stems in names.items():
+        for stem in stems:
+            sound(tmp_path / "EasyCall" / folder / f"{stem}.wav")
+    written(tmp_path / "EasyCall/f01/f01.txt", "f01/Sessione_01/f01_01_Sei.wav\n")
+    rows = by_id(prepared := prepare("easycall", tmp_path, tmp_path / "out"))
+    assert {u.id: (u.text, u.speaker, u.session, u.severity, u.gender) for u in rows.values()} == {
+        "f01_01_Attiva_vivavoce": ("Attiva vivavoce", "f01", "Sessione_01", "mild", "female"),
+        "f01_01_Sei": ("Sei", "f01", "Sessione_01", "mild", "female"),
+        "m13__02_Scorri_verso_l’alto": ("Scorri verso l’alto", "m13", "Sessione_02", "mild", "male"),
+        "fc02_01_Sei": ("Sei", "fc02", "Sessione_01", "none", "female"),
+        "f04_01_Sei": ("Sei", "f04", "Sessione_01", None, "female"),
+    }
+    assert rows["f01_01_Sei"].prompt_id == rows["fc02_01_Sei"].prompt_id == "sei"
+    assert (rows["f01_01_Sei"].aetiology, rows["fc02_01_Sei"].aetiology) == ("dysarthria", "none")
+    assert reasons(prepared) == Counter({"its name is not SPEAKER_SESSION_PHRASE": 1})
+
+
+def test_ssnce(tmp_path: Path) -> None:
+    written(tmp_path / "TDSC/documents/complete_text", "அவன் வந்தான்\n\nமழை\n")
+    for name in ("control/FC01/audio/FC01_1", "severe/MER/audio/MER3", "severe/MER/audio/MER2", "mild/FSI/audio/FSI9"):
+        sound(tmp_path / f"TDSC/data/{name}.flac")
+    written(tmp_path / "TDSC/data/severe/MER/label/MER3.lab", "0 1 m\n")
+    sound(tmp_path / "TDSC/data/spare/MX/audio/MX1.flac")
+    rows = by_id(prepared := prepare("ssnce", tmp_path, tmp_path / "out"))
+    assert {u.id: (u.text, u.speaker, u.severity, u.gender, u.prompt_id, u.aetiology) for u in rows.values()} == {
+        "FC01_1": ("அவன் வந்தான்", "FC01", "none", "female", "1", "none"),
+        "MER_3": ("மழை", "MER", "severe", "male", "3", "cerebral palsy"),
+    }
+    assert reasons(prepared) == Counter(
+        {
+            "there is no text": 1,
+            "complete_text has no line for it": 1,
+            "its class is none of control, mild, moderate, severe": 1,
+        }
+    )
+    (tmp_path / "TDSC/documents/complete_text").unlink()
+    with pytest.raises(SpeechftError, match="complete_text"):
+        prepare("ssnce", tmp_path, tmp_path / "out2")
+
+
+def test_nemours(tmp_path: Path) -> None:
+    for name in ("SENT/BB/WAV/BB1", "SENT/BB/WAV/JPBB1", "SENT/KS/WAV/KS2", "SENT/KS/WAV/KS3", "PARA/BB/WAV/BBPARA1"):
+        sound(tmp_path / f"SPEECH/{name}.wav").rename(tmp_path / f"SPEECH/{name}.WAV")
+    written(tmp_path / "SPEECH/SENT/BB/TXT/BB1.TXT", "The bash is pairing the\nbath.\n")
+    written(tmp_path / "SPEECH/SENT/BB/TXT/JPBB1.TXT", "The bash is pairing the bath.")
+    written(tmp_path / "SPEECH/SENT/KS/WRD/KS2.WRD", "0 10 sil\n10 20 the\n20 30 dive\n")
+    written(tmp_path / "SPEECH/PARA/BB/TXT/BBPARA1.TXT", "You wished to know all about my grandfather.")
+    rows = by_id(prepared := prepare("nemours", tmp_path, tmp_path / "out"))
+    assert {u.id: (u.text, u.speaker, u.session, u.aetiology, u.extra["kind"]) for u in rows.values()} == {
+        "BB-BB1": ("The bash is pairing the bath.", "BB", "BB", "dysarthria", "sentence"),
+        "BB-JPBB1": ("The bash is pairing the bath.", "JP", "BB", "none", "sentence"),
+        "KS-KS2": ("the dive", "KS", "KS", "dysarthria", "sentence"),
+        "BB-BBPARA1": ("You wished to know all about my grandfather.", "BB", "BB", "dysarthria", "paragraph"),
+    }
+    assert rows["BB-BB1"].prompt_id == rows["BB-JPBB1"].prompt_id
+    assert reasons(prepared) == Counter({"there is no KS3.TXT or KS3.WRD with words in it": 1})
+
+
 CHA = """@UTF8
 @Begin
 @Languages:\teng
@@ -247,6 +349,7 @@ CHA = """@UTF8
 *PAR:\t&=laughs . \x152500_2900\x15
 @End
 """
+ID = "|PAR|71;02.|male|Anomic||Participant||86.8|"
 
 
 def test_talkbank(tmp_path: Path) -> None:
@@ -261,6 +364,30 @@ def test_talkbank(tmp_path: Path) -> None:
     assert (row.start_s, row.end_s, row.speaker, row.age, row.gender) == (1.0, 2.0, "story1", 62, "female")
     assert (row.aetiology, row.language) == ("Broca", "en")
     assert len(prepared.left_out) == 6
+
+
+def test_talkbank_names_one_person_over_visits_and_knows_children(tmp_path: Path) -> None:
+    for visit in "ab":
+        text = CHA.replace("story1", f"holland01{visit}").replace("|PAR|62;03.|female|Broca||Participant|||", ID)
+        written(tmp_path / f"Aphasia/holland01{visit}.cha", text)
+        sound(tmp_path / f"Aphasia/holland01{visit}.wav", 3.0)
+    child = CHA.replace("story1", "24fa").replace("PAR", "CHI").replace("||Participant|||", "||Target_Child|||")
+    written(tmp_path / "Fluency/24fa.cha", child)
+    sound(tmp_path / "Fluency/24fa.wav", 3.0)
+    rows = list(prepare("talkbank", tmp_path, tmp_path / "out").manifest)
+    assert {(u.speaker, u.session, u.severity, u.extra.get("quotient")) for u in rows} == {
+        ("holland01", "a", "mild", 86.8),
+        ("holland01", "b", "mild", 86.8),
+        ("24fa", None, None, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("quotient", "name"),
+    [("25", "very severe"), ("25.1", "severe"), ("75", "moderate"), ("100", "mild"), ("", None), ("400", None)],
+)  # fmt: skip
+def test_aphasia_quotient(quotient: str, name: str | None) -> None:
+    assert talkbank.severity(quotient) == name
 
 
 def test_sep28k_says_why_it_cannot_train(tmp_path: Path) -> None:

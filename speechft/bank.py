@@ -1,9 +1,9 @@
 """Many voices on one base model: LoRA adapters side by side in memory, a different one for each row of a batch.
 
 An adapted layer computes y = W x + B A x. Here every such layer holds the A's and B's of many adapters stacked, and the
-rows of a batch each take theirs: the product with W is shared; of the small ones there is one for each voice, or a batched one where
-most rows have a voice of their own. Switching voices is a change of indices. Adapters are read from disk when they are
-first used; the least recently used leave memory.
+rows of a batch each take theirs: the product with W is shared; of the small ones there is one a voice, or a batched one
+where most rows have a voice of their own. Switching voices is a change of indices. Adapters are read from disk when
+they are first used; the least recently used leave memory.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ import { isRecording, listMicrophones, recordButton } from "./recorder.js";
 
 let prompts = [];
 let now = null; // the sentence to read
-let last = null; // { prompt, take } of the recording just saved
+let last = null; // { voice, prompt, take } of the recording just saved
 const base = () => `/api/voices/${state.voice.id}`;
 
 export async function show() {
+  if (last?.voice !== state.voice.id) last = null;
   prompts = await json("GET", `${base()}/prompts`);
   $("paused").hidden = true;
   $("recording").hidden = false;
@@ -46,7 +47,7 @@ async function save(recording) {
   form.append("text", prompt.text);
   const saved = await json("POST", `${base()}/recordings`, form);
   prompt.take = saved.take;
-  last = { prompt, take: saved.take };
+  last = { voice: saved.voice.id, prompt, take: saved.take };
   choose(saved.voice);
   summary();
   kindly(saved.notes);

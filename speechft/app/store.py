@@ -118,8 +118,8 @@ class Store:
         if not consent.strip():
             raise SpeechftError("consent is missing", fix="Recording starts when the person has agreed.")
         ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-        slug = re.sub("[^a-z0-9]+", "-", ascii_name).strip("-")[:40] or "voice"
-        path = self.voices_folder / f"{slug}-{secrets.token_hex(3)}"
+        slug = "" if self.vault.key else re.sub("[^a-z0-9]+", "-", ascii_name).strip("-")[:40]
+        path = self.voices_folder / f"{slug or 'voice'}-{secrets.token_hex(3)}"
         path.mkdir(mode=0o700)
         voice = VoiceFolder(path, self.vault)
         about = {

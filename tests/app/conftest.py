@@ -46,6 +46,7 @@ class App:
 
     data: Path
     port: int
+    options: tuple[str, ...] = ()
     process: subprocess.Popen | None = None
 
     @property
@@ -54,6 +55,7 @@ class App:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "speechft.cli", "demo", "--data", str(self.data), "--port", str(self.port)]
+        command += self.options
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:

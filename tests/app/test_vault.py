@@ -49,6 +49,7 @@ def test_a_new_store_keeps_nothing_plain(tmp_path: Path) -> None:
     with opened(tmp_path, ask, encrypted=True) as store:
         anna = fill(store)
         assert plain_files(tmp_path) == []
+        assert "anna" not in anna.id
         assert anna.about["name"] == "Anna"
         assert [take.text for take in anna.takes()] == [SENTENCE]
         assert store.vault.read(anna.sound(anna.takes()[0].id)) == wav()

@@ -134,8 +134,9 @@ on("upload-form", "submit", async () => {
 async function takes() {
   const found = await json("GET", `${base()}/recordings`);
   $("takes").replaceChildren(...found.map((take) => {
-    const item = element("li", `${take.text} (${take.seconds.toFixed(1)} s) `);
+    const item = element("li");
     item.append(
+      element("span", `${take.text} (${take.seconds.toFixed(1)} s)`),
       element("button", "Listen", { type: "button", "aria-label": `Listen to: ${take.text}`, onclick: () => new Audio(`${base()}/recordings/${take.id}`).play() }),
       element("button", "Delete", { type: "button", class: "danger", "aria-label": `Delete: ${take.text}`, onclick: () => remove(take) }),
     );

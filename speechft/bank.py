@@ -1,8 +1,9 @@
 """Many voices on one base model: LoRA adapters side by side in memory, a different one for each row of a batch.
 
 An adapted layer computes y = W x + B A x. Here every such layer holds the A's and B's of many adapters stacked, and the
-rows of a batch each take theirs: the product with W is shared, the small ones are batched products. Switching voices is
-a change of indices. Adapters are read from disk when they are first used; the least recently used leave memory.
+rows of a batch each take theirs: the product with W is shared; of the small ones there is one a voice, or a batched one
+where most rows have a voice of their own. Switching voices is a change of indices. Adapters are read from disk when
+they are first used; the least recently used leave memory.
 """
 
 from __future__ import annotations
@@ -290,6 +291,7 @@ class Rows:
         slots: by row; empty for the base model.
         shared: the slot of all rows, if it is one.
         index: `slots` as a tensor.
+        groups: (slot, its rows) of each voice, where several rows have the same; else none.
     """
 
     def __init__(self, slots: Sequence[int] = (), device: torch.device | None = None) -> None:
@@ -301,6 +303,12 @@ class Rows:
         self.slots = slots
         self.shared = slots[0] if slots and len(set(slots)) == 1 else None
         self.plain = not any(slots)
+        places: dict[int, list[int]] = {}
+        for row, slot in enumerate(slots):
+            if slot != BASE:
+                places.setdefault(slot, []).append(row)
+        few = 2 * len(places) <= len(slots)  # a product a voice costs less than copies of its matrices for each row
+        self.groups = [(slot, _slice_or_index(rows)) for slot, rows in places.items()] if few else []
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows."""
@@ -315,6 +323,12 @@ class Rows:
             index = self.index.where(self.index < len(layer.a), BASE)  # no adapter beyond has this layer
             self.gathered[id(layer)] = layer.a[index], layer.b[index]
         return self.gathered[id(layer)]
+
+
+def _slice_or_index(rows: list[int]) -> slice | Tensor:
+    """Rows as what picks them fastest: a slice is a view."""
+    whole = rows[-1] - rows[0] + 1 == len(rows)
+    return slice(rows[0], rows[-1] + 1) if whole else torch.tensor(rows)
 
 
 class BankedLinear(nn.Module):
@@ -364,7 +378,20 @@ class BankedLinear(nn.Module):
             if slot < len(self.a):
                 y.view(-1, y.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]) @ self.a[slot], self.b[slot])
             return y
-        a, b = rows.of(self)
         n = len(rows.slots)
-        y.view(n, -1, y.shape[-1]).baddbmm_(torch.bmm(x.reshape(n, -1, x.shape[-1]), a), b)
+        x, out = x.reshape(n, -1, x.shape[-1]), y.view(n, -1, y.shape[-1])
+        if not rows.groups:
+            a, b = rows.of(self)
+            out.baddbmm_(torch.bmm(x, a), b)
+        for slot, where in rows.groups:
+            if slot < len(self.a):
+                self._add(out, x[where], slot, where)
         return y
+
+    def _add(self, out: Tensor, x: Tensor, slot: int, where: slice | Tensor) -> None:
+        """Add one voice's part to its rows of the output."""
+        low = x.reshape(-1, x.shape[-1]) @ self.a[slot]
+        if isinstance(where, slice):
+            out[where].view(-1, out.shape[-1]).addmm_(low, self.b[slot])
+        else:
+            out.index_add_(0, where.to(out.device), (low @ self.b[slot]).view(len(where), -1, out.shape[-1]))

@@ -185,7 +185,7 @@ def _batches(
             # a clip without sound stays None: its transcript is empty
         lengths = {index: contexts[index].frames(mel.shape[1]) for index, mel in loaded}
         # the longest first, so that the rest fits beside it
-        loaded.sort(key=lambda item: (-lengths[item[0]], -item[1].shape[1]))
+        loaded.sort(key=lambda item: -lengths[item[0]])
         while loaded:
             size = max(1, min(MOST_CLIPS, BATCH_FRAMES // lengths[loaded[0][0]]))
             yield loaded[:size]

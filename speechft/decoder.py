@@ -155,13 +155,25 @@ class DecoderCache:
                 tensor[:, :, : self.length] = tensor[rows, :, : self.length]
 
     def keep(self, clips: Tensor) -> None:
-        """Drop all clips but these: finished ones cost nothing."""
-        rows = (clips[:, None] * self.beams + torch.arange(self.beams, device=clips.device)).flatten()
-        self.cross = [(key[clips], value[clips]) for key, value in self.cross]
+        """Drop all clips but these: finished ones cost nothing.
+
+        Args:
+            clips: each where it is, or further down than where it goes; so they are moved in place, and a batch that
+                shrinks by one clip copies one.
+        """
+        moves = [(to, clip) for to, clip in enumerate(clips.tolist()) if to != clip]
         if self.mask is not None:
             self.mask = self.mask[clips]
-        self.keys = [tensor[rows] for tensor in self.keys]
-        self.values = [tensor[rows] for tensor in self.values]
+        self.keys = [_packed(tensor, moves, len(clips), self.beams) for tensor in self.keys]
+        self.values = [_packed(tensor, moves, len(clips), self.beams) for tensor in self.values]
+        self.cross = [(_packed(k, moves, len(clips)), _packed(v, moves, len(clips))) for k, v in self.cross]
         if self.bank:
             self.bank.keep(clips)
         self.clips = len(clips)
+
+
+def _packed(tensor: Tensor, moves: list[tuple[int, int]], clips: int, rows: int = 1) -> Tensor:
+    """The first `clips` of a tensor after its moves, with so many rows a clip."""
+    for to, clip in moves:
+        tensor[to * rows : (to + 1) * rows] = tensor[clip * rows : (clip + 1) * rows]
+    return tensor[: clips * rows]

@@ -61,11 +61,19 @@ def greedy_search(
         if not going:
             return out
         if len(going) < len(active):
+            going = _gaps_filled(going)
             kept = torch.tensor(going, device=tokens.device)
             cache.keep(kept)
             tokens = tokens[kept]
             active = [active[row] for row in going]
         logits, mask = cache.step(tokens[:, None]), always
+
+
+def _gaps_filled(rows: list[int]) -> list[int]:
+    """Rows in an order in which most stay where they are: those from the end go where others have left."""
+    staying = {row for row in rows if row < len(rows)}
+    coming = iter([row for row in rows if row >= len(rows)])
+    return [place if place in staying else next(coming) for place in range(len(rows))]
 
 
 def beam_search(

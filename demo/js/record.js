@@ -5,10 +5,11 @@ import { isRecording, listMicrophones, recordButton } from "./recorder.js";
 
 let prompts = [];
 let now = null; // the sentence to read
-let last = null; // { prompt, take } of the recording just saved
+let last = null; // { voice, prompt, take } of the recording just saved
 const base = () => `/api/voices/${state.voice.id}`;
 
 export async function show() {
+  if (last?.voice !== state.voice.id) last = null;
   prompts = await json("GET", `${base()}/prompts`);
   $("paused").hidden = true;
   $("recording").hidden = false;
@@ -46,7 +47,7 @@ async function save(recording) {
   form.append("text", prompt.text);
   const saved = await json("POST", `${base()}/recordings`, form);
   prompt.take = saved.take;
-  last = { prompt, take: saved.take };
+  last = { voice: saved.voice.id, prompt, take: saved.take };
   choose(saved.voice);
   summary();
   kindly(saved.notes);
@@ -133,8 +134,9 @@ on("upload-form", "submit", async () => {
 async function takes() {
   const found = await json("GET", `${base()}/recordings`);
   $("takes").replaceChildren(...found.map((take) => {
-    const item = element("li", `${take.text} (${take.seconds.toFixed(1)} s) `);
+    const item = element("li");
     item.append(
+      element("span", `${take.text} (${take.seconds.toFixed(1)} s)`),
       element("button", "Listen", { type: "button", "aria-label": `Listen to: ${take.text}`, onclick: () => new Audio(`${base()}/recordings/${take.id}`).play() }),
       element("button", "Delete", { type: "button", class: "danger", "aria-label": `Delete: ${take.text}`, onclick: () => remove(take) }),
     );

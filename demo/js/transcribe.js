@@ -1,7 +1,7 @@
 // The place Transcribe: what was said, by the personal voice and by the standard model, side by side.
 import { $, call, element, json, on, say, state } from "./common.js";
 import { choose } from "./main.js";
-import { recordButton } from "./recorder.js";
+import { isRecording, recordButton } from "./recorder.js";
 
 const TITLES = { personal: "Your voice", base: "Standard" };
 let sound = null; // the recording that is shown
@@ -10,6 +10,8 @@ let shown = {}; // which -> segments
 export async function show() {
   $("correct").hidden = !sound || !state.voice;
 }
+
+export const leave = () => { if (isRecording()) $("talk").click(); };
 
 export function forget() {
   sound = null;
@@ -82,7 +84,7 @@ function column(which) {
   const label = TITLES[which];
   const button = (name, onclick) => element("button", name, { type: "button", "aria-label": `${name}: ${label}`, onclick });
   buttons.append(
-    button("Copy", async () => { await navigator.clipboard.writeText(textOf(segments)); say("Copied."); }),
+    button("Copy", () => copy(textOf(segments))),
     button("Read aloud", () => readAloud(textOf(segments))),
     button("What else it could be", () => alternatives(which, others)),
     button("Subtitles", () => subtitles(which)),
@@ -107,6 +109,12 @@ async function alternatives(which, list) {
   const current = $(list.id) ?? list;
   current.replaceChildren(...found.map((text) => element("li", text)));
   say(`${found.length} ways to hear it, the likeliest first.`);
+}
+
+async function copy(text) {
+  if (!navigator.clipboard) throw new Error("Browsers copy only from https and localhost. Select the words, then press Ctrl and C.");
+  await navigator.clipboard.writeText(text);
+  say("Copied.");
 }
 
 async function readAloud(text) {

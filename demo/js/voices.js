@@ -20,7 +20,7 @@ function card(voice) {
       "aria-label": `Use the voice ${voice.name}`,
       onclick: () => { choose(voice); location.hash = voice.trained ? "#transcribe" : "#record"; },
     }),
-    element("a", "Export", { class: "button", href: `/api/voices/${voice.id}/export${voice.trained ? "" : "?recordings=true"}`, download: "", "aria-label": `Export the voice ${voice.name}` }),
+    ...(voice.trained ? [element("a", "Export", { class: "button", href: `/api/voices/${voice.id}/export`, download: "", "aria-label": `Export the voice ${voice.name}` })] : []),
     element("a", "Export with recordings", { class: "button", href: `/api/voices/${voice.id}/export?recordings=true`, download: "", "aria-label": `Export the voice ${voice.name} with its recordings` }),
     element("button", "Delete", { type: "button", class: "danger", "aria-label": `Delete the voice ${voice.name}`, onclick: () => remove(voice) }),
   );

@@ -167,7 +167,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
 
     @app.get("/api/voices/{voice}/recordings/{take}")
     def play(voice: str, take: str) -> Response:
-        return FileResponse(store.voice(voice).sound(take), media_type="audio/wav")
+        return Response(store.vault.read(store.voice(voice).sound(take)), media_type="audio/wav")
 
     @app.delete("/api/voices/{voice}/recordings/{take}")
     def remove(voice: str, take: str) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         # the report is one file with its scripts inside; it may show and play what is in it, and call nobody
         policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
         policy += "img-src data:; media-src data:; sandbox allow-scripts"
-        return FileResponse(path, media_type="text/html", headers={"content-security-policy": policy})
+        return Response(store.vault.read(path), media_type="text/html", headers={"content-security-policy": policy})
 
     @app.post("/api/transcribe")
     def transcribe(

@@ -8,12 +8,14 @@
         run/                the last finished run, with its adapter
 
 R.json is written after R.wav: a recording counts when both are there, and only then the page says "saved".
+All of it but how far a training is can be encrypted (`vault`).
 """
 
 from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import re
 import secrets
@@ -23,9 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechft.app.vault import Vault
 from speechft.audio import Seconds
 from speechft.errors import SpeechftError
-from speechft.files import write_bytes, write_text
+from speechft.files import write_text
 from speechft.manifest import Manifest, Utterance
 
 FORMAT = 1
@@ -53,23 +56,35 @@ class Take:
     seconds: Seconds
     recorded: str
 
+    @classmethod
+    def of(cls, identity: str, said: Any) -> Take | None:
+        """From what R.json says; None if it is damaged."""
+        try:
+            seconds = float(said["seconds"])
+            found = cls(identity, str(said["text"]), str(said["prompt"]), seconds, str(said["recorded"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return found if math.isfinite(seconds) and seconds >= 0 else None
+
 
 class Store:
     """The data folder of the app.
 
     Args:
         folder: made when missing, readable by its owner only.
+        vault: how files are kept; as they are, unless told.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, vault: Vault | None = None) -> None:
+        self.folder, self.vault = folder, vault or Vault()
         self.voices_folder = folder / "voices"
         self.voices_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.chmod(folder, 0o700)
 
     def voices(self) -> list[VoiceFolder]:
         """All voices, by name."""
-        found = [VoiceFolder(path) for path in self.voices_folder.iterdir() if (path / "voice.json").is_file()]
+        paths = [path for path in self.voices_folder.iterdir() if (path / "voice.json").is_file()]
+        found = [VoiceFolder(path, self.vault) for path in paths]
         return sorted(found, key=lambda voice: voice.about["name"].casefold())
 
     def voice(self, identity: str) -> VoiceFolder:
@@ -81,11 +96,13 @@ class Store:
         path = self.voices_folder / identity
         if not ID.fullmatch(identity) or not (path / "voice.json").is_file():
             raise SpeechftError("this voice does not exist any more", fix="Choose another one.")
-        return VoiceFolder(path)
+        return VoiceFolder(path, self.vault)
 
     def adapters(self) -> dict[str, Path]:
-        """The adapters of all voices that have one, by id."""
-        return {voice.id: voice.adapter for voice in self.voices() if voice.adapter}
+        """The adapters of all voices that have one, by id, as folders to load them from."""
+        paths = [path for path in self.voices_folder.iterdir() if not path.name.startswith(".")]
+        found = {path.name: VoiceFolder(path, self.vault).adapter for path in sorted(paths)}
+        return {name: self.vault.plain(adapter) for name, adapter in found.items() if adapter}
 
     def create(self, name: str, consent: str, given_by: str = "") -> VoiceFolder:
         """A new voice.
@@ -101,17 +118,18 @@ class Store:
         if not consent.strip():
             raise SpeechftError("consent is missing", fix="Recording starts when the person has agreed.")
         ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-        slug = re.sub("[^a-z0-9]+", "-", ascii_name).strip("-")[:40] or "voice"
-        path = self.voices_folder / f"{slug}-{secrets.token_hex(3)}"
+        slug = "" if self.vault.key else re.sub("[^a-z0-9]+", "-", ascii_name).strip("-")[:40]
+        path = self.voices_folder / f"{slug or 'voice'}-{secrets.token_hex(3)}"
         path.mkdir(mode=0o700)
+        voice = VoiceFolder(path, self.vault)
         about = {
             "format": FORMAT,
             "name": name,
             "created": now(),
             "consent": {"text": consent, "given": now(), "by": tidy(given_by)[:MOST_NAME] or name},
         }
-        write_json(path / "voice.json", about)
-        return VoiceFolder(path)
+        voice.write_json("voice.json", about)
+        return voice
 
     def delete(self, identity: str) -> int:
         """Delete a voice: recordings, features, caches, adapters.
@@ -124,6 +142,7 @@ class Store:
         """
         path = self.voice(identity).path
         count = sum(1 for file in path.rglob("*") if not file.is_dir())
+        self.vault.forget(path / "run" / "adapter")
         gone = path.with_name(f".deleted-{secrets.token_hex(4)}")
         os.replace(path, gone)  # from here on the voice is not listed, whatever happens
         shutil.rmtree(gone, ignore_errors=True)
@@ -143,8 +162,8 @@ class Store:
 class VoiceFolder:
     """One voice; see the module for what lies where."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, vault: Vault | None = None) -> None:
+        self.path, self.vault = path, vault or Vault()
         self.recordings, self.training, self.run = path / "recordings", path / "training", path / "run"
 
     @property
@@ -154,7 +173,7 @@ class VoiceFolder:
     @property
     def about(self) -> dict[str, Any]:
         """What voice.json says."""
-        return read_json(self.path / "voice.json", {"name": self.id})
+        return self.read_json("voice.json", {"name": self.id})
 
     @property
     def adapter(self) -> Path | None:
@@ -165,14 +184,15 @@ class VoiceFolder:
     @property
     def result(self) -> dict[str, Any] | None:
         """What the last finished training found."""
-        return read_json(self.run / "result.json", None)
+        return self.read_json("run/result.json", None)
 
     def takes(self) -> list[Take]:
         """All recordings, oldest first."""
         found = []
         for path in self.recordings.glob("*.json") if self.recordings.is_dir() else ():
-            if path.with_suffix(".wav").is_file() and (said := read_json(path, None)):
-                found.append(Take(path.stem, said["text"], said["prompt"], said["seconds"], said["recorded"]))
+            take = Take.of(path.stem, self.read_json(f"recordings/{path.name}", None))
+            if take and path.with_suffix(".wav").is_file():
+                found.append(take)
         return sorted(found, key=lambda take: (take.recorded, take.id))
 
     def add(self, wav: bytes, text: str, prompt: str, seconds: Seconds) -> Take:
@@ -189,13 +209,17 @@ class VoiceFolder:
             raise SpeechftError(f"the sentence has to have 1 to {MOST_TEXT} characters")
         older = [take for take in self.takes() if take.prompt == prompt and prompt != FREE]
         take = Take(secrets.token_hex(8), text, prompt, round(seconds, 2), now())
-        self.recordings.mkdir(exist_ok=True, mode=0o700)
-        write_bytes(self.recordings / f"{take.id}.wav", wav)
-        said = {"text": take.text, "prompt": take.prompt, "seconds": take.seconds, "recorded": take.recorded}
-        write_json(self.recordings / f"{take.id}.json", said)
+        self.put(take, wav)
         for old in older:
             self.remove(old.id)
         return take
+
+    def put(self, take: Take, wav: bytes) -> None:
+        """Write the two files of a recording."""
+        self.recordings.mkdir(exist_ok=True, mode=0o700)
+        self.vault.write(self.recordings / f"{take.id}.wav", wav)
+        said = {"text": take.text, "prompt": take.prompt, "seconds": take.seconds, "recorded": take.recorded}
+        self.write_json(f"recordings/{take.id}.json", said)
 
     def remove(self, take: str) -> None:
         """Delete a recording."""
@@ -216,7 +240,7 @@ class VoiceFolder:
 
     def phrases(self) -> dict[str, Any]:
         """`sets`: name to sentences; `skipped`: sentences to leave alone."""
-        return read_json(self.path / "phrases.json", {"sets": {}, "skipped": []})
+        return self.read_json("phrases.json", {"sets": {}, "skipped": []})
 
     def save_phrases(self, sets: dict[str, list[str]], skipped: list[str]) -> None:
         """Keep the sentences to practise."""
@@ -224,21 +248,39 @@ class VoiceFolder:
             tidy(name)[:MOST_NAME]: [t for line in lines if (t := tidy(line)[:MOST_TEXT])]
             for name, lines in sets.items()
         }
-        write_json(self.path / "phrases.json", {"sets": clean, "skipped": [tidy(text) for text in skipped]})
+        self.write_json("phrases.json", {"sets": clean, "skipped": [tidy(text) for text in skipped]})
 
-    def manifest(self) -> Manifest:
+    def manifest(self, out: Path) -> Manifest:
         """Write the manifest of all recordings, for training.
 
+        Args:
+            out: the file; encrypted recordings are decrypted into a folder beside it.
+
         Raises:
-            SpeechftError: there are none.
+            SpeechftError: there are no recordings.
         """
-        rows = [
-            Utterance(self.recordings / f"{take.id}.wav", take.text, take.id, self.id, duration_s=take.seconds)
-            for take in self.takes()
-        ]
-        if not rows:
+        takes = self.takes()
+        if not takes:
             raise SpeechftError("there are no recordings yet", fix="Record some sentences first.")
-        return Manifest(rows, self.path / "manifest.jsonl").save(self.path / "manifest.jsonl")
+        sounds = self.recordings
+        if self.vault.key:
+            sounds = out.parent / "recordings"
+            sounds.mkdir()
+            for take in takes:
+                (sounds / f"{take.id}.wav").write_bytes(self.vault.read(self.sound(take.id)))
+        rows = [Utterance(sounds / f"{t.id}.wav", t.text, t.id, self.id, duration_s=t.seconds) for t in takes]
+        return Manifest(rows, out).save(out)
+
+    def read_json(self, name: str, default: Any) -> Any:
+        """A JSON file of the voice; `default` where it is missing or damaged."""
+        try:
+            return json.loads(self.vault.read(self.path / name))
+        except (OSError, ValueError, RecursionError, SpeechftError):
+            return default
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of the voice."""
+        self.vault.write(self.path / name, _json(value).encode())
 
 
 def tidy(text: str) -> str:
@@ -259,7 +301,11 @@ def read_json(path: Path, default: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    write_text(path, _json(value))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
 
 
 def default_folder() -> Path:

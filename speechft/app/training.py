@@ -4,10 +4,14 @@
 
 The process holds a lock in the voice's `training/` folder as long as it lives, and writes what it does to
 `progress.json` there; the page reads that. When it is done, `training/` becomes `run/`, adapter and report in it.
+
+Where voices are encrypted, the process gets the key through a pipe and works in a `memory_folder`; only what it found
+is written to disk, encrypted. If it is killed, the next one begins anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -18,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.app.store import FREE, Store, Take, VoiceFolder, now, read_json, write_json
+from speechft.app.vault import Vault, memory_folder
 from speechft.audio import Seconds
 from speechft.checkpoint import AnotherRun, locked
 from speechft.config import SpeechRecipe
@@ -27,6 +32,7 @@ from speechft.files import replace_folder
 LEAST_TAKES = 10  # of which a few are kept aside: with fewer there is nothing to learn from, nothing to test on
 PROGRESS = "progress.json"
 REQUEST = "request.json"
+MANIFEST = "training.jsonl"
 JOB = ".job"  # held by the process as long as it lives
 # What a run of the default recipe took on two cores of a laptop-class server; later runs correct it (`pace`).
 START_SECONDS = 25.0
@@ -71,9 +77,9 @@ def start(store: Store, voice: VoiceFolder, model: str) -> None:
         raise SpeechftError("this voice is being trained already", fix="Wait until it is done.")
     voice.training.mkdir(exist_ok=True, mode=0o700)
     expected = estimate(takes, pace(store))
-    # the manifest belongs to the run: what is recorded meanwhile is for the next one
-    manifest = voice.manifest().save(voice.path / "training.jsonl")
-    request = {"model": model, "asked": now(), "takes": len(takes), "expected_s": expected, "sha256": manifest.sha256}
+    if not voice.vault.key:  # the manifest belongs to the run: what is recorded meanwhile is for the next one
+        voice.manifest(voice.path / MANIFEST)
+    request = {"model": model, "asked": now(), "takes": len(takes), "expected_s": expected}
     write_json(voice.training / PROGRESS, {"phase": "starting", "share": 0.0})
     write_json(voice.training / REQUEST, request)
     _spawn(store, voice)
@@ -99,7 +105,7 @@ def stop(voice: VoiceFolder) -> None:
         while is_running(voice) and time.monotonic() < deadline:
             time.sleep(0.05)
     shutil.rmtree(voice.training, ignore_errors=True)
-    (voice.path / "training.jsonl").unlink(missing_ok=True)
+    (voice.path / MANIFEST).unlink(missing_ok=True)
 
 
 def status(voice: VoiceFolder) -> dict[str, Any] | None:
@@ -129,10 +135,14 @@ def is_running(voice: VoiceFolder) -> bool:
 
 def _spawn(store: Store, voice: VoiceFolder) -> None:
     command = [sys.executable, "-m", "speechft.app.training", str(store.folder), voice.id]
-    with (voice.training / "log.txt").open("ab") as log:
+    # where the voice is encrypted, no trace of an error in plain text either
+    with (Path(os.devnull) if store.vault.key else voice.training / "log.txt").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own module
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
+    assert process.stdin
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+        pipe.write(store.vault.key or b"")
     write_json(voice.training / "process.json", {"pid": process.pid})
     deadline = time.monotonic() + 30
     while process.poll() is None and not is_running(voice) and voice.training.is_dir():
@@ -174,23 +184,42 @@ def train(store: Store, voice: VoiceFolder) -> None:
     request = read_json(voice.training / REQUEST, None)
     if request is None:
         return
-    out, progress = voice.training, _Progress(voice.training / PROGRESS, request["expected_s"])
+    progress = _Progress(voice.training / PROGRESS, request["expected_s"])
     began = time.monotonic()
-    resumed = (out / "checkpoints").exists()
-    recipe = SpeechRecipe(model=request["model"], manifest=voice.path / "training.jsonl", output_dir=out)
-    try:
-        run(recipe, on_event=progress, title=str(voice.about["name"]))
-    except SpeechftError as error:
-        write_json(out / PROGRESS, {"phase": "failed", "share": 0.0, "reason": str(error)})
-        return
-    if not resumed:
-        ratio = pace(store) * (time.monotonic() - began) / max(1.0, request["expected_s"])
-        write_json(store.folder / "pace.json", {"pace": round(ratio, 3)})
+    resumed = (voice.training / "checkpoints").exists()
+    with memory_folder() if voice.vault.key else contextlib.nullcontext() as work:
+        if work:
+            out, manifest = work / "run", voice.manifest(work / MANIFEST).path
+        else:
+            out, manifest = voice.training, voice.path / MANIFEST
+        recipe = SpeechRecipe(model=request["model"], manifest=manifest, output_dir=out)
+        try:
+            run(recipe, on_event=progress, title=str(voice.about["name"]))
+        except SpeechftError as error:
+            write_json(voice.training / PROGRESS, {"phase": "failed", "share": 0.0, "reason": str(error)})
+            return
+        if not resumed:
+            ratio = pace(store) * (time.monotonic() - began) / max(1.0, request["expected_s"])
+            write_json(store.folder / "pace.json", {"pace": round(ratio, 3)})
+        if work:
+            _bring_home(out, voice)
+            return
     for name in (PROGRESS, "process.json"):
         (out / name).unlink(missing_ok=True)
     os.replace(out / REQUEST, out / "asked.json")  # from here on it is a finished run
     replace_folder(out, voice.run)
-    (voice.path / "training.jsonl").unlink(missing_ok=True)
+    (voice.path / MANIFEST).unlink(missing_ok=True)
+
+
+def _bring_home(run: Path, voice: VoiceFolder) -> None:
+    """Encrypt a finished run into the voice's folder."""
+    sealed = voice.training / "run"
+    shutil.rmtree(sealed, ignore_errors=True)
+    for path in sorted(run.rglob("*")):
+        if path.is_file() and "checkpoints" not in path.relative_to(run).parts:
+            voice.vault.write(sealed / path.relative_to(run), path.read_bytes())
+    replace_folder(sealed, voice.run)
+    shutil.rmtree(voice.training)
 
 
 def words_for(result: dict[str, Any], takes: list[Take]) -> dict[str, Any]:
@@ -233,7 +262,8 @@ def _of_ten(wer: float) -> float:
 def main(folder: str, identity: str) -> None:
     """The job's process."""
     os.umask(0o077)
-    store = Store(Path(folder))
+    key = sys.stdin.buffer.read()
+    store = Store(Path(folder), Vault(key or None))
     voice = store.voice(identity)
     try:
         with locked(voice.training, JOB):

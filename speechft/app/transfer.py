@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import tempfile
+import wave
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from speechft import adapters
-from speechft.app.store import ID, Store, VoiceFolder, tidy, write_json
+from speechft.app.store import ID, Store, Take, VoiceFolder, tidy
+from speechft.app.training import words_for
+from speechft.audio import SAMPLE_RATE
 from speechft.errors import SpeechftError
 from speechft.recogniser import load
 from speechft.sources import resolve
@@ -19,6 +21,8 @@ from speechft.sources import resolve
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "speechft.json")
 MOST_FILES = 20_000
 MOST_BYTES = 4_000_000_000  # unpacked
+MOST_OF_ONE = 500_000_000
+_OTHER_SHAPE = (ValueError, KeyError, TypeError, AttributeError, IndexError, wave.Error)
 
 
 def export_voice(voice: VoiceFolder, recordings: bool) -> bytes:
@@ -32,17 +36,21 @@ def export_voice(voice: VoiceFolder, recordings: bool) -> bytes:
     """
     if not voice.adapter and not recordings:
         raise SpeechftError("this voice has not been trained yet", fix="Train it, or export the recordings too.")
-    file = io.BytesIO()
+    vault, file = voice.vault, io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.write(voice.path / "voice.json", "voice.json")
+
+        def add(path: Path, name: str) -> None:
+            archive.writestr(name, vault.read(path))
+
+        add(voice.path / "voice.json", "voice.json")
         if voice.adapter:
             for name in ADAPTER_FILES:
-                archive.write(voice.adapter / name, f"adapter/{name}")
-            archive.write(voice.run / "result.json", "result.json")
+                add(voice.adapter / name, f"adapter/{name}")
+            add(voice.run / "result.json", "result.json")
         if recordings:
             for take in voice.takes():
                 for ending in ("wav", "json"):
-                    archive.write(voice.recordings / f"{take.id}.{ending}", f"recordings/{take.id}.{ending}")
+                    add(voice.recordings / f"{take.id}.{ending}", f"recordings/{take.id}.{ending}")
     return file.getvalue()
 
 
@@ -58,18 +66,11 @@ def import_voice(store: Store, data: bytes, model: str) -> VoiceFolder:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {name: archive.getinfo(name) for name in archive.namelist()}
-            _check(members)
-            about = json.loads(archive.read("voice.json"))
-            with tempfile.TemporaryDirectory(dir=store.folder, prefix=".import-") as work:
-                for name in members:
-                    target = Path(work) / name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with archive.open(name) as source, target.open("wb") as out:
-                        shutil.copyfileobj(source, out)
-                return _place(store, Path(work), about, model)
+            _check({name: archive.getinfo(name) for name in archive.namelist()})
+            return _place(store, archive, model)
     # of zipfile: NotImplementedError is a compression it does not know, RuntimeError an encrypted file
-    except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    # of what is in it: JSON of another shape, or too deep
+    except (*_OTHER_SHAPE, zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise SpeechftError(
             f"this file is no exported voice, or it is damaged ({type(error).__name__})",
             fix="Export the voice again.",
@@ -88,32 +89,66 @@ def _check(members: dict[str, zipfile.ZipInfo]) -> None:
         )
         if not known:
             raise SpeechftError("this file holds things that no exported voice has", fix="Export the voice again.")
-    if len(members) > MOST_FILES or sum(info.file_size for info in members.values()) > MOST_BYTES:
+    sizes = [info.file_size for info in members.values()]
+    if len(sizes) > MOST_FILES or sum(sizes) > MOST_BYTES or max(sizes, default=0) > MOST_OF_ONE:
         raise SpeechftError("this file unpacks to more than is reasonable")
 
 
-def _place(store: Store, work: Path, about: dict[str, Any], model: str) -> VoiceFolder:
-    """Move what was unpacked into a new voice, once it is known to be right."""
-    if (work / "adapter").is_dir():
-        card = adapters.read_card(work / "adapter")
-        if card.get("base_sha256") != adapters.base_hash(resolve(model)):
-            raise SpeechftError(
-                f"this voice was trained on '{tidy(str(card.get('model')))[:80]}', and this app uses '{model}'",
-                fix="Start the app with that model.",
-            )
-        load(model, work / "adapter")  # damaged or hostile weights are refused here
-    consent = about.get("consent") or {}
-    voice = store.create(str(about["name"]), str(consent.get("text") or "imported"), str(consent.get("by") or ""))
-    try:
-        write_json(voice.path / "voice.json", {**voice.about, "consent": consent or voice.about["consent"]})
-        if (work / "recordings").is_dir():
-            (work / "recordings").rename(voice.recordings)
-        if (work / "adapter").is_dir():
-            voice.run.mkdir(mode=0o700)
-            if (work / "result.json").is_file():
-                (work / "result.json").rename(voice.run / "result.json")
-            (work / "adapter").rename(voice.run / "adapter")
-    except OSError:
-        store.delete(voice.id)
-        raise
+def _place(store: Store, archive: zipfile.ZipFile, model: str) -> VoiceFolder:
+    """Make a voice of what is in the archive, once it is known to be right."""
+    names = set(archive.namelist())
+    about = json.loads(archive.read("voice.json"))
+    consent = {key: str(about["consent"][key]) for key in ("text", "given", "by")}
+    with tempfile.TemporaryDirectory(dir=store.vault.work or store.folder, prefix=".import-") as work:
+        adapter = [Path(archive.extract(name, work)) for name in sorted(names) if name.startswith("adapter/")]
+        if adapter:
+            _check_adapter(Path(work) / "adapter", model)
+        voice = store.create(str(about["name"]), consent["text"], consent["by"])
+        try:
+            voice.write_json("voice.json", {**voice.about, "consent": consent})
+            for name in sorted(names):
+                if name.endswith(".wav") and (said := f"{name[:-4]}.json") in names:
+                    voice.put(_take(name, archive.read(said)), _wav(archive.read(name)))
+            for path in adapter:
+                store.vault.write(voice.run / "adapter" / path.name, path.read_bytes())
+            if adapter and "result.json" in names:
+                voice.write_json("run/result.json", _result(archive.read("result.json")))
+        except BaseException:
+            store.delete(voice.id)
+            raise
     return voice
+
+
+def _check_adapter(folder: Path, model: str) -> None:
+    card = adapters.read_card(folder)
+    if card.get("base_sha256") != adapters.base_hash(resolve(model)):
+        raise SpeechftError(
+            f"this voice was trained on '{tidy(str(card.get('model')))[:80]}', and this app uses '{model}'",
+            fix="Start the app with that model.",
+        )
+    load(model, folder)  # damaged or hostile weights are refused here
+
+
+def _take(name: str, data: bytes) -> Take:
+    said = json.loads(data)
+    take = Take.of(Path(name).stem, said)
+    if take is None:
+        raise ValueError
+    return take
+
+
+def _wav(data: bytes) -> bytes:
+    """The data, if it is a recording as the app writes them."""
+    with wave.open(io.BytesIO(data)) as sound:
+        shape = sound.getnchannels(), sound.getsampwidth(), sound.getframerate()
+    if shape != (1, 2, SAMPLE_RATE):
+        raise ValueError
+    return data
+
+
+def _result(data: bytes) -> dict[str, Any]:
+    """A training's result, if the page can show it."""
+    result = json.loads(data)
+    if "difference" in result:
+        json.dumps(words_for(result, []), allow_nan=False)
+    return dict(result)

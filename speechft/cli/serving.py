@@ -67,6 +67,9 @@ def demo(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     token: Token = None,
+    encrypt: Annotated[
+        bool, typer.Option("--encrypt", help="Encrypt all voices on disk, from now on; asks for a passphrase.")
+    ] = False,
     language: Language = None,
     longest: Longest = 60.0,
     upload: Upload = 200,
@@ -74,24 +77,37 @@ def demo(
 ) -> None:
     """Open the app in a browser: record, train, transcribe. Everything stays on this machine.
 
+    Encrypted voices need their passphrase at each start: it is asked for, or taken from SPEECHFT_PASSPHRASE.
     Example: `speechft demo`, then open the address it prints.
     """
     needs("demo")
     from speechft.app.api import demo_app
-    from speechft.app.store import Store, default_folder
+    from speechft.app.opening import opened
+    from speechft.app.store import default_folder
     from speechft.app.training import resume_all
     from speechft.server.run import guarded, token_for
     from speechft.server.run import serve as run
 
     os.umask(0o077)  # voices are health data: all that is written from here on is its owner's alone
-    store = Store(data or default_folder())
-    store.finish_deletions()
-    for voice in resume_all(store):
-        err.print(f"going on with the training of {voice}")
     secret = token_for(host, token)
-    with parts(model, store.adapters, language, longest, queue) as work:
-        page = guarded(demo_app(store, *work), host, secret, upload * 1_000_000, login="/login")
-        run(page, host, port, lambda: listening(f"http://{host}:{port}; voices are in {store.folder}", secret, token))
+    with opened(data or default_folder(), passphrase, encrypt) as store:
+        store.finish_deletions()
+        for voice in resume_all(store):
+            err.print(f"going on with the training of {voice}")
+        with parts(model, store.adapters, language, longest, queue) as work:
+            page = guarded(demo_app(store, *work), host, secret, upload * 1_000_000, login="/login")
+            where = f"http://{host}:{port}; voices are in {store.folder}"
+            run(page, host, port, lambda: listening(where, secret, token))
+
+
+def passphrase(new: bool) -> str:
+    """The passphrase of encrypted voices."""
+    given = os.environ.pop("SPEECHFT_PASSPHRASE", None)  # other processes of ours need not inherit it
+    if given is not None:
+        return given
+    if new:
+        err.print("Choose a passphrase. It is stored nowhere: without it, all voices here are lost.")
+    return typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True)
 
 
 def needs(extra: str) -> None:

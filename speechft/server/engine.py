@@ -192,7 +192,8 @@ class Engine:
                     others.append(piece)
             for piece in others:
                 heapq.heappush(self._heap, piece)
-            return batch
+            # a voice's clips side by side: its matrices are then multiplied with a slice of the batch
+            return sorted(batch, key=lambda piece: piece.job.voice or "")
 
     def _drop_cancelled(self) -> None:
         kept = [piece for piece in self._heap if not piece.job.future.cancelled()]

@@ -23,7 +23,7 @@ HEADERS = {
     "content-security-policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with no-referrer, browsers send forms with `Origin: null`
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -46,7 +46,7 @@ class Guard:
         token: everybody must show it, as `Authorization: Bearer TOKEN` or as the cookie of the login page.
         most_bytes: of a request's body.
         patience: seconds a body may take to arrive, plus one for every 100 kB.
-        login: page that browsers are sent to without the token.
+        login: page that browsers are sent to without the token; it shows its #wrong to those who had another one.
     """
 
     def __init__(
@@ -100,7 +100,8 @@ class Guard:
             raise Refused(403, "pages of other sites may not use this server")
         if self.token and scope["path"] not in OPEN_PATHS and not self._knows_token(headers):
             if self.login and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
-                raise Refused(303, "log in first", {"location": self.login})
+                wrong = "#wrong" if COOKIE in headers.get("cookie", "") else ""
+                raise Refused(303, "log in first", {"location": self.login + wrong})
             raise Refused(401, "a token is needed: Authorization: Bearer TOKEN")
         length = headers.get("content-length", "0")
         if not length.isdigit():

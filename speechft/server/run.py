@@ -20,19 +20,42 @@ MOST_CONNECTIONS = 512
 
 
 class Patient(H11Protocol):
-    """Closes connections that send their head too slowly: uvicorn itself would wait for ever."""
+    """Closes connections that send the head of a request too slowly: uvicorn itself would wait for ever."""
+
+    _late: asyncio.TimerHandle | None = None  # while a head is awaited
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._late = self.loop.call_later(HEAD_SECONDS, self._check)
+        self._watch()
 
-    def _check(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._late.cancel()
+        self._stop_watching()
         super().connection_lost(exc)
+
+    @property
+    def _at_a_head(self) -> bool:
+        """No request is under way: what arrives is part of the next one's head."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch(self) -> None:
+        if not self._at_a_head:
+            self._stop_watching()
+        elif self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _stop_watching(self) -> None:
+        if self._late:
+            self._late.cancel()
+            self._late = None
+
+    def _give_up(self) -> None:
+        self._late = None
+        if self._at_a_head and not self.transport.is_closing():
+            self.transport.close()
 
 
 def is_loopback(host: str) -> bool:

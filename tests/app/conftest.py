@@ -46,6 +46,7 @@ class App:
 
     data: Path
     port: int
+    options: tuple[str, ...] = ()
     process: subprocess.Popen | None = None
 
     @property
@@ -54,8 +55,9 @@ class App:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "speechft.cli", "demo", "--data", str(self.data), "--port", str(self.port)]
+        command += self.options
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             try:
                 if httpx.get(f"{self.url}/health").status_code == 200:
@@ -123,3 +125,15 @@ def browser(microphone: Microphone) -> Iterator[Any]:
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def new_page(browser: Any) -> Callable[..., Any]:
+    """Opens a page that waits as long as a busy machine needs."""
+
+    def opened(**options: Any) -> Any:
+        page = browser.new_page(**({"viewport": {"width": 1280, "height": 900}} | options))
+        page.set_default_timeout(180_000)
+        return page
+
+    return opened

@@ -98,13 +98,13 @@ def test_a_recording_counts_when_both_files_are_there(anna: VoiceFolder) -> None
     assert [t.id for t in anna.takes()] == [take.id]
     again = anna.add(wav(), "one sentence", "p1", 2.0)  # the same sentence once more replaces it
     assert [t.id for t in anna.takes()] == [again.id]
-    assert [u.text for u in anna.manifest()] == ["one sentence"]
+    assert [u.text for u in anna.manifest(anna.path / "manifest.jsonl")] == ["one sentence"]
     assert Manifest.load(anna.path / "manifest.jsonl")[0].speaker == anna.id
 
 
 def test_deleting_leaves_nothing(store: Store, anna: VoiceFolder) -> None:
     anna.add(wav(), "hello", FREE, 2.0)
-    anna.manifest()
+    anna.manifest(anna.path / "manifest.jsonl")
     (anna.path / ".speechft-cache").mkdir()
     (anna.path / ".speechft-cache" / "features.bin").write_bytes(b"x")
     count = store.delete(anna.id)
@@ -203,6 +203,39 @@ def test_silence_is_not_saved(client: TestClient) -> None:
     assert client.get(f"/api/voices/{made['id']}").json()["recordings"] == 0
 
 
+def hostile_imports() -> Iterator[dict[str, bytes]]:
+    """What is named as an export is, and holds something else."""
+    consent = {"text": "t", "given": "2026-01-01", "by": "b"}
+    about = json.dumps({"name": "Eve", "consent": consent}).encode()
+    take = json.dumps({"text": "t", "prompt": "p", "seconds": 1.0, "recorded": "r"}).encode()
+    for wrong in (b"[]", b'{"name": "Eve", "consent": []}', b"[" * 100_000, b"\xff", b"{}"):
+        yield {"voice.json": wrong}
+    for wrong in (b"{}", b"[1]", take.replace(b"1.0", b"NaN"), take.replace(b"1.0", b'"x"'), b"[" * 100_000):
+        yield {"voice.json": about, "recordings/a.json": wrong, "recordings/a.wav": wav()}
+    for wrong in (b"", b"RIFF", b"OggS" + wav(), wav()[:30]):
+        yield {"voice.json": about, "recordings/a.json": take, "recordings/a.wav": wrong}
+
+
+def test_an_import_that_holds_something_else_leaves_nothing(client: TestClient, store: Store) -> None:
+    for members in hostile_imports():
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+        reply = client.post("/api/voices/import", files={"file": ("a.zip", file.getvalue())})
+        assert reply.status_code == 400, members
+        assert client.get("/api/voices").json() == []
+        assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_damaged_recording_does_not_count(anna: VoiceFolder, client: TestClient) -> None:
+    anna.add(wav(), "one sentence", "p1", 2.0)
+    for number, said in enumerate(["[]", "{}", '{"seconds": NaN}', "[" * 100_000, '"text"']):
+        (anna.recordings / f"bad{number}.json").write_text(said)
+        (anna.recordings / f"bad{number}.wav").write_bytes(wav())
+    assert client.get(f"/api/voices/{anna.id}").json()["recordings"] == 1
+
+
 def test_without_a_token_the_browser_is_sent_to_log_in(store: Store, parts: Any) -> None:
     engine, media, metrics, _ = parts
     token = "a-long-enough-token"
@@ -214,6 +247,7 @@ def test_without_a_token_the_browser_is_sent_to_log_in(store: Store, parts: Any)
     assert "token" in client.get("/login").text
     client.post("/login", data={"token": "wrong"})
     assert client.get("/api/voices").status_code == 401
+    assert client.get("/", headers=page).headers["location"] == "/login#wrong"
     client.post("/login", data={"token": token})
     assert client.get("/api/voices").status_code == 200
 

@@ -55,8 +55,8 @@ def make_voice(folder: Path, seed: int, strength: float) -> Path:
 @pytest.fixture(scope="session")
 def voice_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("voices")
-    make_voice(folder / "anna", 1, 0.03)
-    make_voice(folder / "ben", 2, 0.03)
+    make_voice(folder / "anna", 1, 0.045)
+    make_voice(folder / "ben", 2, 0.045)
     return folder
 
 

@@ -154,6 +154,56 @@ def test_a_slow_body_is_given_up(running: Running) -> None:
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.parametrize("first", [b"", b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"])
+def test_a_slow_head_is_given_up(running: Running, monkeypatch: pytest.MonkeyPatch, first: bytes) -> None:
+    monkeypatch.setattr("speechft.server.run.HEAD_SECONDS", 0.5)
+    place = urlsplit(running.url)
+    with socket.create_connection((place.hostname or "", place.port or 0), timeout=10) as connection:
+        if first:  # also on a connection that has served a request
+            connection.sendall(first)
+            assert b" 200 " in connection.recv(4096)
+        started = time.monotonic()
+        connection.sendall(b"GET /health HTTP/1.1\r\nho")
+        while connection.recv(4096):
+            pass
+        assert time.monotonic() - started < 8  # the keep-alive timeout of 15 s alone would not do it
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"--x",
+        b"--x\r\n",
+        b"--x--\r\n",
+        b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--\r\n",
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\ncut off',
+        b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * 60 + b"--x--\r\n",
+        b"--x\r\n" + b"A: b\r\n" * 2000,
+        b"\xff" * 300,
+    ],
+)
+def test_a_malformed_form_is_refused(running: Running, body: bytes) -> None:
+    kinds = {"content-type": "multipart/form-data; boundary=x"}, {"content-type": "multipart/form-data"}
+    with running.client() as client:
+        for kind in kinds:
+            assert client.post("/v1/audio/transcriptions", content=body, headers=kind).status_code == 400
+
+
+def test_log_lines_tell_nothing_of_the_content(
+    running: Running, clips: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"), running.client() as client, clips[0].open("rb") as file:
+        said = client.post("/v1/audio/transcriptions", files={"file": ("secret-name.wav", file)}).json()["text"]
+        client.get("/v1/models/secret-name")
+    lines = " ".join(
+        record.getMessage() for record in caplog.records if record.name.startswith(("speechft", "uvicorn"))
+    )
+    assert "POST /v1/audio/transcriptions 200" in lines
+    assert said not in lines
+    assert "secret" not in lines
+
+
 def test_too_long_a_recording_is_refused(running: Running) -> None:
     file = io.BytesIO()
     soundfile.write(file, np.zeros(130 * 8000, np.int16), 8000, format="FLAC")  # a few kB that unpack to 2 minutes

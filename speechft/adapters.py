@@ -238,17 +238,18 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             else "Give the folder with adapter_config.json, usually OUT/adapter."
         )
         raise SpeechftError("is not an adapter", where=folder, fix=reason)
-    return _object(folder / "adapter_config.json")
+    return read_object(folder / "adapter_config.json")
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
     """What `speechft.json` of an adapter says; empty for an adapter made by others; errors as of `read_config`."""
     read_config(folder)
     path = Path(folder) / CARD
-    return _object(path) if path.is_file() else {}
+    return read_object(path) if path.is_file() else {}
 
 
-def _object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; SpeechftError where it holds none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(found, dict):

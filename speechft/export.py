@@ -18,7 +18,7 @@ from speechft.errors import SpeechftError, missing_extra
 from speechft.files import replace_folder
 from speechft.ggml import write_ggml
 from speechft.recogniser import load
-from speechft.sources import resolve
+from speechft.sources import resolve, resolve_adapter
 from speechft.whisper import load_whisper
 
 FORMATS = ("huggingface", "ctranslate2", "ggml")
@@ -36,7 +36,7 @@ def export(
     """Merge an adapter into its base and write the whole model.
 
     Args:
-        adapter: folder of a trained adapter, or of a fully fine-tuned model.
+        adapter: folder of a trained adapter, or of a fully fine-tuned model; or a hub's, see `sources.resolve_adapter`.
         out: a new folder.
         to: `huggingface`, a folder for transformers (and for the converters of other projects, which read the same
             files); `ctranslate2`, a folder for faster-whisper; `ggml`, a folder with the file for whisper.cpp.
@@ -58,7 +58,7 @@ def export(
         raise SpeechftError("exists already", where=out, fix="Name a new folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
-        merged = _merged(Path(adapter), model, Path(work) / "huggingface")
+        merged = _merged(resolve_adapter(adapter), model, Path(work) / "huggingface")
         made = merged
         if to == "ctranslate2":
             made = _ctranslate2(merged, Path(work) / to, precision)

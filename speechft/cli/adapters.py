@@ -1,4 +1,4 @@
-"""Verbs on trained adapters: export, average."""
+"""Verbs on trained adapters: export, average, push."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from speechft.cli.common import Model, app
+from speechft.cli.common import Model, app, err
 
 
 @app.command()
@@ -49,3 +49,33 @@ def average(
     from speechft.adapter_arithmetic import average as run
 
     typer.echo(str(run(folders, weight, out)))
+
+
+@app.command()
+def push(
+    adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
+    repo: Annotated[str, typer.Argument(help="USER/NAME.", show_default=False)],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+    licence: Annotated[
+        str | None, typer.Option(help="Such as cc-by-nc-4.0.", show_default="the one it was trained with")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The hub's name of the base model, where that was a folder of your own.")
+    ] = None,
+    result: Annotated[
+        Path | None, typer.Option(help="A result.json with its scores.", show_default="its run's")
+    ] = None,
+    dry_run: Annotated[
+        Path | None, typer.Option(help="Write what would be uploaded to this new folder instead.")
+    ] = None,
+) -> None:
+    """Upload an adapter to the Hugging Face Hub with a model card, as a private repository. Log in by `hf auth login`.
+
+    The card holds scores and counts, but no names, paths or texts. Look at it first:
+    `speechft push runs/me/adapter me/my-voice --dry-run look`
+    """
+    from speechft.hub import push as run
+
+    if public:
+        err.print("An adapter is personal data of everybody in its recordings. Have they all agreed to this?")
+    typer.echo(run(adapter, repo, public=public, licence=licence, base=base, result=result, dry_run=dry_run))

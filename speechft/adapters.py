@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from speechft import __version__
+from speechft.distributed import placed_like, whole
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
 from speechft.peft_methods import peft_config
@@ -139,8 +140,8 @@ def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of what training changes, on the CPU."""
-    return {name: p.detach().to("cpu", copy=True) for name, p in trainable(model)}
+    """A copy of what training changes, on the CPU; where a model is sharded, every process has to ask for it."""
+    return {name: whole(p.detach()).to("cpu", copy=True) for name, p in trainable(model)}
 
 
 def load_trainable_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
@@ -154,7 +155,7 @@ def load_trainable_state(model: nn.Module, state: dict[str, torch.Tensor]) -> No
         raise SpeechftError("the saved state belongs to another model or other adapter settings")
     with torch.no_grad():
         for name, value in state.items():
-            parameters[name].copy_(value)
+            parameters[name].copy_(placed_like(value, parameters[name]))
 
 
 def base_hash(folder: Path) -> str:

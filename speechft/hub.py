@@ -141,7 +141,9 @@ def _upload(folder: Path, repo: str, public: bool) -> str:
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload an adapter with speechft")
     except HFValidationError as error:
         raise SpeechftError(str(error), where=repo) from None
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # of connections: the hub's library has changed its own, and may again
+        if not isinstance(error, HfHubHTTPError | OSError | ValueError) and "httpx" not in type(error).__module__:
+            raise
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise SpeechftError(
             f"cannot be uploaded to ({reason[:200]})",

@@ -8,6 +8,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,8 @@ def run(voice: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "recipe": recipe.model_dump(mode="json", exclude={"manifest", "output_dir", "speakers", "search"}),
     }  # fmt: skip
     adapters.save(model, out / "adapter", card, MODEL, resolve(MODEL))
-    rows = Manifest([u for u in voice if u.split == "test"][:4] or list(voice)[:4], voice.path)
-    evaluate(rows, adapter=out / "adapter", out=out)
+    rows = [replace(utterance, speaker="frida") for utterance in voice[:2]]
+    evaluate(Manifest(rows, voice.path), adapter=out / "adapter", out=out)
     return out
 
 
@@ -104,7 +105,10 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
-        if path.startswith(f"/api/models/{REPO}"):
+        if path.startswith(f"/api/models/{REPO}/tree/"):
+            sizes = {name: len(data) for name, data in Hub.files.items()}
+            self.answer(200, [{"type": "file", "path": n, "size": size, "oid": "0" * 40} for n, size in sizes.items()])
+        elif path.startswith(f"/api/models/{REPO}"):
             revision = path.partition("/revision/")[2]
             if revision not in ("", "main", self.sha):
                 self.answer(404, X_Error_Code="RevisionNotFound")
@@ -191,10 +195,10 @@ def test_the_card_says_what_was_measured_and_names_nobody(run: Path, tmp_path: P
     assert f"{result['wer']:.1%}" in text
     assert f"{result['base']['wer_ci95'][0]:.1%}" in text
     assert result["notice"] in text, "simulated speech is called so"
-    for word in ("personal data", "diagnosis", "consent", "spectral", "20"):
-        assert word in text or word == "spectral"
+    for word in ("personal data", "diagnosis", "consent", "lora, rank 2", "| minutes | 1.5 |"):
+        assert word in text
     everything = "".join(path.read_text() for path in out.glob("*.json")) + text
-    for private in ("anna-lives-here", str(Path.home()) + "/", str(voice.path.parent), "split.json", *voice.speakers):
+    for private in ("anna-lives-here", str(Path.home()) + "/", str(voice.path.parent), "split.json", "frida"):
         assert private not in everything
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "openai/whisper-tiny.en"
     assert adapters.read_card(out)["model"] == MODEL, "ours still knows which weights"
@@ -252,7 +256,7 @@ THEIRS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", THEIRS)
-def test_an_adapter_made_by_peft_alone(name: str, tiny: Whisper, voice: Manifest, tmp_path: Path) -> None:
+def test_an_adapter_made_by_peft_alone(name: str, tiny: Whisper, tmp_path: Path) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import WhisperForConditionalGeneration
 
@@ -276,7 +280,6 @@ def test_an_adapter_made_by_peft_alone(name: str, tiny: Whisper, voice: Manifest
         base = tiny.model(input_features=frames, decoder_input_ids=ids).logits
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
     assert (wanted - base).abs().max() > 0.01
-    assert ours.transcribe(voice[0].audio, options=DecodeOptions(temperatures=())).text
 
 
 def test_a_pickled_adapter_is_refused(tmp_path: Path, tiny: Whisper) -> None:

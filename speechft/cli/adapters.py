@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from speechft.cli.common import Model, app, err
+from speechft.cli.common import AsJson, Model, Outside, app, err, print_json
 
 
 @app.command()
@@ -15,23 +15,54 @@ def export(
     adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
     to: Annotated[
-        str, typer.Option(help="huggingface, ctranslate2 for faster-whisper, ggml for whisper.cpp.")
+        str, typer.Option(help="huggingface, ctranslate2 for faster-whisper, ggml for whisper.cpp, onnx.")
     ] = "huggingface",
     model: Model = None,
     precision: Annotated[
-        str, typer.Option(help="ctranslate2: float32, float16, bfloat16, int8 or int8_float16.")
-    ] = "float16",
+        str | None,
+        typer.Option(
+            help="ctranslate2: float32, float16, bfloat16, int8, int8_float16; onnx: float32, int8.",
+            show_default="float16 for ctranslate2 and ggml, else float32",
+        ),
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Manifest: let that software transcribe clips of it, and compare with ours.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Of that manifest.", show_default="test, else dev, else all")] = None,
+    clips: Annotated[int, typer.Option(min=1, help="Of that split, at most.")] = 100,
+    allow_outside: Outside = False,
+    as_json: AsJson = False,
 ) -> None:
     """Merge an adapter into its base and write a model that other software runs.
 
-    Example: `speechft export runs/me/adapter exported --to ctranslate2`
+    Example: `speechft export runs/me/adapter exported --to ctranslate2 --precision int8 --check me/manifest.jsonl`
     """
     from speechft.export import export as run
 
-    typer.echo(
-        f"{run(adapter, out, to=to, model=model, precision=precision)}: other software pads clips to 30 s; "
-        "'speechft evaluate --context full' on the adapter measures what it will get"
-    )
+    rows = _rows_to_check(check, split, clips, allow_outside) if check else None
+    made = run(adapter, out, to=to, model=model, precision=precision)
+    if rows is None:
+        if to == "onnx":
+            advice = "clips of any length up to 30 s, so the adapter's context can be kept (docs/export.md)"
+        else:
+            advice = "other software pads clips to 30 s; --check MANIFEST measures what it will get"
+        typer.echo(f"{made}: {advice}")
+        return
+    from speechft.export_check import check_export
+    from speechft.terminal import Watcher, export_table
+
+    with Watcher(quiet=as_json) as watch:
+        result = check_export(made, to, adapter, rows, model=model, on_event=watch)
+    if as_json:
+        print_json(result)
+    else:
+        export_table(result, made)
+
+
+def _rows_to_check(manifest: Path, split: str | None, clips: int, allow_outside: bool) -> Any:
+    from speechft.pipeline import rows_to_evaluate
+
+    return rows_to_evaluate(manifest, split, allow_outside, lambda event: None)[0][:clips]
 
 
 @app.command()

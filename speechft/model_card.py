@@ -129,7 +129,9 @@ def _measured(result: Mapping[str, Any] | None, speech: bool) -> str:
     ]
     rows.insert(1, ["its 95% interval", *(_interval(scores.get("wer_ci95")) for scores in (base, adapted))])
     clips, words = adapted.get("n_utterances"), adapted.get("n_words")
-    where = f"{clips} clips, {words} words, {adapted.get('n_speakers')} speakers of '{_split(result)}', never trained on"
+    where = (
+        f"{clips} clips, {words} words, {adapted.get('n_speakers')} speakers of '{_split(result)}', never trained on"
+    )
     said = [notice + f"On {where}:\n", markdown_table(["", "base model", "with this adapter"], rows)]
     if difference := result.get("difference"):
         said.append(
@@ -168,9 +170,9 @@ def _intended(speech: bool) -> str:
     if not speech:
         return "For the task it was trained for, with a person who checks what it writes.\n"
     return (
-        "For transcribing the people it was trained for: dictation, captions, commands. On other people it can be worse "
-        f"than the base model.\n\n{NOT_FOR}\n\nThe base model, and so this one, at times writes words that nobody said, "
-        "above all in silence and noise.\n"
+        "For transcribing the people it was trained for: dictation, captions, commands. On other people it can be "
+        f"worse than the base model.\n\n{NOT_FOR}\n\nThe base model, and so this one, at times writes words that "
+        "nobody said, above all in silence and noise.\n"
     )
 
 

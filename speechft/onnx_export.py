@@ -1,6 +1,6 @@
 """Whisper as ONNX graphs in the layout of Hugging Face's Optimum, and greedy decoding with them in onnxruntime.
 
-`encoder_model.onnx`: log-mel frames to states, at any even number of frames up to 3000, so a context policy can be kept.
+`encoder_model.onnx`: log-mel frames to states, at any even number of frames up to 3000: a context policy can be kept.
 `decoder_model.onnx`: the prompt and the states to logits, and the keys and values of both attentions.
 `decoder_with_past_model.onnx`: one token and those to the next logits, and the longer keys and values of its own past.
 """
@@ -52,7 +52,9 @@ def write_onnx(whisper: Whisper, out: Path, precision: str = "float32") -> Path:
     seen, before = torch.export.Dim("positions"), torch.export.Dim("past")
     states = torch.zeros(clips, positions, config.d_model)
     cache = [
-        torch.zeros(clips, heads, n, config.d_model // heads) for _ in range(layers) for n in (past, past, positions, positions)
+        torch.zeros(clips, heads, n, config.d_model // heads)
+        for _ in range(layers)
+        for n in (past, past, positions, positions)
     ]
     half = torch.export.Dim("half_frames", max=config.max_source_positions)
     own_names, cross_names = _names("present", OWN, layers), _names("present", CROSS, layers)
@@ -75,7 +77,9 @@ def write_onnx(whisper: Whisper, out: Path, precision: str = "float32") -> Path:
         for name in (ENCODER, PROMPT, STEP):
             whole = (out / name).rename(out / f"whole-{name}")
             with _silence():
-                quantize_dynamic(whole, out / name, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+                quantize_dynamic(
+                    whole, out / name, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
+                )
             whole.unlink()
     return out
 
@@ -84,9 +88,7 @@ def _names(prefix: str, kinds: Sequence[str], layers: int) -> list[str]:
     return [f"{prefix}.{layer}.{kind}" for layer in range(layers) for kind in kinds]
 
 
-def _export(
-    module: nn.Module, args: tuple, path: Path, inputs: list[str], outputs: list[str], shapes: tuple
-) -> None:
+def _export(module: nn.Module, args: tuple, path: Path, inputs: list[str], outputs: list[str], shapes: tuple) -> None:
     with _silence():
         torch.onnx.export(
             module.eval(), args, path, input_names=inputs, output_names=outputs, dynamic_shapes=shapes, dynamo=True,

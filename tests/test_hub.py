@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def run(voice: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Hub(BaseHTTPRequestHandler):
     """As much of the hub's protocol as an upload and a download of small files need."""
 
-    files: dict[str, bytes] = {}
+    files: ClassVar[dict[str, bytes]] = {}
     private: bool | None = None
     commits = 0
 
@@ -71,7 +71,9 @@ class Hub(BaseHTTPRequestHandler):
     def log_message(self, *args: object) -> None: ...
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"])) if "Content-Length" in self.headers else self.chunks()
+        body = (
+            self.rfile.read(int(self.headers["Content-Length"])) if "Content-Length" in self.headers else self.chunks()
+        )
         if self.path == "/api/repos/create":
             Hub.private = json.loads(body)["visibility"] == "private"
             self.answer(200, {"url": f"http://{self.headers['Host']}/{REPO}"})

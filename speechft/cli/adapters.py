@@ -28,7 +28,9 @@ def export(
     check: Annotated[
         Path | None, typer.Option(help="Manifest: let that software transcribe clips of it, and compare with ours.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Of that manifest.", show_default="test, else dev, else all")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Of that manifest.", show_default="test, else dev, else all")
+    ] = None,
     clips: Annotated[int, typer.Option(min=1, help="Of that split, at most.")] = 100,
     allow_outside: Outside = False,
     as_json: AsJson = False,

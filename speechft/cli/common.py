@@ -29,7 +29,9 @@ Model = Annotated[
         show_default="the adapter's, else bundled:tiny.en",
     ),
 ]
-AdapterPath = Annotated[Path | None, typer.Option(help="Folder of a trained adapter, or USER/NAME[@REVISION] of a hub.")]
+AdapterPath = Annotated[
+    Path | None, typer.Option(help="Folder of a trained adapter, or USER/NAME[@REVISION] of a hub.")
+]
 Language = Annotated[str | None, typer.Option(help="Code such as en or de; detected unless given.")]
 
 

@@ -1,4 +1,4 @@
-"""Verbs on trained adapters: export, average, push."""
+"""Verbs on trained adapters: export, average, scale, push."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from speechft.cli.common import AsJson, Model, Outside, app, err, print_json
+from speechft.cli.common import AsJson, ManifestPath, Model, Outside, app, err, print_json
 
 
 @app.command()
@@ -61,7 +61,7 @@ def export(
         export_table(result, made)
 
 
-def _rows_to_check(manifest: Path, split: str | None, clips: int, allow_outside: bool) -> Any:
+def _rows_to_check(manifest: Path, split: str | None, clips: int | None, allow_outside: bool) -> Any:
     from speechft.pipeline import rows_to_evaluate
 
     return rows_to_evaluate(manifest, split, allow_outside, lambda event: None)[0][:clips]
@@ -82,6 +82,32 @@ def average(
     from speechft.adapter_arithmetic import average as run
 
     typer.echo(str(run(folders, weight, out)))
+
+
+@app.command()
+def scale(
+    adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
+    manifest: ManifestPath,
+    out: Annotated[Path, typer.Option(help="A new folder for the adapter so weighed.", show_default=False)],
+    split: Annotated[str, typer.Option(help="Of the manifest; the clips that choose.")] = "dev",
+    at: Annotated[
+        list[float] | None, typer.Option(help="A scale to try.", show_default="0, 0.25, 0.5, 0.75, 1")
+    ] = None,
+    model: Model = None,
+    allow_outside: Outside = False,
+) -> None:
+    """Turn an adapter down to the strength that dev likes best: 0 is the base model, 1 the adapter as trained.
+
+    Example: `speechft scale runs/me/adapter me/manifest.jsonl --out runs/me/scaled`
+    """
+    from speechft.adapter_scale import SCALES, save_at_best_scale
+    from speechft.terminal import Watcher
+
+    rows = _rows_to_check(manifest, split, None, allow_outside)
+    with Watcher() as watch:
+        best, rates = save_at_best_scale(adapter, rows, out, model=model, scales=at or SCALES, on_event=watch)
+    for value, wer in rates.items():
+        typer.echo(f"{value:g}\t{wer:.1%}{'  <- ' + str(out) if value == best else ''}")
 
 
 @app.command()

@@ -53,7 +53,7 @@ def start() -> None:
         raise SpeechftError(
             "DeepSpeed is not supported",
             where="accelerate",
-            fix="FSDP2 spreads a model as its stages 2 and 3 do: accelerate launch --config_file recipes/fsdp2.yaml.",
+            fix="FSDP2 spreads a model as its stages 2 and 3 do: accelerate launch --config_file configs/fsdp2.yaml.",
         )
     if _asked_for("ACCELERATE_USE_FSDP"):
         if os.environ.get("FSDP_VERSION", "1") != "2":

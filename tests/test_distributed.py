@@ -43,6 +43,24 @@ open(f"{sys.argv[1]}/{distributed.rank()}.txt", "w").write(found)  # two process
 torch.distributed.destroy_process_group()
 """
 
+SHARDED = """
+import sys, torch
+from speechft import distributed
+distributed.start()
+assert distributed.is_sharded()
+root = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+with torch.no_grad():
+    for parameter in root.parameters():
+        parameter.fill_(0.5)
+distributed.shard(root, [root[0]])
+rows = torch.arange(12.0).reshape(4, 3)[distributed.rank() :: distributed.world()]
+(root(rows).square().sum() * distributed.world()).backward()
+found = distributed.whole(root[0].weight.grad)
+assert root[0].weight.to_local().numel() < found.numel()
+open(f"{sys.argv[1]}/{distributed.rank()}.txt", "w").write(str(found.tolist()))
+torch.distributed.destroy_process_group()
+"""
+
 RUN = """
 import sys
 from speechft.config import SpeechRecipe
@@ -101,6 +119,21 @@ def test_what_the_loop_does_not_do_is_refused(
         monkeypatch.setenv(name, value)
     with pytest.raises(SpeechftError, match=message):
         distributed.start()
+
+
+def test_the_file_for_accelerate_spreads_a_model(tmp_path: Path) -> None:
+    script, config = tmp_path / "sharded.py", Path(__file__).parent.parent / "configs" / "fsdp2.yaml"
+    script.write_text(SHARDED)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    done = subprocess.run([*launch, str(script), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    root = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    with torch.no_grad():
+        for parameter in root.parameters():
+            parameter.fill_(0.5)
+    root(torch.arange(12.0).reshape(4, 3)).square().sum().backward()
+    for rank in range(2):
+        assert (tmp_path / f"{rank}.txt").read_text() == str(root[0].weight.grad.tolist())
 
 
 @pytest.fixture(scope="module")

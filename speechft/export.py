@@ -25,7 +25,7 @@ from speechft.whisper import load_whisper
 PRECISIONS = {  # by format, the usual one first
     "huggingface": ("float32",),
     "ctranslate2": ("float16", "float32", "bfloat16", "int8", "int8_float16"),
-    "ggml": ("float16",),
+    "ggml": ("float16", "int8"),
     "onnx": ("float32", "int8"),
 }
 
@@ -70,7 +70,7 @@ def export(
         if to == "ctranslate2":
             made = _ctranslate2(merged, Path(work) / to, precision)
         elif to == "ggml":
-            made = _ggml(merged, Path(work) / to)
+            made = _ggml(merged, Path(work) / to, precision)
         elif to == "onnx":
             made = _onnx(merged, Path(work) / to, precision)
         if out.exists():
@@ -120,10 +120,10 @@ def _ctranslate2(merged: Path, out: Path, precision: str) -> Path:
     return out
 
 
-def _ggml(merged: Path, out: Path) -> Path:
+def _ggml(merged: Path, out: Path, precision: str) -> Path:
     """A folder with whisper.cpp's file and our card."""
     out.mkdir()
-    write_ggml(load_whisper(merged, device="cpu"), out / "ggml-model.bin")
+    write_ggml(load_whisper(merged, device="cpu"), out / "ggml-model.bin", precision)
     shutil.copy(merged / adapters.CARD, out)
     return out
 

@@ -59,6 +59,7 @@ PACKAGES = {"ctranslate2": "faster_whisper", "ggml": "pywhispercpp.model", "onnx
         ("ctranslate2", "float32", 0.05),
         ("ctranslate2", "int8", 0.15),
         ("ggml", None, 0.05),
+        ("ggml", "int8", 0.1),
         pytest.param("onnx", None, 0.0, marks=pytest.mark.slow),
         pytest.param("onnx", "int8", 0.25, marks=pytest.mark.slow),
     ],

@@ -21,7 +21,7 @@ def export(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="ctranslate2: float32, float16, bfloat16, int8, int8_float16; onnx: float32, int8.",
+            help="ctranslate2: float32, float16, bfloat16, int8, int8_float16; ggml: also int8; onnx: float32, int8.",
             show_default="float16 for ctranslate2 and ggml, else float32",
         ),
     ] = None,

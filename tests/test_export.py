@@ -56,7 +56,7 @@ PACKAGES = {"ctranslate2": "faster_whisper", "ggml": "pywhispercpp.model", "onnx
     ("to", "precision", "most"),
     [
         ("huggingface", None, 0.0),
-        ("ctranslate2", "float32", 0.05),
+        ("ctranslate2", "float32", 0.15),  # it pads features with zeros, which are not silence
         ("ctranslate2", "int8", 0.15),
         ("ggml", None, 0.05),
         ("ggml", "int8", 0.1),

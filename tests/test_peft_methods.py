@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -229,24 +230,31 @@ REAL: dict[str, tuple[torch.Tensor, ...]] = {}  # batches of the models with tra
 
 
 @pytest.fixture(scope="module")
-def trained_models(voice: Manifest) -> dict[str, Any]:
-    """tiny.en and SmolLM2 with their weights, and a batch for each."""
+def trained_model(voice: Manifest) -> Callable[..., Any]:
+    """tiny.en or SmolLM2 with their weights, quantised if told; a batch for each is in `REAL` then."""
+    whole = functools.cache(real_model)
+    return lambda kind, bits=None: real_model(kind, voice, bits) if bits else whole(kind, voice)
+
+
+def real_model(kind: str, voice: Manifest, bits: str | None = None) -> Any:
     from speechft.text.model import load_text_model, padded
     from speechft.whisper import load_whisper
 
-    whisper, text = load_whisper("bundled:tiny.en", device="cpu"), load_text_model("bundled:smollm2", device="cpu")
+    if kind == "SmolLM2":
+        text = load_text_model("bundled:smollm2", device="cpu", quantize=bits)
+        sentences = [
+            "The tremor makes my speech slow, but I have a lot to say and people who wait hear all of it.",
+            "Please call my sister on Sunday and ask her to bring the blue chair from the garden shed.",
+        ]
+        REAL[kind] = (torch.tensor([text.tokenizer(sentence)["input_ids"][:16] for sentence in sentences]),)
+        return text.model
+    whisper = load_whisper("bundled:tiny.en", device="cpu", quantize=bits)
     clips = list(voice)[:3]
     mels = [log_mel(clip.load(), 80) for clip in clips]
     labels, mask = padded([whisper.label_ids(clip.text) for clip in clips], whisper.generation.eos_token_id)
     targets = labels[:, 1:].masked_fill(mask[:, 1:] == 0, IGNORED)
-    REAL["tiny.en"] = (pad_frames(mels, max(m.shape[1] for m in mels) // 2 * 2 + 200), labels[:, :-1], targets)
-    sentences = [
-        "The tremor makes my speech slow, but I have a lot to say and people who wait hear all of it.",
-        "Please call my sister on Sunday and ask her to bring the blue chair from the garden shed.",
-    ]
-    rows = [text.tokenizer(sentence)["input_ids"][:16] for sentence in sentences]
-    REAL["SmolLM2"] = (torch.tensor(rows),)
-    return {"tiny.en": whisper.model, "SmolLM2": text.model}
+    REAL[kind] = (pad_frames(mels, max(m.shape[1] for m in mels) // 2 * 2 + 200), labels[:, :-1], targets)
+    return whisper.model
 
 
 QUANTISED = {"lora on nf4": "nf4", "loftq on nf4": "nf4", "houlsby on nf4": "nf4", "lora on int8": "int8"}
@@ -258,10 +266,9 @@ REAL_CASES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), REAL_CASES)
-def test_the_table_of_methods(trained_models: dict[str, Any], kind: str, name: str, tmp_path: Path) -> None:
+def test_the_table_of_methods(trained_model: Callable[..., Any], kind: str, name: str, tmp_path: Path) -> None:
     """All of it with trained weights; what is found is a row of docs/methods.md."""
-    original = quantised(kind, QUANTISED[name]) if name in QUANTISED else trained_models[kind]
-    row = proven(kind, name, original, tmp_path)
+    row = proven(kind, name, trained_model(kind, QUANTISED.get(name)), tmp_path)
     shutil.rmtree(tmp_path)
     page = Path(__file__).parent.parent / "docs" / "methods.md"
     before, _, rest = page.read_text(encoding="utf-8").partition(TABLE_FROM)
@@ -270,14 +277,6 @@ def test_the_table_of_methods(trained_models: dict[str, Any], kind: str, name: s
     order = [(f"| {name}", kind) for kind, name in REAL_CASES]
     lines = [rows[key] for key in order if key in rows]
     write_text(page, before + TABLE_FROM + "\n" + "\n".join([*TABLE_HEAD, *lines]) + "\n" + TABLE_TO + after)
-
-
-def quantised(kind: str, bits: str) -> Any:
-    from speechft.text.model import load_text_model
-    from speechft.whisper import load_whisper
-
-    load = {"tiny.en": load_whisper, "SmolLM2": load_text_model}[kind]
-    return load({"tiny.en": "bundled:tiny.en", "SmolLM2": "bundled:smollm2"}[kind], device="cpu", quantize=bits).model
 
 
 TABLE_FROM, TABLE_TO = "<!-- made by tests/test_peft_methods.py -->", "<!-- end -->"

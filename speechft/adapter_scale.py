@@ -6,11 +6,15 @@ A voice that has been recorded little is often served best by less than the whol
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.evaluate import evaluate_model
 from speechft.manifest import Manifest
+from speechft.recogniser import load
+from speechft.sources import resolve, resolve_adapter
 from speechft.whisper import Whisper
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -67,3 +71,37 @@ def choose_scale(
     best = min(rates, key=lambda scale: rates[scale])
     set_scale(whisper.model, best)
     return best, {scale: wer for scale, (wer, _) in rates.items()}
+
+
+def save_at_best_scale(
+    adapter: str | Path,
+    dev: Manifest,
+    out: str | Path,
+    *,
+    model: str | None = None,
+    normalizer: str = "whisper-english",
+    scales: Sequence[float] = SCALES,
+    **settings: Any,
+) -> tuple[float, dict[float, float]]:
+    """Write the adapter at the scale that dev chooses as one of its own; its card says `scale` and `scale_wer`.
+
+    Args:
+        adapter: as of `speechft.load`, which takes `model` too.
+        dev, normalizer, scales, settings: as of `choose_scale`.
+        out: a new folder.
+
+    Returns:
+        the scale, and the WER at each.
+
+    Raises:
+        SpeechftError: the folder exists, or the adapter has no such dial.
+    """
+    out = Path(out)
+    if out.exists():
+        raise SpeechftError("exists already", where=out, fix="Name a new folder.")
+    whisper = load(model, adapter).whisper
+    best, rates = choose_scale(whisper, dev, normalizer, scales, **settings)
+    card = adapters.read_card(resolve_adapter(adapter))
+    card |= {"scale": best, "scale_wer": {str(scale): wer for scale, wer in rates.items()}}
+    adapters.save(whisper.model, out, card, whisper.name, resolve(whisper.name))
+    return best, rates

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from speechft import __version__
+from speechft.distributed import placed_like, whole
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
 from speechft.peft_methods import peft_config
@@ -139,8 +140,8 @@ def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of what training changes, on the CPU."""
-    return {name: p.detach().to("cpu", copy=True) for name, p in trainable(model)}
+    """A copy of what training changes, on the CPU; where a model is sharded, every process has to ask for it."""
+    return {name: whole(p.detach()).to("cpu", copy=True) for name, p in trainable(model)}
 
 
 def load_trainable_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
@@ -154,7 +155,7 @@ def load_trainable_state(model: nn.Module, state: dict[str, torch.Tensor]) -> No
         raise SpeechftError("the saved state belongs to another model or other adapter settings")
     with torch.no_grad():
         for name, value in state.items():
-            parameters[name].copy_(value)
+            parameters[name].copy_(placed_like(value, parameters[name]))
 
 
 def base_hash(folder: Path) -> str:
@@ -238,17 +239,18 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             else "Give the folder with adapter_config.json, usually OUT/adapter."
         )
         raise SpeechftError("is not an adapter", where=folder, fix=reason)
-    return _object(folder / "adapter_config.json")
+    return read_object(folder / "adapter_config.json")
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
     """What `speechft.json` of an adapter says; empty for an adapter made by others; errors as of `read_config`."""
     read_config(folder)
     path = Path(folder) / CARD
-    return _object(path) if path.is_file() else {}
+    return read_object(path) if path.is_file() else {}
 
 
-def _object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; SpeechftError where it holds none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(found, dict):

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from speechft.distributed import is_first, placed_like, whole
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder, write_text
 
@@ -71,14 +72,17 @@ def save_checkpoint(
         weights: by name, all on the CPU.
         optimizer: its moments are saved as tensors; nothing is pickled.
         state: counters and whatever else is JSON.
+
+    Where moments are spread over processes, all of them call this; the first one writes.
     """
+    tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in weights.items()}
+    for index, entries in optimizer.state_dict()["state"].items():
+        tensors |= _flat(entries, f"optimizer/{index}")
+    if not is_first():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
-        moments = optimizer.state_dict()["state"]
-        tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in weights.items()}
-        for index, entries in moments.items():
-            tensors |= _flat(entries, f"optimizer/{index}")
         save_file(tensors, work / "state.safetensors")
         (work / "state.json").write_text(json.dumps(state), encoding="utf-8")
         replace_folder(work, folder / LATEST)
@@ -93,7 +97,8 @@ def _flat(entries: dict[str, Any], path: str) -> dict[str, torch.Tensor]:
         if isinstance(value, dict):
             out |= _flat(value, f"{path}/{key}")
         else:
-            out[f"{path}/{key}"] = torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()  # some are shared
+            value = whole(torch.as_tensor(value))
+            out[f"{path}/{key}"] = value.detach().to("cpu", copy=True).contiguous()  # some are shared
     return out
 
 
@@ -112,6 +117,7 @@ def load_checkpoint(
     tensors = load_file(latest / "state.safetensors")
     state = json.loads((latest / "state.json").read_text(encoding="utf-8"))
     groups = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Any]] = {}
     weights = {}
     for name, tensor in tensors.items():
@@ -124,7 +130,7 @@ def load_checkpoint(
             for group in inner:
                 entries = entries.setdefault(group, {})
             counts = tensor.dtype == torch.int64 and not tensor.ndim  # bitsandbytes counts steps in plain integers
-            entries[key] = int(tensor) if counts else tensor
+            entries[key] = int(tensor) if counts else placed_like(tensor, parameters[int(index)])
     optimizer.load_state_dict({"state": moments, "param_groups": groups["param_groups"]})
     return weights, state
 

@@ -1,8 +1,9 @@
 """Several processes on one run, started by torchrun or `accelerate launch`.
 
 Each takes its rows of every batch. Losses are sums over target tokens, so summed gradients divided by the target tokens
-of all processes are the gradient of one process. Trained are a few matrices at most, so there is nothing to overlap or
-to shard: one all-reduce a step. Files are written, dev is decoded and people are spoken to by the first process alone.
+of all processes are the gradient of one process. Where a few matrices are trained there is nothing to overlap or to
+shard: one all-reduce a step. For models that a device cannot hold, `shard` spreads weights, gradients and moments over
+the processes (FSDP2). Files are written, dev is decoded and people are spoken to by the first process alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from speechft.errors import SpeechftError
 
 T = TypeVar("T")
+SHARDED = "SPEECHFT_SHARDED"  # an environment variable, so that it is asked for once
 PATIENCE = timedelta(hours=6)  # that the others wait while the first decodes dev or fills the cache
 
 
@@ -34,6 +36,11 @@ def is_first() -> bool:
     return rank() == 0
 
 
+def is_sharded() -> bool:
+    """Whether `accelerate launch` asked for FSDP2."""
+    return world() > 1 and os.environ.get(SHARDED) == "true"
+
+
 def start() -> None:
     """Meet the other processes, and take this one's device; before anything is put on a device.
 
@@ -42,17 +49,57 @@ def start() -> None:
     """
     if world() == 1:
         return
-    for variable, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
-        if os.environ.get(variable, "false").lower() in ("true", "1"):
-            raise SpeechftError(
-                f"{name} is not supported: every process holds the whole model",
-                where="accelerate",
-                fix="Launch with --multi_gpu or with torchrun; adapter.quantize=nf4 makes a large model small.",
-            )
+    if _asked_for("ACCELERATE_USE_DEEPSPEED"):
+        raise SpeechftError(
+            "DeepSpeed is not supported",
+            where="accelerate",
+            fix="FSDP2 spreads a model as its stages 2 and 3 do: accelerate launch --config_file configs/fsdp2.yaml.",
+        )
+    if _asked_for("ACCELERATE_USE_FSDP"):
+        if os.environ.get("FSDP_VERSION", "1") != "2":
+            raise SpeechftError("FSDP 1 is not supported", where="accelerate", fix="Set fsdp_version: 2.")
+        # accelerate knows FSDP2 on GPUs alone, and only for models that are called as a whole; `shard` does both
+        os.environ |= {"ACCELERATE_USE_FSDP": "false", SHARDED: "true"}
     import torch
     from accelerate import PartialState
 
     PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+
+
+def _asked_for(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() in ("true", "1")
+
+
+def shard(root: nn.Module, layers: Iterable[nn.Module]) -> None:
+    """Spread a model over the processes in place (FSDP2): of each layer, every process keeps its part.
+
+    A layer is put together for its forward pass and again for its backward pass. Gradients come out as the mean over
+    the processes.
+
+    Args:
+        root: what is called.
+        layers: parts of it that are called as a whole.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    for layer in layers:
+        fully_shard(layer)
+    fully_shard(root)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that may be spread over the processes; every process has to ask for it."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def placed_like(value: Tensor, other: Tensor) -> Tensor:
+    """A tensor that all processes have, spread as another one of its shape is; as it is where that is whole."""
+    if not hasattr(other, "full_tensor") or value.shape != other.shape or hasattr(value, "full_tensor"):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    value = value.to(other.device)
+    return distribute_tensor(value, other.device_mesh, other.placements, src_data_rank=None)  # type: ignore[attr-defined]
 
 
 def wait() -> None:
@@ -74,9 +121,20 @@ def summed(values: Iterable[float], like: Tensor) -> list[float]:
     return [float(number) for number in numbers]
 
 
+def largest(value: int, like: Tensor) -> int:
+    """The largest of all processes' values; `like` as in `summed`."""
+    if world() == 1:
+        return value
+    import torch.distributed
+
+    number = like.new_tensor([value], dtype=torch.int64)
+    torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
+    return int(number)
+
+
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Put the sum over all processes into every gradient; a parameter without one counts as zeros."""
-    if world() == 1:
+    if world() == 1 or is_sharded():  # FSDP2 has done it
         return
     import torch.distributed
 

@@ -1,7 +1,7 @@
 """From an adapter to the files that other software runs: the adapter merged into its base, in their formats.
 
-Other software pads every clip to 30 s, whatever the adapter was trained at. `speechft evaluate --context full` measures
-what it will get.
+Other software pads every clip to 30 s, whatever the adapter was trained at; `export_check` measures what it will get.
+Only the ONNX graphs take clips of any length.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from speechft import adapters
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import replace_folder
 from speechft.ggml import write_ggml
+from speechft.onnx_export import write_onnx
 from speechft.recogniser import load
-from speechft.sources import resolve
+from speechft.sources import resolve, resolve_adapter
 from speechft.whisper import load_whisper
 
-FORMATS = ("huggingface", "ctranslate2", "ggml")
-PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int8_float16")  # of CTranslate2's files
+PRECISIONS = {  # by format, the usual one first
+    "huggingface": ("float32",),
+    "ctranslate2": ("float16", "float32", "bfloat16", "int8", "int8_float16"),
+    "ggml": ("float16", "int8"),
+    "onnx": ("float32", "int8"),
+}
 
 
 def export(
@@ -31,17 +36,18 @@ def export(
     *,
     to: str = "huggingface",
     model: str | None = None,
-    precision: str = "float16",
+    precision: str | None = None,
 ) -> Path:
     """Merge an adapter into its base and write the whole model.
 
     Args:
-        adapter: folder of a trained adapter, or of a fully fine-tuned model.
+        adapter: folder of a trained adapter, or of a fully fine-tuned model; or a hub's, see `sources.resolve_adapter`.
         out: a new folder.
         to: `huggingface`, a folder for transformers (and for the converters of other projects, which read the same
-            files); `ctranslate2`, a folder for faster-whisper; `ggml`, a folder with the file for whisper.cpp.
+            files); `ctranslate2`, a folder for faster-whisper; `ggml`, a folder with the file for whisper.cpp; `onnx`,
+            see `onnx_export`.
         model: the base, if the adapter does not name one that can be found.
-        precision: of the CTranslate2 weights; ggml files are fp16.
+        precision: of the weights, one of `PRECISIONS` for the format.
 
     Returns:
         the folder.
@@ -50,20 +56,23 @@ def export(
         SpeechftError: no such adapter or format, the folder exists, or an optional package is missing.
     """
     out = Path(out)
-    if to not in FORMATS:
-        raise SpeechftError(f"unknown format '{to}'", fix=f"Use one of {', '.join(FORMATS)}.")
-    if precision not in PRECISIONS:
-        raise SpeechftError(f"unknown precision '{precision}'", fix=f"Use one of {', '.join(PRECISIONS)}.")
+    if to not in PRECISIONS:
+        raise SpeechftError(f"unknown format '{to}'", fix=f"Use one of {', '.join(PRECISIONS)}.")
+    precision = precision or PRECISIONS[to][0]
+    if precision not in PRECISIONS[to]:
+        raise SpeechftError(f"there is no {to} in {precision}", fix=f"Use one of {', '.join(PRECISIONS[to])}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpeechftError("exists already", where=out, fix="Name a new folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
-        merged = _merged(Path(adapter), model, Path(work) / "huggingface")
+        merged = _merged(resolve_adapter(adapter), model, Path(work) / "huggingface")
         made = merged
         if to == "ctranslate2":
             made = _ctranslate2(merged, Path(work) / to, precision)
         elif to == "ggml":
-            made = _ggml(merged, Path(work) / to)
+            made = _ggml(merged, Path(work) / to, precision)
+        elif to == "onnx":
+            made = _onnx(merged, Path(work) / to, precision)
         if out.exists():
             out.rmdir()
         replace_folder(made, out)
@@ -111,9 +120,18 @@ def _ctranslate2(merged: Path, out: Path, precision: str) -> Path:
     return out
 
 
-def _ggml(merged: Path, out: Path) -> Path:
+def _ggml(merged: Path, out: Path, precision: str) -> Path:
     """A folder with whisper.cpp's file and our card."""
     out.mkdir()
-    write_ggml(load_whisper(merged, device="cpu"), out / "ggml-model.bin")
+    write_ggml(load_whisper(merged, device="cpu"), out / "ggml-model.bin", precision)
     shutil.copy(merged / adapters.CARD, out)
+    return out
+
+
+def _onnx(merged: Path, out: Path, precision: str) -> Path:
+    """The graphs, and beside them all files of the model but its weights."""
+    write_onnx(load_whisper(merged, device="cpu"), out, precision)
+    for path in merged.iterdir():
+        if path.suffix != ".safetensors":
+            shutil.copy(path, out)
     return out

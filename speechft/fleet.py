@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from speechft.checkpoint import append_metrics, locked
+from speechft.cluster import cluster, reason
 from speechft.config import SpeechRecipe
-from speechft.errors import SpeechftError, missing_extra
+from speechft.errors import SpeechftError
 from speechft.files import write_text
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
-OBJECT_STORE = 100_000_000  # bytes; all that goes through it are settings and scores
 PATHS = {"manifest", "output_dir", "allow_outside", "tracking", "search"}  # what a result does not depend on
 
 
@@ -140,19 +140,7 @@ def _on_ray(recipes: list[SpeechRecipe], address: str | None, cpus: float, gpus:
     """(speaker, row) of each recipe, in the order they end."""
     if not recipes:
         return
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported to anyone
-    try:
-        import ray
-    except ImportError:
-        raise missing_extra("ray", "ray") from None
-    settings: Event = {"address": address or "local", "log_to_driver": False, "logging_level": "ERROR"}
-    if not address:
-        settings |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    try:
-        ray.init(**settings)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise SpeechftError(f"no Ray cluster can be used there ({error})", where=address or "this machine") from None
-    try:
+    with cluster(address) as ray:
         # Ray gives a worker as many threads as the cores it asked for
         task = ray.remote(train_speaker).options(
             num_cpus=cpus, num_gpus=gpus, max_retries=retries, retry_exceptions=False
@@ -164,10 +152,7 @@ def _on_ray(recipes: list[SpeechRecipe], address: str | None, cpus: float, gpus:
             try:
                 yield ray.get(ready)
             except ray.exceptions.RayError as error:
-                reason = str(error).strip().splitlines()[-1]
-                yield recipe.speakers[0], {"folder": Path(recipe.output_dir).name, "error": reason}  # type: ignore[index]
-    finally:
-        ray.shutdown()
+                yield recipe.speakers[0], {"folder": Path(recipe.output_dir).name, "error": reason(error)}  # type: ignore[index]
 
 
 def _row(result: Event, out: Path) -> Event:

@@ -17,7 +17,9 @@ from speechft.audio import mel_filters
 from speechft.whisper import Whisper, core
 
 MAGIC = 0x67676D6C
-WHOLE, HALF = 0, 1  # the format's numbers for fp32 and fp16
+WHOLE, HALF, EIGHT_BIT = 0, 1, 8  # the format's numbers for tensors in fp32, fp16 and q8_0
+FILE_KINDS = {"float16": 1, "int8": 2007}  # most matrices fp16, or q8_0 by the second version of its quantisation
+BLOCK = 32  # neighbouring weights that share a scale in q8_0
 # transformers' names for parts of a layer, and OpenAI's
 PARTS = {
     "self_attn.k_proj": "attn.key", "self_attn.q_proj": "attn.query", "self_attn.v_proj": "attn.value",
@@ -36,20 +38,20 @@ ALWAYS_WHOLE = {
 }  # fmt: skip
 
 
-def write_ggml(whisper: Whisper, out: Path) -> Path:
+def write_ggml(whisper: Whisper, out: Path, precision: str = "float16") -> Path:
     """Write a model, without an adapter on it.
 
     Args:
         whisper: the model.
         out: the file.
-
-    Matrices are fp16, the only form its convolutions run in; its own tools quantise the file further.
+        precision: `float16`, or `int8`: matrices in 8 bits with a scale for each 32 weights. Convolutions are fp16 in
+            both, the only form they run in. Its own tools quantise an fp16 file further.
     """
     config = whisper.config
     numbers = (
         config.vocab_size, config.max_source_positions, config.d_model, config.encoder_attention_heads,
         config.encoder_layers, config.max_target_positions, config.d_model, config.decoder_attention_heads,
-        config.decoder_layers, config.num_mel_bins, HALF,
+        config.decoder_layers, config.num_mel_bins, FILE_KINDS[precision],
     )  # fmt: skip
     with out.open("wb") as file:
         file.write(struct.pack("<12i", MAGIC, *numbers))
@@ -60,7 +62,7 @@ def write_ggml(whisper: Whisper, out: Path) -> Path:
         for token in tokens:
             file.write(struct.pack("<i", len(token)) + token)
         for name, tensor in core(whisper.model).model.state_dict().items():
-            _write_tensor(file, openai_name(name), tensor)
+            _write_tensor(file, openai_name(name), tensor, precision == "int8")
     return out
 
 
@@ -92,12 +94,28 @@ def _characters() -> dict[int, str]:
     return {**{byte: chr(byte) for byte in plain}, **{byte: chr(256 + n) for n, byte in enumerate(others)}}
 
 
-def _write_tensor(file: BinaryIO, name: str, tensor: torch.Tensor) -> None:
+def _write_tensor(file: BinaryIO, name: str, tensor: torch.Tensor, eight_bit: bool) -> None:
     data: np.ndarray = tensor.detach().float().cpu().numpy()
     if name in ("encoder.conv1.bias", "encoder.conv2.bias"):
         data = data[:, None]  # added to every position
     kind = HALF if data.ndim > 1 and name not in ALWAYS_WHOLE else WHOLE
+    if eight_bit and kind == HALF and data.ndim == 2 and data.shape[1] % BLOCK == 0:
+        kind = EIGHT_BIT
     encoded = name.encode()
     file.write(struct.pack("<3i", data.ndim, len(encoded), kind))
     file.write(struct.pack(f"<{data.ndim}i", *reversed(data.shape)))
-    file.write(encoded + data.astype("<f2" if kind == HALF else "<f4").tobytes())
+    file.write(encoded)
+    if kind == EIGHT_BIT:
+        file.write(in_eight_bits(data))
+    else:
+        file.write(data.astype("<f2" if kind == HALF else "<f4").tobytes())
+
+
+def in_eight_bits(data: np.ndarray) -> bytes:
+    """A matrix as q8_0: for each 32 weights of a row an fp16 scale, the largest magnitude / 127, and 32 bytes."""
+    blocks = data.reshape(-1, BLOCK)
+    scales = np.abs(blocks).max(1, keepdims=True) / 127
+    rounded = np.round(blocks / np.where(scales > 0, scales, 1)).astype("i1")
+    out = np.empty(len(blocks), dtype=[("scale", "<f2"), ("weights", "i1", BLOCK)])
+    out["scale"], out["weights"] = scales[:, 0], rounded
+    return out.tobytes()

@@ -16,7 +16,7 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation, evaluate_model
 from speechft.manifest import Manifest
 from speechft.recording import Recording, transcribe
-from speechft.sources import resolve
+from speechft.sources import resolve, resolve_adapter
 from speechft.whisper import Context, Whisper, load_whisper
 
 DEFAULT_MODEL = "bundled:tiny.en"
@@ -83,7 +83,7 @@ def load(
 
     Args:
         model: see `speechft.sources.resolve`; None means the one the adapter was trained on, else tiny.en.
-        adapter: folder with adapter_config.json, such as OUT/adapter.
+        adapter: folder with adapter_config.json, such as OUT/adapter, or a hub's; see `sources.resolve_adapter`.
         language: of the speech; None means the adapter's, else detected (multilingual models).
         device: `cpu`, `cuda`; the best there is unless given.
         quantize: `nf4` or `int8` weights.
@@ -91,8 +91,9 @@ def load(
     Raises:
         SpeechftError: a missing or damaged model or adapter, or one that belongs to another model.
     """
+    adapter = resolve_adapter(adapter) if adapter else None
     card = adapters.read_card(adapter) if adapter else {}
-    name = str(model or card.get("model") or (_base_of(Path(adapter)) if adapter else DEFAULT_MODEL))
+    name = str(model or card.get("model") or (_base_of(adapter) if adapter else DEFAULT_MODEL))
     folder = resolve(name)
     language = language or card.get("language")
     whisper = load_whisper(name, language=language, device=device, quantize=quantize)
@@ -104,7 +105,7 @@ def load(
         return Recogniser(whisper)
     adapted = adapters.load(whisper.model, adapter, folder)
     context = Context(card.get("context", OTHERS_CONTEXT))
-    return Recogniser(whisper.with_(model=adapted, context=context), Path(adapter))
+    return Recogniser(whisper.with_(model=adapted, context=context), adapter)
 
 
 def _base_of(adapter: Path) -> str:

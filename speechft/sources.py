@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ from pathlib import Path
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_text
 
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no .bin, no .py, no pickles
 
 
@@ -33,6 +35,7 @@ class Bundle:
         weights: parts of `model.bin`, one a package, joined in order; or one GGUF file.
         sha256: of the joined weights, and of `tokenizer.json`, which a GGUF has inside.
         licence: of the weights.
+        hub_id: the model they are of, as hubs call it.
     """
 
     extra: str
@@ -41,6 +44,7 @@ class Bundle:
     weights: tuple[str, ...]
     sha256: tuple[str, str | None]
     licence: str
+    hub_id: str
 
 
 BUNDLES = {
@@ -54,6 +58,7 @@ BUNDLES = {
             "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
         ),
         licence="MIT (OpenAI Whisper)",
+        hub_id="openai/whisper-tiny.en",
     ),
     "base": Bundle(
         extra="base",
@@ -65,6 +70,7 @@ BUNDLES = {
             "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
         ),
         licence="MIT (OpenAI Whisper)",
+        hub_id="openai/whisper-base",
     ),
     "smollm2": Bundle(
         extra="text",
@@ -73,6 +79,7 @@ BUNDLES = {
         weights=("SmolLM2-135M-Instruct.Q4_1.gguf",),
         sha256=("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", None),
         licence="Apache-2.0 (SmolLM2-135M-Instruct, Hugging Face)",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
 }
 
@@ -91,7 +98,7 @@ def resolve(name: str | Path) -> Path:
     Args:
         name: `bundled:tiny.en`, `bundled:base` or, a text model, `bundled:smollm2`; a folder in Hugging Face or
             CTranslate2 form; a GGUF file or a folder with one; else a hub id such as `openai/whisper-small`,
-            downloaded on first use (safetensors only).
+            downloaded on first use (safetensors only), of one revision if it is named: `openai/whisper-small@v1`.
 
     Raises:
         SpeechftError: there is no such model, it cannot be downloaded, or its files are not what they should be.
@@ -113,7 +120,40 @@ def resolve(name: str | Path) -> Path:
         raise SpeechftError(
             "is not a model folder", where=text, fix="Give a folder with config.json and model.safetensors."
         )
-    return _download(text)
+    return _check_folder(
+        _downloaded(
+            text,
+            "is neither a folder nor a model name",
+            f"Models that need no network: {_bundled_names()}. From a hub: openai/whisper-small.",
+            f"Check the name and the connection, or use one that needs no network: {_bundled_names()}.",
+        )
+    )
+
+
+def resolve_adapter(name: str | Path) -> Path:
+    """The local folder of an adapter.
+
+    Args:
+        name: a folder, which need not exist; else a hub id such as `user/name`, downloaded on first use, of one
+            revision (commit, tag or branch) if it is named: `user/name@revision`.
+
+    Raises:
+        SpeechftError: it cannot be downloaded.
+    """
+    folder = Path(name).expanduser()
+    # where its first part is a folder here, a path was meant, and what is missing is the adapter in it
+    if folder.exists() or folder.parent.exists() or not _HUB_ID.fullmatch(str(name)):
+        return folder
+    fix = "Give the folder with adapter_config.json, usually OUT/adapter, or USER/NAME of a hub."
+    return _downloaded(str(name), "is neither a folder nor an adapter's name", fix, fix)
+
+
+def hub_id(model: str) -> str | None:
+    """What hubs call a model; None for a folder of one's own."""
+    if model.startswith("bundled:"):
+        bundle = BUNDLES.get(model.removeprefix("bundled:"))
+        return bundle.hub_id if bundle else None
+    return model.split("@")[0] if _HUB_ID.fullmatch(model) and not Path(model).exists() else None
 
 
 def _check_folder(folder: Path) -> Path:
@@ -131,25 +171,22 @@ def _check_folder(folder: Path) -> Path:
     return folder
 
 
-def _download(name: str) -> Path:
+def _downloaded(name: str, no_name: str, otherwise: str, unreachable: str) -> Path:
+    """A hub's files of a model or an adapter, or the sentence why not: no name at all, or out of reach."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    known = ", ".join(f"bundled:{key}" for key in BUNDLES)
+    repo, _, revision = name.partition("@")
     try:
-        return _check_folder(Path(snapshot_download(name, allow_patterns=HUB_FILES)))
+        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=HUB_FILES))
     except HFValidationError:
-        raise SpeechftError(
-            "is neither a folder nor a model name",
-            where=name,
-            fix=f"Models that need no network: {known}. From a hub: openai/whisper-small.",
-        ) from None
+        raise SpeechftError(no_name, where=name, fix=otherwise) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise SpeechftError(
-            f"cannot be downloaded ({type(error).__name__})",
-            where=name,
-            fix=f"Check the name and the connection, or use one that needs no network: {known}.",
-        ) from None
+        raise SpeechftError(f"cannot be downloaded ({type(error).__name__})", where=name, fix=unreachable) from None
+
+
+def _bundled_names() -> str:
+    return ", ".join(f"bundled:{key}" for key in BUNDLES)
 
 
 def _bundled(key: str) -> Path:

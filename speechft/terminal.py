@@ -171,6 +171,28 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
         console.print(f"Report:  {out / 'report.html'}")
 
 
+def export_table(result: dict[str, Any], out: Path) -> None:
+    """An export in its own software beside ours."""
+    console = Console()
+    if result["notice"]:
+        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
+    own, context = result["ours_at_its_context"], result["context"]
+    table = Table(title=f"{own['n_utterances']} clips, {own['n_words']} words, greedy, without retries")
+    for column in ("", "WER", "95% interval", "CER"):
+        table.add_column(column, justify="right" if column else "left")
+    rows = {f"{result['software']}, {context}": result["theirs"], f"speechft, {context}": result["ours"]}
+    for name, scores in (rows | {f"speechft, {own['context']}": own}).items():
+        table.add_row(name, f"{scores['wer']:.1%}", interval(scores["wer_ci95"]), f"{scores['cer']:.1%}")
+    console.print(table)
+    difference = result["difference"]
+    console.print(
+        f"Theirs minus ours: {100 * difference['wer']:+.2f} points of WER (95% interval "
+        f"{' to '.join('-' if b is None else f'{100 * b:+.2f}' for b in difference['wer_ci95'])}); "
+        f"{result['words_that_differ']:.1%} of the words are others."
+    )
+    console.print(f"Model:  {out}")
+
+
 def interval(bounds: list[float] | None) -> str:
     return f"{bounds[0]:.1%} to {bounds[1]:.1%}" if bounds and None not in bounds else "-"
 

@@ -7,6 +7,7 @@ optimiser moments and counters, and a killed run goes on to the same bits.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import math
@@ -23,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from speechft import adapters, distributed, memory
-from speechft.batching import Batch, teachable
+from speechft.batching import Batch, nothing, teachable
 from speechft.cache import cached_layers, open_or_build
 from speechft.checkpoint import (
     Progress,
@@ -47,7 +48,7 @@ from speechft.prefetch import prefetch
 from speechft.quantization import optimizer
 from speechft.schedule import planned_steps, rate_factor
 from speechft.sources import resolve
-from speechft.whisper import Context, Whisper, load_whisper
+from speechft.whisper import Context, Whisper, core, load_whisper
 
 Event = dict[str, Any]
 RELEASE_EVERY = 4  # steps
@@ -136,7 +137,7 @@ class Run:
         )
         if recipe.tracking:
             self.accelerator.init_trackers("speechft")
-        self.cached_layers = cached_layers(self.whisper.model, recipe)
+        self.cached_layers = None if distributed.is_sharded() else cached_layers(self.whisper.model, recipe)
         loss_of = TokenLoss(self.whisper.model, self.cached_layers or 0)
         self.feed = Feed(self.base, self.train, self.labels, recipe, self._leave_out)
         self.per_epoch = self.feed.per_epoch
@@ -145,6 +146,11 @@ class Run:
         if recipe.evaluations:
             self.every = -(-self.steps // recipe.evaluations)
         initialise_from_data(self.whisper.model, self._first_batches(), lambda b: self._autocast_loss(loss_of, b))
+        self.judged = self.whisper
+        if distributed.is_sharded():
+            self.judged = self._in_one_piece()
+            model = core(self.whisper.model).model
+            distributed.shard(loss_of, [*model.encoder.layers, *model.decoder.layers])
         self.parameters = dict(adapters.trainable(self.whisper.model))
         made = optimizer(recipe.optimizer, self.parameters.values(), recipe.learning_rate, recipe.weight_decay)
         self.ranks = follow(self.whisper.model, made, self.steps)
@@ -152,6 +158,28 @@ class Run:
         self.loss_of = self.accelerator.prepare_model(loss_of, evaluation_mode=distributed.world() > 1)
         self.optimizer = self.accelerator.prepare_optimizer(made)
         self.mean: dict[str, Tensor] = {}
+
+    def _in_one_piece(self) -> Whisper:
+        """A copy for the first process, which decodes dev and saves; its trained weights come from the sharded one.
+
+        Raises:
+            SpeechftError: what the recipe wants has not been tried with sharded weights.
+        """
+        settings = self.recipe.adapter
+        if settings.quantize or settings.method == "adalora" or settings.init != "zero" or self.recipe.cache == "on":
+            raise SpeechftError(
+                "quantize, adalora, init and cache=on do not go with sharded weights", where="recipe",
+                fix="Leave them out, or launch without FSDP.",
+            )  # fmt: skip
+        return self.whisper.with_(model=copy.deepcopy(self.whisper.model)) if distributed.is_first() else self.whisper
+
+    def _now(self) -> Whisper:
+        """The model with its present weights, to decode with or to save; of several processes, in the first one."""
+        if distributed.is_sharded():
+            state = adapters.trainable_state(self.whisper.model)
+            if distributed.is_first():
+                adapters.load_trainable_state(self.judged.model, state)
+        return self.judged
 
     def go(self, card: dict[str, Any], base: Rates | None = None) -> Trained:
         """Train, evaluate, keep the best; the whole course of a run."""
@@ -216,14 +244,18 @@ class Run:
         (n_targets,) = distributed.summed([sum(batch.n_targets for batch in batches)], like=anything)
         if not n_targets:
             return 0.0, 0.0
-        total = 0.0
+        total, share = 0.0, 1
+        if distributed.is_sharded():  # all make as many passes, and the gradient is to be their sum, not their mean
+            passes, share = distributed.largest(len(batches), like=anything), distributed.world()
+            batches = batches + [nothing(self.base.n_mels)] * (passes - len(batches))
         for batch in batches:
             loss = self._loss(self.loss_of, batch) / n_targets
-            self.accelerator.backward(loss)
+            self.accelerator.backward(loss * share)
             total += float(loss.detach())
         (total,) = distributed.summed([total], like=anything)
         distributed.sum_gradients(self.parameters.values())
-        norm = float(self.accelerator.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip))
+        found = self.accelerator.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip)
+        norm = float(distributed.whole(found))
         if math.isfinite(total) and math.isfinite(norm):
             self.optimizer.step()
         else:
@@ -247,7 +279,7 @@ class Run:
 
     def _evaluate_base(self) -> Rates:
         # the adapter is zero still: decoding a merged copy is the base model, without its detour
-        untrained = self.whisper.with_(context=self.base.context)
+        untrained = self.judged.with_(context=self.base.context)
         self.untrained = self._evaluate(untrained, confidences=True)
         return self.untrained.rates
 
@@ -260,12 +292,13 @@ class Run:
     def _consider(self, label: str) -> None:
         """Evaluate the weights as they are, and keep them if they are the best so far, the base model included."""
         progress = self.progress
-        rates = distributed.from_first(lambda: self._evaluate(self.whisper).rates)
+        now = self._now()
+        rates = distributed.from_first(lambda: self._evaluate(now).rates)
         assert progress.base is not None
         if rates < (progress.best or progress.base):
             progress.best, progress.best_step, progress.stale = rates, progress.step, 0
             if distributed.is_first():
-                save_tensors(self._best_path, adapters.trainable_state(self.whisper.model))
+                save_tensors(self._best_path, adapters.trainable_state(now.model))
         else:
             progress.stale += 1
         self._log({"step": progress.step, **_rates(rates), "model": label, "best": progress.stale == 0})
@@ -294,9 +327,9 @@ class Run:
         if not distributed.is_first():
             adapter = self.out / kind if progress.best_step is not None else None
         elif progress.best_step is not None:
-            adapters.load_trainable_state(self.whisper.model, load_file(self._best_path))
+            adapters.load_trainable_state(self.judged.model, load_file(self._best_path))
             card = self._card() | card
-            adapter = adapters.save(self.whisper.model, self.out / kind, card, self.recipe.model, self.folder)
+            adapter = adapters.save(self.judged.model, self.out / kind, card, self.recipe.model, self.folder)
         else:
             shutil.rmtree(self.out / kind, ignore_errors=True)  # of an earlier run here: it is not this run's result
         self.accelerator.end_training()
@@ -338,10 +371,10 @@ class Run:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _checkpoint(self) -> None:
-        if not distributed.is_first():
+        if not (distributed.is_first() or distributed.is_sharded()):
             return
         weights = adapters.trainable_state(self.whisper.model)
-        weights |= {f"mean/{name}": value for name, value in self.mean.items()}
+        weights |= {f"mean/{name}": distributed.whole(value) for name, value in self.mean.items()}
         if self.ranks:
             weights |= {f"ranks/{name}": value for name, value in self.ranks.state().items()}
         now = time.perf_counter()
@@ -370,7 +403,10 @@ class Run:
         )
         trained = {k: v for k, v in weights.items() if not k.startswith(("mean/", "ranks/"))}
         adapters.load_trainable_state(self.whisper.model, trained)
-        self.mean = {name: value.to(self.base.device) for name, value in mean.items()}
+        self.mean = {
+            name: distributed.placed_like(value.to(self.base.device), self.parameters[name])
+            for name, value in mean.items()
+        }
         if self.ranks:
             self.ranks.load_state(ranks)
         self.progress = Progress.restored(state["progress"])

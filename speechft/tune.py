@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from speechft.checkpoint import locked
+from speechft.cluster import cluster, reason
+from speechft.config import recipe_kinds, validated
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_text
 from speechft.manifest import Manifest
@@ -56,6 +58,8 @@ def tune(
     pruning: Pruning = "halving",
     dev_utterances: int = DEV_UTTERANCES,
     search_only: bool = False,
+    workers: int = 1,
+    address: str | None = None,
     on_event: Follow = lambda event: None,
 ) -> dict[str, Any]:
     """Search for a better recipe, then train it and report test.
@@ -71,6 +75,8 @@ def tune(
         pruning: `halving` (Li et al., 2018, arXiv 1810.05934), `median`, or `none`.
         dev_utterances: of speech, that trials are judged on, drawn from dev.
         search_only: leave the best recipe's run, and with it test, to a later call.
+        workers: that try recipes at the same time, on Ray where there are several; they may end with a trial more each.
+        address: of a Ray cluster, see `cluster.cluster`.
         on_event: called with `{"event": "trial", ...}` after each, and with the events of the best recipe's run.
 
     Returns:
@@ -79,29 +85,18 @@ def tune(
     Raises:
         SpeechftError: recipe, search or data are wrong, the storage holds another study, or no trial came to its end.
     """
-    try:
-        import optuna
-    except ImportError:
-        raise missing_extra("optuna", "tune") from None
-    speech, out = recipe.task == "speech", Path(recipe.output_dir)
-    plain = recipe.model_copy(update={"search": {}, "evaluations": recipe.evaluations or EVALUATIONS})
-    space = Space(plain, recipe.search or (SPEECH_SPACE if speech else TEXT_SPACE))
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    out = Path(recipe.output_dir)
+    space_of(recipe)  # its mistakes are named before there is a folder
     with locked(out):
-        task = speech_task(plain, out, dev_utterances) if speech else text_task(plain)
-        study = _open_study(storage or out / "study.journal", space, task, pruning)
+        mine = Worker(recipe, trials, minutes, storage or out / "study.journal", pruning, dev_utterances)
+        space, task, study = mine.space, mine.task, mine.study
         done = _cut_off_again(study)
         if not study.trials:
             study.enqueue_trial(space.own)
-        if trials > done:
-            study.optimize(
-                lambda trial: _objective(trial, space, task, out / "trials"),
-                n_trials=trials - done,
-                timeout=60 * minutes if minutes else None,
-                callbacks=[lambda study, trial: on_event({"event": "trial", "of": trials, **row(trial)})],
-                catch=(SpeechftError,),
-                gc_after_trial=True,
-            )
+        if trials > done and (workers > 1 or address):
+            mine.on_ray(workers, address, on_event)
+        elif trials > done:
+            mine.go(on_event)
         shutil.rmtree(out / "trials", ignore_errors=True)
         result = search_result(study, space, task.metric, out)
         if not search_only:
@@ -114,6 +109,91 @@ def tune(
         write_text(out / "trials.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         write_text(out / "trials.md", markdown(result))
     return result
+
+
+class Worker:
+    """One process of a study: it tries recipes, and shares the journal with the others.
+
+    Attributes:
+        space, task, study: what is varied, what a trial does, and what is known so far.
+    """
+
+    def __init__(
+        self, recipe: Any, trials: int, minutes: float | None, storage: Path, pruning: Pruning, dev_utterances: int,
+        worker: int = 0,
+    ) -> None:  # fmt: skip
+        """Arguments as of `tune`; `worker` is its number."""
+        try:
+            import optuna
+        except ImportError:
+            raise missing_extra("optuna", "tune") from None
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.given = (_with_whole_paths(recipe), trials, minutes, str(storage.resolve()), pruning, dev_utterances)
+        self.trials, self.minutes, self.out = trials, minutes, Path(recipe.output_dir)
+        self.space = space_of(recipe)
+        speech = recipe.task == "speech"
+        self.task = speech_task(self.space.recipe, self.out, dev_utterances) if speech else text_task(self.space.recipe)
+        self.study = _open_study(storage, self.space, self.task, pruning, worker)
+
+    def go(self, on_event: Follow = lambda event: None) -> None:
+        """Try one recipe after the other until the study has as many trials as it was asked for, or time is up."""
+
+        def ended(study: Any, trial: Any) -> None:
+            on_event({"event": "trial", "of": self.trials, **row(trial)})
+            if _came_to_an_end(study) >= self.trials:
+                study.stop()
+
+        if _came_to_an_end(self.study) >= self.trials:
+            return
+        self.study.optimize(
+            lambda trial: _objective(trial, self.space, self.task, self.out / "trials"),
+            timeout=60 * self.minutes if self.minutes else None,
+            callbacks=[ended],
+            catch=(SpeechftError,),
+            gc_after_trial=True,
+        )
+
+    def on_ray(self, workers: int, address: str | None, on_event: Follow) -> None:
+        """The same by several workers. One that dies is replaced, and its trial is lost.
+
+        Raises:
+            SpeechftError: a worker could not begin, or too many died.
+        """
+        told = {trial.number for trial in self.study.trials if "seconds" in trial.user_attrs}
+        with cluster(address) as ray:
+            task = ray.remote(_take_part).options(max_retries=3, retry_exceptions=False)
+            waiting = [task.remote(*self.given, worker) for worker in range(1, workers + 1)]
+            while waiting:
+                ready, waiting = ray.wait(waiting, num_returns=1, timeout=1)
+                for trial in self.study.trials:
+                    if "seconds" in trial.user_attrs and trial.state.is_finished() and trial.number not in told:
+                        told.add(trial.number)
+                        on_event({"event": "trial", "of": self.trials, **row(trial)})
+                try:
+                    ray.get(ready)
+                except ray.exceptions.RayError as error:
+                    raise SpeechftError(f"a worker of the study failed ({reason(error)})", where=self.out) from None
+
+
+def space_of(recipe: Any) -> Space:
+    """What a study of a recipe varies."""
+    plain = recipe.model_copy(update={"search": {}, "evaluations": recipe.evaluations or EVALUATIONS})
+    return Space(plain, recipe.search or (SPEECH_SPACE if recipe.task == "speech" else TEXT_SPACE))
+
+
+def _with_whole_paths(recipe: Any) -> dict[str, Any]:
+    """A recipe as JSON, its paths from the root: workers may stand elsewhere."""
+    settings = recipe.model_dump(mode="json")
+    for key in {"manifest", "data", "output_dir", "split_file"} & settings.keys():
+        if settings[key] and not settings[key].startswith("hub:"):
+            settings[key] = str(Path(settings[key]).resolve())
+    return settings
+
+
+def _take_part(recipe: dict, trials: int, minutes: float | None, storage: str, *others: Any) -> None:
+    """What a worker of Ray's does."""
+    settings = validated(recipe_kinds()[recipe["task"]], recipe)
+    Worker(settings, trials, minutes, Path(storage), *others).go()
 
 
 def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
@@ -190,7 +270,7 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
         shutil.rmtree(out, ignore_errors=True)
 
 
-def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning) -> Any:
+def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning, worker: int = 0) -> Any:
     """The study in a journal, new or as it was left.
 
     Raises:
@@ -225,9 +305,11 @@ def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning) -> An
             "holds a study of another recipe, search space or data", where=storage, fix="Give another file."
         )
     study.set_user_attr("fingerprint", fingerprint)
-    # a study that goes on must not draw its first random trials again
-    seed = space.recipe.seed * 100_003 + len(study.trials)
-    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=AT_RANDOM, multivariate=True)
+    # a study that goes on must not draw its first random trials again, nor workers each other's
+    seed = space.recipe.seed * 100_003 + len(study.trials) + 1009 * worker
+    study.sampler = optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=AT_RANDOM, multivariate=True, constant_liar=worker > 0
+    )
     return study
 
 
@@ -238,6 +320,10 @@ def _cut_off_again(study: Any) -> int:
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
+    return _came_to_an_end(study)
+
+
+def _came_to_an_end(study: Any) -> int:
     return sum("seconds" in trial.user_attrs for trial in study.trials)
 
 

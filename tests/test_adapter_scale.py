@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from speechft import adapters
-from speechft.adapter_scale import choose_scale, set_scale
+from speechft.adapter_scale import choose_scale, save_at_best_scale, set_scale
 from speechft.decode import DecodeOptions
 from speechft.errors import SpeechftError
 from speechft.evaluate import evaluate_model
@@ -71,3 +71,18 @@ def test_dev_chooses(tiny: Whisper, voice: Manifest) -> None:
     assert best == 0.0
     assert rates[0.0] < rates[1.0]
     assert evaluate_model(spoilt, voice[:2], "whisper-english", options=PLAIN).scores.wer == pytest.approx(rates[0.0])
+
+
+def test_the_chosen_scale_is_saved(tiny: Whisper, voice: Manifest, tmp_path: Path) -> None:
+    folder = resolve("bundled:tiny.en")
+    card = {"model": "bundled:tiny.en", "context": "clip+2s"}
+    whole = adapters.save(adapted(tiny, 0.5).model, tmp_path / "whole", card, "bundled:tiny.en", folder)
+    best, rates = save_at_best_scale(whole, voice[:2], tmp_path / "out", scales=(0.01, 1.0), options=PLAIN)
+    assert best == 0.01
+    saved = adapters.read_card(tmp_path / "out")
+    assert saved["scale"] == best
+    assert saved["scale_wer"]["1.0"] == rates[1.0]
+    assert saved["context"] == "clip+2s"
+    assert adapters.read_config(tmp_path / "out")["lora_alpha"] == 0.01 * adapters.read_config(whole)["lora_alpha"]
+    with pytest.raises(SpeechftError, match="exists already"):
+        save_at_best_scale(whole, voice[:2], tmp_path / "out")

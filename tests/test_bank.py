@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +122,26 @@ def test_switching_takes_less_than_a_millisecond(bank: AdapterBank) -> None:
         with bank.using(list(VOICES)[turn % 3]):
             times.append(time.perf_counter() - started)
     assert sorted(times)[30] < 1e-3
+
+
+def test_a_thousand_voices_on_disk(tiny: Whisper, tmp_path: Path) -> None:
+    """Names are listed without opening an adapter, and a voice costs the reading of its own file."""
+    first = make(tiny, tmp_path / "voices" / "voice-000", 0, rank=1, projections=["q_proj"], placement="decoder")
+    for number in range(1, 1000):
+        shutil.copytree(first, tmp_path / "voices" / f"voice-{number:03d}", copy_function=os.link)
+    bank = AdapterBank(tiny, tmp_path / "voices", capacity=8, dtype=torch.float32)
+    started = time.process_time()
+    assert len(bank.names) == 1000
+    listing = time.process_time() - started
+    times = []
+    for number in range(0, 1000, 50):
+        started = time.process_time()
+        with bank.using(f"voice-{number:03d}"):
+            times.append(time.process_time() - started)
+    assert len(bank.loaded) == 8
+    assert bank.bytes_held < 10 * 8 * (384 + 384) * 4 * 2, "room for eight, of eight layers, one rank each"
+    assert listing < 0.5
+    assert sorted(times)[10] < 0.05
 
 
 def other_base(folder: Path) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 
 from speechft import distributed
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
+from speechft.sources import resolve
 
 GRADIENTS = """
 import sys, torch
@@ -35,6 +40,24 @@ said = distributed.from_first(lambda: f"from {distributed.rank()}")
 order = distributed.first_before_others(lambda: distributed.rank())
 found = f"{count} {linear.weight.grad.tolist()} {linear.bias.grad.tolist()} {unused.grad.tolist()} {said}"
 open(f"{sys.argv[1]}/{distributed.rank()}.txt", "w").write(found)  # two processes' prints get mixed up
+torch.distributed.destroy_process_group()
+"""
+
+SHARDED = """
+import sys, torch
+from speechft import distributed
+distributed.start()
+assert distributed.is_sharded()
+root = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+with torch.no_grad():
+    for parameter in root.parameters():
+        parameter.fill_(0.5)
+distributed.shard(root, [root[0]])
+rows = torch.arange(12.0).reshape(4, 3)[distributed.rank() :: distributed.world()]
+(root(rows).square().sum() * distributed.world()).backward()
+found = distributed.whole(root[0].weight.grad)
+assert root[0].weight.to_local().numel() < found.numel()
+open(f"{sys.argv[1]}/{distributed.rank()}.txt", "w").write(str(found.tolist()))
 torch.distributed.destroy_process_group()
 """
 
@@ -82,12 +105,105 @@ def test_one_process_is_left_alone() -> None:
     assert distributed.is_first()
 
 
-@pytest.mark.parametrize(("variable", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
-def test_what_the_loop_does_not_do_is_refused(variable: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "true")
-    with pytest.raises(SpeechftError, match=f"{name} is not supported"):
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed is not supported"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "fsdp_version: 2"),
+    ],
+)
+def test_what_the_loop_does_not_do_is_refused(
+    asked: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ({"WORLD_SIZE": "2"} | asked).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SpeechftError, match=message):
         distributed.start()
+
+
+def test_the_file_for_accelerate_spreads_a_model(tmp_path: Path) -> None:
+    script, config = tmp_path / "sharded.py", Path(__file__).parent.parent / "configs" / "fsdp2.yaml"
+    script.write_text(SHARDED)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    done = subprocess.run([*launch, str(script), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    root = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    with torch.no_grad():
+        for parameter in root.parameters():
+            parameter.fill_(0.5)
+    root(torch.arange(12.0).reshape(4, 3)).square().sum().backward()
+    for rank in range(2):
+        assert (tmp_path / f"{rank}.txt").read_text() == str(root[0].weight.grad.tolist())
+
+
+@pytest.fixture(scope="module")
+def noises(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Seconds of noise with a text each: enough to learn from for a model of random weights."""
+    out = tmp_path_factory.mktemp("noises")
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, words in enumerate(("one", "two two", "three", "four five six", "seven", "eight", "nine ten", "no")):
+        soundfile.write(out / f"{number}.wav", 0.1 * rng.standard_normal(16000 + 4000 * number), 16000)
+        rows.append({"id": str(number), "audio": f"{number}.wav", "text": words, "speaker": f"s{number}"})
+    (out / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Manifest.load(out / "manifest.jsonl")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Whisper of random weights that has tiny.en's tokens."""
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("small")
+    config = WhisperConfig.from_pretrained(resolve("bundled:tiny.en"))
+    config.d_model = config.encoder_ffn_dim = config.decoder_ffn_dim = 32
+    config.encoder_layers = config.decoder_layers = config.encoder_attention_heads = config.decoder_attention_heads = 2
+    torch.manual_seed(0)
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    for path in resolve("bundled:tiny.en").iterdir():
+        if path.suffix in (".json", ".txt") and path.name != "config.json":
+            shutil.copy(path, folder)
+    return folder
+
+
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
+def test_two_processes_that_share_a_model_train_what_one_does(
+    method: str, noises: Manifest, small: Path, tmp_path: Path
+) -> None:
+    """FSDP2; three clips a batch, so that the processes never have equally many."""
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+
+    def run(name: str, processes: int, stop: int = 0) -> int:
+        recipe = {
+            "model": str(small), "manifest": str(noises.path), "output_dir": str(tmp_path / name), "batch_size": 3,
+            "epochs": 2, "min_steps": 0, "checkpoint_every": 2, "precision": "fp32", "augment": None, "context": "clip",
+            "adapter": {"rank": 4, "method": method}, "learning_rate": 3e-3, "cache": "off",
+        }  # fmt: skip
+        asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if processes > 1 else {}
+        command = launched(str(script), json.dumps(recipe), str(stop), processes=processes)
+        return subprocess.run(command, env=os.environ | asked).returncode
+
+    def losses(name: str) -> list[float]:
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        return [line["loss"] for line in lines if "loss" in line]
+
+    def weights(name: str) -> dict[str, torch.Tensor]:
+        return load_file(tmp_path / name / "checkpoints" / "latest" / "state.safetensors")
+
+    assert run("one", 1) == 0
+    assert run("two", 2) == 0
+    assert len(losses("one")) == 6
+    assert losses("two") == pytest.approx(losses("one"), rel=1e-3)
+    assert losses("two")[-1] < losses("two")[0]
+    one, two = weights("one"), weights("two")
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=2e-3, rtol=2e-2, msg=name)
+    assert run("cut", 2, stop=4) != 0
+    assert run("cut", 2) == 0
+    again = weights("cut")
+    assert all(torch.equal(again[name], value) for name, value in two.items())
 
 
 @pytest.mark.slow

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from speechft import adapters, load
-from speechft.audio import load_audio
-from speechft.decode import DecodeOptions
-from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
 from speechft.export import export
+from speechft.export_check import check_export
 from speechft.manifest import Manifest
-from speechft.normalize import normalizer
 from speechft.sources import resolve
 from speechft.whisper import Context, load_whisper
 
@@ -53,47 +49,43 @@ def test_a_merged_folder_is_complete_and_equal(adapter: Path, tmp_path: Path) ->
     assert load(out).whisper.context == Context("clip+10s")  # our own software still knows how it was trained
 
 
-def test_faster_whisper_says_the_same(adapter: Path, tmp_path: Path, voice: Manifest) -> None:
-    faster_whisper = pytest.importorskip("faster_whisper", reason="the extra 'export' is not installed")
-    out = export(adapter, tmp_path / "ct2", to="ctranslate2", precision="float32")
+PACKAGES = {"ctranslate2": "faster_whisper", "ggml": "pywhispercpp.model", "onnx": "onnxscript"}
+
+
+@pytest.mark.parametrize(
+    ("to", "precision", "most"),
+    [
+        ("huggingface", None, 0.0),
+        ("ctranslate2", "float32", 0.15),  # it pads features with zeros, which are not silence
+        ("ctranslate2", "int8", 0.15),
+        ("ggml", None, 0.05),
+        ("ggml", "int8", 0.1),
+        pytest.param("onnx", None, 0.0, marks=pytest.mark.slow),
+        pytest.param("onnx", "int8", 0.25, marks=pytest.mark.slow),
+    ],
+)
+def test_its_own_software_says_the_same(
+    to: str, precision: str | None, most: float, adapter: Path, tmp_path: Path, voice: Manifest
+) -> None:
+    if to in PACKAGES:
+        pytest.importorskip(PACKAGES[to], reason="the extra 'export' is not installed")
+    out = export(adapter, tmp_path / "out", to=to, precision=precision)
     assert json.loads((out / "speechft.json").read_text())["merged"]
-    theirs = faster_whisper.WhisperModel(str(out), device="cpu", compute_type="float32", cpu_threads=1)
-
-    def say(audio: Path) -> str:
-        segments, _ = theirs.transcribe(str(audio), beam_size=1, temperature=0.0, without_timestamps=True)
-        return " ".join(segment.text for segment in segments)
-
-    assert differing(adapter, voice, say) <= 0.1  # bf16 here, fp32 there
-
-
-def test_whisper_cpp_says_the_same(adapter: Path, tmp_path: Path, voice: Manifest) -> None:
-    model = pytest.importorskip("pywhispercpp.model", reason="the extra 'export' is not installed")
-    out = export(adapter, tmp_path / "cpp", to="ggml")
-    theirs = model.Model(
-        str(out / "ggml-model.bin"), n_threads=2, print_progress=False, print_realtime=False, language="en",
-        no_timestamps=True, temperature_inc=0.0, suppress_blank=True,
-    )  # fmt: skip
-
-    def say(audio: Path) -> str:
-        return " ".join(segment.text for segment in theirs.transcribe(load_audio(audio)))
-
-    assert differing(adapter, voice, say) <= 0.1
-
-
-def differing(adapter: Path, voice: Manifest, say: Callable[[Path], str]) -> float:
-    """Share of words that other software hears otherwise than we do, both at 30 s and without retries."""
-    ours, same = load(adapter=adapter), normalizer("whisper-english")
-    errors = words = 0
-    for clip in voice[:6]:
-        mine = ours.transcribe(clip.audio, options=DecodeOptions(temperatures=()), context="full").text
-        found = word_errors(same(mine), same(say(clip.audio)))
-        errors, words = errors + found.errors, words + found.length
-    return errors / words
+    found = check_export(out, to, adapter, voice[:6])
+    assert found["words_that_differ"] <= most
+    assert found["context"] == ("clip+10s" if to == "onnx" else "full")
+    assert abs(found["theirs"]["wer"] - found["ours"]["wer"] - found["difference"]["wer"]) < 1e-9
+    assert found["ours_at_its_context"]["context"] == "clip+10s"
+    assert found["theirs"]["n_words"] > 20
+    assert found["notice"], "a simulated voice"
+    assert json.loads((out / "export_check.json").read_text()) == found
 
 
 def test_mistakes_are_sentences(adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(SpeechftError, match="unknown format"):
         export(adapter, tmp_path / "out", to="tflite")
+    with pytest.raises(SpeechftError, match="no onnx in float16"):
+        export(adapter, tmp_path / "out", to="onnx", precision="float16")
     with pytest.raises(SpeechftError, match="exists already"):
         export(adapter, adapter)
     with pytest.raises(SpeechftError, match="not an adapter"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,13 @@ import torch
 from speechft import adapters, peft_methods
 from speechft.audio import log_mel, pad_frames
 from speechft.batching import IGNORED
+from speechft.decoder import is_quantized
 from speechft.errors import SpeechftError
 from speechft.fast_lora import fuse
 from speechft.files import write_text
 from speechft.manifest import Manifest
 from speechft.objective import TokenLoss
-from speechft.quantization import size
+from speechft.quantization import merge_quantized, size
 from speechft.text.config import LLAMA_PROJECTIONS
 from speechft.whisper import core
 
@@ -80,12 +82,18 @@ def attached(models: dict[str, Any], kind: str, name: str, **more: Any) -> Any:
     torch.manual_seed(0)
     settings = (
         {"rank": 4, "projections": PROJECTIONS["llama" if len(batch(kind)) == 1 else "whisper"], "virtual_tokens": 3}
-        | SETTINGS[name]
+        | settings_of(name)
         | more
     )
     model = adapters.attach(copy.deepcopy(models[kind]), **settings)
     peft_methods.initialise_from_data(model, [batch(kind)] * 2, lambda _: loss(model, kind))
     return model
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """What `attach` is given for a row of the table; the part after "on" is the base's."""
+    name = name.partition(" on ")[0]
+    return {"init": "loftq"} if name == "loftq" else SETTINGS[name]
 
 
 def train(
@@ -121,7 +129,7 @@ def test_the_life_of_a_method(models: dict[str, Any], kind: str, name: str, tmp_
     trained = value(model, kind)
     assert trained < base - 0.01
     row = lived(model, models[kind], kind, name, trained, base, tmp_path)
-    assert row["merges"] == (name not in UNMERGEABLE[kind])
+    assert (row["merges"] == "yes") == (name not in UNMERGEABLE[kind])
 
 
 def lived(model: Any, original: Any, kind: str, name: str, trained: float, base: float, tmp_path: Path) -> dict:
@@ -134,15 +142,20 @@ def lived(model: Any, original: Any, kind: str, name: str, trained: float, base:
             assert value(model, kind) == pytest.approx(base, abs=1e-4)
         again = adapters.load(copy.deepcopy(original), folder)
     assert value(again, kind) == pytest.approx(trained, abs=1e-4)
-    if adapters.mergeable(again):
+    merges = "no"
+    if is_quantized(original) and adapters.mergeable(again):
+        merged, lost = merge_quantized(again)
+        assert 0 < lost.of_weights < 0.2
+        assert value(merged, kind) < base
+        merges = f"rounded, {lost.of_weights:.1%} off"
+    elif adapters.mergeable(again):
         merged = adapters.merge(again)
         assert value(merged, kind) == pytest.approx(trained, abs=1e-3)
         assert merged.state_dict().keys() == original.state_dict().keys()
-        merges = True
+        merges = "yes"
     else:
         with pytest.raises(SpeechftError, match="cannot be merged"):
             adapters.merge(again)
-        merges = False
     size_mb = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e6
     if name != "full":
         assert value(adapters.unload(model), kind) == pytest.approx(base, abs=1e-4)
@@ -217,39 +230,50 @@ REAL: dict[str, tuple[torch.Tensor, ...]] = {}  # batches of the models with tra
 
 
 @pytest.fixture(scope="module")
-def trained_models(voice: Manifest) -> dict[str, Any]:
-    """tiny.en and SmolLM2 with their weights, and a batch for each."""
+def trained_model(voice: Manifest) -> Callable[..., Any]:
+    """tiny.en or SmolLM2 with their weights, quantised if told; a batch for each is in `REAL` then."""
+    whole = functools.cache(real_model)
+    return lambda kind, bits=None: real_model(kind, voice, bits) if bits else whole(kind, voice)
+
+
+def real_model(kind: str, voice: Manifest, bits: str | None = None) -> Any:
     from speechft.text.model import load_text_model, padded
     from speechft.whisper import load_whisper
 
-    whisper, text = load_whisper("bundled:tiny.en", device="cpu"), load_text_model("bundled:smollm2", device="cpu")
+    if kind == "SmolLM2":
+        text = load_text_model("bundled:smollm2", device="cpu", quantize=bits)
+        sentences = [
+            "The tremor makes my speech slow, but I have a lot to say and people who wait hear all of it.",
+            "Please call my sister on Sunday and ask her to bring the blue chair from the garden shed.",
+        ]
+        REAL[kind] = (torch.tensor([text.tokenizer(sentence)["input_ids"][:16] for sentence in sentences]),)
+        return text.model
+    whisper = load_whisper("bundled:tiny.en", device="cpu", quantize=bits)
     clips = list(voice)[:3]
     mels = [log_mel(clip.load(), 80) for clip in clips]
     labels, mask = padded([whisper.label_ids(clip.text) for clip in clips], whisper.generation.eos_token_id)
     targets = labels[:, 1:].masked_fill(mask[:, 1:] == 0, IGNORED)
-    REAL["tiny.en"] = (pad_frames(mels, max(m.shape[1] for m in mels) // 2 * 2 + 200), labels[:, :-1], targets)
-    sentences = [
-        "The tremor makes my speech slow, but I have a lot to say and people who wait hear all of it.",
-        "Please call my sister on Sunday and ask her to bring the blue chair from the garden shed.",
-    ]
-    rows = [text.tokenizer(sentence)["input_ids"][:16] for sentence in sentences]
-    REAL["SmolLM2"] = (torch.tensor(rows),)
-    return {"tiny.en": whisper.model, "SmolLM2": text.model}
+    REAL[kind] = (pad_frames(mels, max(m.shape[1] for m in mels) // 2 * 2 + 200), labels[:, :-1], targets)
+    return whisper.model
 
 
-REAL_CASES = [("tiny.en", name) for name in SPEECH] + [("SmolLM2", name) for name in SETTINGS if name != "eva"]
+QUANTISED = {"lora on nf4": "nf4", "loftq on nf4": "nf4", "houlsby on nf4": "nf4", "lora on int8": "int8"}
+REAL_CASES = [
+    *(("tiny.en", name) for name in [*SPEECH, *QUANTISED]),
+    *(("SmolLM2", name) for name in [*SETTINGS, *QUANTISED] if name != "eva"),
+]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), REAL_CASES)
-def test_the_table_of_methods(trained_models: dict[str, Any], kind: str, name: str, tmp_path: Path) -> None:
+def test_the_table_of_methods(trained_model: Callable[..., Any], kind: str, name: str, tmp_path: Path) -> None:
     """All of it with trained weights; what is found is a row of docs/methods.md."""
-    row = proven(kind, name, trained_models[kind], tmp_path)
+    row = proven(kind, name, trained_model(kind, QUANTISED.get(name)), tmp_path)
     shutil.rmtree(tmp_path)
     page = Path(__file__).parent.parent / "docs" / "methods.md"
     before, _, rest = page.read_text(encoding="utf-8").partition(TABLE_FROM)
     table, _, after = rest.partition(TABLE_TO)
-    rows = {tuple(line.split(" | ")[:2]): line for line in [*table.splitlines()[3:], row]}
+    rows = {tuple(line.split(" | ")[:2]): line for line in [*table.strip().splitlines()[2:], row]}
     order = [(f"| {name}", kind) for kind, name in REAL_CASES]
     lines = [rows[key] for key in order if key in rows]
     write_text(page, before + TABLE_FROM + "\n" + "\n".join([*TABLE_HEAD, *lines]) + "\n" + TABLE_TO + after)
@@ -289,6 +313,6 @@ def proven(kind: str, name: str, original: Any, folder: Path) -> str:
     found = lived(model, original, kind, name, trained, base, folder)
     takes = taken.weights_mb + taken.trainable_mb + held  # weights, gradients, moments
     return (
-        f"| {name} | {kind} | {start:.3f}, {trained:.3f} | yes | {'yes' if found['merges'] else 'no'} | yes "
+        f"| {name} | {kind} | {start:.3f}, {trained:.3f} | yes | {found['merges']} | yes "
         f"| {taken.share:.3%} | {found['file_mb']:.2f} MB | {takes:.0f} MB |"
     )

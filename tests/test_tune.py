@@ -130,6 +130,20 @@ def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path) -
         tune(recipe_for(voice, tmp_path, seed=5), trials=5, dev_utterances=2)
 
 
+@pytest.mark.slow
+def test_several_workers_share_a_study(voice: Manifest, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    told: list[dict] = []
+    recipe = recipe_for(voice, tmp_path)
+    found = tune(recipe, trials=4, dev_utterances=2, search_only=True, workers=2, on_event=told.append)
+    assert 4 <= len(found["trials"]) <= 5
+    assert {row["state"] for row in found["trials"]} <= {"complete", "pruned"}
+    assert sorted(event["number"] for event in told) == [row["number"] for row in found["trials"]]
+    assert len({row["params"]["learning_rate"] for row in found["trials"]}) == len(found["trials"])
+    again = tune(recipe, trials=4, dev_utterances=2, search_only=True, workers=2)
+    assert again["trials"] == found["trials"], "nothing is tried again"
+
+
 def test_a_study_where_every_trial_fails_says_why(voice: Manifest, tmp_path: Path) -> None:
     recipe = recipe_for(voice, tmp_path, search={"seed": [0, 1]}, cache="on", adapter={"rank": 2})
     with pytest.raises(SpeechftError, match="nothing stays the same"):

@@ -1,13 +1,13 @@
-"""Verbs on trained adapters: export, average."""
+"""Verbs on trained adapters: export, average, scale, push."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from speechft.cli.common import Model, app
+from speechft.cli.common import AsJson, ManifestPath, Model, Outside, app, err, print_json
 
 
 @app.command()
@@ -15,23 +15,56 @@ def export(
     adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
     to: Annotated[
-        str, typer.Option(help="huggingface, ctranslate2 for faster-whisper, ggml for whisper.cpp.")
+        str, typer.Option(help="huggingface, ctranslate2 for faster-whisper, ggml for whisper.cpp, onnx.")
     ] = "huggingface",
     model: Model = None,
     precision: Annotated[
-        str, typer.Option(help="ctranslate2: float32, float16, bfloat16, int8 or int8_float16.")
-    ] = "float16",
+        str | None,
+        typer.Option(
+            help="ctranslate2: float32, float16, bfloat16, int8, int8_float16; ggml: also int8; onnx: float32, int8.",
+            show_default="float16 for ctranslate2 and ggml, else float32",
+        ),
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Manifest: let that software transcribe clips of it, and compare with ours.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Of that manifest.", show_default="test, else dev, else all")
+    ] = None,
+    clips: Annotated[int, typer.Option(min=1, help="Of that split, at most.")] = 100,
+    allow_outside: Outside = False,
+    as_json: AsJson = False,
 ) -> None:
     """Merge an adapter into its base and write a model that other software runs.
 
-    Example: `speechft export runs/me/adapter exported --to ctranslate2`
+    Example: `speechft export runs/me/adapter exported --to ctranslate2 --precision int8 --check me/manifest.jsonl`
     """
     from speechft.export import export as run
 
-    typer.echo(
-        f"{run(adapter, out, to=to, model=model, precision=precision)}: other software pads clips to 30 s; "
-        "'speechft evaluate --context full' on the adapter measures what it will get"
-    )
+    rows = _rows_to_check(check, split, clips, allow_outside) if check else None
+    made = run(adapter, out, to=to, model=model, precision=precision)
+    if rows is None:
+        if to == "onnx":
+            advice = "clips of any length up to 30 s, so the adapter's context can be kept (docs/export.md)"
+        else:
+            advice = "other software pads clips to 30 s; --check MANIFEST measures what it will get"
+        typer.echo(f"{made}: {advice}")
+        return
+    from speechft.export_check import check_export
+    from speechft.terminal import Watcher, export_table
+
+    with Watcher(quiet=as_json) as watch:
+        result = check_export(made, to, adapter, rows, model=model, on_event=watch)
+    if as_json:
+        print_json(result)
+    else:
+        export_table(result, made)
+
+
+def _rows_to_check(manifest: Path, split: str | None, clips: int | None, allow_outside: bool) -> Any:
+    from speechft.pipeline import rows_to_evaluate
+
+    return rows_to_evaluate(manifest, split, allow_outside, lambda event: None)[0][:clips]
 
 
 @app.command()
@@ -49,3 +82,59 @@ def average(
     from speechft.adapter_arithmetic import average as run
 
     typer.echo(str(run(folders, weight, out)))
+
+
+@app.command()
+def scale(
+    adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
+    manifest: ManifestPath,
+    out: Annotated[Path, typer.Option(help="A new folder for the adapter so weighed.", show_default=False)],
+    split: Annotated[str, typer.Option(help="Of the manifest; the clips that choose.")] = "dev",
+    at: Annotated[
+        list[float] | None, typer.Option(help="A scale to try.", show_default="0, 0.25, 0.5, 0.75, 1")
+    ] = None,
+    model: Model = None,
+    allow_outside: Outside = False,
+) -> None:
+    """Turn an adapter down to the strength that dev likes best: 0 is the base model, 1 the adapter as trained.
+
+    Example: `speechft scale runs/me/adapter me/manifest.jsonl --out runs/me/scaled`
+    """
+    from speechft.adapter_scale import SCALES, save_at_best_scale
+    from speechft.terminal import Watcher
+
+    rows = _rows_to_check(manifest, split, None, allow_outside)
+    with Watcher() as watch:
+        best, rates = save_at_best_scale(adapter, rows, out, model=model, scales=at or SCALES, on_event=watch)
+    for value, wer in rates.items():
+        typer.echo(f"{value:g}\t{wer:.1%}{'  <- ' + str(out) if value == best else ''}")
+
+
+@app.command()
+def push(
+    adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
+    repo: Annotated[str, typer.Argument(help="USER/NAME.", show_default=False)],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+    licence: Annotated[
+        str | None, typer.Option(help="Such as cc-by-nc-4.0.", show_default="the one it was trained with")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The hub's name of the base model, where that was a folder of your own.")
+    ] = None,
+    result: Annotated[
+        Path | None, typer.Option(help="A result.json with its scores.", show_default="its run's")
+    ] = None,
+    dry_run: Annotated[
+        Path | None, typer.Option(help="Write what would be uploaded to this new folder instead.")
+    ] = None,
+) -> None:
+    """Upload an adapter to the Hugging Face Hub with a model card, as a private repository. Log in by `hf auth login`.
+
+    The card holds scores and counts, but no names, paths or texts. Look at it first:
+    `speechft push runs/me/adapter me/my-voice --dry-run look`
+    """
+    from speechft.hub import push as run
+
+    if public:
+        err.print("An adapter is personal data of everybody in its recordings. Have they all agreed to this?")
+    typer.echo(run(adapter, repo, public=public, licence=licence, base=base, result=result, dry_run=dry_run))

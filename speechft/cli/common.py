@@ -25,11 +25,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the machine-readable
 Model = Annotated[
     str | None,
     typer.Option(
-        help="bundled:tiny.en, bundled:base, a folder, or a hub id.",
+        help="bundled:tiny.en, bundled:base, a folder, or a hub id (@REVISION pins it).",
         show_default="the adapter's, else bundled:tiny.en",
     ),
 ]
-AdapterPath = Annotated[Path | None, typer.Option(help="Folder of a trained adapter.")]
+AdapterPath = Annotated[
+    Path | None, typer.Option(help="Folder of a trained adapter, or USER/NAME[@REVISION] of a hub.")
+]
 Language = Annotated[str | None, typer.Option(help="Code such as en or de; detected unless given.")]
 
 

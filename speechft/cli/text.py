@@ -38,8 +38,9 @@ def is_text(task: str | None, adapters: list[Path]) -> bool:
     if task or not adapters:
         return task not in (None, "speech")
     from speechft.adapters import read_card
+    from speechft.sources import resolve_adapter
 
-    return read_card(adapters[0]).get("task", "speech") != "speech"
+    return read_card(resolve_adapter(adapters[0])).get("task", "speech") != "speech"
 
 
 def evaluate_text(data: Path, task: str | None, as_json: bool, **settings: Any) -> None:

@@ -30,6 +30,10 @@ def tune(
     pruning: Annotated[str, typer.Option(help="halving, median, or none.")] = "halving",
     dev_utterances: Annotated[int, typer.Option(min=1, help="That trials of speech are judged on.")] = 150,
     search_only: Annotated[bool, typer.Option("--search-only", help="Leave the best recipe's run to later.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Recipes tried at the same time, on Ray.")] = 1,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster: auto, ray://host:10001.", show_default="this machine")
+    ] = None,
     find_lr: Annotated[bool, typer.Option("--find-lr", help="Only suggest a learning rate, by a range test.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +66,7 @@ def tune(
 
         result = run(
             settings, trials=trials, minutes=minutes, storage=storage, pruning=pruning,  # type: ignore[arg-type]
-            dev_utterances=dev_utterances, search_only=search_only, on_event=told,
+            dev_utterances=dev_utterances, search_only=search_only, workers=workers, address=address, on_event=told,
         )  # fmt: skip
     if as_json:
         print_json(result)

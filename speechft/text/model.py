@@ -16,7 +16,7 @@ from speechft.errors import SpeechftError
 from speechft.peft_methods import TEXT_ONLY
 from speechft.precision import inference_dtype
 from speechft.quantization import keep_differentiable, quantization
-from speechft.sources import resolve
+from speechft.sources import resolve, resolve_adapter
 
 # For models without a template of their own: roles as words, and the end token after every turn.
 PLAIN_TEMPLATE = (
@@ -100,7 +100,7 @@ def load_text_model(
     if scalar:
         model.score.weight.data.zero_()  # the head is new: it starts at no opinion, whatever the seed
     if adapter is not None:
-        model = adapters.load(model, adapter, folder)
+        model = adapters.load(model, resolve_adapter(adapter), folder)
     return TextModel(str(name), folder, model, tokenizer)
 
 

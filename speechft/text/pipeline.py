@@ -16,6 +16,7 @@ from speechft.config import validated
 from speechft.errors import SpeechftError
 from speechft.files import write_text
 from speechft.pipeline import RESULT_FORMAT, environment
+from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, TextRecipe
 from speechft.text.data import Corpus, Example, read
 from speechft.text.metrics import Measure
@@ -97,6 +98,7 @@ def evaluate(
         out: a folder for result.json.
         settings: of the recipe, such as `metrics`; those the adapter was trained with unless told.
     """
+    adapter = resolve_adapter(adapter) if adapter else None
     card = adapters.read_card(adapter) if adapter else {}
     task = task or card.get("task")
     if task not in TEXT_RECIPES:

@@ -1,0 +1,173 @@
+"""An export on trial: the software it was made for transcribes real clips, and is compared with ours on the same ones.
+
+All decode greedily, without retries and without timestamps, so that only the model and its arithmetic differ.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from speechft.audio import HOP_LENGTH, MAX_FRAMES, SAMPLE_RATE, log_mel, pad_frames
+from speechft.decode import DecodeOptions, decode
+from speechft.error_rate import word_errors
+from speechft.errors import SpeechftError, missing_extra
+from speechft.files import write_text
+from speechft.manifest import Manifest
+from speechft.pipeline import notice
+from speechft.recogniser import load
+from speechft.scoring import Scores, compare, score, total
+from speechft.search import greedy_search
+from speechft.whisper import Context, Whisper
+
+Event = dict[str, Any]
+REPORT = "export_check.json"
+CLIPS = 100
+PLAIN = DecodeOptions(temperatures=())
+
+
+def check_export(
+    exported: str | Path,
+    to: str,
+    adapter: str | Path,
+    rows: Manifest,
+    *,
+    model: str | None = None,
+    normalizer: str = "whisper-english",
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Event:
+    """Score an export in its own software, and against ours.
+
+    Args:
+        exported, to, adapter, model: as given to `export.export`.
+        rows: clips with texts; of longer ones only the first 30 s are heard, by all.
+        on_event: called with `{"event": "decoded", "clips": n, "of": all}` as it goes.
+
+    Returns:
+        what is written to export_check.json beside the export: `theirs`, `ours` (at 30 s, as they decode) and
+        `ours_at_its_context`, each with `wer` and `wer_ci95`; `difference`, theirs against ours; `words_that_differ`,
+        as a share; `software` and its version; `context`, that theirs heard.
+
+    Raises:
+        SpeechftError: no clips, or the software is not installed.
+    """
+    if not len(rows):
+        raise SpeechftError("no utterance to compare on", where=rows.path)
+    exported = Path(exported)
+    whisper = load(model, adapter).whisper
+    package, run = RUNTIMES[to]
+    clips = [u.load()[: MAX_FRAMES * HOP_LENGTH] for u in rows]
+    said: list[str] = []
+    for text in run(exported, whisper, clips):
+        said.append(text)
+        on_event({"event": "decoded", "clips": 1, "of": len(rows)})
+    own = whisper.context
+    heard = own if to == "onnx" else Context("full")
+    ours = {
+        context: score(list(rows), [t.text for t in decode(whisper, clips, PLAIN, context=context)], normalizer)
+        for context in {heard, own}
+    }
+    theirs = score(list(rows), said, normalizer)
+    differ = total(
+        word_errors(mine.normalized[1], other.normalized[1])
+        for mine, other in zip(ours[heard].rows, theirs.rows, strict=True)
+    )
+    result = {
+        "notice": notice(rows),
+        "format": to,
+        "software": f"{package} {importlib.metadata.version(package)}",
+        "context": heard.policy,
+        "manifest_sha256": rows.sha256,
+        "theirs": _summary(theirs),
+        "ours": _summary(ours[heard]),
+        "ours_at_its_context": {**_summary(ours[own]), "context": own.policy},
+        "difference": compare(ours[heard], theirs),
+        "words_that_differ": round(differ.rate, 4),
+    }
+    write_text(exported / REPORT, json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _summary(scores: Scores) -> Event:
+    found = scores.to_dict()
+    return {key: found[key] for key in ("wer", "wer_ci95", "cer", "n_utterances", "n_words")}
+
+
+def _transformers(folder: Path, whisper: Whisper, clips: Sequence[np.ndarray]) -> Iterator[str]:
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+    processor: Any = WhisperProcessor.from_pretrained(folder)
+    model: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    language = {"language": whisper.language or "en", "task": "transcribe"} if whisper.is_multilingual else {}
+    for clip in clips:
+        frames = processor(clip, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+        with torch.inference_mode():
+            ids = model.generate(frames, max_new_tokens=_cap(whisper, clip), do_sample=False, num_beams=1, **language)
+        yield processor.batch_decode(ids, skip_special_tokens=True)[0]
+
+
+def _faster_whisper(folder: Path, whisper: Whisper, clips: Sequence[np.ndarray]) -> Iterator[str]:
+    try:
+        from faster_whisper import WhisperModel
+    except ImportError:
+        raise missing_extra("faster-whisper", "export") from None
+    model = WhisperModel(str(folder), device="cpu", compute_type="default", cpu_threads=torch.get_num_threads())
+    for clip in clips:
+        found, _ = model.transcribe(
+            clip, language=_language(whisper), beam_size=1, temperature=0.0, without_timestamps=True,
+            condition_on_previous_text=False, no_speech_threshold=None, max_new_tokens=_cap(whisper, clip),
+        )  # fmt: skip
+        yield " ".join(segment.text for segment in found)
+
+
+def _whisper_cpp(folder: Path, whisper: Whisper, clips: Sequence[np.ndarray]) -> Iterator[str]:
+    try:
+        from pywhispercpp.model import Model
+    except ImportError:
+        raise missing_extra("pywhispercpp", "export") from None
+    model = Model(
+        str(folder / "ggml-model.bin"), n_threads=torch.get_num_threads(), print_progress=False, print_realtime=False,
+        language=_language(whisper), no_timestamps=True, temperature_inc=0.0, suppress_blank=True, no_context=True,
+        single_segment=True,
+    )  # fmt: skip
+    for clip in clips:
+        yield " ".join(segment.text for segment in model.transcribe(clip, max_tokens=_cap(whisper, clip)))
+
+
+def _onnxruntime(folder: Path, whisper: Whisper, clips: Sequence[np.ndarray]) -> Iterator[str]:
+    """At the adapter's own context, which these graphs can keep."""
+    from speechft.onnx_export import OnnxCache, OnnxModel
+
+    model, prompt = OnnxModel(folder), np.array([whisper.prompt(_language(whisper))])
+    for clip in clips:
+        mel = log_mel(clip, whisper.n_mels)
+        states = model.encode(pad_frames([mel], whisper.context.frames(mel.shape[1])).numpy())
+        states = states[:, : whisper.context.shown(mel.shape[1]) // 2]
+        cache = OnnxCache(model, states, prompt)
+        ((ids, _, _),) = greedy_search(whisper, cache, cache.logits, [_cap(whisper, clip)])[0]
+        yield whisper.text(ids)
+
+
+def _language(whisper: Whisper) -> str:
+    return whisper.language or "en"
+
+
+def _cap(whisper: Whisper, clip: np.ndarray) -> int:
+    """Tokens at most, as our own decoding has it: a loop costs them all as much as us."""
+    return min(whisper.max_tokens - 8, 16 + math.ceil(PLAIN.tokens_per_second * len(clip) / SAMPLE_RATE))
+
+
+Runtime = Callable[[Path, Whisper, Sequence[np.ndarray]], Iterator[str]]
+RUNTIMES: dict[str, tuple[str, Runtime]] = {
+    "huggingface": ("transformers", _transformers),
+    "ctranslate2": ("faster-whisper", _faster_whisper),
+    "ggml": ("pywhispercpp", _whisper_cpp),
+    "onnx": ("onnxruntime", _onnxruntime),
+}

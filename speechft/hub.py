@@ -1,0 +1,153 @@
+"""Sharing an adapter on a hub: the folder that is uploaded, with a model card, private unless told otherwise."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from speechft import adapters
+from speechft.errors import SpeechftError
+from speechft.files import replace_folder, write_text
+from speechft.model_card import model_card
+from speechft.sources import hub_id
+
+KEPT = ("*.safetensors", "*.json", "*.txt", "*.jinja")  # no checkpoints, no texts, no sound
+PRIVATE_SETTINGS = ("manifest", "data", "output_dir", "speakers", "split_file", "model", "tracking", "search")
+
+
+def push(
+    adapter: str | Path,
+    repo: str,
+    *,
+    public: bool = False,
+    licence: str | None = None,
+    base: str | None = None,
+    result: str | Path | None = None,
+    dry_run: str | Path | None = None,
+) -> str:
+    """Upload an adapter, or a fully fine-tuned model, to the Hugging Face Hub; the token is the one of `hf auth login`.
+
+    Args:
+        adapter: its folder, such as OUT/adapter.
+        repo: `user/name`; made where there is none.
+        public: let everybody see it; it needs a licence.
+        licence: an identifier such as `cc-by-nc-4.0`, or words; the one the adapter was trained with unless given.
+        base: what the hub calls the base model, where that is a folder of one's own.
+        result: a result.json with its scores; the one of its run unless given.
+        dry_run: write what would be uploaded to this new folder instead.
+
+    Returns:
+        the address of the repository, or the folder.
+
+    Raises:
+        SpeechftError: no adapter, a base model that nobody else has, public without a licence, or the hub refuses.
+    """
+    adapter = Path(adapter)
+    if repo.count("/") != 1:
+        raise SpeechftError(f"'{repo}' is no repository", fix="Write it as USER/NAME.")
+    if dry_run:
+        out = Path(dry_run)
+        if out.exists():
+            raise SpeechftError("exists already", where=out, fix="Name a new folder.")
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".push-", dir=Path(dry_run).parent if dry_run else None) as work:
+        folder = Path(work) / "repository"
+        stated = write_repository(adapter, folder, repo, licence, base, result)
+        if public and stated is None:
+            raise SpeechftError(
+                "has no licence, so nobody may use it",
+                where=adapter,
+                fix="Ask the people whose recordings are in it, then give --licence.",
+            )
+        if dry_run:
+            replace_folder(folder, out)
+            return str(out)
+        return _upload(folder, repo, public)
+
+
+def write_repository(
+    adapter: Path, out: Path, repo: str, licence: str | None, base: str | None, result: str | Path | None
+) -> str | None:
+    """Write what is uploaded: weights, configuration, our card without anything private, and README.md.
+
+    Returns:
+        the licence that was stated, if any.
+    """
+    whole = (adapter / "config.json").is_file() and not (adapter / "adapter_config.json").is_file()
+    config = None if whole else adapters.read_config(adapter)
+    own = adapter / adapters.CARD
+    card = adapters.read_object(own) if own.is_file() else {}
+    model = card.get("model") or (config or {}).get("base_model_name_or_path") or ""
+    base = base or hub_id(model)
+    if base is None:
+        raise SpeechftError(
+            f"was trained on the folder '{Path(model).name}', which nobody else has",
+            where=adapter,
+            fix="Name that model as the hub does: --base openai/whisper-small.",
+        )
+    out.mkdir(parents=True)
+    for pattern in KEPT:
+        for path in adapter.glob(pattern):
+            shutil.copy(path, out)
+    if not any(out.glob("*.safetensors")):
+        raise SpeechftError("has no safetensors", where=adapter, fix="Pickled weights are not passed on.")
+    if licence is None and card.get("licence") not in (adapters.VOICE_LICENCE, "not stated"):
+        licence = card.get("licence")
+    if config is not None:  # plain peft looks for the base model under this name
+        _write(out / "adapter_config.json", config | {"base_model_name_or_path": base})
+    if card:
+        _write(out / adapters.CARD, _published(card, base, licence))
+    scores = _result(adapter, result)
+    write_text(out / "README.md", model_card(repo, base, card, config, scores, licence))
+    return licence
+
+
+def _published(card: dict[str, Any], base: str, licence: str | None) -> dict[str, Any]:
+    """Our card without what only this machine, or only the people recorded, should know."""
+    recipe = {key: value for key, value in card.get("recipe", {}).items() if key not in PRIVATE_SETTINGS}
+    model = card["model"] if hub_id(card["model"]) else base
+    published = card | {"model": model, "recipe": recipe}
+    return published | {"licence": licence} if licence else published
+
+
+def _result(adapter: Path, given: str | Path | None) -> dict[str, Any] | None:
+    """The scores to show: those given, or of the run that the adapter lies in."""
+    path = Path(given) if given else adapter.parent / "result.json"
+    if not path.is_file():
+        if given:
+            raise SpeechftError("does not exist", where=path)
+        return None
+    found = adapters.read_object(path)
+    of = Path(found.get("adapter") or found.get("kept") or "")
+    return found if given or of.name == adapter.name else None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _upload(folder: Path, repo: str, public: bool) -> str:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    api = HfApi()
+    try:
+        address = api.create_repo(repo, private=not public, exist_ok=True)
+        if not public and not api.model_info(repo).private:
+            raise SpeechftError("is public", where=repo, fix="Name another repository, or give --public.")
+        api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload an adapter with speechft")
+    except HFValidationError as error:
+        raise SpeechftError(str(error), where=repo) from None
+    except Exception as error:  # of connections: the hub's library has changed its own, and may again
+        if not isinstance(error, HfHubHTTPError | OSError | ValueError) and "httpx" not in type(error).__module__:
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise SpeechftError(
+            f"cannot be uploaded to ({reason[:200]})",
+            where=repo,
+            fix="Log in with 'hf auth login', and check the name and the connection. --dry-run writes the folder.",
+        ) from None
+    return str(address)

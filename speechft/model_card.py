@@ -1,0 +1,214 @@
+"""The page that an adapter has on a hub: what was measured, on what, under which licence, and what it is not for.
+
+It is made of `speechft.json` and `result.json` alone, and names no person, no file and no folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from speechft.report import markdown_table
+from speechft.report_tables import percent
+
+PERSONAL = (
+    "**These weights were made from people's recordings and are personal data.** Weights can give away how somebody "
+    "sounds and what they said, and that they have an impairment of speech. Share them only with the consent of "
+    "everybody who was recorded, and delete every copy when one of them takes it back."
+)
+NOT_FOR = (
+    "It transcribes; it does not measure a person. It must not be used for diagnosis, for rating how severe an "
+    "impairment is, for identifying speakers or imitating their voices, or where an error could harm somebody and no "
+    "one checks the text."
+)
+
+
+def model_card(
+    repo: str,
+    base: str,
+    card: Mapping[str, Any],
+    config: Mapping[str, Any] | None,
+    result: Mapping[str, Any] | None,
+    licence: str | None,
+) -> str:
+    """A README.md with the front matter that hubs read.
+
+    Args:
+        repo: where it is going, such as `user/name`.
+        base: the base model's name on the hub.
+        card: `speechft.json`; empty for an adapter made elsewhere.
+        config: `adapter_config.json`; None where the whole model was trained.
+        result: `result.json` of the run, or of an evaluation with `--out`; None where nothing was measured.
+        licence: an identifier such as `cc-by-nc-4.0`, or words; None where it was not stated.
+    """
+    speech, whole = card.get("task", "speech") == "speech", config is None
+    front = _front_matter(repo, base, card, whole, result, licence)
+    kind = f"{base}, fully fine-tuned" if config is None else f"An adapter ({_method(card, config)}) for {base}"
+    made = f", trained with speechft {card['speechft']}" if card else ""
+    parts = [
+        f"---\n{front}\n---\n\n# {repo.split('/')[-1]}\n",
+        f"{kind}{made}.\n",
+        f"{PERSONAL}\n" if speech else "",
+        "## Use\n",
+        _use(repo, base, speech, whole),
+        "## Measured\n",
+        _measured(result, speech),
+        "## Trained on\n",
+        _trained_on(card, result),
+        "## What it is for, and what not\n",
+        _intended(speech),
+        "## Licence\n",
+        _licence(card, licence),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _front_matter(
+    repo: str, base: str, card: Mapping[str, Any], whole: bool, result: Mapping[str, Any] | None, licence: str | None
+) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    speech = card.get("task", "speech") == "speech"
+    task = "automatic-speech-recognition" if speech else "text-generation"
+    scores = _adapted(result) if result else {}
+    simulated = bool(result and result.get("notice"))
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type="private",
+            dataset_name="simulated or synthetic speech" if simulated else "not published",
+            dataset_split=_split(result),
+            metric_type=key,
+            metric_value=round(100 * scores[key], 2),
+        )
+        for key in ("wer", "cer")
+        if speech and result and scores.get(key) is not None
+    ]
+    known = licence is not None and " " not in licence
+    data = ModelCardData(
+        base_model=base,
+        language=card.get("language"),
+        library_name="transformers" if whole else "peft",
+        license=licence if known else "other",
+        license_name=None if known else "see-below",
+        pipeline_tag=task,
+        tags=["speechft", *(["atypical-speech"] if speech else [])],
+        model_name=repo if results else None,
+        eval_results=results or None,
+    )
+    return data.to_yaml()
+
+
+def _use(repo: str, base: str, speech: bool, whole: bool) -> str:
+    if not speech:
+        call = f"load_text_model({base!r}, adapter={repo!r})"
+        return f"```python\nfrom speechft.text.model import load_text_model\n\ntext = {call}\n```\n"
+    option = "--model" if whole else "--adapter"
+    lines = [f"```sh\nspeechft transcribe recording.wav {option} {repo}\n```\n"]
+    if not whole:
+        lines.append(
+            "Or with plain transformers and peft, which pad every clip to 30 s:\n\n"
+            "```python\nfrom peft import PeftModel\nfrom transformers import WhisperForConditionalGeneration\n\n"
+            f"base = WhisperForConditionalGeneration.from_pretrained({base!r})\n"
+            f"model = PeftModel.from_pretrained(base, {repo!r})\n```\n"
+        )
+    return "\n".join(lines)
+
+
+def _measured(result: Mapping[str, Any] | None, speech: bool) -> str:
+    if not result:
+        return "Nothing was measured, or the measurements did not come with the adapter.\n"
+    base, adapted = result.get("base") or {}, _adapted(result)
+    notice = f"**{result['notice']}**\n\n" if result.get("notice") else ""
+    if not speech:
+        rows = [[key, _value(base.get(key)), _value(value)] for key, value in adapted.items() if _is_measure(value)]
+        return markdown_table([f"on {_split(result)}", "base model", "with this adapter"], rows)
+    rows = [
+        [name, *(percent(scores.get(key)) for scores in (base, adapted))]
+        for name, key in (("word error rate", "wer"), ("character error rate", "cer"))
+    ]
+    rows.insert(1, ["its 95% interval", *(_interval(scores.get("wer_ci95")) for scores in (base, adapted))])
+    clips, words = adapted.get("n_utterances"), adapted.get("n_words")
+    where = (
+        f"{clips} clips, {words} words, {adapted.get('n_speakers')} speakers of '{_split(result)}', never trained on"
+    )
+    said = [notice + f"On {where}:\n", markdown_table(["", "base model", "with this adapter"], rows)]
+    if difference := result.get("difference"):
+        said.append(
+            f"Difference {_points(difference['wer'])} percentage points of word error rate (95% interval "
+            f"{' to '.join(_points(bound) for bound in difference['wer_ci95'])}); matched-pairs p = "
+            f"{difference['p_mapsswe']:.2g}. Texts were normalised by {adapted['normalizer']}.\n"
+        )
+    if _split(result) == "dev":
+        said.append("The same clips chose the best state in training, which flatters these numbers a little.\n")
+    if overlap := result.get("overlap"):
+        said.append(f"What the parts of the data share: {overlap}.\n")
+    return "\n".join(said)
+
+
+def _trained_on(card: Mapping[str, Any], result: Mapping[str, Any] | None) -> str:
+    data: Mapping[str, Any] = card.get("data") or (result or {}).get("data") or {}
+    known = {
+        "recordings": data.get("train_clips"),
+        "minutes": data.get("train_minutes"),
+        "speakers": data.get("speakers"),
+        "synthetic recordings among them": data.get("synthetic_train_clips") or None,
+        "examples": data.get("train_examples"),
+        "SHA-256 of the training rows": card.get("train_sha256") or data.get("sha256"),
+        "base model's hash": card.get("base_sha256"),
+        "encoder context": card.get("context"),
+        "trained at": card.get("trained_context"),
+    }
+    rows = [[name, value] for name, value in known.items() if value is not None]
+    recipe = card.get("recipe", {})
+    settings = ("learning_rate", "batch_size", "epochs", "max_steps", "seed")
+    rows += [[key.replace("_", " "), recipe[key]] for key in settings if recipe.get(key) is not None]
+    return markdown_table(["", ""], rows) if rows else "Not stated.\n"
+
+
+def _intended(speech: bool) -> str:
+    if not speech:
+        return "For the task it was trained for, with a person who checks what it writes.\n"
+    return (
+        "For transcribing the people it was trained for: dictation, captions, commands. On other people it can be "
+        f"worse than the base model.\n\n{NOT_FOR}\n\nThe base model, and so this one, at times writes words that "
+        "nobody said, above all in silence and noise.\n"
+    )
+
+
+def _licence(card: Mapping[str, Any], licence: str | None) -> str:
+    stated = licence or card.get("licence") or "not stated"
+    return f"{stated[0].upper()}{stated[1:]}. The base model has a licence of its own.\n"
+
+
+def _method(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    name = card.get("recipe", {}).get("adapter", {}).get("method") or config["peft_type"]
+    return f"{name}, rank {config['r']}" if config.get("r") else name
+
+
+def _adapted(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a training run, or of an evaluation, whose scores stand at the top."""
+    return result.get("adapted") or result
+
+
+def _split(result: Mapping[str, Any] | None) -> str:
+    found = result or {}
+    return (found.get("evaluated_on") or found).get("split") or "all"
+
+
+def _is_measure(value: Any) -> bool:
+    return isinstance(value, Mapping) and "value" in value and "ci95" in value
+
+
+def _value(value: Any) -> str:
+    if not _is_measure(value) or value["value"] is None:
+        return "–"
+    return f"{value['value']:.3g} ({' to '.join('–' if b is None else f'{b:.3g}' for b in value['ci95'])})"
+
+
+def _interval(bounds: Any) -> str:
+    return " to ".join(map(percent, bounds)) if bounds and None not in bounds else "–"
+
+
+def _points(fraction: float | None) -> str:
+    return "–" if fraction is None else f"{100 * fraction:+.1f}"

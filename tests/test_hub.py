@@ -1,0 +1,291 @@
+"""What is pushed comes back and works, says what was measured, and names nobody; others' adapters work here."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import yaml
+
+from speechft import adapters, load
+from speechft.config import SpeechRecipe
+from speechft.decode import DecodeOptions
+from speechft.errors import SpeechftError
+from speechft.hub import push
+from speechft.manifest import Manifest
+from speechft.pipeline import evaluate
+from speechft.sources import hub_id, resolve, resolve_adapter
+from speechft.whisper import Whisper
+
+MODEL, REPO = "bundled:tiny.en", "somebody/voice"
+
+
+@pytest.fixture(scope="module")
+def run(voice: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run leaves: an adapter with its card, and the scores of a real evaluation."""
+    out = tmp_path_factory.mktemp("anna-lives-here")
+    torch.manual_seed(0)
+    base = load(MODEL, device="cpu").whisper
+    model = adapters.attach(base.model, rank=2)
+    for name, parameter in adapters.trainable(model):
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, 0, 0.02)
+    recipe = SpeechRecipe(manifest=voice.path, output_dir=out, split_file=out / "split.json")
+    card = {
+        "format": 1, "model": MODEL, "base_sha256": adapters.base_hash(resolve(MODEL)), "context": "clip+10s",
+        "licence": adapters.VOICE_LICENCE, "data": {"train_clips": 20, "train_minutes": 1.5, "speakers": 1},
+        "recipe": recipe.model_dump(mode="json", exclude={"manifest", "output_dir", "speakers", "search"}),
+    }  # fmt: skip
+    adapters.save(model, out / "adapter", card, MODEL, resolve(MODEL))
+    rows = [replace(utterance, speaker="frida") for utterance in voice[:2]]
+    evaluate(Manifest(rows, voice.path), adapter=out / "adapter", out=out)
+    return out
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's protocol as an upload and a download of small files need."""
+
+    files: ClassVar[dict[str, bytes]] = {}
+    private: bool | None = None
+    commits = 0
+
+    def answer(self, status: int, body: Any = b"", **headers: str) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(data))} | headers).items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None: ...
+
+    def do_POST(self) -> None:
+        body = (
+            self.rfile.read(int(self.headers["Content-Length"])) if "Content-Length" in self.headers else self.chunks()
+        )
+        if self.path == "/api/repos/create":
+            Hub.private = json.loads(body)["visibility"] == "private"
+            self.answer(200, {"url": f"http://{self.headers['Host']}/{REPO}"})
+        elif self.path == "/api/validate-yaml":
+            self.answer(200, {"errors": [], "warnings": []})
+        elif "/preupload/" in self.path:
+            asked = json.loads(body)["files"]
+            modes = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked]
+            self.answer(200, {"files": modes})
+        elif "/commit/" in self.path:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    Hub.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            Hub.commits += 1
+            address = f"http://{self.headers['Host']}/{REPO}/commit/{self.sha}"
+            self.answer(200, {"commitUrl": address, "commitOid": self.sha, "success": True})
+        else:
+            self.answer(404)
+
+    def chunks(self) -> bytes:
+        data = b""
+        while size := int(self.rfile.readline(), 16):
+            data += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return data
+
+    @property
+    def sha(self) -> str:
+        return hashlib.sha1(str(Hub.commits).encode()).hexdigest()
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        if path.startswith(f"/api/models/{REPO}/tree/"):
+            sizes = {name: len(data) for name, data in Hub.files.items()}
+            self.answer(200, [{"type": "file", "path": n, "size": size, "oid": "0" * 40} for n, size in sizes.items()])
+        elif path.startswith(f"/api/models/{REPO}"):
+            revision = path.partition("/revision/")[2]
+            if revision not in ("", "main", self.sha):
+                self.answer(404, X_Error_Code="RevisionNotFound")
+                return
+            siblings = [{"rfilename": name} for name in Hub.files]
+            found = {"id": REPO, "sha": self.sha, "private": Hub.private, "siblings": siblings}
+            self.answer(200, found)
+        elif path.startswith(f"/{REPO}/resolve/"):
+            data = Hub.files[path.split("/", 5)[5]]
+            etag = hashlib.sha1(data).hexdigest()
+            self.answer(200, data, ETag=f'"{etag}"', X_Repo_Commit=self.sha)
+        else:
+            self.answer(404, X_Error_Code="RepoNotFound")
+
+    do_HEAD = do_GET
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Hub]]:
+    from huggingface_hub import constants, hf_api
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    Hub.files, Hub.private, Hub.commits = {}, None, 0
+    for target, name, value in (
+        (constants, "ENDPOINT", address),
+        (constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"),
+        (constants, "HF_HUB_CACHE", str(tmp_path / "cache")),
+        (constants, "HF_HUB_OFFLINE", False),
+        (hf_api.api, "endpoint", address),
+    ):
+        monkeypatch.setattr(target, name, value)
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    yield Hub
+    server.shutdown()
+
+
+def test_what_is_pushed_comes_back_and_works(run: Path, hub: type[Hub], voice: Manifest) -> None:
+    push(run / "adapter", REPO)
+    assert hub.private is True
+    assert set(hub.files) == {"README.md", "adapter_config.json", "adapter_model.safetensors", "speechft.json"}
+    clip, plain = voice[0].audio, DecodeOptions(temperatures=())
+    ours = load(adapter=run / "adapter").transcribe(clip, options=plain).text
+    found = load(adapter=f"{REPO}@main")
+    assert found.whisper.context.policy == "clip+10s"
+    assert found.transcribe(clip, options=plain).text == ours
+    assert resolve_adapter(REPO) == found.adapter, "the same revision"
+    with pytest.raises(SpeechftError, match="cannot be downloaded"):
+        resolve_adapter(f"{REPO}@v9")
+    with pytest.raises(SpeechftError, match="cannot be downloaded"):
+        resolve_adapter("somebody/else")
+    hub.private = False
+    with pytest.raises(SpeechftError, match="is public"):
+        push_existing(run, hub)
+
+
+def push_existing(run: Path, hub: type[Hub]) -> None:
+    """To a repository that is public already: creating it again changes nothing."""
+    create = hub.do_POST
+
+    def unchanged(self: Hub) -> None:
+        before = Hub.private
+        create(self)
+        Hub.private = before
+
+    hub.do_POST = unchanged  # type: ignore[method-assign]
+    try:
+        push(run / "adapter", REPO)
+    finally:
+        hub.do_POST = create  # type: ignore[method-assign]
+
+
+def test_the_card_says_what_was_measured_and_names_nobody(run: Path, tmp_path: Path, voice: Manifest) -> None:
+    out = Path(push(run / "adapter", REPO, dry_run=tmp_path / "look"))
+    text = (out / "README.md").read_text()
+    front = yaml.safe_load(text.split("---\n")[1])
+    result = json.loads((run / "result.json").read_text())
+    assert front["base_model"] == "openai/whisper-tiny.en"
+    assert front["library_name"] == "peft"
+    assert front["license"] == "other"
+    metrics = front["model-index"][0]["results"][0]["metrics"]
+    assert metrics[0]["value"] == round(100 * result["wer"], 2)
+    assert f"{result['wer']:.1%}" in text
+    assert f"{result['base']['wer_ci95'][0]:.1%}" in text
+    assert result["notice"] in text, "simulated speech is called so"
+    for word in ("personal data", "diagnosis", "consent", "lora, rank 2", "| minutes | 1.5 |"):
+        assert word in text
+    everything = "".join(path.read_text() for path in out.glob("*.json")) + text
+    for private in ("anna-lives-here", str(Path.home()) + "/", str(voice.path.parent), "split.json", "frida"):
+        assert private not in everything
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "openai/whisper-tiny.en"
+    assert adapters.read_card(out)["model"] == MODEL, "ours still knows which weights"
+    adapters.load(load(MODEL, device="cpu").whisper.model, out, resolve(MODEL))
+
+
+def test_nothing_is_public_without_a_licence(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpeechftError, match="no licence"):
+        push(run / "adapter", REPO, public=True, dry_run=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    out = Path(push(run / "adapter", REPO, public=True, licence="cc-by-nc-4.0", dry_run=tmp_path / "out"))
+    assert "license: cc-by-nc-4.0" in (out / "README.md").read_text()
+    assert adapters.read_card(out)["licence"] == "cc-by-nc-4.0"
+    with pytest.raises(SpeechftError, match="exists already"):
+        push(run / "adapter", REPO, dry_run=out)
+    with pytest.raises(SpeechftError, match="USER/NAME"):
+        push(run / "adapter", "voice", dry_run=tmp_path / "other")
+
+
+def test_a_base_model_of_ones_own_needs_a_name(run: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for path in (run / "adapter").iterdir():
+        (own / path.name).write_bytes(path.read_bytes())
+    card = json.loads((own / adapters.CARD).read_text()) | {"model": str(tmp_path / "anna" / "model")}
+    (own / adapters.CARD).write_text(json.dumps(card))
+    with pytest.raises(SpeechftError, match="nobody else has"):
+        push(own, REPO, dry_run=tmp_path / "out")
+    out = Path(push(own, REPO, base="openai/whisper-small", dry_run=tmp_path / "out"))
+    assert "anna" not in "".join(path.read_text() for path in (*out.glob("*.json"), *out.glob("*.md")))
+    assert "Nothing was measured" in (out / "README.md").read_text()
+
+
+def test_an_unreachable_hub_is_a_sentence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(SpeechftError, match="cannot be uploaded to"):
+        push(run / "adapter", REPO)
+
+
+def test_names_of_models_and_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hub_id("bundled:base") == "openai/whisper-base"
+    assert hub_id("openai/whisper-small@v1") == "openai/whisper-small"
+    assert hub_id(str(tmp_path)) is None
+    (tmp_path / "runs").mkdir()
+    assert resolve_adapter("runs/adapter") == Path("runs/adapter"), "a folder was meant"
+
+
+THEIRS: dict[str, dict[str, Any]] = {
+    "the usual recipe": {"target_modules": ["q_proj", "v_proj"], "lora_alpha": 64, "lora_dropout": 0.05},
+    "another scale": {"target_modules": "all-linear", "use_rslora": True},
+    "a task type": {"target_modules": ["fc1", "fc2"], "task_type": "SEQ_2_SEQ_LM"},
+    "decomposed": {"target_modules": ["q_proj", "out_proj"], "use_dora": True},
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_an_adapter_made_by_peft_alone(name: str, tiny: Whisper, tmp_path: Path) -> None:
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import WhisperForConditionalGeneration
+
+    folder = resolve(MODEL)
+    model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    torch.manual_seed(0)
+    made = get_peft_model(model, LoraConfig(r=4, **THEIRS[name]))
+    for key, parameter in made.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(parameter, 0, 0.02)
+    made.save_pretrained(tmp_path / "theirs")
+    assert not (tmp_path / "theirs" / adapters.CARD).exists()
+    ours = load(adapter=tmp_path / "theirs", device="cpu")
+    assert ours.whisper.context.policy == "full", "they trained at 30 s"
+    theirs = PeftModel.from_pretrained(copy.deepcopy(tiny.model), tmp_path / "theirs").eval()
+    frames = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(1))
+    ids = torch.tensor([[50257, 50362, 262]])
+    with torch.inference_mode():
+        wanted = theirs.get_base_model()(input_features=frames, decoder_input_ids=ids).logits
+        found = ours.whisper.model.get_base_model()(input_features=frames, decoder_input_ids=ids).logits
+        base = tiny.model(input_features=frames, decoder_input_ids=ids).logits
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert (wanted - base).abs().max() > 0.01
+
+
+def test_a_pickled_adapter_is_refused(tmp_path: Path, tiny: Whisper) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": MODEL, "peft_type": "LORA"}))
+    (tmp_path / "adapter_model.bin").write_bytes(b"pickle")
+    with pytest.raises(SpeechftError, match="Pickled"):
+        load(adapter=tmp_path)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from speechft.config import AdapterSettings, Optimizer, Positive, Search, Settings, Share
+from speechft.config import AdapterSettings, Optimizer, Positive, Search, Settings, Share, Tracker
 from speechft.schedule import Schedule
+from speechft.text.metrics import ANSWER_METRICS
 
 Count = Annotated[int, Field(ge=1)]
 LLAMA_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -35,7 +36,7 @@ class TextRecipe(Settings):
         max_length: tokens of a sequence; longer ones are cut.
         evaluations: on dev during the run; the state that does best there is kept.
         dev_examples, test_examples: at most.
-        search: as in a speech recipe.
+        tracking, search: as in a speech recipe.
     """
 
     model: str = "bundled:smollm2"
@@ -63,6 +64,7 @@ class TextRecipe(Settings):
     test_examples: Count = 200
     test: bool = True
     checkpoint_every: Count = 200
+    tracking: Tracker | None = None
     search: Search = Field(default={})
 
 
@@ -84,7 +86,7 @@ class SftRecipe(TextRecipe):
 
     Attributes:
         packing: several conversations in one sequence, none seeing another.
-        metrics: of generated answers against the references; see `speechft.text.metrics.METRICS`.
+        metrics: of generated answers against the references; see `speechft.text.metrics.ANSWER_METRICS`.
         max_new_tokens: of a generated answer.
     """
 
@@ -92,6 +94,13 @@ class SftRecipe(TextRecipe):
     packing: bool = False
     metrics: list[str] = Field(default=["exact_match", "f1", "rougeL"])
     max_new_tokens: Count = 64
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: list[str]) -> list[str]:
+        if unknown := [name for name in metrics if name not in ANSWER_METRICS]:
+            raise ValueError(f"unknown metric '{unknown[0]}'; known are {', '.join(ANSWER_METRICS)}")
+        return metrics
 
 
 class PreferenceRecipe(TextRecipe):
@@ -107,6 +116,12 @@ class PreferenceRecipe(TextRecipe):
     loss: Literal["dpo", "ipo", "kto", "orpo"] = "dpo"
     beta: Positive = 0.1
     learning_rate: Positive = 5e-5
+
+    @model_validator(mode="after")
+    def _neighbours(self) -> PreferenceRecipe:
+        if self.loss == "kto" and self.batch_size < 2:
+            raise ValueError("kto compares the answers of a batch: batch_size must be 2 or more")
+        return self
 
 
 class RewardRecipe(TextRecipe):
@@ -147,6 +162,7 @@ class PolicyRecipe(TextRecipe):
     max_new_tokens: Count = 32
     learning_rate: Positive = 5e-5
     max_steps: Count = 30
+    checkpoint_every: Count = 5  # of rounds, each of which takes long
 
     @model_validator(mode="after")
     def _batches_are_groups(self) -> PolicyRecipe:

@@ -71,7 +71,13 @@ def load_text_model(
     Raises:
         SpeechftError: no such model, or one that is no causal language model.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        GenerationConfig,
+    )
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
     from transformers.utils import logging
 
@@ -96,6 +102,8 @@ def load_text_model(
     if quantize is None:
         model.to(device)
     model.config.pad_token_id = tokenizer.pad_token_id
+    if not scalar:  # penalties and cut tails that a model ships for chatting are no part of its distribution
+        model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     model.requires_grad_(False).eval()
     if scalar:
         model.score.weight.data.zero_()  # the head is new: it starts at no opinion, whatever the seed

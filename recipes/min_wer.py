@@ -40,7 +40,9 @@ def main(manifest_path: str, adapter: Path, out: Path, clips: int | None = None)
     print("|---|---|---|---|---|---|---|")
     for row in table:
         change = f"{row['change']:+.1%} | {row['change_ci95']}" if "change" in row else "|"
-        print(f"| {row['arm']} | {row['wer']:.1%} | {row['ci95']} | {change} | {row['insertions']} | {row['looping']} |")
+        print(
+            f"| {row['arm']} | {row['wer']:.1%} | {row['ci95']} | {change} | {row['insertions']} | {row['looping']} |"
+        )
     print(caveat)
 
 

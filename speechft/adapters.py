@@ -248,6 +248,12 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     return _object(path) if path.is_file() else {}
 
 
+def task_of(folder: str | Path) -> str:
+    """The task that an adapter or a whole model of ours was trained for; `speech` where it does not say."""
+    path = Path(folder) / CARD
+    return str(_object(path).get("task", "speech")) if path.is_file() else "speech"
+
+
 def _object(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

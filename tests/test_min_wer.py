@@ -9,13 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speechft import adapters
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.min_wer import _Refinement, expected_errors, refine
 from speechft.recogniser import load
+from speechft.sources import resolve
 from speechft.train import fit
-from speechft.whisper import core, encode
+from speechft.whisper import core, encode, load_whisper
 
 LISTS = st.lists(st.tuples(st.floats(-20, 0), st.integers(0, 9)), min_size=2, max_size=6)
 
@@ -58,15 +60,16 @@ def test_a_clip_without_hypotheses_teaches_nothing() -> None:
 def test_the_loss_is_expected_errors_and_cross_entropy(voice: Manifest, tmp_path: Path) -> None:
     """Against the definition, from the model's logits over whole sequences."""
     recipe = SpeechRecipe(
-        manifest=Path("-"), output_dir=tmp_path / "first", min_steps=0, max_steps=2, batch_size=2, augment=None,
-        precision="fp32", adapter={"projections": ["q_proj", "v_proj"], "rank": 2}, evaluations=1, learning_rate=1e-3,
-    )  # fmt: skip
-    first = fit(recipe, voice[:2], voice[:2])
-    assert first.adapter is not None
-    run = _Refinement(
-        first.adapter, 2, 0.7, 0.3, recipe.model_copy(update={"output_dir": tmp_path / "then"}), voice[:2], voice[:2],
-        lambda event: None,
-    )  # fmt: skip
+        manifest=Path("-"), output_dir=tmp_path / "run", batch_size=2, augment=None, cache="off", precision="fp32"
+    )
+    base = load_whisper(recipe.model)
+    model = adapters.attach(base.model, rank=2)
+    torch.manual_seed(0)
+    for name, parameter in adapters.trainable(model):
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    start = adapters.save(model, tmp_path / "start", {}, recipe.model, resolve(recipe.model))
+    run = _Refinement(start, 2, 0.7, 0.3, recipe, voice[:2], voice[:2], lambda event: None)
     run.whisper.model.eval()
     ids = run.base.label_ids
     run.lists = [[(ids(voice[0].text), 0), (ids("a wrong text"), 3)], []]
@@ -76,7 +79,9 @@ def test_the_loss_is_expected_errors_and_cross_entropy(voice: Manifest, tmp_path
 
     def logprob(row: int, labels: list[int]) -> float:
         states = encode(run.whisper.model, batch.x[row : row + 1])
-        logits = core(run.whisper.model)(encoder_outputs=(states,), decoder_input_ids=torch.tensor([labels[:-1]])).logits
+        logits = core(run.whisper.model)(
+            encoder_outputs=(states,), decoder_input_ids=torch.tensor([labels[:-1]])
+        ).logits
         found = logits[0].log_softmax(-1).gather(1, torch.tensor(labels[1:])[:, None])[:, 0]
         return float(found[len(run.base.prompt()) - 1 :].sum())
 

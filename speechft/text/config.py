@@ -30,6 +30,7 @@ class TextRecipe(Settings):
         data: a JSONL, JSON, CSV or text file, a folder with train/dev/test files, or `hub:NAME`; see
             `speechft.text.data.read`. Rows may say their `split`; without dev rows, some are put aside.
         reader: the layout of the rows where it cannot be told from them: see `speechft.text.corpora.READERS`.
+        rows: of each file or split at most, from its start, where there are more than a run needs.
         output_dir: gets adapter/, result.json, metrics.jsonl, checkpoints/.
         batch_size: sequences a forward pass; `accumulate` of them make an optimiser step.
         max_steps: optimiser steps at most; null for all epochs.
@@ -42,6 +43,7 @@ class TextRecipe(Settings):
     model: str = "bundled:smollm2"
     data: str
     reader: str | None = None
+    rows: Count | None = None
     output_dir: Path
     batch_size: Count = 4
     accumulate: Count = 1

@@ -225,9 +225,7 @@ def _sacrebleu() -> Any:
     return sacrebleu
 
 
-def bert_score(
-    found: Sequence[str], references: Sequence[Sequence[str]], encoder: str | Path | None = None
-) -> Measure:
+def bert_score(found: Sequence[str], references: Sequence[Sequence[str]], encoder: str | Path | None = None) -> Measure:
     """F1 of BERTScore (Zhang et al., 2019, arXiv 1904.09675) with a local encoder; the best reference counts.
 
     Values depend on the encoder and the layer and are not comparable across them; with the small one of the text

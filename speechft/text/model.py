@@ -103,7 +103,10 @@ def load_text_model(
         model.to(device)
     model.config.pad_token_id = tokenizer.pad_token_id
     if not scalar:  # penalties and cut tails that a model ships for chatting are no part of its distribution
-        model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
+        shipped = model.generation_config
+        model.generation_config = GenerationConfig(
+            bos_token_id=shipped.bos_token_id, eos_token_id=shipped.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        )
     model.requires_grad_(False).eval()
     if scalar:
         model.score.weight.data.zero_()  # the head is new: it starts at no opinion, whatever the seed

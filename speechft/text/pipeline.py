@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from speechft import adapters, distributed, memory
+from speechft import adapters, distributed, memory, quantization
 from speechft.checkpoint import locked
 from speechft.config import validated
 from speechft.errors import SpeechftError
@@ -104,7 +104,7 @@ def evaluate(
     values = {**card.get("recipe", {}), **(settings or {}), "task": task, "data": data, "output_dir": str(out or ".")}
     values["model"] = model or card.get("model") or values.get("model", "bundled:smollm2")
     recipe = validated(TEXT_RECIPES[task], values)
-    corpus = read(data, reader=recipe.reader, needs=_needs(recipe), seed=recipe.seed)
+    corpus = corpus_of(recipe)
     split = split or ("test" if corpus.test else "dev")
     held_out = getattr(corpus, split)[: recipe.test_examples]
     text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
@@ -161,7 +161,7 @@ def about(corpus: Corpus) -> dict[str, Any]:
 
 def corpus_of(recipe: Any) -> Corpus:
     """The examples of a recipe, split."""
-    return read(recipe.data, reader=recipe.reader, needs=_needs(recipe), seed=recipe.seed)
+    return read(recipe.data, reader=recipe.reader, needs=_needs(recipe), rows=recipe.rows, seed=recipe.seed)
 
 
 def _needs(recipe: Any) -> str:
@@ -192,15 +192,15 @@ def _save(fitted: Fitted, recipe: TextRecipe, corpus: Corpus) -> str:
 
 
 def _training(fitted: Fitted) -> dict[str, Any]:
-    parameters = list(fitted.text.model.parameters())
+    size = quantization.size(fitted.text.model)
     return {
         "steps": fitted.steps,
         "best_step": fitted.best_step,
         "dev_base": fitted.base if math.isfinite(fitted.base) else None,
         "dev_best": fitted.best if math.isfinite(fitted.best) else None,
         "seconds": fitted.seconds,
-        "trainable": sum(p.numel() for _, p in adapters.trainable(fitted.text.model)),
-        "parameters": sum(p.numel() for p in parameters),
-        "weight_bytes": sum(p.numel() * p.element_size() for p in parameters),
+        "trainable": size.trainable,
+        "parameters": size.parameters,
+        "weights_mb": size.weights_mb,
         "peak_memory_mb": memory.peak_mb(),
     }

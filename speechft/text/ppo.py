@@ -177,7 +177,9 @@ def train(recipe: PolicyRecipe, text: TextModel, corpus: Corpus, reward: Reward,
     started = time.perf_counter()
     policy = Policy(text, recipe.temperature)
     adapter = [p for _, p in adapters.trainable(text.model)]
-    optimizer = made(recipe.optimizer, [*adapter, *policy.value.parameters()], recipe.learning_rate, recipe.weight_decay)
+    optimizer = made(
+        recipe.optimizer, [*adapter, *policy.value.parameters()], recipe.learning_rate, recipe.weight_decay
+    )
     first = _resumed(policy, optimizer, Path(recipe.output_dir) / "checkpoints")
     best.start(first or None)
     every = max(1, -(-recipe.max_steps // recipe.evaluations))

@@ -163,9 +163,7 @@ def test_the_divergence_is_that_of_what_was_sampled(tiny_llama: Path, prompts: P
     assert found == pytest.approx(expected, rel=1e-3)
 
 
-def test_rewards_are_in_units_of_the_untrained_models_spread(
-    tiny_llama: Path, prompts: Path, tmp_path: Path
-) -> None:
+def test_rewards_are_in_units_of_the_untrained_models_spread(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
     recipe = PolicyRecipe(model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="f1")
     text = with_some_change(recipe).text
     dev = read(str(prompts), needs="prompt").dev

@@ -94,7 +94,7 @@ def test_frozen_weights_in_few_bits_learn_as_well(tiny_llama: Path, echo: Path, 
     }  # fmt: skip
     whole = train(SftRecipe(**common, output_dir=tmp_path / "whole"))
     few = train(SftRecipe(**common, output_dir=tmp_path / "few", adapter={"quantize": quantize}))
-    assert few["training"]["weight_bytes"] < whole["training"]["weight_bytes"]
+    assert few["training"]["weights_mb"] < whole["training"]["weights_mb"]
     gains = [result["difference"]["perplexity"]["ratio"] for result in (whole, few)]
     assert gains[1] < 0.5
     assert gains[1] == pytest.approx(gains[0], abs=0.15)

@@ -73,14 +73,9 @@ def test_the_loss_is_the_mean_over_answer_tokens_of_conversations_alone(
     from speechft.text.likelihood import sequence_logprobs
 
     turns = ["say one", "two", "say three four five", "six seven", "repeat", "red green blue"]
+    roles = ["user", "assistant"] * 2
     rows = [
-        {
-            "messages": [
-                {"role": r, "content": t}
-                for r, t in zip(["user", "assistant"] * 2, turns[i:] + turns[:i], strict=False)
-            ]
-        }
-        for i in (0, 2, 4)
+        {"messages": [{"role": role, "content": turns[(i + j) % 6]} for j, role in enumerate(roles)]} for i in (0, 2, 4)
     ]
     data = write_rows(tmp_path / "rows.jsonl", [{**row, "split": split} for split in ("train", "dev") for row in rows])
     recipe = SftRecipe(

@@ -91,8 +91,8 @@ def ms_marco(folder: Path) -> Path:
 
 def clinical(folder: Path) -> Path:
     path = folder / "NOTEEVENTS.csv"
-    names = "ROW_ID SUBJECT_ID HADM_ID CHARTDATE CHARTTIME STORETIME CATEGORY DESCRIPTION CGID ISERROR TEXT".split()
-    head = ",".join(f'"{name}"' for name in names) + "\n"
+    head = '"ROW_ID","SUBJECT_ID","HADM_ID","CHARTDATE","CHARTTIME","STORETIME","CATEGORY","DESCRIPTION",'
+    head += '"CGID","ISERROR","TEXT"\n'
     rows = [f'{i},{i},1,2101-01-01,,,"Nursing","Report",,,"Patient {i}\nis well."\n' for i in range(40)]
     path.write_text(head + "".join(rows))
     return path

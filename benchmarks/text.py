@@ -65,7 +65,7 @@ def trained(out: Path, task: str, name: str, quantize: str | None, overrides: li
         settings.append(f"reward={out / 'reward' / 'adapter'}")
     if task == "feedback":
         settings.append(f"judge=reward:{out / 'reward' / 'adapter'}")
-    if task == "pretrain":
+    if task != "reward":
         settings.append(f"other_domain={out / 'data' / 'everyday.jsonl'}")
     if quantize:
         settings.append(f"adapter.quantize={quantize}")

@@ -35,6 +35,8 @@ class TextRecipe(Settings):
         batch_size: sequences a forward pass; `accumulate` of them make an optimiser step.
         max_steps: optimiser steps at most; null for all epochs.
         max_length: tokens of a sequence; longer ones are cut.
+        other_domain: documents of another kind, as `data`; their perplexity shows what was forgotten.
+        stride: tokens between the windows that documents' perplexity is measured in; null is half of `max_length`.
         evaluations: on dev during the run; the state that does best there is kept.
         dev_examples, test_examples: at most.
         tracking, search: as in a speech recipe.
@@ -61,6 +63,8 @@ class TextRecipe(Settings):
     adapter: TextAdapterSettings = TextAdapterSettings()
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     max_length: Annotated[int, Field(ge=8)] = 512
+    other_domain: str | None = None
+    stride: Count | None = None
     evaluations: Count = 4
     dev_examples: Count = 200
     test_examples: Count = 200
@@ -71,16 +75,9 @@ class TextRecipe(Settings):
 
 
 class PretrainRecipe(TextRecipe):
-    """Continued pre-training on plain documents.
-
-    Attributes:
-        other_domain: documents of another kind; their perplexity shows what was forgotten.
-        stride: tokens between the windows that perplexity is measured in; null is half of `max_length`.
-    """
+    """Continued pre-training on plain documents."""
 
     task: Literal["pretrain"] = "pretrain"
-    other_domain: str | None = None
-    stride: Count | None = None
 
 
 class SftRecipe(TextRecipe):
@@ -131,6 +128,12 @@ class RewardRecipe(TextRecipe):
 
     task: Literal["reward"] = "reward"
     learning_rate: Positive = 1e-4
+
+    @model_validator(mode="after")
+    def _writes_nothing(self) -> RewardRecipe:
+        if self.other_domain:
+            raise ValueError("a reward model gives no probabilities to documents: leave other_domain out")
+        return self
 
 
 class PolicyRecipe(TextRecipe):

@@ -72,7 +72,7 @@ def ms_marco_triples(path: Path) -> Iterator[Row]:
                 yield {}
             else:
                 query, relevant, other = fields
-                yield {"prompt": _ranking(query), "chosen": relevant, "rejected": other}
+                yield {"prompt": ranking_prompt(query), "chosen": relevant, "rejected": other}
 
 
 def ms_marco_row(row: Row) -> Iterator[Row]:
@@ -81,10 +81,11 @@ def ms_marco_row(row: Row) -> Iterator[Row]:
     right = [text for text, selected in passages if selected]
     for text, selected in passages:
         if right and not selected:
-            yield {"prompt": _ranking(row["query"]), "chosen": right[0], "rejected": text}
+            yield {"prompt": ranking_prompt(row["query"]), "chosen": right[0], "rejected": text}
 
 
-def _ranking(query: str) -> str:
+def ranking_prompt(query: str) -> str:
+    """What a passage is the answer to."""
     return f"Give a passage that answers the query.\n\nQuery: {query}"
 
 

@@ -20,6 +20,7 @@ from speechft.text.config import TEXT_RECIPES, TextRecipe
 from speechft.text.data import Corpus, Example, read
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, load_text_model
+from speechft.text.pretrain import elsewhere
 from speechft.text.training import Fitted, OnEvent
 
 NEEDS = {"pretrain": "document", "sft": "answer", "preference": "preference", "reward": "preference",
@@ -110,8 +111,8 @@ def evaluate(
     text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
     module = task_module(task)
     with adapters.disabled(text.model):
-        base = module.measure(text, held_out, recipe)
-    found = module.measure(text, held_out, recipe) if adapter else base
+        base = measures(module, text, held_out, recipe)
+    found = measures(module, text, held_out, recipe) if adapter else base
     result = {
         "format": RESULT_FORMAT,
         "task": task,
@@ -144,11 +145,16 @@ def before_and_after(
     """Measures of the model before training and of what was kept, on the same examples."""
     if recipe.adapter.method == "full":
         text = load_text_model(recipe.model, scalar=recipe.task == "reward")
-        base = module.measure(text, examples, recipe)
+        base = measures(module, text, examples, recipe)
     else:
         with adapters.disabled(fitted.text.model):
-            base = module.measure(fitted.text, examples, recipe)
-    return base, module.measure(fitted.text, examples, recipe) if fitted.better else base
+            base = measures(module, fitted.text, examples, recipe)
+    return base, measures(module, fitted.text, examples, recipe) if fitted.better else base
+
+
+def measures(module: ModuleType, text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[str, Any]:
+    """What a task measures, and what became of another domain where the recipe names one."""
+    return {**module.measure(text, examples, recipe), **elsewhere(text, recipe)}
 
 
 def about(corpus: Corpus) -> dict[str, Any]:

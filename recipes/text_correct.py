@@ -1,20 +1,23 @@
 """Correct a recogniser of one voice, or of many, by a language model, and say whether it helped.
 
-    python recipes/text_correct.py me/manifest.jsonl runs/correct [task=preference]
+    python recipes/text_correct.py me/manifest.jsonl runs/correct [--task preference] [--clips 200 --dev 100 --folds 2]
 
 Trains a speech adapter, and one for each fold, so that the corrector learns from errors on clips that were not trained
 on; trains the corrector on those; and chooses on dev how sure a word must be to stay. "Never correct" is a choice.
+Without a test split half of the dev speakers choose, and the result is of the other half. The same command goes on
+after an interruption.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
+from typing import Any
 
-from speechft import load
+from speechft import Manifest, load
 from speechft.check import usable
-from speechft.config import SpeechRecipe
+from speechft.config import SpeechRecipe, validated
 from speechft.files import write_text
 from speechft.split import auto_split
 from speechft.text import correct
@@ -24,33 +27,63 @@ from speechft.text.pipeline import train as train_text
 from speechft.train import fit
 
 
-def main(manifest_path: str, out: Path, task: str = "sft") -> None:
-    manifest, _ = usable(manifest_path)
-    manifest = auto_split(manifest)
-    parts = {name: manifest.split(name) for name in manifest.splits}
-    speech = SpeechRecipe(manifest=Path(manifest_path), output_dir=out / "speech")
-    whole = fit(speech, parts["train"], parts["dev"])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--task", choices=["sft", "preference"], default="sft")
+    parser.add_argument("--clips", type=int, help="training clips at most")
+    parser.add_argument("--dev", type=int, help="dev and test clips at most, together where one is made of the other")
+    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--min-steps", type=int, default=150, help="of each speech adapter")
+    parser.add_argument("--steps", type=int, help="of the corrector; all of an epoch unless told")
+    a = parser.parse_args()
 
-    heard = {"train": correct.cross_validated(speech, parts["train"], parts["dev"], out / "folds")}
+    parts = split(a.manifest, a.clips, a.dev)
+    speech = SpeechRecipe(manifest=Path(a.manifest), output_dir=a.out / "speech", min_steps=a.min_steps)
+    whole = fit(speech, parts["train"], parts["dev"])
+    heard = {"train": correct.cross_validated(speech, parts["train"], parts["dev"], a.out / "folds", a.folds)}
     recogniser = load(speech.model, whole.adapter)
-    for name in parts.keys() & {"dev", "test"}:
+    for name in ("dev", "test"):
         heard[name] = correct.listen(recogniser, parts[name])
 
-    rows = correct.preference_rows if task == "preference" else correct.answer_rows
-    lines = [row for name in ("train", "dev") for row in rows(heard[name], name)]
-    data = write_text(out / "rows.jsonl", (json.dumps(row, ensure_ascii=False) + "\n" for row in lines))
-    kind: type[TextRecipe] = PreferenceRecipe if task == "preference" else SftRecipe
-    recipe = kind(data=str(data), output_dir=out / "corrector", max_length=384, test=False, dev_examples=40)
-    adapter = train_text(recipe)["adapter"]
-
-    text = load_text_model(recipe.model, adapter=out / "corrector" / adapter if adapter else None)
+    adapter, model = corrector(heard, a.out, a.task, a.steps)
+    text = load_text_model(model, adapter=adapter)
     level, rates = correct.best_level(heard["dev"], correct.propose(text, heard["dev"]))
     print("dev:", {at: f"{rate:.1%}" for at, rate in rates.items()}, "-> level", level)
-    final = heard.get("test", heard["dev"])
-    result = correct.report(final, correct.propose(text, final), level)
-    write_text(out / "result.json", json.dumps({"dev": rates, **result}, indent=2) + "\n")
+    result = correct.report(heard["test"], correct.propose(text, heard["test"]), level)
+    write_text(a.out / f"result-{a.task}.json", json.dumps({"dev": rates, **result}, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
 
+def split(manifest_path: str, clips: int | None, dev: int | None) -> dict[str, Manifest]:
+    """train, dev and test; without a test split the second half of the dev speakers is the test."""
+    manifest = auto_split(usable(manifest_path)[0])
+    parts = {name: manifest.split(name) for name in ("train", "dev", "test")}
+    if not len(parts["test"]):
+        speakers = sorted({u.speaker or u.id for u in parts["dev"]})
+        second = set(speakers[len(speakers) // 2 :])
+        held = parts["dev"]
+        parts["dev"] = held.filter(lambda u: (u.speaker or u.id) not in second)
+        parts["test"] = held.filter(lambda u: (u.speaker or u.id) in second)
+        dev = dev and dev // 2
+    return {name: part[: clips if name == "train" else dev] for name, part in parts.items()}
+
+
+def corrector(heard: dict[str, Any], out: Path, task: str, steps: int | None) -> tuple[Path | None, str]:
+    """The folder of the trained adapter, None where it was no better on dev, and its base model."""
+    rows = correct.preference_rows if task == "preference" else correct.answer_rows
+    lines = [row for name in ("train", "dev") for row in rows(heard[name], name)]
+    data = write_text(out / f"rows-{task}.jsonl", (json.dumps(row, ensure_ascii=False) + "\n" for row in lines))
+    kind: type[TextRecipe] = PreferenceRecipe if task == "preference" else SftRecipe
+    settings = {
+        "data": str(data), "output_dir": out / f"corrector-{task}", "max_length": 384, "test": False,
+        "dev_examples": 40, "max_steps": steps, "evaluations": 2,
+    }  # fmt: skip
+    recipe = validated(kind, settings)
+    adapter = train_text(recipe)["adapter"]
+    return (out / f"corrector-{task}" / adapter if adapter else None), recipe.model
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *(argument.removeprefix("task=") for argument in sys.argv[3:]))
+    main()

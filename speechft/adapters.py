@@ -249,6 +249,12 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     return read_object(path) if path.is_file() else {}
 
 
+def task_of(folder: str | Path) -> str:
+    """The task that an adapter or a whole model of ours was trained for; `speech` where it does not say."""
+    path = Path(folder) / CARD
+    return str(read_object(path).get("task", "speech")) if path.is_file() else "speech"
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; SpeechftError where it holds none."""
     try:

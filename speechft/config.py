@@ -24,6 +24,7 @@ Placement = Literal["both", "encoder", "decoder"]
 Initialisation = Literal["zero", "pissa", "eva", "loftq"]
 Quantization = Literal["nf4", "nf4-single", "fp4", "int8"]
 Optimizer = Literal["adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit"]
+Tracker = Literal["tensorboard", "trackio", "wandb"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[Positive, Positive]
 
@@ -199,7 +200,7 @@ class SpeechRecipe(Settings):
     checkpoint_every: Annotated[int, Field(ge=1)] = 100
     test: bool = True
     normalizer: str = "whisper-english"
-    tracking: Literal["tensorboard", "trackio", "wandb"] | None = None
+    tracking: Tracker | None = None
     allow_outside: bool = False
     search: Search = {}
 

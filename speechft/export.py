@@ -63,9 +63,13 @@ def export(
         raise SpeechftError(f"there is no {to} in {precision}", fix=f"Use one of {', '.join(PRECISIONS[to])}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpeechftError("exists already", where=out, fix="Name a new folder.")
+    folder = resolve_adapter(adapter)
+    text = adapters.task_of(folder) != "speech"
+    if text and to != "huggingface":
+        raise SpeechftError(f"no {to} file is made of a text model", fix="Use --to huggingface; others convert that.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
-        merged = _merged(resolve_adapter(adapter), model, Path(work) / "huggingface")
+        merged = (_merged_text if text else _merged)(folder, model, Path(work) / "huggingface")
         made = merged
         if to == "ctranslate2":
             made = _ctranslate2(merged, Path(work) / to, precision)
@@ -76,6 +80,17 @@ def export(
         if out.exists():
             out.rmdir()
         replace_folder(made, out)
+    return out
+
+
+def _merged_text(adapter: Path, model: str | None, out: Path) -> Path:
+    """A language model with its adapter merged, and its tokenizer."""
+    from speechft.text.model import load_text_model
+
+    card = adapters.read_card(adapter)
+    text = load_text_model(model or card["model"], adapter=adapter)
+    adapters.save(adapters.merge(text.model), out, card | {"merged": True}, text.name, text.folder)
+    text.tokenizer.save_pretrained(out)
     return out
 
 

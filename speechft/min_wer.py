@@ -8,9 +8,7 @@ more errors less, in proportion. A part of cross-entropy keeps it from forgettin
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +16,31 @@ import torch
 from torch import Tensor
 
 from speechft import adapters
-from speechft.batching import IGNORED, Batch, teachable, token_tensors
-from speechft.checkpoint import append_metrics, locked
+from speechft.batching import IGNORED, Batch, token_tensors
+from speechft.checkpoint import locked
 from speechft.config import SpeechRecipe
 from speechft.decode import DecodeOptions
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
-from speechft.evaluate import Rates, evaluate_model
-from speechft.feed import Feed
+from speechft.evaluate import evaluate_model
 from speechft.manifest import Manifest
 from speechft.normalize import normalizer
-from speechft.precision import inference_dtype
-from speechft.recogniser import load
-from speechft.schedule import learning_rate_factor
-from speechft.sources import resolve
-from speechft.whisper import Whisper, core, decoder_states, encode
+from speechft.objective import FrozenHeadLoss
+from speechft.train import Event, Run, Trained
+from speechft.whisper import core, decoder_states, encode
 
-
-@dataclass(frozen=True)
-class Refined:
-    """What came of it.
-
-    Attributes:
-        adapter: the new folder; None where no state was better than the adapter it started from.
-        before, after: (WER, CER) on dev of that adapter and of the best state.
-        steps: done.
-    """
-
-    adapter: Path | None
-    before: Rates
-    after: Rates
-    steps: int
+Hypothesis = tuple[list[int], int]  # label ids, word errors
 
 
 def expected_errors(logprobs: Tensor, errors: Tensor) -> Tensor:
     """Word errors that the model expects of itself on one clip, less their mean over the list.
 
     Args:
-        logprobs: of each hypothesis as a whole, shape (hypotheses,).
+        logprobs: of each hypothesis as a whole, shape (hypotheses,); of none of them the result is 0.
         errors: word errors of each, same shape. What is the same for all does not matter.
     """
-    return (torch.softmax(logprobs, 0) * (errors - errors.mean())).sum()
+    centred = errors - errors.sum() / max(1, len(errors))
+    return (torch.softmax(logprobs, 0) * centred).sum()
 
 
 def refine(
@@ -71,133 +53,106 @@ def refine(
     rounds: int = 2,
     batch_size: int = 4,
     learning_rate: float = 1e-4,
+    risk: float = 1.0,
     cross_entropy: float = 0.1,
     seed: int = 0,
-    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
-) -> Refined:
-    """Go on from a trained adapter on its own N-best lists.
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Trained:
+    """Go on from a trained LoRA adapter on its own N-best lists, by the loop of `speechft.train`.
 
     Args:
-        adapter: a LoRA adapter of ours.
+        adapter: made by speechft; `base` of the result's progress is this adapter's error rates on dev.
         train, dev: utterances with texts; the lists come from train, the best state is chosen on dev.
-        out: gets adapter/ and metrics.jsonl.
-        beams: hypotheses of a clip.
+        out: gets adapter/, checkpoints/ and metrics.jsonl; a run that was cut off there goes on.
+        beams: hypotheses of a clip, as they come: no guard takes loops out.
         rounds: passes over the clips; the lists are written anew for each.
-        cross_entropy: weight of the reference's mean token loss beside the expected word errors.
+        risk: weight of the expected word errors, a mean over the clips of a step; with 0 this is plain training.
+        cross_entropy: weight of the reference's mean token loss beside it.
+
+    Returns:
+        its `adapter` is None where no state was better on dev than the adapter it started from.
 
     Raises:
-        SpeechftError: the adapter is not one of ours, or nothing can be trained on.
+        SpeechftError: the adapter is no LoRA of ours, or nothing can be trained on.
     """
     card = adapters.read_card(adapter)
-    if "recipe" not in card:
-        raise SpeechftError("was not trained here", where=adapter, fix="Give OUT/adapter of speechft train.")
-    folder = Path(out)
+    if "recipe" not in card or card["recipe"]["adapter"]["method"] != "lora":
+        raise SpeechftError("is no LoRA adapter trained here", where=adapter, fix="Give OUT/adapter of speechft train.")
     settings = {
-        **card["recipe"],
-        "augment": None,
-        "cache": "off",
-        "batch_size": batch_size,
-        "accumulate": 1,
-        "seed": seed,
-    }
-    recipe = SpeechRecipe.model_validate({**settings, "manifest": train.path or "-", "output_dir": folder})
-    with locked(folder):
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
-        whisper = load(recipe.model, adapter, language=recipe.language).whisper
-        for name, parameter in whisper.model.named_parameters():
+        **card["recipe"], "manifest": train.path or "-", "output_dir": Path(out), "epochs": rounds, "min_steps": 0,
+        "max_steps": None, "batch_size": batch_size, "accumulate": 1, "learning_rate": learning_rate, "augment": None,
+        "cache": "off", "average": False, "evaluations": rounds, "patience": rounds, "seed": seed,
+    }  # fmt: skip
+    recipe = SpeechRecipe.model_validate(settings)
+    with locked(Path(out)):
+        run = _Refinement(Path(adapter), beams, risk, cross_entropy, recipe, train, dev, on_event)
+        return run.go({"refined": "minimum word error rate" if risk else "cross-entropy"}, run.rates())
+
+
+class _Refinement(Run):
+    def __init__(self, adapter: Path, beams: int, risk: float, cross_entropy: float, *run: Any) -> None:
+        self.start, self.risk, self.cross_entropy = adapter, risk, cross_entropy
+        self.besides = (adapters.base_hash(adapter), beams, risk, cross_entropy)
+        self.options = DecodeOptions(beams=beams, temperatures=())
+        self.lists: list[list[Hypothesis]] = []
+        super().__init__(*run)
+
+    def _adapted(self, model: Any) -> Any:
+        adapted = adapters.load(model, self.start, self.folder)
+        for name, parameter in adapted.named_parameters():
             parameter.requires_grad_("lora_" in name)
-        return _Refinement(whisper, recipe, train, dev, beams, cross_entropy, on_event).go(
-            rounds, learning_rate, card, folder
+        return adapted
+
+    def rates(self) -> tuple[float, float]:
+        """(WER, CER) on dev of the adapter as it is."""
+        return self._evaluate(self.whisper)
+
+    def descend(self, step: int, batches: list[Batch], rate: float) -> tuple[float, float]:
+        if self.risk and (not self.lists or step % self.per_epoch == 0):
+            self.lists = self._n_best()
+        return super().descend(step, batches, rate)
+
+    def _share(self, batch: Batch, n_targets: int) -> Tensor:
+        device = self.base.device
+        with self.accelerator.autocast():
+            states = encode(self.whisper.model, batch.x.to(device))
+            right = self._logprobs(batch.inputs.to(device), batch.targets.to(device), states)
+            loss = -self.cross_entropy * right.sum() / n_targets
+            own = [self.lists[index] if self.risk else [] for index in batch.indices]
+            labels = [ids for hypotheses in own for ids, _ in hypotheses]
+            if not labels:
+                return loss
+            rows = torch.tensor([row for row, hypotheses in enumerate(own) for _ in hypotheses], device=device)
+            inputs, targets = token_tensors(labels, len(self.base.prompt()))
+            said = self._logprobs(inputs.to(device), targets.to(device), states[rows])
+        errors = torch.tensor([float(count) for hypotheses in own for _, count in hypotheses], device=device)
+        sizes = [len(hypotheses) for hypotheses in own]
+        clips = [expected_errors(*pair) for pair in zip(said.split(sizes), errors.split(sizes), strict=True)]
+        return loss + self.risk * torch.stack(clips).sum() / self.recipe.batch_size
+
+    def _logprobs(self, inputs: Tensor, targets: Tensor, states: Tensor) -> Tensor:
+        """Log-probability of each row's target tokens together; shape (rows,)."""
+        hidden, head = decoder_states(self.whisper.model, inputs, states), core(self.whisper.model).proj_out.weight
+        wanted = targets != IGNORED
+        return torch.stack(
+            [
+                -FrozenHeadLoss.apply(own[here], head, ids[here])
+                for own, here, ids in zip(hidden, wanted, targets, strict=True)
+            ]
         )
 
-
-class _Refinement:
-    def __init__(
-        self, whisper: Whisper, recipe: SpeechRecipe, train: Manifest, dev: Manifest, beams: int, weight: float,
-        on_event: Callable[[dict[str, Any]], None],
-    ) -> None:  # fmt: skip
-        self.whisper, self.recipe, self.dev, self.weight, self.on_event = whisper, recipe, dev, weight, on_event
-        self.train, labels = teachable(whisper, train, lambda utterance, reason: None)
-        self.feed = Feed(whisper, self.train, labels, recipe, lambda utterance, reason: None)
-        self.options = DecodeOptions(beams=beams)
-        self.clean = normalizer(recipe.normalizer)
-
-    def go(self, rounds: int, learning_rate: float, card: dict[str, Any], out: Path) -> Refined:
-        parameters = [p for _, p in adapters.trainable(self.whisper.model)]
-        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
-        total = rounds * self.feed.per_epoch
-        before = best = self._rates()
-        state: dict[str, Tensor] | None = None
-        for number in range(rounds):
-            lists = self._lists()
-            first = number * self.feed.per_epoch
-            self.whisper.model.train()
-            for step, batches in self.feed.steps(first, first + self.feed.per_epoch):
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * learning_rate_factor(step, total, self.recipe.schedule)
-                loss = sum(float(self._learn(batch, lists)) for batch in batches)
-                torch.nn.utils.clip_grad_norm_(parameters, self.recipe.gradient_clip)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                line = {"step": step + 1, "loss": loss}
-                append_metrics(out / "metrics.jsonl", line)
-                self.on_event({**line, "steps": total})
-            rates = self._rates()
-            append_metrics(
-                out / "metrics.jsonl", {"step": first + self.feed.per_epoch, "wer": rates[0], "cer": rates[1]}
-            )
-            if rates < best:
-                best, state = rates, adapters.trainable_state(self.whisper.model)
-        if state is None:
-            shutil.rmtree(out / "adapter", ignore_errors=True)
-            return Refined(None, before, best, total)
-        adapters.load_trainable_state(self.whisper.model, state)
-        card = card | {"refined": "minimum word error rate", "dev_wer": {"base": before[0], "adapted": best[0]}}
-        folder = resolve(self.recipe.model)
-        saved = adapters.save(self.whisper.model, out / "adapter", card, self.recipe.model, folder)
-        return Refined(saved, before, best, total)
-
-    def _rates(self) -> Rates:
+    def _n_best(self) -> list[list[Hypothesis]]:
+        """The different hypotheses of each training clip; those too long for the decoder are left out."""
         self.whisper.model.eval()
-        return evaluate_model(self.whisper, self.dev, self.recipe.normalizer, on_event=self.on_event).rates
-
-    def _lists(self) -> list[list[tuple[list[int], int]]]:
-        """(label ids, word errors) of each different hypothesis of each training clip."""
-        self.whisper.model.eval()
+        clean = normalizer(self.recipe.normalizer)
         found = evaluate_model(
             self.whisper, self.train, self.recipe.normalizer, options=self.options, on_event=self.on_event
         )
+        self.whisper.model.train()
         lists = []
         for utterance, transcript in zip(self.train, found.transcripts, strict=True):
             texts = dict.fromkeys([transcript.text, *transcript.alternatives])
-            reference = self.clean(utterance.text)
-            pairs = [(self.whisper.label_ids(t), word_errors(reference, self.clean(t)).errors) for t in texts]
-            lists.append([(ids, errors) for ids, errors in pairs if len(ids) <= self.whisper.max_tokens])
+            reference = clean(utterance.text)
+            pairs = [(self.base.label_ids(t), word_errors(reference, clean(t)).errors) for t in texts]
+            lists.append([(ids, errors) for ids, errors in pairs if len(ids) <= self.base.max_tokens])
         return lists
-
-    def _learn(self, batch: Batch, lists: Sequence[list[tuple[list[int], int]]]) -> Tensor:
-        """Add a batch's gradient; returns its loss, a mean over clips."""
-        own = [lists[index] for index in batch.indices]
-        labels = [ids for hypotheses in own for ids, _ in hypotheses]
-        inputs, targets = token_tensors(labels, len(self.whisper.prompt()))
-        device = self.whisper.device
-        rows = torch.tensor([row for row, hypotheses in enumerate(own) for _ in hypotheses], device=device)
-        dtype = inference_dtype(device)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            states = encode(self.whisper.model, batch.x.to(device))
-            said = self._logprobs(inputs.to(device), targets.to(device), states[rows]).sum(1)
-            right = self._logprobs(batch.inputs.to(device), batch.targets.to(device), states)
-        parts = said.split([len(hypotheses) for hypotheses in own])
-        worth = [torch.tensor([float(errors) for _, errors in hypotheses], device=device) for hypotheses in own]
-        clips = [expected_errors(one, two) for one, two in zip(parts, worth, strict=True)]
-        loss = torch.stack(clips).mean() - self.weight * right.sum() / batch.n_targets
-        loss.backward()
-        return loss.detach()
-
-    def _logprobs(self, inputs: Tensor, targets: Tensor, states: Tensor) -> Tensor:
-        """Log-probability of each target token, 0 where there is none; shape (rows, tokens)."""
-        hidden = decoder_states(self.whisper.model, inputs, states)
-        logits = (hidden @ core(self.whisper.model).proj_out.weight.t()).float()
-        return -torch.nn.functional.cross_entropy(
-            logits.transpose(1, 2), targets, reduction="none", ignore_index=IGNORED
-        )

@@ -12,7 +12,7 @@ theorem.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -77,6 +77,26 @@ def paired_bootstrap(
     if len(rows) < 2:
         return float(observed[0]), (math.nan, math.nan)
     return float(observed[0]), _percentiles(differences, _widened(level, len(table)))
+
+
+def bootstrap_statistic(
+    rows: Sequence[Sequence[float]],
+    statistic: Callable[[np.ndarray], float],
+    *,
+    level: float = 0.95,
+    draws: int = 1_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """As `bootstrap_ci`, of any function of the summed counts of examples, such as BLEU.
+
+    Args:
+        rows: counts of each example.
+        statistic: of their sums over examples, shape (counts,).
+    """
+    if len(rows) < 2:
+        return math.nan, math.nan
+    sums = _resampled(np.asarray(rows, float), draws, seed)
+    return _percentiles(np.array([statistic(row) for row in sums]), _widened(level, len(rows)))
 
 
 def sign_flip(

@@ -48,6 +48,7 @@ from speechft.prefetch import prefetch
 from speechft.quantization import optimizer
 from speechft.schedule import planned_steps, rate_factor
 from speechft.sources import resolve
+from speechft.tracking import Tracking
 from speechft.whisper import Context, Whisper, core, load_whisper
 
 Event = dict[str, Any]
@@ -103,7 +104,13 @@ def fit(
 
 
 class Run:
-    """One training run; `go` is the loop."""
+    """One training run; `go` is the loop.
+
+    Attributes:
+        besides: what the result depends on beside recipe, data and model, of a kind of run that has such things.
+    """
+
+    besides: tuple[Any, ...] = ()
 
     def __init__(self, recipe: SpeechRecipe, train: Manifest, dev: Manifest, on_event: Callable[[Event], None]) -> None:
         from accelerate import Accelerator
@@ -122,21 +129,15 @@ class Run:
         self.train, self.labels = teachable(self.base, train, self._leave_out)
         self.context = Context(recipe.context)
         self.whisper = self.base.with_(
-            model=adapters.attach(self.base.model, **recipe.adapter.attach_arguments()),
+            model=self._adapted(self.base.model),
             context=self.context.for_decoding(),
         )
         fuse(self.whisper.model)
         precision = mixed_precision(recipe.precision, self.base.device)
         if precision == "bf16":
             adapters.store_frozen(self.whisper.model, torch.bfloat16)
-        self.accelerator = Accelerator(
-            mixed_precision=precision,
-            cpu=self.base.device.type == "cpu",
-            log_with=recipe.tracking,
-            project_dir=str(self.out / "tracking"),
-        )
-        if recipe.tracking:
-            self.accelerator.init_trackers("speechft")
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=self.base.device.type == "cpu")
+        self.tracking = Tracking(recipe.tracking if distributed.is_first() else None, self.out)
         self.cached_layers = None if distributed.is_sharded() else cached_layers(self.whisper.model, recipe)
         loss_of = TokenLoss(self.whisper.model, self.cached_layers or 0)
         self.feed = Feed(self.base, self.train, self.labels, recipe, self._leave_out)
@@ -249,7 +250,7 @@ class Run:
             passes, share = distributed.largest(len(batches), like=anything), distributed.world()
             batches = batches + [nothing(self.base.n_mels)] * (passes - len(batches))
         for batch in batches:
-            loss = self._loss(self.loss_of, batch) / n_targets
+            loss = self._share(batch, n_targets)
             self.accelerator.backward(loss * share)
             total += float(loss.detach())
         (total,) = distributed.summed([total], like=anything)
@@ -263,6 +264,14 @@ class Run:
             self.on_event({"event": "skipped step", "step": step + 1, "reason": "loss is not finite", "rows": rows})
         self.optimizer.zero_grad(set_to_none=True)
         return total, norm
+
+    def _adapted(self, model: Any) -> Any:
+        """The model with what is trained."""
+        return adapters.attach(model, **self.recipe.adapter.attach_arguments())
+
+    def _share(self, batch: Batch, n_targets: int) -> Tensor:
+        """A batch's part of the loss of an optimiser step that has so many target tokens."""
+        return self._loss(self.loss_of, batch) / n_targets
 
     def _loss(self, loss_of: Any, batch: Batch) -> Tensor:
         tensors = (batch.x, batch.inputs, batch.targets, batch.positions)
@@ -332,6 +341,7 @@ class Run:
             adapter = adapters.save(self.judged.model, self.out / kind, card, self.recipe.model, self.folder)
         else:
             shutil.rmtree(self.out / kind, ignore_errors=True)  # of an earlier run here: it is not this run's result
+        self.tracking.finish()
         self.accelerator.end_training()
         return Trained(
             adapter,
@@ -367,7 +377,7 @@ class Run:
         """Of all a run's result depends on; a checkpoint with another one is not gone on from."""
         ignored = {"output_dir", "manifest", "speakers", "tracking", "checkpoint_every", "test", "search"}
         parts = [self.recipe.model_dump(mode="json", exclude=ignored), self.train.sha256, self.dev.sha256]
-        parts.append(adapters.base_hash(self.folder))
+        parts += [adapters.base_hash(self.folder), *self.besides]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _checkpoint(self) -> None:
@@ -419,8 +429,7 @@ class Run:
         if distributed.is_first():
             append_metrics(self.out / "metrics.jsonl", line)
         self.on_event({**line, "steps": self.steps})
-        numbers = {k: v for k, v in line.items() if isinstance(v, float)}
-        self.accelerator.log(numbers, step=line["step"])
+        self.tracking.log(line)
 
     def _leave_out(self, utterance: Utterance, reason: str) -> None:
         if utterance.where not in self.progress.left_out:

@@ -9,10 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speechft import adapters
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
-from speechft.min_wer import expected_errors, refine
+from speechft.min_wer import _Refinement, expected_errors, refine
+from speechft.recogniser import load
+from speechft.sources import resolve
+from speechft.train import fit
+from speechft.whisper import core, encode, load_whisper
 
 LISTS = st.lists(st.tuples(st.floats(-20, 0), st.integers(0, 9)), min_size=2, max_size=6)
 
@@ -34,8 +39,6 @@ def test_only_differences_of_errors_count(pairs: list[tuple[float, int]], more: 
 
 @pytest.mark.slow
 def test_expected_errors_fall_on_the_clips_it_learns_from(voice: Manifest, tmp_path: Path) -> None:
-    from speechft.train import fit
-
     recipe = SpeechRecipe(
         manifest=Path("-"), output_dir=tmp_path / "first", min_steps=0, max_steps=4, batch_size=8, augment=None,
         learning_rate=3e-4,
@@ -43,11 +46,54 @@ def test_expected_errors_fall_on_the_clips_it_learns_from(voice: Manifest, tmp_p
     first = fit(recipe, voice[:16], voice[:16])
     assert first.adapter is not None
     found = refine(first.adapter, voice[:16], voice[:16], tmp_path / "refined", rounds=3, learning_rate=3e-4)
-    assert found.after < found.before
     assert found.adapter is not None
+    assert found.progress.base == first.progress.best
+    assert found.progress.best < found.progress.base
+    assert load(None, found.adapter).evaluate(voice[:16]).scores.wer == pytest.approx(found.progress.best[0])
+
+
+def test_a_clip_without_hypotheses_teaches_nothing() -> None:
+    """All of them can be too long for the decoder: loops are."""
+    assert expected_errors(torch.zeros(0), torch.zeros(0)).item() == 0
+
+
+def test_the_loss_is_expected_errors_and_cross_entropy(voice: Manifest, tmp_path: Path) -> None:
+    """Against the definition, from the model's logits over whole sequences."""
+    recipe = SpeechRecipe(
+        manifest=Path("-"), output_dir=tmp_path / "run", batch_size=2, augment=None, cache="off", precision="fp32"
+    )
+    base = load_whisper(recipe.model)
+    model = adapters.attach(base.model, rank=2)
+    torch.manual_seed(0)
+    for name, parameter in adapters.trainable(model):
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    start = adapters.save(model, tmp_path / "start", {}, recipe.model, resolve(recipe.model))
+    run = _Refinement(start, 2, 0.7, 0.3, recipe, voice[:2], voice[:2], lambda event: None)
+    run.whisper.model.eval()
+    ids = run.base.label_ids
+    run.lists = [[(ids(voice[0].text), 0), (ids("a wrong text"), 3)], []]
+    _, batches = next(iter(run.feed.steps(0, 1)))
+    (batch,) = batches
+    loss = run._share(batch, batch.n_targets).item()
+
+    def logprob(row: int, labels: list[int]) -> float:
+        states = encode(run.whisper.model, batch.x[row : row + 1])
+        logits = core(run.whisper.model)(
+            encoder_outputs=(states,), decoder_input_ids=torch.tensor([labels[:-1]])
+        ).logits
+        found = logits[0].log_softmax(-1).gather(1, torch.tensor(labels[1:])[:, None])[:, 0]
+        return float(found[len(run.base.prompt()) - 1 :].sum())
+
+    with torch.no_grad():
+        place = batch.indices.index(0)
+        one, two = (logprob(place, labels) for labels, _ in run.lists[0])
+        reference = sum(logprob(row, run.labels[index]) for row, index in enumerate(batch.indices))
+    risk = expected_errors(torch.tensor([one, two]), torch.tensor([0.0, 3.0])).item() / 2
+    assert loss == pytest.approx(0.7 * risk - 0.3 * reference / batch.n_targets, rel=1e-3, abs=1e-4)
 
 
 def test_an_adapter_made_elsewhere_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(SpeechftError, match="not trained here"):
+    with pytest.raises(SpeechftError, match="trained here"):
         refine(tmp_path, Manifest([]), Manifest([]), tmp_path / "out")

@@ -37,10 +37,10 @@ def is_text(task: str | None, adapters: list[Path]) -> bool:
     """Whether an evaluation is one of text: by the task given, or the one an adapter was trained for."""
     if task or not adapters:
         return task not in (None, "speech")
-    from speechft.adapters import read_card
+    from speechft.adapters import task_of
     from speechft.sources import resolve_adapter
 
-    return read_card(resolve_adapter(adapters[0])).get("task", "speech") != "speech"
+    return task_of(resolve_adapter(adapters[0])) != "speech"
 
 
 def evaluate_text(data: Path, task: str | None, as_json: bool, **settings: Any) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from speechft.config import AdapterSettings, Optimizer, Positive, Search, Settings, Share
+from speechft.config import AdapterSettings, Optimizer, Positive, Search, Settings, Share, Tracker
 from speechft.schedule import Schedule
+from speechft.text.metrics import ANSWER_METRICS
 
 Count = Annotated[int, Field(ge=1)]
 LLAMA_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -29,18 +30,22 @@ class TextRecipe(Settings):
         data: a JSONL, JSON, CSV or text file, a folder with train/dev/test files, or `hub:NAME`; see
             `speechft.text.data.read`. Rows may say their `split`; without dev rows, some are put aside.
         reader: the layout of the rows where it cannot be told from them: see `speechft.text.corpora.READERS`.
+        rows: of each file or split at most, from its start, where there are more than a run needs.
         output_dir: gets adapter/, result.json, metrics.jsonl, checkpoints/.
         batch_size: sequences a forward pass; `accumulate` of them make an optimiser step.
         max_steps: optimiser steps at most; null for all epochs.
         max_length: tokens of a sequence; longer ones are cut.
+        other_domain: documents of another kind, as `data`; their perplexity shows what was forgotten.
+        stride: tokens between the windows that documents' perplexity is measured in; null is half of `max_length`.
         evaluations: on dev during the run; the state that does best there is kept.
         dev_examples, test_examples: at most.
-        search: as in a speech recipe.
+        tracking, search: as in a speech recipe.
     """
 
     model: str = "bundled:smollm2"
     data: str
     reader: str | None = None
+    rows: Count | None = None
     output_dir: Path
     batch_size: Count = 4
     accumulate: Count = 1
@@ -58,25 +63,21 @@ class TextRecipe(Settings):
     adapter: TextAdapterSettings = TextAdapterSettings()
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     max_length: Annotated[int, Field(ge=8)] = 512
+    other_domain: str | None = None
+    stride: Count | None = None
     evaluations: Count = 4
     dev_examples: Count = 200
     test_examples: Count = 200
     test: bool = True
     checkpoint_every: Count = 200
+    tracking: Tracker | None = None
     search: Search = Field(default={})
 
 
 class PretrainRecipe(TextRecipe):
-    """Continued pre-training on plain documents.
-
-    Attributes:
-        other_domain: documents of another kind; their perplexity shows what was forgotten.
-        stride: tokens between the windows that perplexity is measured in; null is half of `max_length`.
-    """
+    """Continued pre-training on plain documents."""
 
     task: Literal["pretrain"] = "pretrain"
-    other_domain: str | None = None
-    stride: Count | None = None
 
 
 class SftRecipe(TextRecipe):
@@ -84,7 +85,7 @@ class SftRecipe(TextRecipe):
 
     Attributes:
         packing: several conversations in one sequence, none seeing another.
-        metrics: of generated answers against the references; see `speechft.text.metrics.METRICS`.
+        metrics: of generated answers against the references; see `speechft.text.metrics.ANSWER_METRICS`.
         max_new_tokens: of a generated answer.
     """
 
@@ -92,6 +93,13 @@ class SftRecipe(TextRecipe):
     packing: bool = False
     metrics: list[str] = Field(default=["exact_match", "f1", "rougeL"])
     max_new_tokens: Count = 64
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: list[str]) -> list[str]:
+        if unknown := [name for name in metrics if name not in ANSWER_METRICS]:
+            raise ValueError(f"unknown metric '{unknown[0]}'; known are {', '.join(ANSWER_METRICS)}")
+        return metrics
 
 
 class PreferenceRecipe(TextRecipe):
@@ -108,12 +116,24 @@ class PreferenceRecipe(TextRecipe):
     beta: Positive = 0.1
     learning_rate: Positive = 5e-5
 
+    @model_validator(mode="after")
+    def _neighbours(self) -> PreferenceRecipe:
+        if self.loss == "kto" and self.batch_size < 2:
+            raise ValueError("kto compares the answers of a batch: batch_size must be 2 or more")
+        return self
+
 
 class RewardRecipe(TextRecipe):
     """A reward model: a scalar for a conversation, from pairs (Bradley and Terry, 1952)."""
 
     task: Literal["reward"] = "reward"
     learning_rate: Positive = 1e-4
+
+    @model_validator(mode="after")
+    def _writes_nothing(self) -> RewardRecipe:
+        if self.other_domain:
+            raise ValueError("a reward model gives no probabilities to documents: leave other_domain out")
+        return self
 
 
 class PolicyRecipe(TextRecipe):
@@ -147,6 +167,7 @@ class PolicyRecipe(TextRecipe):
     max_new_tokens: Count = 32
     learning_rate: Positive = 5e-5
     max_steps: Count = 30
+    checkpoint_every: Count = 5  # of rounds, each of which takes long
 
     @model_validator(mode="after")
     def _batches_are_groups(self) -> PolicyRecipe:

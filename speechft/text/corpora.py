@@ -7,13 +7,12 @@ cards say what could not be checked against the real files.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechftError
-from speechft.text.data import json_lines, opened, table
+from speechft.text.data import json_lines, load_json, opened, table
 
 Row = dict[str, Any]
 AG_NEWS = ("World", "Sports", "Business", "Sci/Tech")
@@ -40,18 +39,20 @@ def ag_news_row(row: Row) -> Iterator[Row]:
 
 def squad(path: Path) -> Iterator[Row]:
     """SQuAD 1.1 and 2.0 (Rajpurkar et al., 2016, arXiv 1606.05250; 2018, arXiv 1806.03822): the official JSON."""
-    with opened(path) as file:
-        articles = json.load(file)["data"]
-    for article in articles:
+    for article in load_json(path)["data"]:
         for paragraph in article["paragraphs"]:
             for question in paragraph["qas"]:
                 texts = [answer["text"] for answer in question.get("answers", [])]
-                yield _question(paragraph["context"], question["question"], texts)
+                yield {
+                    **_question(paragraph["context"], question["question"], texts), "group": article.get("title"),
+                }  # fmt: skip
 
 
 def squad_row(row: Row) -> Iterator[Row]:
     """A row of the hub's version: context, question, answers.text."""
-    yield _question(row["context"], row["question"], list(row["answers"]["text"]))
+    yield {
+        **_question(row["context"], row["question"], list(row["answers"]["text"])), "group": row.get("title"),
+    }  # fmt: skip
 
 
 def _question(context: str, question: str, answers: list[str]) -> Row:
@@ -71,7 +72,7 @@ def ms_marco_triples(path: Path) -> Iterator[Row]:
                 yield {}
             else:
                 query, relevant, other = fields
-                yield {"prompt": _ranking(query), "chosen": relevant, "rejected": other}
+                yield {"prompt": ranking_prompt(query), "chosen": relevant, "rejected": other}
 
 
 def ms_marco_row(row: Row) -> Iterator[Row]:
@@ -80,18 +81,18 @@ def ms_marco_row(row: Row) -> Iterator[Row]:
     right = [text for text, selected in passages if selected]
     for text, selected in passages:
         if right and not selected:
-            yield {"prompt": _ranking(row["query"]), "chosen": right[0], "rejected": text}
+            yield {"prompt": ranking_prompt(row["query"]), "chosen": right[0], "rejected": text}
 
 
-def _ranking(query: str) -> str:
+def ranking_prompt(query: str) -> str:
+    """What a passage is the answer to."""
     return f"Give a passage that answers the query.\n\nQuery: {query}"
 
 
 def samsum(path: Path) -> Iterator[Row]:
     """SAMSum (Gliwa et al., 2019, arXiv 1911.12237): train.json, val.json, test.json: id, dialogue, summary."""
-    with opened(path) as file:
-        for row in json.load(file):
-            yield from samsum_row(row)
+    for row in load_json(path):
+        yield from samsum_row(row)
 
 
 def samsum_row(row: Row) -> Iterator[Row]:
@@ -103,15 +104,19 @@ def samsum_row(row: Row) -> Iterator[Row]:
 def mimic_notes(path: Path) -> Iterator[Row]:
     """Clinical notes: NOTEEVENTS.csv of MIMIC-III (TEXT, CATEGORY, ISERROR) or discharge.csv of MIMIC-IV-Note (text).
 
-    Notes marked as erroneous are left out. The data use agreement forbids handing the notes, or a service that keeps
-    them, to others: `speechft.text.hosted` refuses them.
+    Notes marked as erroneous are left out, and a patient's notes stay in one split. The data use agreement forbids
+    handing the notes to others, or to a service that keeps them: `speechft.text.hosted` refuses them.
     """
     for row in table(path):
         lower = {key.lower(): value for key, value in row.items() if key}
         if lower.get("iserror") == "1":
             yield {}
         else:
-            yield {"text": lower.get("text"), "extra": {"access": "credentialed", "category": lower.get("category")}}
+            yield {
+                "text": lower.get("text"),
+                "group": lower.get("subject_id"),
+                "extra": {"access": "credentialed", "category": lower.get("category")},
+            }
 
 
 def c4(path: Path) -> Iterator[Row]:
@@ -176,6 +181,15 @@ READERS: dict[str, Callable[[Path], Iterable[Row]]] = {
     "mimic": mimic_notes,
     "c4": c4,
     "real_toxicity_prompts": real_toxicity_prompts,
+}
+ENDINGS: dict[str | None, tuple[str, ...]] = {  # of the files in a folder that are the corpus; also with .gz
+    "ag_news": (".csv",),
+    "squad": (".json",),
+    "ms_marco": (".tsv",),
+    "samsum": (".json",),
+    "mimic": (".csv",),
+    "c4": (".json",),
+    "real_toxicity_prompts": (".jsonl",),
 }
 HUB_ROWS: dict[str, Callable[[Row], Iterable[Row]]] = {
     "ag_news": ag_news_row,

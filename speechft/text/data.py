@@ -22,6 +22,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Example:
         document: a plain text.
         split: `train`, `dev`, `test` or None.
         where: file and row.
+        group: what it shares with others that must be in the same split, such as a patient; "" is nothing.
         extra: whatever else the row says.
     """
 
@@ -62,12 +64,18 @@ class Example:
     document: str = ""
     split: str | None = None
     where: str = ""
+    group: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def messages(self) -> list[Message]:
         """The conversation with its answer."""
         return [*self.prompt, {"role": "assistant", "content": self.answer}]
+
+    @property
+    def together(self) -> str:
+        """What decides the split."""
+        return self.group or self.key
 
     @property
     def key(self) -> str:
@@ -92,9 +100,9 @@ class Corpus:
 
     @property
     def overlap(self) -> int:
-        """Held-out examples whose question is a training question too."""
-        seen = {example.key for example in self.train}
-        return sum(example.key in seen for example in (*self.dev, *self.test))
+        """Held-out examples whose question, or group, is in the training examples too."""
+        seen = {key for example in self.train for key in (example.key, example.together)}
+        return sum(bool({e.key, e.together} & seen) for e in (*self.dev, *self.test))
 
     @property
     def sha256(self) -> str:
@@ -107,7 +115,9 @@ class Corpus:
         return digest.hexdigest()
 
 
-def read(source: str, *, reader: str | None = None, needs: str = "answer", seed: int = 0) -> Corpus:
+def read(
+    source: str, *, reader: str | None = None, needs: str = "answer", rows: int | None = None, seed: int = 0
+) -> Corpus:
     """Read and split data.
 
     Args:
@@ -115,6 +125,7 @@ def read(source: str, *, reader: str | None = None, needs: str = "answer", seed:
             train, dev (or validation) and test or of documents, or `hub:NAME` / `hub:NAME:CONFIG` of a hub.
         reader: a name from `speechft.text.corpora.READERS` for layouts that have one.
         needs: what each example must have: `answer`, `prompt`, `document`, `preference` or `judgement`.
+        rows: of each file or split at most, from its start; of a hub no more is fetched.
         seed: of who goes where, if the data does not say.
 
     Raises:
@@ -122,7 +133,7 @@ def read(source: str, *, reader: str | None = None, needs: str = "answer", seed:
     """
     left_out: list[tuple[str, str]] = []
     found: list[Example] = []
-    for where, row, split in _rows(source, reader):
+    for where, row, split in _rows(source, reader, rows):
         try:
             example = to_example(row, where, split)
             _check(example, needs)
@@ -142,7 +153,7 @@ def split_examples(examples: Sequence[Example], left_out: tuple[tuple[str, str],
     named = {example.split for example in examples}
     for example in examples:
         split = example.split or ("train" if named & {"dev", "test"} else "")
-        draw = int(hashlib.sha256(f"{seed}:{example.key}".encode()).hexdigest()[:8], 16)
+        draw = int(hashlib.sha256(f"{seed}:{example.together}".encode()).hexdigest()[:8], 16)
         if not split:
             split = {0: "dev", 1: "test"}.get(draw % HELD_OUT, "train")
         elif split == "train" and "dev" not in named:
@@ -163,6 +174,7 @@ def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -
     """
     split = SPLITS.get(str(row.get("split") or split or "").lower())
     about: dict[str, Any] = {"where": where, "split": split, "extra": row.get("extra", {})}
+    about["group"] = str(row.get("group") or "")
     if "chosen" in row and "rejected" in row:
         return _preference(row, about)
     if "messages" in row or "conversations" in row:
@@ -199,7 +211,10 @@ def messages_of(value: Any) -> list[Message]:
         role = str(message.get("role", message.get("from", ""))).lower()
         if role not in ROLES:
             raise Unusable(f"unknown role '{role}'")
-        made.append({"role": ROLES[role], "content": _text(message.get("content", message.get("value")))})
+        content = message.get("content", message.get("value"))
+        if isinstance(content, list):  # of parts, as in OpenAI's API; a part that is no text cannot be used
+            content = "".join(_text(part.get("text") if isinstance(part, dict) else part) for part in content)
+        made.append({"role": ROLES[role], "content": _text(content)})
     return made
 
 
@@ -262,18 +277,24 @@ def _check(example: Example, needs: str) -> None:
         raise Unusable("no label")
 
 
-def _rows(source: str, reader: str | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+def _rows(source: str, reader: str | None, most: int | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
     """(where, row, split named by the file) of everything in a source."""
+    from speechft.text.corpora import ENDINGS
+
     if source.startswith("hub:"):
-        yield from _hub_rows(source.removeprefix("hub:"), reader)
+        yield from _hub_rows(source.removeprefix("hub:"), reader, most)
         return
     path = Path(source).expanduser()
     if not path.exists():
         raise SpeechftError("does not exist", where=source, fix="Give a file, a folder or hub:NAME.")
     files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
+    if path.is_dir() and reader in ENDINGS:  # archives hold a readme, a list of classes or a script too
+        files = [file for file in files if file.name.removesuffix(".gz").endswith(ENDINGS[reader])]
+        if not files:
+            raise SpeechftError(f"holds no {' or '.join(ENDINGS[reader])} file for {reader}", where=source)
     for file in files:
         split = SPLITS.get(file.name.split(".")[0].split("-")[0].split("_")[0].lower())
-        for number, row in enumerate(read_file(file, reader), 1):
+        for number, row in enumerate(islice(read_file(file, reader), most), 1):
             yield f"{file.name}:{number}", row, split
 
 
@@ -284,7 +305,10 @@ def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]
     if reader is not None:
         if reader not in READERS:
             raise SpeechftError(f"unknown reader '{reader}'", fix=f"Readers: {', '.join(READERS)}.")
-        yield from READERS[reader](path)
+        try:
+            yield from READERS[reader](path)
+        except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
+            raise SpeechftError(f"is not as {reader} is distributed ({error!r})", where=path) from None
         return
     ending = (path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix).lower()
     readers: dict[str, Callable[[Path], Iterable[Any]]] = {
@@ -339,12 +363,17 @@ def documents(path: Path) -> Iterator[dict[str, Any]]:
         yield {"text": "\n\n".join(held)}
 
 
-def _json(path: Path) -> Iterable[Any]:
+def load_json(path: Path) -> Any:
+    """A JSON file as a whole."""
     with opened(path) as file:
         try:
-            value = json.load(file)
+            return json.load(file)
         except ValueError as error:
             raise SpeechftError(f"is not JSON ({error})", where=path) from None
+
+
+def _json(path: Path) -> Iterable[Any]:
+    value = load_json(path)
     return value if isinstance(value, list) else value.get("data", [value])
 
 
@@ -354,14 +383,14 @@ def _parquet(path: Path) -> Iterable[Any]:
     return pyarrow.parquet.read_table(path).to_pylist()
 
 
-def _hub_rows(name: str, reader: str | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+def _hub_rows(name: str, reader: str | None, most: int | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
     from datasets import load_dataset
 
     from speechft.text.corpora import HUB_ROWS
 
     dataset, _, config = name.partition(":")
     try:
-        splits = load_dataset(dataset, config or None)
+        splits = load_dataset(dataset, config or None, streaming=most is not None)
     except Exception as error:  # datasets raises dozens of kinds
         reason = (str(error).splitlines() or [""])[0][:200]
         raise SpeechftError(
@@ -370,6 +399,6 @@ def _hub_rows(name: str, reader: str | None) -> Iterator[tuple[str, dict[str, An
         ) from None  # fmt: skip
     convert = HUB_ROWS.get(reader or "", lambda row: [row])
     for split, rows in splits.items():
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(islice(rows, most), 1):
             for made in convert(dict(row)):
                 yield f"{dataset}/{split}:{number}", made, str(split)

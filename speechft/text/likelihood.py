@@ -33,12 +33,17 @@ def logprobs(logits: Tensor, labels: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def sequence_logprobs(
-    text: TextModel, ids: Sequence[Sequence[int]], labels: Sequence[Sequence[int]], batch_size: int = 8
+    text: TextModel,
+    ids: Sequence[Sequence[int]],
+    labels: Sequence[Sequence[int]],
+    batch_size: int = 8,
+    temperature: float = 1.0,
 ) -> list[Part]:
     """(sum of log-probabilities, number of tokens) of each sequence's labelled tokens, natural logarithms.
 
     Args:
         ids, labels: as `chat.tokenize_chat` gives them; the first token of a sequence is never predicted.
+        temperature: of the distribution; that of sampling, where the probability of what was sampled is wanted.
     """
     was_training = text.model.training
     text.model.eval()
@@ -51,7 +56,7 @@ def sequence_logprobs(
         with autocast(text.device):
             logits = text.model(input_ids=batch.to(text.device), attention_mask=mask.to(text.device)).logits
         logits = logits[:, -batch.shape[1] :]  # prompt tuning puts its own positions before them
-        sums = logprobs(logits, targets.to(text.device)).sum(1)
+        sums = logprobs(logits.float() / temperature, targets.to(text.device)).sum(1)
         counts = (targets[:, 1:] != IGNORED).sum(1)
         for i, total, count in zip(chosen, sums.tolist(), counts.tolist(), strict=True):
             found[i] = (total, float(count))

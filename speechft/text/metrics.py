@@ -20,7 +20,7 @@ import numpy as np
 
 from speechft.error_rate import ErrorRate
 from speechft.errors import SpeechftError, missing_extra
-from speechft.significance import bootstrap_ci, paired_bootstrap
+from speechft.significance import bootstrap_ci, bootstrap_statistic, paired_bootstrap
 
 
 @dataclass(frozen=True)
@@ -85,19 +85,24 @@ def rounded(value: float) -> float | None:
 
 def score_answers(
     found: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]
-) -> dict[str, Measure]:
+) -> dict[str, Measure | CorpusBleu]:
     """Each metric by its name, of answers against the references of each; the best reference counts.
 
     Raises:
-        SpeechftError: a name that is not in `METRICS`.
+        SpeechftError: a name that is not in `ANSWER_METRICS`.
     """
-    unknown = [name for name in names if name not in METRICS]
+    unknown = [name for name in names if name not in ANSWER_METRICS]
     if unknown:
-        raise SpeechftError(f"unknown metric '{unknown[0]}'", fix=f"Metrics: {', '.join(METRICS)}, bertscore.")
-    return {
-        name: Measure.mean([max(METRICS[name](one, r) for r in rs) for one, rs in zip(found, references, strict=True)])
-        for name in names
-    }
+        raise SpeechftError(f"unknown metric '{unknown[0]}'", fix=f"Metrics: {', '.join(ANSWER_METRICS)}.")
+    return {name: _score(name, found, references) for name in names}
+
+
+def _score(name: str, found: Sequence[str], references: Sequence[Sequence[str]]) -> Measure | CorpusBleu:
+    if name == "bleu":
+        return CorpusBleu.of(found, references)
+    if name == "bert_score":
+        return bert_score(found, references)
+    return Measure.mean([max(METRICS[name](one, r) for r in rs) for one, rs in zip(found, references, strict=True)])
 
 
 def normalized(text: str) -> str:
@@ -158,37 +163,57 @@ METRICS: dict[str, Callable[[str, str], float]] = {
     "rougeL": rouge("rougeL"),
     "chrf": sentence_chrf,
 }
+ANSWER_METRICS = (*METRICS, "bleu", "bert_score")  # the last two look at all answers at once
 
 
-def corpus_bleu(
-    found: Sequence[str], references: Sequence[Sequence[str]], draws: int = 200, seed: int = 0
-) -> dict[str, Any]:
-    """BLEU and chrF over a corpus, by sacrebleu (Post, 2018, arXiv 1804.08771).
+@dataclass(frozen=True)
+class CorpusBleu:
+    """BLEU of a corpus, by sacrebleu (Post, 2018, arXiv 1804.08771): a score of counts, no mean of examples' scores.
 
-    Args:
-        references: of each answer; all must have as many as the first.
-        draws: of examples, for the interval (percentiles).
-
-    Returns:
-        `bleu` and `chrf`, each `value` (0 to 100), `ci95` and `signature`, which says what was counted.
+    Attributes:
+        counts: of each example: lengths and n-grams, as sacrebleu has them.
     """
-    sacrebleu = _sacrebleu()
-    rng = np.random.default_rng(seed)
-    samples = rng.integers(0, len(found), (draws, len(found)))
-    result = {}
-    for name, metric in (("bleu", sacrebleu.metrics.BLEU()), ("chrf", sacrebleu.metrics.CHRF())):
 
-        def score(rows: Sequence[int], metric: Any = metric) -> float:
-            streams = [list(column) for column in zip(*(references[i] for i in rows), strict=True)]
-            return metric.corpus_score([found[i] for i in rows], streams).score
+    counts: tuple[tuple[int, ...], ...]
 
-        low, high = np.percentile([score(rows) for rows in samples], [2.5, 97.5])
-        result[name] = {
-            "value": rounded(score(range(len(found)))),
-            "ci95": [rounded(low), rounded(high)],
-            "signature": str(metric.get_signature()),
-        }
-    return result
+    @classmethod
+    def of(cls, found: Sequence[str], references: Sequence[Sequence[str]]) -> CorpusBleu:
+        """
+        Args:
+            references: of each answer, one or more.
+        """
+        most = max(map(len, references))
+        streams = [[own[i] if i < len(own) else None for own in references] for i in range(most)]
+        counts = _bleu()._extract_corpus_statistics(list(found), streams)
+        return cls(tuple(tuple(map(int, row)) for row in counts))
+
+    @property
+    def value(self) -> float:
+        return _bleu_score(np.sum(self.counts, axis=0))
+
+    def summary(self) -> dict[str, Any]:
+        """`value` (0 to 100), `ci95`, `n`, and sacrebleu's `signature`, which says what was counted."""
+        low, high = bootstrap_statistic(self.counts, _bleu_score)
+        return {
+            "value": rounded(self.value), "ci95": [rounded(low), rounded(high)], "n": len(self.counts),
+            "signature": str(_bleu().get_signature()),
+        }  # fmt: skip
+
+    def against(self, base: CorpusBleu) -> dict[str, Any]:
+        """This score minus the base's on the same examples."""
+        width = len(self.counts[0])
+        rows = [(*ours, *theirs) for ours, theirs in zip(self.counts, base.counts, strict=True)]
+        low, high = bootstrap_statistic(rows, lambda sums: _bleu_score(sums[:width]) - _bleu_score(sums[width:]))
+        return {"difference": rounded(self.value - base.value), "ci95": [rounded(low), rounded(high)]}
+
+
+@cache
+def _bleu() -> Any:
+    return _sacrebleu().metrics.BLEU()
+
+
+def _bleu_score(sums: np.ndarray) -> float:
+    return float(_bleu()._compute_score_from_stats([int(n) for n in sums]).score)
 
 
 def _sacrebleu() -> Any:
@@ -200,8 +225,8 @@ def _sacrebleu() -> Any:
     return sacrebleu
 
 
-def bert_score(found: Sequence[str], references: Sequence[str], encoder: str | Path | None = None) -> Measure:
-    """F1 of BERTScore (Zhang et al., 2019, arXiv 1904.09675) with a local encoder.
+def bert_score(found: Sequence[str], references: Sequence[Sequence[str]], encoder: str | Path | None = None) -> Measure:
+    """F1 of BERTScore (Zhang et al., 2019, arXiv 1904.09675) with a local encoder; the best reference counts.
 
     Values depend on the encoder and the layer and are not comparable across them; with the small one of the text
     extra they are not those of published tables, which use roberta-large. Without rescaling and idf weights.
@@ -219,7 +244,7 @@ def bert_score(found: Sequence[str], references: Sequence[str], encoder: str | P
     folder = str(encoder or minilm_folder())
     layers = AutoConfig.from_pretrained(folder).num_hidden_layers
     scorer = BERTScorer(model_type=folder, num_layers=layers, device="cpu", batch_size=32)
-    _, _, values = scorer.score(list(found), list(references))
+    _, _, values = scorer.score(list(found), [list(own) for own in references])
     return Measure.mean(values.tolist())
 
 

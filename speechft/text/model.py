@@ -71,7 +71,13 @@ def load_text_model(
     Raises:
         SpeechftError: no such model, or one that is no causal language model.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        GenerationConfig,
+    )
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
     from transformers.utils import logging
 
@@ -96,6 +102,11 @@ def load_text_model(
     if quantize is None:
         model.to(device)
     model.config.pad_token_id = tokenizer.pad_token_id
+    if not scalar:  # penalties and cut tails that a model ships for chatting are no part of its distribution
+        shipped = model.generation_config
+        model.generation_config = GenerationConfig(
+            bos_token_id=shipped.bos_token_id, eos_token_id=shipped.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        )
     model.requires_grad_(False).eval()
     if scalar:
         model.score.weight.data.zero_()  # the head is new: it starts at no opinion, whatever the seed

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from speechft import adapters, distributed, memory
+from speechft import adapters, distributed, memory, quantization
 from speechft.checkpoint import locked
 from speechft.config import validated
 from speechft.errors import SpeechftError
@@ -21,6 +21,7 @@ from speechft.text.config import TEXT_RECIPES, TextRecipe
 from speechft.text.data import Corpus, Example, read
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, load_text_model
+from speechft.text.pretrain import elsewhere
 from speechft.text.training import Fitted, OnEvent
 
 NEEDS = {"pretrain": "document", "sft": "answer", "preference": "preference", "reward": "preference",
@@ -106,14 +107,14 @@ def evaluate(
     values = {**card.get("recipe", {}), **(settings or {}), "task": task, "data": data, "output_dir": str(out or ".")}
     values["model"] = model or card.get("model") or values.get("model", "bundled:smollm2")
     recipe = validated(TEXT_RECIPES[task], values)
-    corpus = read(data, reader=recipe.reader, needs=_needs(recipe), seed=recipe.seed)
+    corpus = corpus_of(recipe)
     split = split or ("test" if corpus.test else "dev")
     held_out = getattr(corpus, split)[: recipe.test_examples]
     text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
     module = task_module(task)
     with adapters.disabled(text.model):
-        base = module.measure(text, held_out, recipe)
-    found = module.measure(text, held_out, recipe) if adapter else base
+        base = measures(module, text, held_out, recipe)
+    found = measures(module, text, held_out, recipe) if adapter else base
     result = {
         "format": RESULT_FORMAT,
         "task": task,
@@ -146,11 +147,16 @@ def before_and_after(
     """Measures of the model before training and of what was kept, on the same examples."""
     if recipe.adapter.method == "full":
         text = load_text_model(recipe.model, scalar=recipe.task == "reward")
-        base = module.measure(text, examples, recipe)
+        base = measures(module, text, examples, recipe)
     else:
         with adapters.disabled(fitted.text.model):
-            base = module.measure(fitted.text, examples, recipe)
-    return base, module.measure(fitted.text, examples, recipe) if fitted.better else base
+            base = measures(module, fitted.text, examples, recipe)
+    return base, measures(module, fitted.text, examples, recipe) if fitted.better else base
+
+
+def measures(module: ModuleType, text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[str, Any]:
+    """What a task measures, and what became of another domain where the recipe names one."""
+    return {**module.measure(text, examples, recipe), **elsewhere(text, recipe)}
 
 
 def about(corpus: Corpus) -> dict[str, Any]:
@@ -163,7 +169,7 @@ def about(corpus: Corpus) -> dict[str, Any]:
 
 def corpus_of(recipe: Any) -> Corpus:
     """The examples of a recipe, split."""
-    return read(recipe.data, reader=recipe.reader, needs=_needs(recipe), seed=recipe.seed)
+    return read(recipe.data, reader=recipe.reader, needs=_needs(recipe), rows=recipe.rows, seed=recipe.seed)
 
 
 def _needs(recipe: Any) -> str:
@@ -194,15 +200,15 @@ def _save(fitted: Fitted, recipe: TextRecipe, corpus: Corpus) -> str:
 
 
 def _training(fitted: Fitted) -> dict[str, Any]:
-    parameters = list(fitted.text.model.parameters())
+    size = quantization.size(fitted.text.model)
     return {
         "steps": fitted.steps,
         "best_step": fitted.best_step,
         "dev_base": fitted.base if math.isfinite(fitted.base) else None,
         "dev_best": fitted.best if math.isfinite(fitted.best) else None,
         "seconds": fitted.seconds,
-        "trainable": sum(p.numel() for _, p in adapters.trainable(fitted.text.model)),
-        "parameters": sum(p.numel() for p in parameters),
-        "weight_bytes": sum(p.numel() * p.element_size() for p in parameters),
+        "trainable": size.trainable,
+        "parameters": size.parameters,
+        "weights_mb": size.weights_mb,
         "peak_memory_mb": memory.peak_mb(),
     }

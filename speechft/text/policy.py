@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.peft_methods import has_reference
 from speechft.text import ppo
+from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
 from speechft.text.data import Corpus, Example
 from speechft.text.likelihood import sequence_logprobs
@@ -31,9 +33,9 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
             f"the reference is the model with its adapter off, which method={method} with init={init} has not",
             fix="Use another adapter: adapter.method=lora with init=zero.",
         )
-    reward = reward_function(recipe, corpus)
     text = for_training(recipe)
     dev = corpus.dev[: recipe.dev_examples]
+    reward = standardised(text, dev, recipe, reward_function(recipe, corpus))
 
     def score() -> float:
         found = measured(text, dev, recipe, reward)
@@ -48,7 +50,8 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     ]
     settings = arguments(
         config, recipe, text.device, beta=recipe.kl, num_generations=recipe.samples, temperature=recipe.temperature,
-        max_completion_length=recipe.max_new_tokens, epsilon=recipe.clip, use_vllm=False,
+        max_completion_length=recipe.max_new_tokens, epsilon=recipe.clip, loss_type="grpo", disable_dropout=True,
+        use_vllm=False,
     )  # fmt: skip
     trainer = kind(
         model=text.model,
@@ -88,6 +91,17 @@ def reward_function(recipe: PolicyRecipe, corpus: Corpus | None = None) -> ppo.R
     )
 
 
+def standardised(text: TextModel, dev: Sequence[Example], recipe: PolicyRecipe, reward: ppo.Reward) -> ppo.Reward:
+    """The reward less its mean, by its spread, over answers of the model before training (Ziegler et al., 2019).
+
+    A reward model has no unit: with this, `kl`, `value_clip` and the learning rate mean the same for each.
+    """
+    with adapters.disabled(text.model):
+        values = [part.errors for part in measured(text, dev, recipe, reward)["reward"].parts]
+    mean, spread = statistics.fmean(values), statistics.pstdev(values) or 1.0
+    return lambda examples, said: [(value - mean) / spread for value in reward(examples, said)]
+
+
 def measure(text: TextModel, examples: Sequence[Example], recipe: PolicyRecipe) -> dict[str, Measure]:
     """`reward` of sampled answers, their `kl` to the model without its adapter, and their length in tokens."""
     return measured(text, examples, recipe, reward_function(recipe))
@@ -103,10 +117,10 @@ def measured(
     )
     said = [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
     ids = [p + a for p, a in zip(prompts, found, strict=True)]
-    labels = [[-100] * len(p) + a for p, a in zip(prompts, found, strict=True)]
-    here = sequence_logprobs(text, ids, labels, recipe.batch_size)
+    labels = [[IGNORED] * len(p) + a for p, a in zip(prompts, found, strict=True)]
+    here = sequence_logprobs(text, ids, labels, recipe.batch_size, recipe.temperature)
     with adapters.disabled(text.model):
-        before = sequence_logprobs(text, ids, labels, recipe.batch_size)
+        before = sequence_logprobs(text, ids, labels, recipe.batch_size, recipe.temperature)
     return {
         "reward": Measure.mean(reward(examples, said)),
         "kl": Measure.mean([one - two for (one, _), (two, _) in zip(here, before, strict=True)]),

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from speechft import adapters
 from speechft.checkpoint import load_checkpoint, save_checkpoint
+from speechft.quantization import optimizer as made
 from speechft.schedule import rate_factor
 from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
@@ -137,6 +138,7 @@ class Policy(nn.Module):
         self.value = nn.Linear(width, 1).to(text.device)
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
+        self.eval()  # for good: with dropout, old and new probabilities differ by more than the update
 
     def forward(self, ids: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of each token after the first, and the value before it: shapes (rows, tokens - 1)."""
@@ -175,7 +177,9 @@ def train(recipe: PolicyRecipe, text: TextModel, corpus: Corpus, reward: Reward,
     started = time.perf_counter()
     policy = Policy(text, recipe.temperature)
     adapter = [p for _, p in adapters.trainable(text.model)]
-    optimizer = torch.optim.AdamW([*adapter, *policy.value.parameters()], lr=recipe.learning_rate, weight_decay=0.0)
+    optimizer = made(
+        recipe.optimizer, [*adapter, *policy.value.parameters()], recipe.learning_rate, recipe.weight_decay
+    )
     first = _resumed(policy, optimizer, Path(recipe.output_dir) / "checkpoints")
     best.start(first or None)
     every = max(1, -(-recipe.max_steps // recipe.evaluations))
@@ -218,7 +222,6 @@ def update(
     generator = torch.Generator().manual_seed(seed)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     totals: list[list[float]] = []
-    policy.train()
     for _ in range(recipe.ppo_epochs):
         for index in torch.randperm(len(rollout.scores), generator=generator).split(recipe.batch_size):
             batch = rollout.rows(index.to(rollout.ids.device))
@@ -231,7 +234,6 @@ def update(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             totals.append([float(loss.detach()), float(clipped), float(error.detach())])
-    policy.eval()
     loss_mean, clipped_mean, error_mean = torch.tensor(totals).mean(0).tolist()
     return {
         "loss": loss_mean,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from speechft import adapters
@@ -33,12 +35,13 @@ def train(recipe: PreferenceRecipe | FeedbackRecipe, corpus: Corpus, log: OnEven
         )
     trl = import_trl()
     text = for_training(recipe)
-    rows = unpaired if recipe.loss == "kto" else paired
+    rows = partial(unpaired, seed=recipe.seed) if recipe.loss == "kto" else paired
     kind, config = _trainer(trl, recipe.loss)
+    train_rows = rows(corpus.train)
     trainer = kind(
         model=text.model,
-        args=arguments(config, recipe, text.device, beta=recipe.beta, **_loss(recipe.loss)),
-        train_dataset=rows(corpus.train),
+        args=arguments(config, recipe, text.device, beta=recipe.beta, **_loss(recipe.loss, train_rows)),
+        train_dataset=train_rows,
         eval_dataset=rows(corpus.dev[: recipe.dev_examples]),
         processing_class=text.tokenizer,
     )
@@ -55,7 +58,13 @@ def _trainer(trl: Any, loss: str) -> tuple[Any, Any]:
     return trl.DPOTrainer, trl.DPOConfig
 
 
-def _loss(loss: str) -> dict[str, Any]:
+def _loss(loss: str, rows: Any) -> dict[str, Any]:
+    if loss == "kto":  # good and bad answers weigh alike in sum, as section 4.2 of the paper advises
+        good = sum(rows["label"])
+        bad = len(rows) - good
+        if not good or not bad:
+            raise SpeechftError("kto needs good answers and bad ones", where="label")
+        return {"desirable_weight": max(1.0, bad / good), "undesirable_weight": max(1.0, good / bad)}
     return {"loss_type": ["sigmoid" if loss == "dpo" else loss]} if loss in ("dpo", "ipo") else {}
 
 
@@ -71,8 +80,12 @@ def paired(examples: Sequence[Example]) -> Any:
     return Dataset.from_list(rows)
 
 
-def unpaired(examples: Sequence[Example]) -> Any:
-    """Single answers, each good or bad; a pair becomes one of each."""
+def unpaired(examples: Sequence[Example], seed: int) -> Any:
+    """Single answers, each good or bad, in a random order; a pair becomes one of each.
+
+    TRL takes the rows as they come, and estimates KTO's divergence from each prompt with its neighbour's answer: two
+    answers to one prompt must not stand side by side.
+    """
     from datasets import Dataset
 
     rows = []
@@ -82,6 +95,7 @@ def unpaired(examples: Sequence[Example]) -> Any:
             rows.append({"prompt": list(e.prompt), "completion": _turn(e.rejected), "label": False})
         else:
             rows.append({"prompt": list(e.prompt), "completion": _turn(e.answer), "label": bool(e.label)})
+    random.Random(seed).shuffle(rows)
     return Dataset.from_list(rows)
 
 

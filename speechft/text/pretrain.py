@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from speechft.text.chat import tokenize_document
-from speechft.text.config import PretrainRecipe
+from speechft.text.config import PretrainRecipe, TextRecipe
 from speechft.text.data import Corpus, Example, read
 from speechft.text.likelihood import document_nll
 from speechft.text.metrics import Measure
@@ -42,15 +42,19 @@ def _tokens(text: TextModel, examples: Sequence[Example]) -> list[list[int]]:
 
 
 def measure(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe) -> dict[str, Measure]:
-    """Perplexity of the held-out documents, and of another domain's if the recipe names one."""
-    found = {"perplexity": _perplexity(text, examples, recipe)}
-    if recipe.other_domain:
-        other = read(recipe.other_domain, needs="document", seed=recipe.seed)
-        held_out = (*other.test, *other.dev, *other.train)[: recipe.test_examples]
-        found["perplexity_other_domain"] = _perplexity(text, held_out, recipe)
-    return found
+    """Perplexity of the held-out documents."""
+    return {"perplexity": perplexity(text, examples, recipe)}
 
 
-def _perplexity(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe) -> Measure:
+def elsewhere(text: TextModel, recipe: TextRecipe) -> dict[str, Measure]:
+    """Perplexity of documents of another domain, if a recipe of any task names one."""
+    if not recipe.other_domain:
+        return {}
+    other = read(recipe.other_domain, needs="document", rows=recipe.rows, seed=recipe.seed)
+    held_out = (*other.test, *other.dev, *other.train)[: recipe.test_examples]
+    return {"perplexity_other_domain": perplexity(text, held_out, recipe)}
+
+
+def perplexity(text: TextModel, examples: Sequence[Example], recipe: TextRecipe) -> Measure:
     documents = [example.document or example.answer for example in examples]
     return Measure.perplexity(document_nll(text, documents, recipe.max_length, recipe.stride, recipe.batch_size))

@@ -35,6 +35,7 @@ from speechft.schedule import rate_factor
 from speechft.text.config import TextRecipe
 from speechft.text.data import Corpus
 from speechft.text.model import TextModel, autocast, load_text_model, trainable_text_model
+from speechft.tracking import Tracking
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -201,7 +202,8 @@ class Best:
         self.text, self.recipe, self.score, self.log, self.steps = text, recipe, score, log, steps
         self.out = Path(recipe.output_dir)
         self.folder = self.out / "checkpoints"
-        ignored = {"output_dir", "data", "checkpoint_every", "test", "search"}
+        self.tracking = Tracking(recipe.tracking, self.out)
+        ignored = {"output_dir", "data", "checkpoint_every", "test", "search", "tracking"}
         parts = [recipe.model_dump(mode="json", exclude=ignored), corpus.sha256, adapters.base_hash(text.folder)]
         self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         self.base = self.best = math.nan
@@ -253,6 +255,7 @@ class Best:
             self.consider(step)
         if self.best_step is not None:
             adapters.load_trainable_state(self.text.model, load_file(self.folder / "best.safetensors"))
+        self.tracking.finish()
         for checkpoint in self.folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)  # the run is over: what is kept is in best.safetensors and the adapter
 
@@ -265,6 +268,7 @@ class Best:
         """A line of metrics.jsonl, and an event."""
         self.out.mkdir(parents=True, exist_ok=True)
         append_metrics(self.out / "metrics.jsonl", line)
+        self.tracking.log(line)
         self.log({**line, "steps": self.steps})
 
     def _remember(self) -> None:

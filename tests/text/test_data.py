@@ -26,6 +26,7 @@ USER = ({"role": "user", "content": "Name a fruit."},)
         {"instruction": "Name a fruit.", "input": "", "output": "Apple"},
         {"prompt": [{"role": "user", "content": "Name a fruit."}], "answers": ["Apple"]},
         {"messages": [*USER, {"role": "assistant", "content": "Apple"}, {"role": "user", "content": "Thanks"}]},
+        {"messages": [*USER, {"role": "assistant", "content": [{"type": "text", "text": "Apple"}]}]},
     ],
 )
 def test_layouts_of_an_answer(row: dict) -> None:
@@ -145,6 +146,63 @@ def test_corpora_as_their_authors_distribute_them(tmp_path: Path) -> None:
 
     assert list(read_file(write(tmp_path / "c4.jsonl", '{"text": "a", "url": "u"}'), "c4")) == [{"text": "a"}]
     assert {"ag_news", "squad", "ms_marco", "samsum", "mimic", "c4", "real_toxicity_prompts"} == set(READERS)
+
+
+def test_a_corpus_folder_holds_other_files_too(tmp_path: Path) -> None:
+    """As the archives of AG News and SQuAD do: a list of classes, a readme, the official script."""
+    write(tmp_path / "train.csv", "".join(f'"{i % 4 + 1}","Title {i}","Text {i}"\n' for i in range(30)))
+    write(tmp_path / "test.csv", '"1","Another title","Another text"\n')
+    write(tmp_path / "classes.txt", "World\nSports\n")
+    write(tmp_path / "evaluate.py", "print()\n")
+    corpus = read(str(tmp_path), reader="ag_news")
+    assert (len(corpus.train) + len(corpus.dev), len(corpus.test)) == (30, 1)
+    assert corpus.left_out == ()
+    with pytest.raises(SpeechftError, match="json"):
+        read(str(tmp_path), reader="squad")
+    (tmp_path / "dev-v2.0.json").write_text('{"data": [')
+    with pytest.raises(SpeechftError, match="is not JSON"):
+        read(str(tmp_path), reader="squad")
+
+
+def test_a_patients_notes_stay_in_one_split(tmp_path: Path) -> None:
+    lines = ["ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CATEGORY,ISERROR,TEXT"]
+    lines += [f'{i},{i % 40},7,2101-01-01,Nursing,,"Note {i}\nsecond line"' for i in range(200)]
+    with gzip.open(tmp_path / "NOTEEVENTS.csv.gz", "wt") as file:
+        file.write("\n".join(lines))
+    corpus = read(str(tmp_path / "NOTEEVENTS.csv.gz"), reader="mimic", needs="document")
+    of = [{example.group for example in part} for part in (corpus.train, corpus.dev, corpus.test)]
+    assert sum(map(len, of)) == 40
+    assert corpus.overlap == 0
+    assert sum(map(len, (corpus.train, corpus.dev, corpus.test))) == 200
+
+
+def test_the_first_rows_of_what_is_too_large(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "c4-train.00000-of-01024.json", "".join(f'{{"text": "t {i}", "url": "u"}}\n' for i in range(90))
+    )
+    corpus = read(str(path), reader="c4", needs="document", rows=50)
+    assert sum(map(len, (corpus.train, corpus.dev, corpus.test))) == 50
+
+
+def test_a_dataset_by_name_as_the_hub_lays_it_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` takes a local folder for a name; fields and splits are those of fancyzhx/ag_news."""
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    names = ["World", "Sports", "Business", "Sci/Tech"]
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    folder = tmp_path / "ag_news" / "data"
+    folder.mkdir(parents=True)
+    for split, size in (("train", 40), ("test", 5)):
+        rows = {"text": [f"{split} text {i}" for i in range(size)], "label": [i % 4 for i in range(size)]}
+        Dataset.from_dict(rows, features=features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    corpus = read(f"hub:{folder.parent}", reader="ag_news")
+    assert len(corpus.test) == 5
+    assert [example.answer for example in corpus.test] == ["World", "Sports", "Business", "Sci/Tech", "World"]
+    few = read(f"hub:{folder.parent}", reader="ag_news", rows=20)
+    assert (len(few.train) + len(few.dev), len(few.test)) == (20, 5)
+    with pytest.raises(SpeechftError, match="cannot be loaded"):
+        read("hub:" + str(tmp_path / "nothing"))
 
 
 def test_legal_word_vectors_are_no_text(tmp_path: Path) -> None:

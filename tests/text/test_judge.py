@@ -60,7 +60,11 @@ def test_biases_are_found() -> None:
     assert placed["ties"]["value"] == 1
     human = [1 if a > b else 2 if a < b else 0 for a, b in lengths]
     agreed = audit([compare(prefers_longer, "?", a, b) for a, b in texts], lengths, human)
-    assert agreed["kappa"] == 1
+    assert agreed["kappa"]["value"] == 1
+    assert agreed["people_longer"]["value"] == 1
+    by_chance = audit([compare(prefers_longer, "?", a, b) for a, b in texts], lengths, [1, 2] * 32)
+    low, high = by_chance["kappa"]["ci95"]
+    assert low < 0 < high
     assert agreed["accuracy"]["value"] == 1
 
 

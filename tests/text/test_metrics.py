@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from speechft.errors import SpeechftError
 from speechft.text import judge, metrics
 from speechft.text.likelihood import answer_logprobs, document_nll, sequence_logprobs
-from speechft.text.metrics import METRICS, Measure, bert_score, cohen_kappa, corpus_bleu, score_answers
+from speechft.text.metrics import METRICS, Measure, cohen_kappa, score_answers
 from speechft.text.model import load_text_model
 
 WORDS = st.lists(st.sampled_from(["the", "a", "cat", "dog", "sat", "mat"]), min_size=1, max_size=9).map(" ".join)
@@ -41,10 +41,21 @@ def test_rouge_and_chrf_equal_their_libraries(found: str, reference: str) -> Non
 def test_bleu_equals_sacrebleu(pairs: list[tuple[str, str]]) -> None:
     sacrebleu = pytest.importorskip("sacrebleu")
     found, references = zip(*pairs, strict=True)
-    ours = corpus_bleu(found, [[r] for r in references], draws=5)
-    assert ours["bleu"]["value"] == pytest.approx(sacrebleu.corpus_bleu(list(found), [list(references)]).score)
-    assert ours["chrf"]["value"] == pytest.approx(sacrebleu.corpus_chrf(list(found), [list(references)]).score)
-    assert "version" in ours["bleu"]["signature"]
+    ours = score_answers(found, [[r] for r in references], ["bleu"])["bleu"]
+    assert ours.value == pytest.approx(sacrebleu.corpus_bleu(list(found), [list(references)]).score)
+    summary = ours.summary()
+    assert "version" in summary["signature"]
+    assert summary["ci95"][0] <= summary["value"] <= summary["ci95"][1] or summary["value"] == 0
+    assert ours.against(ours) == {"difference": 0, "ci95": [0, 0]}
+
+
+def test_bleu_with_several_references_equals_sacrebleu() -> None:
+    sacrebleu = pytest.importorskip("sacrebleu")
+    found = ["the cat sat on the mat", "a dog barked at the cat today"]
+    references = [["the cat is on the mat", "a cat sat on the mat"], ["the dog barked at the cat"]]
+    expected = sacrebleu.corpus_bleu(found, [[references[0][0], references[1][0]], [references[0][1], None]]).score
+    assert score_answers(found, references, ["bleu"])["bleu"].value == pytest.approx(expected)
+    assert score_answers(found, references, ["bleu"])["bleu"].value > 0
 
 
 def test_exact_match_and_f1_as_squad_counts() -> None:
@@ -72,7 +83,10 @@ def test_bert_score_equals_its_library() -> None:
     found, references = ["the cat sat", "rain tomorrow"], ["a cat was sitting", "it will rain"]
     folder = str(metrics.minilm_folder())
     _, _, expected = bert.score(found, references, model_type=folder, num_layers=6, device="cpu")
-    assert [p.errors for p in bert_score(found, references).parts] == pytest.approx(expected.tolist(), abs=1e-6)
+    ours = score_answers(found, [[one] for one in references], ["bert_score"])["bert_score"]
+    assert [part.errors for part in ours.parts] == pytest.approx(expected.tolist(), abs=1e-6)
+    several = score_answers(["the cat sat"], [["rain", "a cat was sitting"]], ["bert_score"])["bert_score"]
+    assert several.value == pytest.approx(expected[0].item(), abs=1e-6)
 
 
 def test_intervals_hold_the_value_and_a_real_difference_is_seen() -> None:

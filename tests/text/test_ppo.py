@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ import torch
 from speechft import adapters
 from speechft.text.config import PolicyRecipe
 from speechft.text.data import read
+from speechft.text.model import answers, generate, load_text_model, prompt_tokens
 from speechft.text.pipeline import train
-from speechft.text.ppo import Policy, advantages, chosen, policy_loss, roll_out, token_rewards, value_loss
+from speechft.text.policy import measured, standardised
+from speechft.text.ppo import Policy, advantages, chosen, policy_loss, roll_out, token_rewards, update, value_loss
 
 WORDS = ["cat", "dog", "bird", "fish", "story", "tree", "house", "water"]
 
@@ -99,6 +103,77 @@ def test_a_rollout_lines_up_with_the_model(tiny_llama: Path, prompts: Path, tmp_
     with adapters.disabled(text.model), torch.no_grad():
         again, _ = policy(rollout.ids, rollout.attention)
     torch.testing.assert_close(again * rollout.mask, rollout.reference)
+
+
+def with_some_change(recipe: PolicyRecipe) -> Policy:
+    """A policy that is no longer its reference."""
+    from speechft.text.training import for_training
+
+    text = for_training(recipe)
+    torch.manual_seed(0)
+    for name, parameter in adapters.trainable(text.model):
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return Policy(text, recipe.temperature)
+
+
+def worth_its_length(examples: object, answers: Sequence[str]) -> list[float]:
+    return [float(len(answer)) for answer in answers]
+
+
+def test_before_an_update_every_ratio_is_one_whatever_the_dropout(
+    tiny_llama: Path, prompts: Path, tmp_path: Path
+) -> None:
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="f1", max_new_tokens=5, rollouts=6,
+        batch_size=6, ppo_epochs=1, adapter={"dropout": 0.5}, clip=1e-3,
+    )  # fmt: skip
+    policy = with_some_change(recipe)
+    examples = chosen(read(str(prompts), needs="prompt").train, recipe, 0)
+    rollout = roll_out(policy, examples, worth_its_length, recipe, seed=1)
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
+    assert update(policy, rollout, optimizer, recipe, seed=0)["clipped"] == 0
+
+
+def test_answers_come_from_the_distribution_whose_probabilities_are_counted(
+    tiny_llama: Path, prompts: Path, tmp_path: Path
+) -> None:
+    """Settings that a model ships for chatting change what is sampled, and not what its logits say."""
+    chatty = shutil.copytree(tiny_llama, tmp_path / "chatty")
+    shipped = {"repetition_penalty": 5.0, "min_p": 0.2, "no_repeat_ngram_size": 1, "eos_token_id": 2}
+    (chatty / "generation_config.json").write_text(json.dumps(shipped))
+    said = []
+    for folder in (tiny_llama, chatty):
+        text = load_text_model(folder)
+        ids = [prompt_tokens(text, example.prompt) for example in read(str(prompts)).train[:6]]
+        said.append(generate(text, ids, max_new_tokens=12, temperature=1.0, seed=3))
+    assert said[0] == said[1]
+
+
+def test_the_divergence_is_that_of_what_was_sampled(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="f1", rollouts=6, temperature=0.5,
+        max_new_tokens=6,
+    )  # fmt: skip
+    policy = with_some_change(recipe)
+    examples = read(str(prompts), needs="prompt").train[:6]
+    rollout = roll_out(policy, examples, worth_its_length, recipe, seed=recipe.seed)
+    expected = (rollout.logprobs - rollout.reference).sum(1).mean().item()
+    found = measured(policy.text, examples, recipe, worth_its_length)["kl"].value
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_rewards_are_in_units_of_the_untrained_models_spread(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
+    recipe = PolicyRecipe(model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="f1")
+    text = with_some_change(recipe).text
+    dev = read(str(prompts), needs="prompt").dev
+    reward = standardised(text, dev, recipe, worth_its_length)
+    with adapters.disabled(text.model):
+        said = answers(text, [e.prompt for e in dev], max_new_tokens=32, temperature=1.0, seed=recipe.seed)
+    values = torch.tensor(reward(dev, said))
+    assert values.mean().item() == pytest.approx(0, abs=1e-5)
+    assert values.std(unbiased=False).item() == pytest.approx(1, abs=1e-5)
+    assert standardised(text, dev, recipe, lambda examples, said: [3.0] * len(said))(dev, said) == [0.0] * len(said)
 
 
 def test_prompts_of_a_round_are_a_function_of_seed_and_step(prompts: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.text.config import PreferenceRecipe, RewardRecipe, TextAdapterSettings
 from speechft.text.data import read
-from speechft.text.model import autocast
+from speechft.text.model import autocast, padded
 from speechft.text.pipeline import evaluate, train
 from speechft.text.reward import load_reward_model, rewards
 
@@ -108,6 +108,37 @@ def test_a_reward_model_tells_better_from_worse_and_keeps_its_head(
     question = {"role": "user", "content": "say cat dog"}
     good, bad = rewards(model, [[question, {"role": "assistant", "content": word}] for word in ("yes cat", "no cat")])
     assert good > bad
+
+
+def test_a_reward_model_is_used_on_the_tokens_it_was_trained_on(
+    tiny_llama: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from speechft.text import reward
+
+    recipe = RewardRecipe(model=str(tiny_llama), data=str(pairs), output_dir=tmp_path, max_length=64)
+    made: list[tuple] = []
+    monkeypatch.setattr(reward, "fit", lambda *arguments: made.append(arguments))
+    corpus = read(str(pairs), needs="preference")
+    reward.train(recipe, corpus, lambda event: None)
+    trainer, text = made[0][:2]
+    seen: list[list[int]] = []
+    monkeypatch.setattr(reward, "padded", lambda rows, pad: seen.extend(rows) or padded(rows, pad))
+    rewards(text, [corpus.train[0].messages])
+    assert trainer.train_dataset[0]["chosen_ids"] == seen[0]
+
+
+def test_kto_is_given_good_and_bad_answers_in_mixed_order_and_equal_weight(pairs: Path) -> None:
+    from speechft.text.preferences import _loss, unpaired
+
+    rows = unpaired(read(str(pairs), needs="judgement").train, seed=0)
+    neighbours = zip(rows["prompt"], rows["prompt"][1:], strict=False)
+    assert sum(one == two for one, two in neighbours) <= 3
+    assert _loss("kto", rows) == {"desirable_weight": 1, "undesirable_weight": 1}
+    few_good = rows.filter(lambda row: not row["label"] or "cat" in row["completion"][0]["content"])
+    weights = _loss("kto", few_good)
+    assert weights["desirable_weight"] * sum(few_good["label"]) == pytest.approx(len(few_good) - sum(few_good["label"]))
+    with pytest.raises(SpeechftError, match="good answers and bad"):
+        _loss("kto", rows.filter(lambda row: row["label"]))
 
 
 def test_a_reward_does_not_depend_on_its_neighbours(tiny_llama: Path, pairs: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from speechft.errors import SpeechftError
 from speechft.text.chat import IGNORED, tokenize_chat
 from speechft.text.config import SftRecipe
 from speechft.text.model import load_text_model
-from speechft.text.pipeline import evaluate, train
+from speechft.text.pipeline import corpus_of, evaluate, train
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven"]
 COLOURS = ["red", "green", "blue"]
@@ -65,6 +65,38 @@ def test_packed_conversations_do_not_see_each_other(tiny_llama: Path) -> None:
 
 
 @pytest.mark.parametrize("packing", [False, True])
+def test_the_loss_is_the_mean_over_answer_tokens_of_conversations_alone(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: bool
+) -> None:
+    """Of the very batch that the trainer makes, packed or padded."""
+    from speechft.text import sft
+    from speechft.text.likelihood import sequence_logprobs
+
+    turns = ["say one", "two", "say three four five", "six seven", "repeat", "red green blue"]
+    roles = ["user", "assistant"] * 2
+    rows = [
+        {"messages": [{"role": role, "content": turns[(i + j) % 6]} for j, role in enumerate(roles)]} for i in (0, 2, 4)
+    ]
+    data = write_rows(tmp_path / "rows.jsonl", [{**row, "split": split} for split in ("train", "dev") for row in rows])
+    recipe = SftRecipe(
+        model=str(tiny_llama), data=str(data), output_dir=tmp_path, packing=packing, batch_size=1 if packing else 3,
+        max_length=256, precision="fp32",
+    )  # fmt: skip
+    made: list[tuple] = []
+    monkeypatch.setattr(sft, "fit", lambda *arguments: made.append(arguments))
+    corpus = corpus_of(recipe)
+    sft.train(recipe, corpus, ignore)
+    trainer, text = made[0][:2]
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert batch["input_ids"].shape[0] == (1 if packing else 3)
+    with torch.no_grad():
+        loss = trainer.compute_loss(trainer.model, batch).item()
+    tokens = [tokenize_chat(text.tokenizer, example.messages) for example in corpus.train]
+    parts = sequence_logprobs(text, [row["input_ids"] for row in tokens], [row["labels"] for row in tokens])
+    assert loss == pytest.approx(-sum(total for total, _ in parts) / sum(count for _, count in parts), rel=1e-4)
+
+
+@pytest.mark.parametrize("packing", [False, True])
 def test_it_learns_and_the_saved_adapter_does_the_same(
     tiny_llama: Path, echo: Path, tmp_path: Path, packing: bool
 ) -> None:
@@ -94,7 +126,7 @@ def test_frozen_weights_in_few_bits_learn_as_well(tiny_llama: Path, echo: Path, 
     }  # fmt: skip
     whole = train(SftRecipe(**common, output_dir=tmp_path / "whole"))
     few = train(SftRecipe(**common, output_dir=tmp_path / "few", adapter={"quantize": quantize}))
-    assert few["training"]["weight_bytes"] < whole["training"]["weight_bytes"]
+    assert few["training"]["weights_mb"] < whole["training"]["weights_mb"]
     gains = [result["difference"]["perplexity"]["ratio"] for result in (whole, few)]
     assert gains[1] < 0.5
     assert gains[1] == pytest.approx(gains[0], abs=0.15)

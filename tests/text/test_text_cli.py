@@ -61,6 +61,13 @@ def test_train_then_evaluate_by_the_adapters_task(tiny_llama: Path, tmp_path: Pa
     assert found["perplexity"]["value"] < found["base"]["perplexity"]["value"]
     table = run.invoke(app, arguments)
     assert "perplexity" in table.stdout
+    merged = tmp_path / "merged"
+    done = run.invoke(app, ["export", str(tmp_path / "out" / "adapter"), str(merged)])
+    assert done.exit_code == 0, done.output
+    again = run.invoke(app, ["evaluate", "--manifest", str(data), "--model", str(merged), "--task", "sft", "--json"])
+    assert json.loads(again.stdout)["perplexity"]["value"] == pytest.approx(found["perplexity"]["value"], rel=0.01)
+    refused = run.invoke(app, ["export", str(tmp_path / "out" / "adapter"), str(tmp_path / "x"), "--to", "ggml"])
+    assert refused.exit_code != 0
     alone = run.invoke(app, ["evaluate", "--manifest", str(data), "--model", str(tiny_llama), "--task", "sft"])
     assert alone.exit_code == 0, alone.output
 

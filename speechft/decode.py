@@ -132,17 +132,14 @@ def decode(
     model = whisper if ready else inference_copy(whisper)
     out: list[Transcript | None] = [None] * len(clips)
     with torch.inference_mode(), precision(model):
+        in_parts = memory.Parts()
         for batch in prefetch(_batches(clips, model.n_mels, contexts)):
-            pending = dict(batch)
-            found = _search(model, pending, encode_each(model, pending, contexts), options, 0.0, languages)
-            for index, transcript in zip(pending, found, strict=True):
-                out[index] = transcript
-            if options.temperatures:
-                frames = {i: pending[i] for i in pending if out[i].problem}  # type: ignore[union-attr]
-                _retry(model, frames, contexts, options, languages, out)
-            memory.release()
-            if progress:
-                progress(len(batch))
+            for part, found in in_parts(batch, lambda p: _transcribe(model, dict(p), contexts, options, languages)):
+                for index, transcript in found.items():
+                    out[index] = transcript
+                memory.release()
+                if progress:
+                    progress(len(part))
     if progress and (skipped := sum(t is None for t in out)):
         progress(skipped)
     return [transcript or Transcript("") for transcript in out]
@@ -180,13 +177,28 @@ def _batches(
             del loaded[:size]
 
 
+def _transcribe(
+    model: Whisper,
+    frames: dict[int, Tensor],
+    contexts: Sequence[Context],
+    options: DecodeOptions,
+    languages: Sequence[str | None],
+) -> dict[int, Transcript]:
+    """One batch, searched greedily or by beams, and once more what a guard objects to."""
+    found = _search(model, frames, encode_each(model, frames, contexts), options, 0.0, languages)
+    out = dict(zip(frames, found, strict=True))
+    if options.temperatures:
+        _retry(model, {i: f for i, f in frames.items() if out[i].problem}, contexts, options, languages, out)
+    return out
+
+
 def _retry(
     model: Whisper,
     frames: dict[int, Tensor],
     contexts: Sequence[Context],
     options: DecodeOptions,
     languages: Sequence[str | None],
-    out: list[Transcript | None],
+    out: dict[int, Transcript],
 ) -> None:
     """Decode again what a guard objected to: with more context, then at rising temperatures; keep the best."""
     if not frames:
@@ -204,7 +216,6 @@ def _retry(
         found = _search(model, trying, (states[left], positions[left]), trial, temperature, languages)
         for index, transcript in zip(trying, found, strict=True):
             old = out[index]
-            assert old is not None
             if (bool(transcript.problem), -transcript.mean_logprob) < (bool(old.problem), -old.mean_logprob):
                 out[index] = transcript
             if not transcript.problem:

@@ -306,6 +306,7 @@ def training_summary(trained: Trained) -> dict[str, Any]:
         "steps_planned": trained.steps,
         "best_step": progress.best_step,
         "stopped": progress.stopped or None,
+        "skipped_steps": progress.skipped,
         "dev_base": list(progress.base) if progress.base else None,
         "dev_best": list(progress.best) if progress.best else None,
         "seconds": round(progress.seconds, 1),

@@ -61,12 +61,21 @@ class Batch:
     def n_targets(self) -> int:
         return int((self.targets != IGNORED).sum())
 
-    def parts(self, most_frames: int) -> list[Batch]:
+    @property
+    def frames(self) -> int:
+        """Log-mel frames in it, padding included; an activation stands for two."""
+        return len(self.indices) * (self.x.shape[2] if self.positions is None else 2 * self.x.shape[1])
+
+    def parts(self, most_frames: float) -> list[Batch]:
         """The batch cut into equal passes of about `most_frames` frames, so that memory stays flat."""
         clips = len(self.indices)
-        length = self.x.shape[2] if self.positions is None else 2 * self.x.shape[1]
-        rows = -(-clips // max(1, round(clips * length / most_frames)))
+        rows = -(-clips // max(1, round(self.frames / most_frames)))
         return [self.rows(slice(start, start + rows)) for start in range(0, clips, rows)]
+
+    def tensors(self, device: torch.device) -> tuple[Tensor | None, ...]:
+        """What `objective.TokenLoss` takes, on a device."""
+        own = (self.x, self.inputs, self.targets, self.positions)
+        return tuple(None if t is None else t.to(device) for t in own)
 
     def rows(self, cut: slice) -> Batch:
         """Some of the clips, padded as they are here."""

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechft import adapters
+from speechft import adapters, memory
 from speechft.audio import pad_frames
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
@@ -184,22 +184,29 @@ def _build(
     index = [[0, 0] for _ in range(len(feed.train) * views)]
     rows = 0
     with (folder / "states.bin").open("wb") as file, torch.inference_mode(), precision():
+        in_parts = memory.Parts()
         for group in prefetch(_groups(feed, views)):
             length = feed.context.frames(group[0][1].shape[1])
-            x = pad_frames([frames for _, frames in group], length).to(encoder.conv1.weight.device)
-            states = encode_lower(model, x, layers).to(torch.bfloat16).cpu().view(torch.uint16)
-            for (place, frames), own in zip(group, states, strict=True):
-                kept = own[: kept_frames(frames.shape[1]) // 2]
-                file.write(kept.numpy().tobytes())
-                index[place] = [rows, len(kept)]
-                rows += len(kept)
-            on_event({"event": "cached", "clips": len(group), "of": len(index)})
+            for part, states in in_parts(group, lambda part, length=length: _encoded(model, part, length, layers)):
+                for (place, frames), own in zip(part, states, strict=True):
+                    kept = own[: kept_frames(frames.shape[1]) // 2]
+                    file.write(kept.numpy().tobytes())
+                    index[place] = [rows, len(kept)]
+                    rows += len(kept)
+                on_event({"event": "cached", "clips": len(part), "of": len(index)})
         file.flush()
         os.fsync(file.fileno())
     if not rows:
         raise SpeechftError("no clip can be read", where=feed.train.path, fix="'speechft check' says why.")
     write_text(folder / "index.json", json.dumps(index))
     return index
+
+
+def _encoded(model: nn.Module, clips: Sequence[tuple[int, Tensor]], length: int, layers: int) -> Tensor:
+    """Activations of clips at one context length, bf16 seen as integers, shape (clips, positions, d_model)."""
+    device = core(model).model.encoder.conv1.weight.device
+    x = pad_frames([frames for _, frames in clips], length).to(device)
+    return encode_lower(model, x, layers).to(torch.bfloat16).cpu().view(torch.uint16)
 
 
 def _groups(feed: Feed, views: int, window: int = 256) -> Iterator[list[tuple[int, Tensor]]]:

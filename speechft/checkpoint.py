@@ -35,6 +35,7 @@ class Progress:
         left_out: clips that could not be used, by row, with the reason.
         seconds: of the whole run so far, evaluations and start-up included, over all resumptions.
         stopped: why it ended before its last step, if it did.
+        skipped, skipped_in_a_row: steps whose loss or gradient was not finite.
     """
 
     step: int = 0
@@ -46,6 +47,8 @@ class Progress:
     left_out: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     stopped: str = ""
+    skipped: int = 0
+    skipped_in_a_row: int = 0
 
     @classmethod
     def restored(cls, saved: dict[str, Any]) -> Progress:

@@ -158,6 +158,8 @@ class SpeechRecipe(Settings):
         average: also try the mean of the weights over the last epochs (Izmailov et al., 2018, arXiv 1803.05407).
         precision: `auto` is bf16 where the machine multiplies it natively.
         gradient_clip: largest norm of the gradient.
+        non_finite: what to do about a step whose loss or gradient is not finite: `skip` it, or `stop` the run.
+        most_skipped: such steps in a row, at most; one more stops the run.
         checkpoint_every: optimiser steps between checkpoints that a killed run goes on from.
         test: evaluate base and adapter on the test split at the end.
         normalizer: of both texts before words are counted.
@@ -185,6 +187,8 @@ class SpeechRecipe(Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     optimizer: Optimizer = "adamw"
     gradient_clip: Positive = 1.0
+    non_finite: Literal["skip", "stop"] = "skip"
+    most_skipped: Annotated[int, Field(ge=0)] = 20
     seed: int = 0
     language: str | None = None
     context: str = "clip"

@@ -140,23 +140,27 @@ def decode(
         if progress and n:
             progress(n)
 
+    in_parts = memory.Parts()
+
+    def again(clips: dict[int, Tensor]) -> None:
+        for part, _ in in_parts(
+            list(clips.items()), lambda p: _retry(model, dict(p), contexts, options, languages, out)
+        ):
+            finished(len(part))
+
     with torch.inference_mode(), precision(model):
         for batch in prefetch(_batches(clips, model.n_mels, contexts)):
-            pending = dict(batch)
-            found = _search(model, pending, encode_each(model, pending, contexts), options, 0.0, languages)
-            before = len(doubtful)
-            for index, transcript in zip(pending, found, strict=True):
-                out[index] = transcript
-                if transcript.problem and options.temperatures:
-                    doubtful[index] = pending[index]
-            finished(len(pending) - len(doubtful) + before)
-            while len(part := _together(doubtful, contexts)) < len(doubtful):
-                doubtful = {i: mel for i, mel in doubtful.items() if i not in part}
-                _retry(model, part, contexts, options, languages, out)
-                finished(len(part))
-        rest = len(doubtful)
-        _retry(model, doubtful, contexts, options, languages, out)
-        finished(rest + sum(t is None for t in out))
+            for part, found in in_parts(batch, lambda p: _first_pass(model, dict(p), contexts, options, languages)):
+                objected = {i: mel for i, mel in part if found[i].problem and options.temperatures}
+                for index, transcript in found.items():
+                    out[index] = transcript
+                doubtful |= objected
+                finished(len(part) - len(objected))
+            while len(some := _together(doubtful, contexts)) < len(doubtful):
+                doubtful = {i: mel for i, mel in doubtful.items() if i not in some}
+                again(some)
+        again(doubtful)
+        finished(sum(t is None for t in out))
     return [transcript or Transcript("") for transcript in out]
 
 
@@ -199,13 +203,25 @@ def _together(doubtful: dict[int, Tensor], contexts: Sequence[Context]) -> dict[
     return dict(list(doubtful.items())[: max(1, fitting)])
 
 
+def _first_pass(
+    model: Whisper,
+    frames: dict[int, Tensor],
+    contexts: Sequence[Context],
+    options: DecodeOptions,
+    languages: Sequence[str | None],
+) -> dict[int, Transcript]:
+    """One batch, searched greedily or by beams."""
+    found = _search(model, frames, encode_each(model, frames, contexts), options, 0.0, languages)
+    return dict(zip(frames, found, strict=True))
+
+
 def _retry(
     model: Whisper,
     frames: dict[int, Tensor],
     contexts: Sequence[Context],
     options: DecodeOptions,
     languages: Sequence[str | None],
-    out: list[Transcript | None],
+    out: dict[int, Transcript],
 ) -> None:
     """Decode again what a guard objected to: with more context, then at rising temperatures; keep the best."""
     if not frames:
@@ -223,7 +239,6 @@ def _retry(
         found = _search(model, trying, (states[left], positions[left]), trial, temperature, languages)
         for index, transcript in zip(trying, found, strict=True):
             old = out[index]
-            assert old is not None
             if (bool(transcript.problem), -transcript.mean_logprob) < (bool(old.problem), -old.mean_logprob):
                 out[index] = transcript
             if not transcript.problem:

@@ -75,13 +75,13 @@ def range_test(run: Run, lowest: float, highest: float, steps: int) -> RangeTest
     try:
         for step, batches in zip(range(steps), prefetch(_batches(run)), strict=False):
             rate = lowest * (highest / lowest) ** (step / (steps - 1))
-            loss, norm = run.descend(step, batches, rate)
-            if not math.isfinite(loss + norm):
+            descent = run.descend(step, batches, rate)
+            if not descent.finite:
                 break
-            mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+            mean = SMOOTHING * mean + (1 - SMOOTHING) * descent.loss
             rates.append(rate)
             losses.append(mean / (1 - SMOOTHING ** (step + 1)))  # a mean of few has no past to lean on (Adam's)
-            run.on_event({"step": step + 1, "steps": steps, "loss": loss, "learning_rate": rate})
+            run.on_event({"step": step + 1, "steps": steps, "loss": descent.loss, "learning_rate": rate})
             if step >= SETTLING:
                 best = min(best, losses[-1])
             if losses[-1] > WORSE * best:

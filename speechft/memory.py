@@ -1,13 +1,19 @@
-"""Keeping a process small: what freed memory costs, and how much was used."""
+"""Keeping a process small: what freed memory costs, how much was used, and what to do when there is none left."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
+import logging
 import os
 import resource
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
+
+LOG = logging.getLogger(__name__)
+T, R = TypeVar("T"), TypeVar("R")
 
 # oneDNN keeps a compiled kernel and its scratch memory for each of the last 1024 shapes; clips come in many lengths.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
@@ -17,6 +23,61 @@ def release() -> None:
     """Give freed memory back to the system: batches of many lengths leave the heap full of holes (glibc only)."""
     if libc := _glibc():
         libc.malloc_trim(0)
+
+
+# Memory that ran out, in the words of those that do not raise MemoryError: C++, oneDNN, cuBLAS, threads, the loader.
+_RAN_OUT = (
+    "bad_alloc", "could not create a memory", "could not create a primitive", "CUBLAS_STATUS_ALLOC_FAILED",
+    "can't start new thread", "cannot allocate memory", "can't allocate memory", "failed to map segment",
+)  # fmt: skip
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that no memory is left, whoever says so: Python, numpy, torch or a library of theirs."""
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    if isinstance(error, MemoryError) or (isinstance(error, Exception) and should_reduce_batch_size(error)):
+        return True
+    known = isinstance(error, RuntimeError | OSError | ImportError)
+    return known and any(words.lower() in str(error).lower() for words in _RAN_OUT)
+
+
+def recover() -> None:
+    """After memory ran out: let go of what only failed work held, on the device too."""
+    from accelerate.utils.memory import clear_device_cache
+
+    gc.collect()
+    clear_device_cache()
+    release()
+
+
+class Parts:
+    """Work on lists in parts that fit into memory: what does not fit is halved, and what follows stays so small.
+
+    Attributes:
+        most: items at once; None while memory never ran out.
+    """
+
+    def __init__(self) -> None:
+        self.most: int | None = None
+
+    def __call__(self, items: Sequence[T], work: Callable[[Sequence[T]], R]) -> Iterator[tuple[Sequence[T], R]]:
+        """(part, what `work` made of it) in order; a single item that does not fit raises what `work` raises."""
+        first = 0
+        while first < len(items):
+            part = items[first:] if self.most is None else items[first : first + self.most]
+            try:
+                made = work(part)
+            except (MemoryError, RuntimeError) as error:
+                if len(part) == 1 or not ran_out(error):
+                    raise
+            else:
+                yield part, made
+                first += len(part)
+                continue
+            recover()  # out here the error is gone, and with it what its frames held
+            self.most = len(part) // 2
+            LOG.warning("memory ran out on %d clips at once: going on with %d", len(part), self.most)
 
 
 def keep_heap() -> None:

@@ -22,7 +22,7 @@ from speechft.config import SpeechRecipe
 from speechft.decode import DecodeOptions
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
-from speechft.evaluate import evaluate_model
+from speechft.evaluate import Rates, evaluate_model
 from speechft.manifest import Manifest
 from speechft.normalize import normalizer
 from speechft.objective import FrozenHeadLoss
@@ -103,16 +103,16 @@ class _Refinement(Run):
             parameter.requires_grad_("lora_" in name)
         return adapted
 
-    def rates(self) -> tuple[float, float]:
+    def rates(self) -> Rates:
         """(WER, CER) on dev of the adapter as it is."""
-        return self._evaluate(self.whisper)
+        return self._evaluate(self.whisper).rates
 
-    def descend(self, step: int, batches: list[Batch], rate: float) -> tuple[float, float]:
+    def _train_step(self, step: int, batches: list[Batch]) -> None:
         if self.risk and (not self.lists or step % self.per_epoch == 0):
             self.lists = self._n_best()
-        return super().descend(step, batches, rate)
+        super()._train_step(step, batches)
 
-    def _share(self, batch: Batch, n_targets: int) -> Tensor:
+    def _share(self, batch: Batch, n_targets: float) -> Tensor:
         device = self.base.device
         with self.accelerator.autocast():
             states = encode(self.whisper.model, batch.x.to(device))

@@ -18,6 +18,7 @@ from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
 from speechft.recogniser import Recogniser, load
 from speechft.report import write_report
+from speechft.result_schema import FORMAT as RESULT_FORMAT
 from speechft.scoring import compare
 from speechft.semantic import semantic
 from speechft.split import auto_split, overlap
@@ -25,7 +26,6 @@ from speechft.split_files import about_split, apply_split, usable_rows
 from speechft.train import Event, Trained, fit
 from speechft.whisper import Context
 
-RESULT_FORMAT = 1
 CORE_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "jiwer", "whisper-normalizer")
 
 
@@ -308,6 +308,7 @@ def training_summary(trained: Trained) -> dict[str, Any]:
         "steps_planned": trained.steps,
         "best_step": progress.best_step,
         "stopped": progress.stopped or None,
+        "skipped_steps": progress.skipped,
         "dev_base": list(progress.base) if progress.base else None,
         "dev_best": list(progress.best) if progress.best else None,
         "seconds": round(progress.seconds, 1),

@@ -69,6 +69,14 @@ class Watcher:
             self.say(f"clips: {parts}; {escape(event['overlap'])}")
         elif name == "resumed":
             self.say(f"going on from step {event['step']} of {event['steps']}")
+        elif name == "less memory":
+            clips = f"{event['clips']} clips at once instead of {event['of']}"
+            self.say(
+                f"[yellow]memory ran out[/] in step {event['step']}: going on with {clips}, the gradient is the same"
+            )
+        elif name == "skipped step":
+            rows = escape(", ".join(event["rows"]))
+            self.say(f"[yellow]step {event['step']} skipped[/], {event['reason']}: {rows}")
         elif name == "evaluating":
             self.say(f"evaluating {escape(event['adapter'])}")
         elif name == "final evaluation":

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -36,10 +37,12 @@ from speechft.checkpoint import (
     trim_metrics,
 )
 from speechft.config import SpeechRecipe
+from speechft.descent import Descender, Descent
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation, Rates, evaluate_model
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
+from speechft.interruption import Interrupted, deferred
 from speechft.manifest import Manifest, Utterance
 from speechft.objective import TokenLoss
 from speechft.peft_methods import follow, initialise_from_data
@@ -146,7 +149,10 @@ class Run:
         self.every = self.per_epoch * -(-self.steps // (self.per_epoch * MOST_EVALUATIONS))
         if recipe.evaluations:
             self.every = -(-self.steps // recipe.evaluations)
-        initialise_from_data(self.whisper.model, self._first_batches(), lambda b: self._autocast_loss(loss_of, b))
+        with self.accelerator.autocast():
+            initialise_from_data(
+                self.whisper.model, self._first_batches(), lambda batch: loss_of(*batch.tensors(self.base.device))
+            )
         self.judged = self.whisper
         if distributed.is_sharded():
             self.judged = self._in_one_piece()
@@ -158,6 +164,10 @@ class Run:
         # several processes: not wrapped, for gradients are summed in `descend`
         self.loss_of = self.accelerator.prepare_model(loss_of, evaluation_mode=distributed.world() > 1)
         self.optimizer = self.accelerator.prepare_optimizer(made)
+        self.descend = Descender(
+            recipe, self.train, self.accelerator, self._share, self.optimizer, self.parameters, self.on_event,
+            nothing(self.base.n_mels),
+        )  # fmt: skip
         self.mean: dict[str, Tensor] = {}
 
     def _in_one_piece(self) -> Whisper:
@@ -196,30 +206,41 @@ class Run:
                 precision=self.accelerator.autocast, on_event=self.on_event,
             )  # fmt: skip
             self.feed.cache = distributed.first_before_others(build)
-        for step, batches in prefetch(self.feed.steps(progress.step, self.steps)):
-            if progress.stopped:
-                break
-            if batches or distributed.world() > 1:
-                self._train_step(step, batches)
-            progress.step = step + 1
-            last = progress.step == self.steps
-            if last or progress.step % self.every == 0:
-                self._consider("trained")
-                if last and progress.averaged > 1:
-                    with self._mean_weights():
-                        self._consider("mean of weights")
-                elif progress.stale >= self.recipe.patience:
-                    progress.stopped = f"no better on dev for {progress.stale} evaluations"
-                self.whisper.model.train()
-            if last or progress.stopped or progress.step % self.recipe.checkpoint_every == 0:
-                self._checkpoint()
+        with deferred() as asked:
+            for step, batches in prefetch(self.feed.steps(progress.step, self.steps)):
+                if progress.stopped:
+                    break
+                if batches or distributed.world() > 1:
+                    self._train_step(step, batches)
+                progress.step = step + 1
+                last = progress.step == self.steps
+                if last or progress.step % self.every == 0:
+                    self._evaluate_here(last)
+                (stop,) = distributed.summed([asked()], like=next(iter(self.parameters.values())))
+                if stop or last or progress.stopped or progress.step % self.recipe.checkpoint_every == 0:
+                    self._checkpoint()
+                if stop:
+                    raise Interrupted(
+                        asked() or signal.SIGTERM, f"Stopped after step {progress.step} of {self.steps}; saved."
+                    )
         return self._finish(card)
+
+    def _evaluate_here(self, last: bool) -> None:
+        """Evaluations that are due at this step, and what they say about going on."""
+        self._consider("trained")
+        if last and self.progress.averaged > 1:
+            with self._mean_weights():
+                self._consider("mean of weights")
+        elif self.progress.stale >= self.recipe.patience:
+            self.progress.stopped = f"no better on dev for {self.progress.stale} evaluations"
+        self.whisper.model.train()
 
     def _train_step(self, step: int, batches: list[Batch]) -> None:
         """One optimiser step over the batches it accumulates."""
         started = time.perf_counter()
         rate = self.recipe.learning_rate * rate_factor(self.recipe, step, self.steps)
-        total, norm = self.descend(step, batches, rate)
+        descent = self.descend(step, batches, rate)
+        self._judge(step, descent, batches)
         if step % RELEASE_EVERY == 0:
             memory.release()
         if self.recipe.average and step >= self.steps // 2:
@@ -228,58 +249,43 @@ class Run:
             {
                 "step": step + 1,
                 "epoch": round((step + 1) / self.per_epoch, 3),
-                "loss": total,
+                "loss": descent.loss,
                 "learning_rate": rate,
-                "gradient_norm": norm,
+                "gradient_norm": descent.norm,
                 "step_seconds": round(time.perf_counter() - started, 4),
             }
         )
-
-    def descend(self, step: int, batches: list[Batch], rate: float) -> tuple[float, float]:
-        """One change of the weights: the loss before it, a mean over target tokens, and the gradient's norm."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        # dropout: a function of the step, another one in each process
-        torch.manual_seed(self.recipe.seed * 1_000_003 + step + (distributed.rank() << 40))
-        anything = next(iter(self.parameters.values()))
-        (n_targets,) = distributed.summed([sum(batch.n_targets for batch in batches)], like=anything)
-        if not n_targets:
-            return 0.0, 0.0
-        total, share = 0.0, 1
-        if distributed.is_sharded():  # all make as many passes, and the gradient is to be their sum, not their mean
-            passes, share = distributed.largest(len(batches), like=anything), distributed.world()
-            batches = batches + [nothing(self.base.n_mels)] * (passes - len(batches))
-        for batch in batches:
-            loss = self._share(batch, n_targets)
-            self.accelerator.backward(loss * share)
-            total += float(loss.detach())
-        (total,) = distributed.summed([total], like=anything)
-        distributed.sum_gradients(self.parameters.values())
-        found = self.accelerator.clip_grad_norm_(self.parameters.values(), self.recipe.gradient_clip)
-        norm = float(distributed.whole(found))
-        if math.isfinite(total) and math.isfinite(norm):
-            self.optimizer.step()
-        else:
-            rows = [self.train[index].where for batch in batches for index in batch.indices]
-            self.on_event({"event": "skipped step", "step": step + 1, "reason": "loss is not finite", "rows": rows})
-        self.optimizer.zero_grad(set_to_none=True)
-        return total, norm
 
     def _adapted(self, model: Any) -> Any:
         """The model with what is trained."""
         return adapters.attach(model, **self.recipe.adapter.attach_arguments())
 
-    def _share(self, batch: Batch, n_targets: int) -> Tensor:
+    def _share(self, batch: Batch, n_targets: float) -> Tensor:
         """A batch's part of the loss of an optimiser step that has so many target tokens."""
-        return self._loss(self.loss_of, batch) / n_targets
+        return self.loss_of(*batch.tensors(self.base.device)) / n_targets
 
-    def _loss(self, loss_of: Any, batch: Batch) -> Tensor:
-        tensors = (batch.x, batch.inputs, batch.targets, batch.positions)
-        return loss_of(*(None if t is None else t.to(self.base.device) for t in tensors))
+    def _judge(self, step: int, descent: Descent, batches: list[Batch]) -> None:
+        """Name the rows of a step that was skipped, and end the run where the recipe says so.
 
-    def _autocast_loss(self, loss_of: Any, batch: Batch) -> Tensor:
-        with self.accelerator.autocast():
-            return self._loss(loss_of, batch)
+        Raises:
+            SpeechftError: its `non_finite` is `stop`, or more steps in a row than `most_skipped` were skipped.
+        """
+        progress, recipe = self.progress, self.recipe
+        if descent.finite:
+            progress.skipped_in_a_row = 0
+            return
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+        rows = [self.train[index].where for batch in descent.suspects or batches for index in batch.indices]
+        reason = f"the {'gradient' if math.isfinite(descent.loss) else 'loss'} is not finite"
+        self.on_event({"event": "skipped step", "step": step + 1, "reason": reason, "rows": rows})
+        if recipe.non_finite == "stop" or progress.skipped_in_a_row > recipe.most_skipped:
+            raise SpeechftError(
+                f"{reason} in step {step + 1}, the {progress.skipped_in_a_row}. in a row",
+                where=", ".join(rows[:8]) + (", ..." if len(rows) > 8 else ""),
+                fix="Look at these rows, lower learning_rate, or set precision=fp32; the recipe's non_finite and "
+                "most_skipped say how much of it is borne.",
+            )
 
     def _first_batches(self) -> Iterator[Batch]:
         """As training will see them; from the recordings, for there is no cache of them yet."""
@@ -376,6 +382,7 @@ class Run:
     def _fingerprint(self) -> str:
         """Of all a run's result depends on; a checkpoint with another one is not gone on from."""
         ignored = {"output_dir", "manifest", "speakers", "tracking", "checkpoint_every", "test", "search"}
+        ignored |= {"non_finite", "most_skipped"}
         parts = [self.recipe.model_dump(mode="json", exclude=ignored), self.train.sha256, self.dev.sha256]
         parts += [adapters.base_hash(self.folder), *self.besides]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -246,7 +246,8 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
     """One trial: what Optuna calls; lower is better."""
     import optuna
 
-    started, values, last = time.perf_counter(), [], 1
+    values: list[float] = []
+    started, last, interrupted = time.perf_counter(), 1, False
     out = folder / str(trial.number)
 
     def follow(event: Event) -> None:
@@ -265,8 +266,13 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
     except SpeechftError as error:
         trial.set_user_attr("error", str(error))
         raise
+    except KeyboardInterrupt:
+        interrupted = True
+        trial.study.enqueue_trial(trial.params)  # tried again when the study goes on
+        raise
     finally:
-        trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
+        if not interrupted:
+            trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
         shutil.rmtree(out, ignore_errors=True)
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from speechft.manifest import Manifest
 from speechft.objective import TokenLoss
 from speechft.recogniser import load
 from speechft.split import auto_split
-from speechft.train import fit
+from speechft.train import Run, fit
 from speechft.whisper import Context, Whisper, load_whisper
 
 
@@ -225,8 +226,6 @@ def test_other_settings_in_the_same_folder_are_refused(parts: tuple[Manifest, Ma
 
 
 def test_a_bad_clip_is_reported_and_the_rest_trains(voice: Manifest, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     train = list(auto_split(voice).split("train")[:5])
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF nothing")
@@ -239,10 +238,44 @@ def test_a_bad_clip_is_reported_and_the_rest_trains(voice: Manifest, tmp_path: P
     assert sum(event.get("event") == "left out" for event in told) == 2
 
 
+def test_a_step_that_is_not_finite_is_skipped_and_named(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
+    train, dev = parts
+    told: list[dict] = []
+    run = Run(recipe(train, tmp_path, batch_size=2, accumulate=2), train, dev, told.append)
+    run.whisper.model.train()
+    ((_, batches),) = run.feed.steps(0, 1)
+    good, bad = batches[0].rows(slice(0, 2)), batches[0].rows(slice(2, 4)) if len(batches) == 1 else batches[1]
+    poisoned = replace(bad, x=torch.full_like(bad.x, float("nan")))
+    before = adapters.trainable_state(run.whisper.model)
+    descent = run.descend(0, [good, poisoned], 1e-3)
+    run._judge(0, descent, [good, poisoned])
+    assert not descent.finite
+    (event,) = told
+    assert event["rows"] == [train[index].where for index in bad.indices]
+    after = adapters.trainable_state(run.whisper.model)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert run.descend(1, [good], 1e-3).finite
+    assert (run.progress.skipped, run.progress.skipped_in_a_row) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"), [({"non_finite": "stop"}, 1), ({"non_finite": "skip", "most_skipped": 2}, 3)]
+)
+def test_a_run_that_is_not_finite_ends_by_policy(
+    settings: dict, steps: int, parts: tuple[Manifest, Manifest], tmp_path: Path
+) -> None:
+    train, dev = parts
+    told: list[dict] = []
+    wrecked = recipe(train, tmp_path, learning_rate=1e30, warmup=0, schedule="constant", evaluations=1, **settings)
+    with pytest.raises(SpeechftError, match=r"is not finite.*learning_rate") as error:
+        fit(wrecked, train, dev[:1], on_event=told.append)
+    skipped = [event for event in told if event.get("event") == "skipped step"]
+    assert len(skipped) == steps
+    assert skipped[-1]["rows"][0] in str(error.value)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_step_without_a_readable_clip_still_counts(voice: Manifest, tmp_path: Path, seed: int) -> None:
-    from dataclasses import replace
-
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF nothing")
     train = Manifest([voice[0], replace(voice[1], audio=broken)])  # whichever comes last, the run ends evaluated

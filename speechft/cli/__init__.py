@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import sys
 
 import typer
@@ -25,6 +26,7 @@ from speechft.cli import (  # noqa: F401 - each adds its verbs to the app
 )
 from speechft.cli.common import app, err
 from speechft.errors import SpeechftError
+from speechft.interruption import Interrupted, raise_on_terminate
 
 FILE_FAULTS = {
     errno.ENOSPC: "Free some space",
@@ -51,20 +53,32 @@ def file_fault(error: Exception) -> str | None:
     return f"{where}{os.strerror(number).lower()}. {advice}"
 
 
+def memory_fault(error: Exception) -> str | None:
+    """The sentence for memory that ran out; None for other errors."""
+    from speechft.memory import ran_out
+
+    if not ran_out(error):
+        return None
+    advice = "Free some, lower batch_size, or take a smaller model; then run the same command again: it goes on."
+    return f"There is not enough memory. {advice}"
+
+
 def main() -> None:
     """Entry point: runs the app and turns errors into a sentence and an exit code."""
+    raise_on_terminate()
     try:
         code = app(standalone_mode=False)  # an Exit comes back as its code
     except SpeechftError as error:
         err.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        err.print("Stopped. Training goes on from its last checkpoint when the same command is run again.")
-        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        said, number = (str(stop), stop.signal) if isinstance(stop, Interrupted) else ("Stopped.", signal.SIGINT)
+        err.print(f"{escape(said)} Run the same command again to go on.", soft_wrap=True)
+        sys.exit(128 + number)
     except Exception as error:
         if hasattr(error, "show"):  # a usage error of click's
             error.show()
-        elif sentence := file_fault(error):
+        elif sentence := file_fault(error) or memory_fault(error):
             err.print(f"[bold red]Error:[/] {escape(sentence)}", soft_wrap=True)
         else:
             raise

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from speechft import adapters
 from speechft.checkpoint import load_checkpoint, save_checkpoint
+from speechft.interruption import Interrupted, deferred
 from speechft.quantization import optimizer as made
 from speechft.schedule import rate_factor
 from speechft.text.chat import IGNORED
@@ -183,19 +184,23 @@ def train(recipe: PolicyRecipe, text: TextModel, corpus: Corpus, reward: Reward,
     first = _resumed(policy, optimizer, Path(recipe.output_dir) / "checkpoints")
     best.start(first or None)
     every = max(1, -(-recipe.max_steps // recipe.evaluations))
-    for step in range(first, recipe.max_steps):
-        rate = recipe.learning_rate * rate_factor(recipe, step, recipe.max_steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        rollout = roll_out(policy, chosen(corpus.train, recipe, step), reward, recipe, seed=recipe.seed + step)
-        line = update(policy, rollout, optimizer, recipe, seed=recipe.seed + step)
-        best.write({"step": step + 1, **line, "learning_rate": rate})
-        if (step + 1) % every == 0 or step + 1 == recipe.max_steps:
-            best.consider(step + 1)
-        if (step + 1) % recipe.checkpoint_every == 0:
-            weights = adapters.trainable_state(text.model)
-            weights |= {f"value/{name}": p.detach().cpu() for name, p in policy.value.named_parameters()}
-            save_checkpoint(best.folder, weights, optimizer, {"step": step + 1})
+    with deferred() as asked:
+        for step in range(first, recipe.max_steps):
+            rate = recipe.learning_rate * rate_factor(recipe, step, recipe.max_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            rollout = roll_out(policy, chosen(corpus.train, recipe, step), reward, recipe, seed=recipe.seed + step)
+            line = update(policy, rollout, optimizer, recipe, seed=recipe.seed + step)
+            best.write({"step": step + 1, **line, "learning_rate": rate})
+            if (step + 1) % every == 0 or step + 1 == recipe.max_steps:
+                best.consider(step + 1)
+            stop = asked()
+            if stop or (step + 1) % recipe.checkpoint_every == 0:
+                weights = adapters.trainable_state(text.model)
+                weights |= {f"value/{name}": p.detach().cpu() for name, p in policy.value.named_parameters()}
+                save_checkpoint(best.folder, weights, optimizer, {"step": step + 1})
+            if stop:
+                raise Interrupted(stop, f"Stopped after round {step + 1} of {recipe.max_steps}; it is saved.")
     best.finish(recipe.max_steps)
     return best.fitted(recipe.max_steps, time.perf_counter() - started)
 

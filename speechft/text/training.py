@@ -27,6 +27,7 @@ from speechft import adapters
 from speechft.checkpoint import append_metrics, save_tensors, trim_metrics
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_text
+from speechft.interruption import Interrupted, deferred
 from speechft.peft_methods import TEXT_ONLY, RankSchedule, follow
 from speechft.precision import mixed_precision
 from speechft.quantization import optimizer
@@ -138,12 +139,15 @@ def fit(
     steps = planned_steps(trainer, recipe)
     best = Best(text, recipe, corpus, score or (lambda: float(trainer.evaluate()["eval_loss"])), log, steps)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_Course(best, ranks))
     checkpoint = max(best.folder.glob("checkpoint-*"), key=_step, default=None)
     if checkpoint and ranks:
         ranks.load_state(load_file(checkpoint / RANKS))
     best.start(_step(checkpoint) if checkpoint else None)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with deferred() as asked:
+        trainer.add_callback(_Course(best, ranks, asked))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if asked():
+            raise Interrupted(asked(), f"Stopped after step {trainer.state.global_step} of {steps}; it is saved.")
     best.finish(trainer.state.global_step)
     return best.fitted(trainer.state.global_step, time.perf_counter() - started)
 
@@ -277,10 +281,10 @@ class Best:
 
 
 class _Course(TrainerCallback):
-    """The trainer's log in our words, and evaluations at even distances."""
+    """The trainer's log in our words, evaluations at even distances, and an end when it is asked for."""
 
-    def __init__(self, best: Best, ranks: RankSchedule | None) -> None:
-        self.best, self.ranks = best, ranks
+    def __init__(self, best: Best, ranks: RankSchedule | None, asked: Callable[[], int]) -> None:
+        self.best, self.ranks, self.asked = best, ranks, asked
         self.every = math.ceil(best.steps / best.recipe.evaluations)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any) -> None:
@@ -299,3 +303,5 @@ class _Course(TrainerCallback):
             wanted = control.should_log, control.should_save
             self.best.consider(state.global_step)  # an evaluation by the trainer takes them off
             control.should_log, control.should_save = wanted
+        if self.asked():  # to end: what is done is saved first
+            control.should_save = control.should_training_stop = True

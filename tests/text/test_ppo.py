@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from speechft import adapters
+from speechft.interruption import Interrupted
 from speechft.text.config import PolicyRecipe
 from speechft.text.data import read
 from speechft.text.model import answers, generate, load_text_model, prompt_tokens
@@ -217,12 +219,12 @@ def test_a_run_that_was_cut_off_goes_on(tiny_llama: Path, prompts: Path, tmp_pat
 
         def watch(event: dict) -> None:
             if stop and event.get("step") == 3:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGTERM)
 
         return train(recipe, on_event=watch)
 
     whole = run(tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="Stopped after round 3"):
         run(tmp_path / "cut", stop=True)
     resumed = run(tmp_path / "cut")
     assert resumed["adapted"] == whole["adapted"]

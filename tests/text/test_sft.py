@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from text.conftest import cut_off, ignore
 
 from speechft.errors import SpeechftError
+from speechft.interruption import Interrupted
 from speechft.text.chat import IGNORED, tokenize_chat
 from speechft.text.config import SftRecipe
 from speechft.text.model import load_text_model
@@ -135,17 +138,24 @@ def test_frozen_weights_in_few_bits_learn_as_well(tiny_llama: Path, echo: Path, 
 
 
 def test_a_run_that_was_cut_off_goes_on(tiny_llama: Path, echo: Path, tmp_path: Path) -> None:
-    def run(out: Path, stop: bool = False, seed: int = 0) -> dict:
+    def run(out: Path, told: Callable[[dict], None] = ignore, seed: int = 0) -> dict:
         recipe = SftRecipe(
             model=str(tiny_llama), data=str(echo), output_dir=out, epochs=2, learning_rate=1e-2, max_length=128,
             max_new_tokens=4, evaluations=2, checkpoint_every=5, seed=seed,
         )  # fmt: skip
 
-        return train(recipe, on_event=cut_off if stop else ignore)
+        return train(recipe, on_event=told)
+
+    def terminate(event: dict) -> None:
+        if event.get("step") == 13 and "loss" in event:
+            signal.raise_signal(signal.SIGTERM)
 
     whole = run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", stop=True)
+        run(tmp_path / "cut", cut_off)
+    with pytest.raises(Interrupted, match="Stopped after step 13"):
+        run(tmp_path / "cut", terminate)
+    assert (tmp_path / "cut" / "checkpoints" / "checkpoint-13").is_dir()
     with pytest.raises(SpeechftError, match="other settings"):
         run(tmp_path / "cut", seed=1)
     resumed = run(tmp_path / "cut")

@@ -1,0 +1,74 @@
+"""Ctrl-C and a scheduler's SIGTERM: a run saves what it has before it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+TWICE_S = 1.0  # launchers pass a terminal's Ctrl-C on, so one press can come twice
+NOTICE = b"\nStopping: what is done so far is being saved. Once more stops at once.\n"
+
+
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to end.
+
+    Attributes:
+        signal: that asked for it.
+    """
+
+    def __init__(self, number: int, said: str = "Stopped.") -> None:
+        super().__init__(said)
+        self.signal = number
+
+
+def raise_on_terminate() -> None:
+    """SIGTERM ends this process as Ctrl-C does: with files closed and children ended."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _raise)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Callable[[], int]]:
+    """Within, a first SIGINT or SIGTERM is only noted; a second one acts at once.
+
+    Yields:
+        a function that gives the signal's number, or 0 while there was none. Outside of the main thread, which alone
+        may handle signals, it stays 0.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0
+        return
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    last = 0.0
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if noted and now - last > TWICE_S:
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
+            return
+        if not noted:
+            noted.append(number)
+            os.write(2, NOTICE)  # a console may be in the middle of a line; this is safe in a handler
+        last = now
+
+    for number in SIGNALS:
+        signal.signal(number, note)
+    try:
+        yield lambda: noted[0] if noted else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

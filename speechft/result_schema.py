@@ -1,0 +1,158 @@
+"""What result.json holds, as types: format 1, which only grows.
+
+    python -m speechft.result_schema > docs/result.schema.json
+
+Other software may rely on the keys named here, on their types and on what they mean. More keys may come with any
+version; `format` becomes another number when one of these goes or changes its meaning.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT = 1
+Rate = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+Interval = tuple[float | None, float | None]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Rates(Part):
+    """Error rates of some utterances; null where their texts have no word."""
+
+    wer: Rate | None
+    cer: Rate | None
+    n_utterances: Count
+    n_words: Count
+
+
+class GroupRates(Rates):
+    n_speakers: Count
+    wer_ci95: Interval
+
+
+class Scores(Rates):
+    """Error rates of a system on a corpus: fractions, counted over all of it."""
+
+    wer_ci95: Interval
+    mer: Rate
+    wil: Rate
+    n_speakers: Count
+    substitutions: Count
+    deletions: Count
+    insertions: Count
+    normalizer: str
+    wer_raw: Rate | None
+    wer_without_worst: Rate | None
+    per_speaker: dict[str, Rates]
+    per_group: dict[str, dict[str, GroupRates]]
+    real_time_factor: Rate
+
+
+class Difference(Part):
+    """Two systems on the same utterances; `wer` is the second less the first, so below 0 is better."""
+
+    wer: float | None
+    wer_ci95: Interval
+    relative: float | None
+    p_speakers: float | None
+    p_mapsswe: float | None
+    better: Count
+    worse: Count
+    same: Count
+    notes: list[str]
+
+
+class LeftOut(Part):
+    where: str
+    reason: str
+
+
+class Shared(Part):
+    """What two splits have in common."""
+
+    first: str
+    second: str
+    rows: Count
+    speakers: list[str]
+    prompts: Count
+    texts: Count
+    audio: list[str]
+
+
+class EvaluatedOn(Part):
+    split: str
+    chosen_on: str
+    clips: Count
+    speakers: Count
+
+
+class Training(Part):
+    steps: Count
+    steps_planned: Count
+    best_step: Count | None
+    stopped: str | None
+    skipped_steps: Count
+    seconds: Rate
+    trainable: Count
+    parameters: Count
+    peak_memory_mb: Rate
+
+
+class TrainingResult(Part):
+    """OUT/result.json of `speechft train` with a speech recipe, and what it prints with --json."""
+
+    format: Literal[1]
+    task: Literal["speech"]
+    notice: str | None
+    model: str
+    adapter: str | None
+    kept: Literal["adapter", "model", "base"]
+    evaluated_on: EvaluatedOn
+    base: Scores
+    adapted: Scores
+    difference: Difference
+    overlap: str
+    leakage: list[Shared]
+    left_out: list[LeftOut]
+    data: dict[str, Any]
+    training: Training
+    recipe: dict[str, Any]
+    environment: dict[str, Any]
+
+
+class EvaluationResult(Scores):
+    """What `speechft evaluate --json` prints for one model or adapter, and its result.json."""
+
+    format: Literal[1]
+    notice: str | None
+    model: str
+    adapter: str | None
+    context: str
+    beams: Count
+    split: str | None
+    manifest_sha256: str
+    overlap: str
+    leakage: list[Shared]
+    left_out: list[LeftOut]
+    base: Scores | None
+    difference: Difference | None
+    environment: dict[str, Any]
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of both."""
+    from pydantic import TypeAdapter
+
+    made = TypeAdapter(TrainingResult | EvaluationResult).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"result.json, format {FORMAT}", **made}
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=2))

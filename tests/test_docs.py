@@ -1,0 +1,256 @@
+"""What the documentation tells people to type: every block of it is parsed by what it is for, or run."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+import yaml
+
+from speechft.cli import app
+from speechft.config import SpeechRecipe, load_recipe
+from speechft.manifest import Manifest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+SHOWN = ("text",)  # drawings and listings: nothing a machine reads
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page, or a command between single backticks."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    found, open_block, lines = [], None, []
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        if fence := re.match(r"\s*```(\w*)", line):
+            if open_block is None:
+                open_block, lines = (number, fence[1]), []
+            else:
+                found.append(Block(page, open_block[0], open_block[1], inspect.cleandoc("\n" + "\n".join(lines))))
+                open_block = None
+        elif open_block is not None:
+            lines.append(line)
+        else:
+            found += [Block(page, number, "inline", code) for code in re.findall(r"`(speechft [^`]+)`", line)]
+    assert open_block is None, f"{page}: a block is not closed"
+    return found
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+def of(*languages: str) -> Any:
+    return pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in languages], ids=str)
+
+
+def test_every_block_says_what_it_is() -> None:
+    known = {"sh", "python", "yaml", "json", "inline", *SHOWN}
+    assert [f"{block}: '{block.language}'" for block in BLOCKS if block.language not in known] == []
+    assert len(BLOCKS) > 50
+
+
+@of("sh", "inline")
+def test_commands_are_ones_that_exist(block: Block) -> None:
+    for line in block.text.replace("\\\n", " ").splitlines():
+        words = shlex.split(re.sub(r"\$\([^)]*\)", "x", line), comments=True)
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            words.pop(0)
+        if words:
+            understood(words, whole=block.language == "sh")
+
+
+def understood(words: list[str], whole: bool) -> None:
+    """Fails unless a command and all that follows it are known; one that is only mentioned may leave things out."""
+    name, *rest = words
+    if name in ("speechft", ".venv/bin/speechft"):
+        parsed(rest, whole)
+    elif name == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+        assert [word for word in rest if "=" not in word and word not in targets] == []
+    elif name in ("pip", ".venv/bin/pip"):
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        named = re.search(r"\[(.+)\]", " ".join(rest))
+        assert named is None or set(named[1].split(",")) <= extras.keys()
+    elif name in ("python", ".venv/bin/python"):
+        assert (ROOT / rest[0]).is_file()
+    else:
+        pytest.fail(f"no test knows what '{name}' is")
+
+
+def parsed(words: list[str], whole: bool = True) -> None:
+    """Fails unless the command line takes these words; recipes and overrides are read too."""
+    command = typer.main.get_command(app)
+    verb, *rest = words
+    assert verb in command.commands, f"no verb {verb}"
+    try:
+        context = command.commands[verb].make_context(verb, list(rest))
+    except Exception as error:
+        if whole or type(error).__name__ not in ("MissingParameter", "NoArgsIsHelpError"):
+            raise
+        return
+    if verb in ("train", "tune", "fleet"):
+        recipe, overrides = context.params["recipe"], context.params["overrides"] or []
+        if recipe is not None and "=" in str(recipe):
+            recipe, overrides = None, [str(recipe), *overrides]
+        if recipe is not None and not recipe.is_absolute():
+            recipe = ROOT / recipe
+        if whole or overrides:
+            load_recipe(recipe, overrides)
+
+
+@pytest.mark.parametrize("verb", sorted(typer.main.get_command(app).commands))
+def test_the_example_in_each_verbs_help_is_one(verb: str) -> None:
+    text = typer.main.get_command(app).commands[verb].help
+    example = re.search(r"Example: `(speechft [^`]+)`", " ".join(text.split()))
+    assert example, f"speechft {verb} --help shows no example"
+    words = shlex.split(example[1])
+    assert words[1] == verb
+    parsed(words[1:])
+
+
+@of("python")
+def test_python_blocks_call_what_exists(block: Block) -> None:
+    source = block.text + (" ..." if block.text.endswith(":") else "")
+    tree = ast.parse(source)
+    names: dict[str, Any] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0]: importlib.import_module(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module or "")
+            names |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (called := resolved(node.func, names)) is not None:
+            values = {keyword.arg: None for keyword in node.keywords if keyword.arg}
+            inspect.signature(called).bind(*node.args, **values)
+
+
+def resolved(node: ast.expr, names: dict[str, Any]) -> Any:
+    """What an expression such as `Manifest.load` stands for; None where it is not made of imported names."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if isinstance(node, ast.Attribute) and (owner := resolved(node.value, names)) is not None:
+        return getattr(owner, node.attr)
+    return None
+
+
+@of("yaml")
+def test_yaml_blocks_are_parts_of_recipes(block: Block) -> None:
+    SpeechRecipe.model_validate({"manifest": "m.jsonl", "output_dir": "out", **yaml.safe_load(block.text)})
+
+
+@of("json")
+def test_json_blocks_are_rows_of_manifests(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text(block.text + "\n", encoding="utf-8")
+    rows, problems = Manifest.read(path)
+    assert problems == []
+    assert len(rows) == len(block.text.splitlines())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_that_are_there(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    lost = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            lost.append(target)
+    assert lost == []
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in addresses."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_manifest_page_runs(voice: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its Python, on a manifest that lies where it says."""
+    assert voice.path is not None
+    shutil.copytree(voice.path.parent, tmp_path / "me")
+    monkeypatch.chdir(tmp_path)
+    (block,) = [b for b in BLOCKS if b.page.name == "manifest.md" and b.language == "python"]
+    done = subprocess.run([sys.executable, "-c", block.text], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(")
+
+
+@pytest.mark.slow
+def test_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
+    """Its commands and its Python, in order, on a simulated voice's recordings."""
+    from speechft.corpora.simulated import prepare_simulated
+
+    voice = Manifest.load(prepare_simulated(tmp_path / "voice", n_sentences=60, severity=1.2))
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    for utterance in voice:
+        shutil.copy(utterance.audio, recordings)
+        (recordings / f"{utterance.audio.stem}.txt").write_text(utterance.text)
+    as_m4a(voice[0].load(), tmp_path / "new.m4a")
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    ran = 0
+    for block in (b for b in BLOCKS if b.page.name == "README.md" and b.page.parent == ROOT):
+        lines = [["-c", block.text]] if block.language == "python" else []
+        if block.language == "sh":
+            words = [shlex.split(line) for line in block.text.splitlines()]
+            lines = [["-m", "speechft.cli", *rest] for name, *rest in words if name.endswith("speechft")]
+        for line in lines:
+            expanded = [word.replace("~", str(tmp_path)) for word in line]
+            done = subprocess.run(
+                [sys.executable, *expanded], cwd=tmp_path, env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{block}: {line}\n{done.stderr}"
+            ran += 1
+    assert ran >= 5
+
+
+def as_m4a(samples: np.ndarray, path: Path) -> None:
+    """Mono 16 kHz samples as a phone would record them."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = {"cff-version", "message", "title", "authors"}  # of the Citation File Format 1.2.0
+    assert required <= citation.keys()
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["type"] in ("software", "dataset")
+    assert all(author.keys() <= {"name", "family-names", "given-names", "orcid"} for author in citation["authors"])
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])

@@ -1,0 +1,91 @@
+"""Ctrl-C and SIGTERM: what is done is saved, and the next run goes on to the same result."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from speechft.interruption import Interrupted, deferred
+from speechft.manifest import Manifest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted_and_the_handlers_come_back(number: int) -> None:
+    before = signal.getsignal(number)
+    with deferred() as asked:
+        assert asked() == 0
+        signal.raise_signal(number)
+        assert asked() == number
+        signal.raise_signal(number)  # a launcher passes a terminal's Ctrl-C on
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_ctrl_c_acts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speechft.interruption.TWICE_S", 0.0)
+    with deferred() as asked:
+        signal.raise_signal(signal.SIGINT)
+        assert asked() == signal.SIGINT
+        time.sleep(0.01)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_threads_that_may_not_handle_signals_are_left_alone() -> None:
+    said: list[int] = []
+
+    def work() -> None:
+        with deferred() as asked:
+            said.append(asked())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert said == [0]
+
+
+def test_it_is_a_keyboard_interrupt() -> None:
+    assert issubclass(Interrupted, KeyboardInterrupt)  # so that `except Exception` of a library lets it through
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_says_how_to_go_on_and_ends_in_the_same_bits(
+    voice: Manifest, tmp_path: Path, number: int, code: int
+) -> None:
+    def command(out: Path) -> list[str]:
+        return [
+            *(sys.executable, "-m", "speechft.cli", "train", f"manifest={voice.path}", f"output_dir={out}"),
+            *("batch_size=2", "max_steps=12", "min_steps=0", "dev_clips=1", "adapter.rank=2", "test=false"),
+            *("evaluations=1", "augment=null"),
+        ]
+
+    cut = tmp_path / "cut"
+    process = subprocess.Popen(command(cut), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    metrics = cut / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and '"loss"' in metrics.read_text()):
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == code, said
+    assert "Traceback" not in said
+    assert "Run the same command again to go on" in said
+    assert (cut / "checkpoints" / "latest").is_dir()  # long before checkpoint_every
+    again = subprocess.run(command(cut), capture_output=True, text=True, timeout=240)
+    assert again.returncode == 0, again.stderr
+    assert "going on from step" in again.stderr
+    if number == signal.SIGTERM:
+        subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True, timeout=240)
+        whole, resumed = (
+            load_file(run / "checkpoints" / "latest" / "state.safetensors") for run in (tmp_path / "whole", cut)
+        )
+        assert all(torch.equal(whole[name], resumed[name]) for name in whole)

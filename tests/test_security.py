@@ -1,0 +1,165 @@
+"""What the threat model (docs/security.md) promises of our own code: no eval, no pickle, no shell, no network."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from speechft.manifest import Manifest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "speechft").rglob("*.py"))
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "yaml.load",
+                   "yaml.unsafe_load", "yaml.full_load", "numpy.load", "np.load"}  # fmt: skip
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "telnetlib", "ftplib"}
+NETWORK_MODULES = {"socket", "urllib.request", "requests", "httpx", "aiohttp", "http.client"}
+# Where the user names a machine to be asked: a judge or a hub.
+MAY_ASK = {"speechft/text/judge.py"}
+
+
+def dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    return f"{dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else ""
+
+
+def findings(source: str, may_ask: bool = False) -> list[str]:
+    """What a module does that it may not."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = dotted(node.func)
+            if name in FORBIDDEN_CALLS:
+                found.append(f"{node.lineno}: {name}()")
+            options = {k.arg: k.value for k in node.keywords}
+            for option in ("shell", "trust_remote_code", "allow_pickle"):
+                value = options.get(option)
+                if value is not None and not (isinstance(value, ast.Constant) and value.value is False):
+                    found.append(f"{node.lineno}: {option}=")
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            if name.partition(".")[0] in FORBIDDEN_MODULES or (name in NETWORK_MODULES and not may_ask):
+                found.append(f"{node.lineno}: import {name}")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_our_code_evaluates_unpickles_and_shells_nothing(path: Path) -> None:
+    assert findings(path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix() in MAY_ASK) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval('1')",
+        "import pickle",
+        "from pickle import loads",
+        "subprocess.run('ls', shell=True)",
+        "torch.load('a.pt')",
+        "AutoModel.from_pretrained(name, trust_remote_code=trust)",
+        "import urllib.request",
+        "os.system('ls')",
+    ],
+)
+def test_each_of_these_is_found(source: str) -> None:
+    assert findings(source)
+    assert not findings("subprocess.run(['ls'], shell=False); model.eval()")
+
+
+# Runs before all else in every Python process of a run: writes down whom it asks for, by name or number.
+WATCHER = """
+import os, sys
+
+def watch(event, arguments):
+    if event == "socket.connect":
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else None
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = arguments[0]
+    else:
+        return
+    if host not in (None, "", "localhost", b"localhost", "127.0.0.1", "::1"):
+        with open(os.environ["ASKED_FOR"], "a") as file:
+            print(event, host, file=file)
+
+sys.addaudithook(watch)
+"""
+# Inside a network name space of its own there is only the loopback interface, and that is down at first.
+LOOPBACK_UP = """
+import fcntl, os, socket, struct, sys
+with socket.socket() as s:
+    fcntl.ioctl(s, 0x8914, struct.pack("16sh", b"lo", 1))
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def has_namespaces() -> bool:
+    try:
+        return subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def offline(tmp_path: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run Python with no network but this machine's own; where the system cannot do that, watched only."""
+    (tmp_path / "watched").mkdir(exist_ok=True)
+    (tmp_path / "watched" / "sitecustomize.py").write_text(WATCHER)
+    prefix = ["unshare", "-rn", sys.executable, "-c", LOOPBACK_UP] if has_namespaces() else [sys.executable]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
+    environment |= {"ASKED_FOR": str(tmp_path / "asked"), "PYTHONPATH": f"{tmp_path / 'watched'}:{ROOT}"}
+    done = subprocess.run([*prefix, *map(str, words)], capture_output=True, text=True, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not (tmp_path / "asked").exists(), (tmp_path / "asked").read_text()
+    return done
+
+
+def test_the_watcher_sees_who_is_asked(tmp_path: Path) -> None:
+    code = "import socket\ntry:\n    socket.create_connection(('192.0.2.1', 9), timeout=0.1)\nexcept OSError:\n    pass"
+    with pytest.raises(AssertionError, match=r"192\.0\.2\.1"):
+        offline(tmp_path, "-c", code)
+
+
+SERVER = """
+import json, subprocess, sys, time, httpx
+voices, audio = sys.argv[1:]
+server = subprocess.Popen([sys.executable, "-m", "speechft.cli", "serve", voices, "--port", "8765"])
+url = "http://127.0.0.1:8765"
+try:
+    for _ in range(600):
+        try:
+            httpx.get(url + "/health")
+            break
+        except httpx.HTTPError:
+            assert server.poll() is None
+            time.sleep(0.2)
+    with open(audio, "rb") as file:
+        form = {"data": {"model": "tiny.en"}, "files": {"file": file}}
+        reply = httpx.post(url + "/v1/audio/transcriptions", **form, timeout=120)
+    print(json.dumps(reply.json()))
+finally:
+    server.terminate()
+    server.wait()
+"""
+
+
+def test_training_evaluation_and_server_need_no_network(voice: Manifest, tmp_path: Path) -> None:
+    out, cli = tmp_path / "run", ("-m", "speechft.cli")
+    offline(tmp_path, *cli, "train", f"manifest={voice.path}", f"output_dir={out}", "max_steps=1", "min_steps=0",
+            "dev_clips=1", "batch_size=2", "test=false")  # fmt: skip
+    done = offline(tmp_path, *cli, "evaluate", "--manifest", voice.path, "--json")
+    assert json.loads(done.stdout)["n_utterances"] == len(voice)
+    said = offline(tmp_path, "-c", SERVER, tmp_path, voice[0].audio)
+    assert "text" in json.loads(said.stdout)
+
+
+@pytest.mark.slow
+def test_the_quickstart_needs_no_network(tmp_path: Path) -> None:
+    offline(tmp_path, "-m", "speechft.cli", "quickstart", "--out", tmp_path / "quickstart")
+    assert json.loads((tmp_path / "quickstart" / "result.json").read_text())["adapted"]

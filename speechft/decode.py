@@ -132,7 +132,7 @@ def decode(
     contexts = [(context or voice.context).for_decoding() for voice in voices]
     languages = [language or voice.language for voice in voices]
     model = whisper if ready else inference_copy(whisper)
-    out: list[Transcript | None] = [None] * len(clips)
+    out: dict[int, Transcript] = {}
     doubtful: dict[int, Tensor] = {}  # tried again together: one alone takes as many steps as all of them
 
     def finished(n: int) -> None:
@@ -152,16 +152,15 @@ def decode(
         for batch in prefetch(_batches(clips, model.n_mels, contexts)):
             for part, found in in_parts(batch, lambda p: _first_pass(model, dict(p), contexts, options, languages)):
                 objected = {i: mel for i, mel in part if found[i].problem and options.temperatures}
-                for index, transcript in found.items():
-                    out[index] = transcript
+                out |= found
                 doubtful |= objected
                 finished(len(part) - len(objected))
             while len(some := _together(doubtful, contexts)) < len(doubtful):
                 doubtful = {i: mel for i, mel in doubtful.items() if i not in some}
                 again(some)
         again(doubtful)
-        finished(sum(t is None for t in out))
-    return [transcript or Transcript("") for transcript in out]
+        finished(len(clips) - len(out))  # without sound
+    return [out.get(index) or Transcript("") for index in range(len(clips))]
 
 
 def precision(whisper: Whisper) -> contextlib.AbstractContextManager:

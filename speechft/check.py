@@ -87,7 +87,7 @@ def examine(
     looks = _look_at_all(manifest, tokenizer, True, progress)
     problems += [problem for look in looks for problem in look.problems]
     earlier = _earlier_copies(looks)
-    problems += [_duplicate(u, *earlier[u.id]) for u in manifest if u.id in earlier]
+    problems += [_duplicate(u, *earlier[u.id]) for u in manifest if u.id in earlier and not _meant(u, earlier[u.id][0])]
     problems += _leaks(manifest)
     problems += _split_names(manifest)
     if not manifest and not problems:
@@ -290,6 +290,11 @@ def _earlier_copies(looks: Sequence[_Look]) -> dict[str, tuple[Utterance, str]]:
     return found
 
 
+def _meant(u: Utterance, earlier: Utterance) -> bool:
+    """Whether a copy is there on purpose, as `speechft augment` adds them; one in another split never is."""
+    return u.extra.get("synthetic") is True and u.split == earlier.split
+
+
 def _duplicate(u: Utterance, earlier: Utterance, why: str) -> Problem:
     what = f"{why} {earlier.where}"
     between = earlier.split != u.split and UNUSED not in (earlier.split, u.split)
@@ -321,19 +326,16 @@ def _leaks(manifest: Manifest) -> list[Problem]:
     if len(manifest.speakers) > 1:  # with a single speaker there is nothing to keep apart
         fix = "Split by speaker, or say with the results that the speakers were known."
         found += _in_two_splits(manifest, "speaker", {u.id: u.speaker for u in manifest}, fix)
-    sessions = {u.id: f"{u.speaker}/{u.session}" if u.session else "" for u in manifest}
-    several = {u.speaker for u in manifest} - {u.speaker for u in _only_session(manifest)}
-    sessions = {u.id: sessions[u.id] if u.speaker in several else "" for u in manifest}
     fix = "Split by session, or say that room, microphone and day were known."
-    return found + _in_two_splits(manifest, "session", sessions, fix)
+    return found + _in_two_splits(manifest, "session", _sessions(manifest), fix)
 
 
-def _only_session(manifest: Manifest) -> list[Utterance]:
-    """Rows of speakers who were recorded once, as far as the manifest tells: their sessions cannot be kept apart."""
-    sessions: dict[str, set[str | None]] = defaultdict(set)
+def _sessions(manifest: Manifest) -> dict[str, str]:
+    """By id of a row its session; "" where the speaker was recorded once, and there is nothing to keep apart."""
+    of_speaker: dict[str, set[str | None]] = defaultdict(set)
     for u in manifest:
-        sessions[u.speaker].add(u.session)
-    return [u for u in manifest if len(sessions[u.speaker]) == 1]
+        of_speaker[u.speaker].add(u.session)
+    return {u.id: f"{u.speaker}/{u.session}" if u.session and len(of_speaker[u.speaker]) > 1 else "" for u in manifest}
 
 
 def _in_two_splits(manifest: Manifest, thing: str, names: Mapping[str, str], fix: str) -> list[Problem]:

@@ -172,6 +172,18 @@ def test_every_planted_leak_is_found(folder: Folder, voice: Manifest) -> None:
     assert split["leakage"] == plain
 
 
+def test_variations_of_a_recording_are_copies_only_in_another_split(folder: Folder, voice: Manifest) -> None:
+    samples = voice[0].load()
+    for kind, split, name, more in (
+        (None, "train", "a.wav", {}),
+        (None, "train", "quiet.wav", {"synthetic": True}),
+        ("duplicate-audio", "test", "loud.wav", {"synthetic": True}),
+    ):
+        soundfile.write(folder.folder / name, samples * (0.5 + len(name) / 20), 16_000)
+        folder.row(kind, audio=name, text=f"{name} only", split=split, **more)
+    assert found(check(folder.write())) == folder.expected
+
+
 def test_sessions_of_people_recorded_once_are_no_leak(folder: Folder) -> None:
     for split in ("train", "test"):
         folder.row(None, split=split, speaker="ann", session="1")

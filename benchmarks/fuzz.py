@@ -237,11 +237,11 @@ def sound(rng: random.Random) -> bytes:
     rate = rng.choice([1, 100, 8000, 16_000, 48_000, 384_000])
     shape = rng.randrange(0, 4000 if rate > 1000 else 40), rng.choice([1, 1, 2, 8])
     samples = rng.choice([0.0, 1.0, 0.1, np.nan, np.inf]) * np.random.default_rng(rng.randrange(99)).normal(size=shape)
-    kind, coding = rng.choice([("WAV", "FLOAT"), ("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")])
+    kind, coding = rng.choice([("WAV", "FLOAT"), ("WAV", "PCM_16"), ("FLAC", "PCM_16")])
     with np.errstate(all="ignore"):
         try:
             soundfile.write(file, samples.astype(np.float32), rate, format=kind, subtype=coding)
-        except (soundfile.LibsndfileError, ValueError):
+        except (soundfile.LibsndfileError, ValueError, AssertionError):  # what cannot be written: half a file will do
             return file.getvalue()
     return file.getvalue()
 
@@ -348,11 +348,11 @@ def archive(rng: random.Random, voice: str) -> Request:
         consent = {"text": "t", "given": "2026", "by": "b"}
         about = json.dumps(rng.choice([{"name": weird(rng), "consent": consent}, anything(rng)]))
         made.writestr("voice.json", rng.choice([about, "[" * 50_000, ""]))
-        for _ in range(rng.randrange(3)):
-            names = [f"../{MARK}", f"/tmp/{MARK}", "result.json", "adapter/adapter_config.json", "recordings/a.wav"]
-            names += ["recordings/a.json", "adapter/adapter_model.safetensors", f"recordings/../{MARK}.wav"]
+        names = [f"../{MARK}", f"/tmp/{MARK}", "result.json", "adapter/adapter_config.json", "recordings/a.wav"]
+        names += ["recordings/a.json", "adapter/adapter_model.safetensors", f"recordings/../{MARK}.wav"]
+        for name in rng.sample(names, rng.randrange(3)):
             content = rng.choice([b"", b"\0" * 1_000_000, sound(rng), json.dumps(anything(rng)).encode()])
-            made.writestr(rng.choice(names), content)
+            made.writestr(name, content)
     data = file.getvalue() if rng.random() < 0.7 else damaged(rng, file.getvalue())
     body, kind = form({}, data, "a.zip")
     return plain("POST", "/api/voices/import", body, kind)

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from speechft.app.store import Store
-from speechft.app.training import MANIFEST, is_running
+from speechft.app.store import Store, VoiceFolder
+from speechft.app.training import MANIFEST, STATUS_FILES, is_running
 from speechft.app.vault import Vault, encrypt, is_encrypted, memory_folder, seal, unlock
 from speechft.cache import FOLDER as CACHE
 from speechft.errors import SpeechftError
@@ -39,17 +39,22 @@ def opened(folder: Path, ask: Callable[[bool], str], encrypted: bool = False) ->
     with memory_folder() as work:
         store = Store(folder, Vault(key, work))
         for path in store.voices_folder.iterdir():
-            _leave_nothing_plain(store.vault, path)
+            if path.is_dir():
+                _leave_nothing_plain(VoiceFolder(path, store.vault))
         yield store
 
 
-def _leave_nothing_plain(vault: Vault, voice: Path) -> None:
-    """Encrypt a voice's files; what only a training without encryption needs is deleted."""
-    (voice / MANIFEST).unlink(missing_ok=True)
-    for left in (Path("run", "checkpoints"), CACHE):
-        shutil.rmtree(voice / left, ignore_errors=True)
-    if (voice / "training" / "checkpoints").exists():  # it would go on from them; now it has to begin anew
-        shutil.rmtree(voice / "training")
-    for folder in voice.iterdir():
-        if folder.name != "training":  # the rest of it says how far a training is, and nothing else
-            seal(vault, folder)
+def _leave_nothing_plain(voice: VoiceFolder) -> None:
+    """Encrypt a voice's files; what only a training without encryption needs is deleted, and it begins anew."""
+    (voice.path / MANIFEST).unlink(missing_ok=True)
+    gone = [voice.run / "checkpoints", voice.path / CACHE]
+    if voice.training.is_dir() and not is_running(voice):
+        gone += [path for path in voice.training.iterdir() if path.name not in STATUS_FILES]
+    for path in gone:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for path in voice.path.iterdir():
+        if path.name != "training":
+            seal(voice.vault, path)

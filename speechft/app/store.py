@@ -13,6 +13,7 @@ All of it but how far a training is can be encrypted (`vault`).
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import math
@@ -100,9 +101,13 @@ class Store:
 
     def adapters(self) -> dict[str, Path]:
         """The adapters of all voices that have one, by id, as folders to load them from."""
-        paths = [path for path in self.voices_folder.iterdir() if not path.name.startswith(".")]
-        found = {path.name: VoiceFolder(path, self.vault).adapter for path in sorted(paths)}
-        return {name: self.vault.plain(adapter) for name, adapter in found.items() if adapter}
+        found = {}
+        for path in sorted(self.voices_folder.iterdir()):
+            # one that is just being deleted, or damaged, must not keep the others from being heard
+            with contextlib.suppress(OSError, SpeechftError):
+                if not path.name.startswith(".") and (adapter := VoiceFolder(path, self.vault).adapter):
+                    found[path.name] = self.vault.plain(adapter)
+        return found
 
     def create(self, name: str, consent: str, given_by: str = "") -> VoiceFolder:
         """A new voice.
@@ -142,10 +147,10 @@ class Store:
         """
         path = self.voice(identity).path
         count = sum(1 for file in path.rglob("*") if not file.is_dir())
-        self.vault.forget(path / "run" / "adapter")
         gone = path.with_name(f".deleted-{secrets.token_hex(4)}")
         os.replace(path, gone)  # from here on the voice is not listed, whatever happens
         shutil.rmtree(gone, ignore_errors=True)
+        self.vault.forget(path / "run" / "adapter")
         left = [file for file in gone.rglob("*") if not file.is_dir()] if gone.exists() else []
         if left:
             raise SpeechftError(

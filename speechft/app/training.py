@@ -34,6 +34,8 @@ PROGRESS = "progress.json"
 REQUEST = "request.json"
 MANIFEST = "training.jsonl"
 JOB = ".job"  # held by the process as long as it lives
+PROCESS = "process.json"
+STATUS_FILES = (PROGRESS, REQUEST, JOB, PROCESS)  # they say how far a training is, and nothing of the voice
 # What a run of the default recipe took on two cores of a laptop-class server; later runs correct it (`pace`).
 START_SECONDS = 25.0
 STEP_SECONDS = 0.02  # for each second of sound in a batch
@@ -98,7 +100,7 @@ def resume_all(store: Store) -> list[str]:
 
 def stop(voice: VoiceFolder) -> None:
     """End a training and forget it; the adapter of an earlier one stays."""
-    pid = read_json(voice.training / "process.json", {}).get("pid")
+    pid = read_json(voice.training / PROCESS, {}).get("pid")
     if pid and is_running(voice):
         os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + 10
@@ -143,7 +145,7 @@ def _spawn(store: Store, voice: VoiceFolder) -> None:
     assert process.stdin
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(store.vault.key or b"")
-    write_json(voice.training / "process.json", {"pid": process.pid})
+    write_json(voice.training / PROCESS, {"pid": process.pid})
     deadline = time.monotonic() + 30
     while process.poll() is None and not is_running(voice) and voice.training.is_dir():
         if time.monotonic() > deadline:
@@ -204,7 +206,7 @@ def train(store: Store, voice: VoiceFolder) -> None:
         if work:
             _bring_home(out, voice)
             return
-    for name in (PROGRESS, "process.json"):
+    for name in (PROGRESS, PROCESS):
         (out / name).unlink(missing_ok=True)
     os.replace(out / REQUEST, out / "asked.json")  # from here on it is a finished run
     replace_folder(out, voice.run)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft import adapters
-from speechft.app.store import ID, Store, Take, VoiceFolder, tidy
+from speechft.app.store import ID, MOST_TEXT, Store, Take, VoiceFolder, tidy
 from speechft.app.training import words_for
 from speechft.audio import SAMPLE_RATE
 from speechft.errors import SpeechftError
@@ -132,7 +132,7 @@ def _check_adapter(folder: Path, model: str) -> None:
 def _take(name: str, data: bytes) -> Take:
     said = json.loads(data)
     take = Take.of(Path(name).stem, said)
-    if take is None:
+    if take is None or not 0 < len(take.text) <= MOST_TEXT:
         raise ValueError
     return take
 

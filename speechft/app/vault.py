@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ class Vault:
     def __init__(self, key: bytes | None = None, work: Path | None = None) -> None:
         self.key, self.work = key, work
         self._fernet = _fernet(key) if key else None
+        self._lock = threading.RLock()  # what is forgotten while it is copied must not come back
 
     def read(self, path: Path) -> bytes:
         """What was written to a file.
@@ -78,24 +80,23 @@ class Vault:
         """
         if self._fernet is None:
             return folder
-        assert self.work
-        files = sorted(path for path in folder.iterdir() if path.is_file())
-        version = hashlib.sha256(repr([(f.name, f.stat().st_mtime_ns) for f in files]).encode()).hexdigest()[:16]
-        place = self._place(folder) / version
-        if not place.is_dir():
-            self.forget(folder)
-            partial = Path(tempfile.mkdtemp(dir=self.work))
-            for path in files:
-                (partial / path.name).write_bytes(self.read(path))
-            place.parent.mkdir(exist_ok=True)
-            with contextlib.suppress(OSError):  # another thread was faster
-                partial.rename(place)
+        with self._lock:
+            files = sorted(path for path in folder.iterdir() if path.is_file())
+            version = hashlib.sha256(repr([(f.name, f.stat().st_mtime_ns) for f in files]).encode()).hexdigest()[:16]
+            place = self._place(folder) / version
+            if not place.is_dir():
+                self.forget(folder)
+                contents = {path.name: self.read(path) for path in files}
+                place.mkdir(parents=True)
+                for name, data in contents.items():
+                    (place / name).write_bytes(data)
         return place
 
     def forget(self, folder: Path) -> None:
         """Delete the copy of a folder."""
         if self.work:
-            shutil.rmtree(self._place(folder), ignore_errors=True)
+            with self._lock:
+                shutil.rmtree(self._place(folder), ignore_errors=True)
 
     def _place(self, folder: Path) -> Path:
         assert self.work

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 COOKIE = "speechft"
-OPEN_PATHS = ("/health", "/login", "/style.css")  # without a token
+OPEN_PATHS = ("/health", "/login", "/style.css", "/icon.svg")  # without a token
 HEADERS = {
     "content-security-policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from speechft import memory
 from speechft.audio import SAMPLE_RATE, Seconds, load_audio
 from speechft.errors import SpeechftError
 
@@ -123,6 +124,8 @@ def _work(source: BinaryIO, out: BinaryIO, longest: Seconds) -> None:
         status, payload = _answer(source.read(struct.unpack("<Q", head)[0]), longest)
         out.write(HEADER.pack(status, len(payload)) + payload)
         out.flush()
+        payload = b""
+        memory.release()  # of an hour of sound, which the next one may not need
 
 
 def _limit() -> None:

@@ -67,12 +67,16 @@ def test_a_new_store_keeps_nothing_plain(tmp_path: Path) -> None:
 def test_voices_from_before_are_encrypted_and_need_the_passphrase(tmp_path: Path) -> None:
     with opened(tmp_path, ask) as store:
         identity = fill(store).id
-    (tmp_path / "voices" / identity / "training.jsonl").write_text(SENTENCE)
+    voice = tmp_path / "voices" / identity
+    (voice / "training.jsonl").write_text(SENTENCE)
+    for name in ("request.json", "report.md", "checkpoints/latest/state.json"):  # a training that was killed
+        (voice / "training" / name).parent.mkdir(parents=True, exist_ok=True)
+        (voice / "training" / name).write_text(SENTENCE)
     assert len(plain_files(tmp_path)) >= 6
     with pytest.raises(SpeechftError, match="shorter"), opened(tmp_path, lambda new: "short", encrypted=True):
         pass
     with opened(tmp_path, ask, encrypted=True):
-        assert plain_files(tmp_path) == []
+        assert plain_files(tmp_path) == ["request.json"]
     with pytest.raises(SpeechftError, match="not the passphrase"), opened(tmp_path, lambda new: SECRET + "!"):
         pass
     with opened(tmp_path, ask) as store:
@@ -125,12 +129,7 @@ def test_a_killed_training_leaves_nothing_plain(tmp_path: Path, voice: Manifest)
         work = wait_until(lambda: decrypted(ben))
         os.kill(read_json(ben.training / "process.json", None)["pid"], 9)
         wait_until(lambda: not work.exists() and not training.is_running(ben))
-        assert {path.name for path in ben.training.iterdir()} <= {
-            "request.json",
-            "progress.json",
-            "process.json",
-            ".job",
-        }
+        assert {path.name for path in ben.training.iterdir()} <= set(training.STATUS_FILES)
         assert training.resume_all(store) == [ben.id]
         work = wait_until(lambda: decrypted(ben))
         training.stop(ben)

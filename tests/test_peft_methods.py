@@ -232,8 +232,8 @@ REAL: dict[str, tuple[torch.Tensor, ...]] = {}  # batches of the models with tra
 @pytest.fixture(scope="module")
 def trained_model(voice: Manifest) -> Callable[..., Any]:
     """tiny.en or SmolLM2 with their weights, quantised if told; a batch for each is in `REAL` then."""
-    whole = functools.cache(real_model)
-    return lambda kind, bits=None: real_model(kind, voice, bits) if bits else whole(kind, voice)
+    whole = functools.cache(lambda kind: real_model(kind, voice))
+    return lambda kind, bits=None: real_model(kind, voice, bits) if bits else whole(kind)
 
 
 def real_model(kind: str, voice: Manifest, bits: str | None = None) -> Any:

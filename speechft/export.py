@@ -90,7 +90,9 @@ def _merged_text(adapter: Path, model: str | None, out: Path) -> Path:
     card = adapters.read_card(adapter)
     text = load_text_model(model or card["model"], adapter=adapter)
     adapters.save(adapters.merge(text.model), out, card | {"merged": True}, text.name, text.folder)
-    text.tokenizer.save_pretrained(out)
+    longest = getattr(text.model.config, "max_position_embeddings", None)
+    text.tokenizer.model_max_length = min(text.tokenizer.model_max_length, longest or text.tokenizer.model_max_length)
+    text.tokenizer.save_pretrained(out)  # with its length: HELM takes no model whose tokenizer does not know it
     return out
 
 

@@ -64,6 +64,7 @@ def test_train_then_evaluate_by_the_adapters_task(tiny_llama: Path, tmp_path: Pa
     merged = tmp_path / "merged"
     done = run.invoke(app, ["export", str(tmp_path / "out" / "adapter"), str(merged)])
     assert done.exit_code == 0, done.output
+    assert json.loads((merged / "tokenizer_config.json").read_text())["model_max_length"] == 512
     again = run.invoke(app, ["evaluate", "--manifest", str(data), "--model", str(merged), "--task", "sft", "--json"])
     assert json.loads(again.stdout)["perplexity"]["value"] == pytest.approx(found["perplexity"]["value"], rel=0.01)
     refused = run.invoke(app, ["export", str(tmp_path / "out" / "adapter"), str(tmp_path / "x"), "--to", "ggml"])

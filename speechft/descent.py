@@ -105,10 +105,10 @@ class Descender:
             except (MemoryError, RuntimeError) as error:
                 if not memory.ran_out(error):
                     raise
-            # out here the error is gone, and with it what its frames held
+                failure = error.with_traceback(None)
             self.optimizer.zero_grad(set_to_none=True)
-            memory.recover()
-            self._take_less(step, part)
+            if not memory.recover(failure):
+                self._take_less(step, part)
 
     def _take_less(self, step: int, part: Batch) -> None:
         clips = len(part.indices)

@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-all lint bench reliability clean
+.PHONY: quickstart test test-all lint bench reliability matrix soak docs dist sbom audit clean
 
 quickstart: $(RUNS)
 	$(BIN)/speechft quickstart --out quickstart
@@ -43,5 +43,37 @@ bench: $(INSTALLED)
 reliability: $(INSTALLED)
 	$(BIN)/python benchmarks/faults/table.py
 
+# The tests of the core with the oldest and the newest packages, on each Python that is here.
+matrix:
+	$(PYTHON) benchmarks/matrix.py
+
+# MINUTES of a server under mixed load, then fifty short trainings in one process.
+MINUTES ?= 30
+soak: $(INSTALLED)
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
+
+# site/: the documentation as pages.
+docs: $(RUNS)
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# dist/: wheel and sdist, and the quickstart from the wheel, far from this folder.
+dist: $(RUNS)
+	$(BIN)/python -m pip install --quiet -e ".[release]"
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python benchmarks/wheel.py dist
+
+# dist/sbom.json: what is installed, in CycloneDX's form.
+sbom: $(RUNS)
+	$(BIN)/python -m pip install --quiet -e ".[release]"
+	mkdir -p dist
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible -o dist/sbom.json
+
+# Known holes in what is installed; asks the index for them.
+audit: $(RUNS)
+	$(BIN)/python -m pip install --quiet -e ".[release]"
+	$(BIN)/pip-audit --skip-editable
+
 clean:
-	rm -rf $(VENV) quickstart .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .matrix dist site quickstart .pytest_cache .mypy_cache .ruff_cache

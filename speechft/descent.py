@@ -111,10 +111,10 @@ class Descender:
                 # of sharded processes each waits for the others in every layer: one cannot begin again alone
                 if distributed.is_sharded() or not memory.ran_out(error):
                     raise
-            # out here the error is gone, and with it what its frames held
+                failure = error.with_traceback(None)
             self.optimizer.zero_grad(set_to_none=True)
-            memory.recover()
-            self._take_less(step, part)
+            if not memory.recover(failure):
+                self._take_less(step, part)
 
     def _passes(self, parts: list[Batch]) -> tuple[list[Batch], int]:
         """Passes that all processes make alike where the model is sharded, and what makes their mean gradient a sum."""

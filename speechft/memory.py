@@ -26,9 +26,10 @@ def release() -> None:
         libc.malloc_trim(0)
 
 
+_ONEDNN = "could not create a primitive"
 # Memory that ran out, in the words of those that do not raise MemoryError: C++, oneDNN, cuBLAS, threads, the loader.
 _RAN_OUT = (
-    "bad_alloc", "could not create a memory", "could not create a primitive", "CUBLAS_STATUS_ALLOC_FAILED",
+    _ONEDNN, "bad_alloc", "could not create a memory", "CUBLAS_STATUS_ALLOC_FAILED",
     "can't start new thread", "cannot allocate memory", "can't allocate memory", "failed to map segment",
 )  # fmt: skip
 
@@ -43,13 +44,33 @@ def ran_out(error: BaseException) -> bool:
     return known and any(words.lower() in str(error).lower() for words in _RAN_OUT)
 
 
-def recover() -> None:
-    """After memory ran out: let go of what only failed work held, on the device too."""
+def recover(error: BaseException) -> bool:
+    """After memory ran out: let go of what only the failed work held, on the device too.
+
+    Args:
+        error: without its traceback, whose frames hold on to that.
+
+    Returns:
+        whether the same work, as large as it was, deserves another try.
+    """
     from accelerate.utils.memory import clear_device_cache
 
     gc.collect()
     clear_device_cache()
     release()
+    return _without_onednn(str(error))
+
+
+def _without_onednn(said: str) -> bool:
+    """oneDNN that once had no memory for a kernel makes none in this thread any more: go on without it, if slower."""
+    import torch
+
+    if _ONEDNN not in said or not torch.backends.mkldnn.is_available():
+        return False
+    (was_on, *_) = torch.backends.mkldnn.set_flags(_enabled=False)
+    if was_on:
+        LOG.warning("oneDNN ran out of memory: going on without it, which is slower")
+    return bool(was_on)
 
 
 class Parts:
@@ -70,13 +91,17 @@ class Parts:
             try:
                 made = work(part)
             except (MemoryError, RuntimeError) as error:
-                if len(part) == 1 or not ran_out(error):
+                if not ran_out(error):
                     raise
+                failure = error.with_traceback(None)
             else:
                 yield part, made
                 first += len(part)
                 continue
-            recover()  # out here the error is gone, and with it what its frames held
+            if recover(failure):
+                continue
+            if len(part) == 1:
+                raise failure
             self.most = len(part) // 2
             LOG.warning("memory ran out on %d clips at once: going on with %d", len(part), self.most)
 

@@ -1,0 +1,76 @@
+"""The tests of the core at both ends of what is supported, each in an environment of its own.
+
+    python benchmarks/matrix.py [3.11:oldest 3.12:newest 3.13:newest] [--work .matrix] [--tests tests/test_train.py ...]
+
+An entry is a Python and a file of constraints. A Python that is not on this machine is named and not counted as passed.
+Environments are kept under --work, so that a second run installs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ENTRIES = ("3.11:oldest", "3.12:newest", "3.13:newest")
+# What depends on the core packages; extras are not installed here.
+TESTS = (
+    "adapters", "audio", "augment", "cache", "cli", "config", "decode", "error_rate", "interruption", "manifest",
+    "normalize", "recording", "result_schema", "scoring", "significance", "sources", "split", "train", "whisper",
+)  # fmt: skip
+TOOLS = ("pytest>=9", "pytest-timeout", "hypothesis", "httpx")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entries", nargs="*", default=ENTRIES)
+    parser.add_argument("--work", type=Path, default=ROOT / ".matrix")
+    parser.add_argument("--tests", nargs="+", default=[f"tests/test_{name}.py" for name in TESTS])
+    a = parser.parse_args()
+    results = {entry: tested(entry, a.work, a.tests) for entry in a.entries}
+    print("\n| Python: constraints | result | |\n|---|---|---|")
+    for entry, (passed, said) in results.items():
+        print(f"| {entry} | {'passed' if passed else 'FAILED'} | {said} |")
+    sys.exit(not all(passed for passed, _ in results.values()))
+
+
+def tested(entry: str, work: Path, tests: list[str]) -> tuple[bool, str]:
+    """Whether the tests pass with a Python and constraints, and pytest's last line."""
+    version, _, constraints = entry.partition(":")
+    python = interpreter(version)
+    if not python:
+        return False, f"no Python {version} here"
+    venv = work / f"{version}-{constraints}"
+    started = time.perf_counter()
+    if not (venv / "ready").exists():
+        subprocess.run([python, "-m", "venv", venv], check=True)
+        file = ROOT / "constraints" / f"{constraints}.txt"
+        command = [venv / "bin" / "pip", "install", "--quiet", "-e", f"{ROOT}[quickstart]", *TOOLS, "-c", file]
+        if subprocess.run(command).returncode:
+            return False, "its packages cannot be installed together"
+        (venv / "ready").touch()
+    installed = time.perf_counter() - started
+    command = [venv / "bin" / "python", "-m", "pytest", "-q", "-m", "not slow and not gpu", *tests]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    print(done.stdout[-3000:] if done.returncode else "", flush=True)
+    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-200:]
+    return done.returncode == 0, f"{last}; installed in {installed:.0f} s"
+
+
+def interpreter(version: str) -> str | None:
+    """A Python of this version: on the path, or where pyenv keeps them."""
+    if found := shutil.which(f"python{version}"):
+        works = subprocess.run([found, "-c", ""], capture_output=True).returncode == 0  # pyenv leaves shims that do not
+        if works:
+            return found
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    return next((str(p) for p in sorted(kept.glob(f"{version}.*/bin/python"), reverse=True)), None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""What a release promises of versions: the two ends of the matrix are those of pyproject.toml."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CORE = [Requirement(line) for line in PROJECT["dependencies"]]
+
+
+def pinned(name: str) -> dict[str, Version]:
+    lines = (ROOT / "constraints" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(package): Version(version) for package, version in pairs}
+
+
+@pytest.mark.parametrize("name", ["oldest", "newest"])
+def test_constraints_name_every_core_package_within_its_bounds(name: str) -> None:
+    versions = pinned(name)
+    assert {canonicalize_name(r.name) for r in CORE} == versions.keys()
+    assert [r.name for r in CORE if versions[canonicalize_name(r.name)] not in r.specifier] == []
+
+
+def test_the_oldest_are_the_floors() -> None:
+    versions = pinned("oldest")
+    for requirement in CORE:
+        (floor,) = (Version(s.version) for s in requirement.specifier if s.operator == ">=")
+        assert versions[canonicalize_name(requirement.name)].release[: len(floor.release)] == floor.release, requirement
+
+
+def test_every_supported_python_is_in_the_matrix() -> None:
+    script = (ROOT / "benchmarks" / "matrix.py").read_text(encoding="utf-8")
+    named = [
+        c.rpartition(" ")[2] for c in PROJECT["classifiers"] if c.startswith("Programming Language :: Python :: 3.")
+    ]
+    assert named
+    assert [version for version in named if f'"{version}:' not in script] == []
+
+
+def test_the_changelog_has_this_version() -> None:
+    assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_types_are_shipped() -> None:
+    assert (ROOT / "speechft" / "py.typed").is_file()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from speechft import distributed, memory
 from speechft.batching import Batch
+from speechft.checkpoint import Progress
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
@@ -137,3 +138,34 @@ class Descender:
 
     def _summed(self, number: float) -> list[float]:
         return distributed.summed([number], like=self.parameters[0])
+
+
+def bear_with(
+    descent: Descent,
+    step: int,
+    batches: Sequence[Batch],
+    train: Manifest,
+    progress: Progress,
+    recipe: SpeechRecipe,
+    on_event: Callable[[dict[str, Any]], None],
+) -> None:
+    """Count a step that was skipped and name its rows, and end the run where the recipe says so.
+
+    Raises:
+        SpeechftError: its `non_finite` is `stop`, or more steps in a row than `most_skipped` were skipped.
+    """
+    if descent.finite:
+        progress.skipped_in_a_row = 0
+        return
+    progress.skipped += 1
+    progress.skipped_in_a_row += 1
+    rows = [train[index].where for batch in descent.suspects or batches for index in batch.indices]
+    reason = f"the {'gradient' if math.isfinite(descent.loss) else 'loss'} is not finite"
+    on_event({"event": "skipped step", "step": step + 1, "reason": reason, "rows": rows})
+    if recipe.non_finite == "stop" or progress.skipped_in_a_row > recipe.most_skipped:
+        raise SpeechftError(
+            f"{reason} in step {step + 1}, the {progress.skipped_in_a_row}. in a row",
+            where=", ".join(rows[:8]) + (", ..." if len(rows) > 8 else ""),
+            fix="Look at these rows, lower learning_rate, or set precision=fp32; the recipe's non_finite and "
+            "most_skipped say how much of it is borne.",
+        )

@@ -10,7 +10,6 @@ import contextlib
 import copy
 import hashlib
 import json
-import math
 import shutil
 import signal
 import time
@@ -25,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from speechft import adapters, distributed, memory
+from speechft.averaging import RunningMean
 from speechft.batching import Batch, nothing, teachable
 from speechft.cache import cached_layers, open_or_build
 from speechft.checkpoint import (
@@ -37,7 +37,7 @@ from speechft.checkpoint import (
     trim_metrics,
 )
 from speechft.config import SpeechRecipe
-from speechft.descent import Descender, Descent
+from speechft.descent import Descender, bear_with
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation, Rates, evaluate_model
 from speechft.fast_lora import fuse
@@ -168,7 +168,7 @@ class Run:
             recipe, self.train, self.accelerator, self._share, self.optimizer, self.parameters, self.on_event,
             nothing(self.base.n_mels),
         )  # fmt: skip
-        self.mean: dict[str, Tensor] = {}
+        self.mean = RunningMean(self.parameters)
 
     def _in_one_piece(self) -> Whisper:
         """A copy for the first process, which decodes dev and saves; its trained weights come from the sharded one.
@@ -228,8 +228,8 @@ class Run:
     def _evaluate_here(self, last: bool) -> None:
         """Evaluations that are due at this step, and what they say about going on."""
         self._consider("trained")
-        if last and self.progress.averaged > 1:
-            with self._mean_weights():
+        if last and self.mean.count > 1:
+            with self.mean.in_place(self.whisper.model):
                 self._consider("mean of weights")
         elif self.progress.stale >= self.recipe.patience:
             self.progress.stopped = f"no better on dev for {self.progress.stale} evaluations"
@@ -240,11 +240,11 @@ class Run:
         started = time.perf_counter()
         rate = self.recipe.learning_rate * rate_factor(self.recipe, step, self.steps)
         descent = self.descend(step, batches, rate)
-        self._judge(step, descent, batches)
+        bear_with(descent, step, batches, self.train, self.progress, self.recipe, self.on_event)
         if step % RELEASE_EVERY == 0:
             memory.release()
         if self.recipe.average and step >= self.steps // 2:
-            self._add_to_mean()
+            self.mean.add()
         self._log(
             {
                 "step": step + 1,
@@ -263,29 +263,6 @@ class Run:
     def _share(self, batch: Batch, n_targets: float) -> Tensor:
         """A batch's part of the loss of an optimiser step that has so many target tokens."""
         return self.loss_of(*batch.tensors(self.base.device)) / n_targets
-
-    def _judge(self, step: int, descent: Descent, batches: list[Batch]) -> None:
-        """Name the rows of a step that was skipped, and end the run where the recipe says so.
-
-        Raises:
-            SpeechftError: its `non_finite` is `stop`, or more steps in a row than `most_skipped` were skipped.
-        """
-        progress, recipe = self.progress, self.recipe
-        if descent.finite:
-            progress.skipped_in_a_row = 0
-            return
-        progress.skipped += 1
-        progress.skipped_in_a_row += 1
-        rows = [self.train[index].where for batch in descent.suspects or batches for index in batch.indices]
-        reason = f"the {'gradient' if math.isfinite(descent.loss) else 'loss'} is not finite"
-        self.on_event({"event": "skipped step", "step": step + 1, "reason": reason, "rows": rows})
-        if recipe.non_finite == "stop" or progress.skipped_in_a_row > recipe.most_skipped:
-            raise SpeechftError(
-                f"{reason} in step {step + 1}, the {progress.skipped_in_a_row}. in a row",
-                where=", ".join(rows[:8]) + (", ..." if len(rows) > 8 else ""),
-                fix="Look at these rows, lower learning_rate, or set precision=fp32; the recipe's non_finite and "
-                "most_skipped say how much of it is borne.",
-            )
 
     def _first_batches(self) -> Iterator[Batch]:
         """As training will see them; from the recordings, for there is no cache of them yet."""
@@ -317,23 +294,6 @@ class Run:
         else:
             progress.stale += 1
         self._log({"step": progress.step, **_rates(rates), "model": label, "best": progress.stale == 0})
-
-    def _add_to_mean(self) -> None:
-        self.progress.averaged += 1
-        for name, parameter in self.parameters.items():
-            value = parameter.detach()
-            if name in self.mean:
-                self.mean[name].lerp_(value, 1 / self.progress.averaged)
-            else:
-                self.mean[name] = value.clone()
-
-    @contextlib.contextmanager
-    def _mean_weights(self) -> Iterator[None]:
-        """Put the mean of the second half's weights in place for a while (Izmailov et al., 2018, arXiv 1803.05407)."""
-        last = adapters.trainable_state(self.whisper.model)
-        adapters.load_trainable_state(self.whisper.model, self.mean)
-        yield
-        adapters.load_trainable_state(self.whisper.model, last)
 
     def _finish(self, card: dict[str, Any]) -> Trained:
         progress = self.progress
@@ -391,12 +351,13 @@ class Run:
         if not (distributed.is_first() or distributed.is_sharded()):
             return
         weights = adapters.trainable_state(self.whisper.model)
-        weights |= {f"mean/{name}": distributed.whole(value) for name, value in self.mean.items()}
+        weights |= {f"mean/{name}": distributed.whole(value) for name, value in self.mean.values.items()}
         if self.ranks:
             weights |= {f"ranks/{name}": value for name, value in self.ranks.state().items()}
         now = time.perf_counter()
         self.progress.seconds += now - self.started
         self.started = now
+        self.progress.averaged = self.mean.count
         state = {"fingerprint": self._fingerprint, "progress": asdict(self.progress)}
         save_checkpoint(self.out / "checkpoints", weights, self.optimizer, state)
 
@@ -420,13 +381,10 @@ class Run:
         )
         trained = {k: v for k, v in weights.items() if not k.startswith(("mean/", "ranks/"))}
         adapters.load_trainable_state(self.whisper.model, trained)
-        self.mean = {
-            name: distributed.placed_like(value.to(self.base.device), self.parameters[name])
-            for name, value in mean.items()
-        }
+        self.progress = Progress.restored(state["progress"])
+        self.mean.restore(mean, self.progress.averaged)
         if self.ranks:
             self.ranks.load_state(ranks)
-        self.progress = Progress.restored(state["progress"])
         if distributed.is_first():
             trim_metrics(metrics, self.progress.step)
         self.on_event({"event": "resumed", "step": self.progress.step, "steps": self.steps})

@@ -125,7 +125,8 @@ def flops(recipe: Any, clips: Manifest) -> float:
     from speechft.sources import resolve
     from speechft.whisper import load_whisper
 
-    attention.MOST_POSITIONS = 1500  # as plain products at every length: the counter does not know the CPU's kernel
+    # as plain products at every length and in every format: the counter does not know the CPU's kernel
+    attention.MOST_POSITIONS, attention.FORMATS = 1500, (torch.bfloat16, torch.float32)
     whisper = load_whisper(recipe.model)
     train, labels = teachable(whisper, clips, lambda *_: None)
     model = adapters.attach(whisper.model, **recipe.adapter.attach_arguments())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 NAME = "speechft"
 MOST_POSITIONS = 640  # about 13 s; above it the score matrices cost more than they save
+FORMATS = (torch.bfloat16,)  # in which they save anything
 
 
 def use_short_attention(model: Any) -> None:
@@ -43,25 +44,31 @@ def attend(
     Returns:
         shape (batch, queries, heads, head size), and no weights.
     """
-    batch, heads, queries, size = query.shape
+    _, heads, queries, size = query.shape
     positions = key.shape[2]
     causal = attention_mask is None and queries > 1 and getattr(module, "is_causal", False)
     plain = attention_mask is None or attention_mask.dtype == torch.bool
-    short = query.dtype == torch.bfloat16 and positions <= MOST_POSITIONS
+    short = query.dtype in FORMATS and positions <= MOST_POSITIONS
     if not short or dropout or not plain or key.shape[1] != heads:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **others)
     if scaling != 1.0:
         query = query * (size**-0.5 if scaling is None else scaling)
+    if causal:
+        attention_mask = torch.ones(queries, positions, dtype=torch.bool, device=query.device).tril()
+    return short_attention(query, key, value, attention_mask), None
+
+
+def short_attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Softmax attention of scaled queries by whole score matrices; shapes and mask as in `attend`."""
+    batch, heads, queries, size = query.shape
+    positions = key.shape[2]
     scores = torch.bmm(
         query.reshape(batch * heads, queries, size), key.reshape(batch * heads, positions, size).transpose(1, 2)
     )
-    if causal:
-        seen = torch.ones(queries, positions, dtype=torch.bool, device=scores.device).tril()
-        scores = scores.masked_fill(~seen, -torch.inf)
-    elif attention_mask is not None:
-        scores = scores.view(batch, heads, queries, positions).masked_fill(~attention_mask, -torch.inf)
+    if seen is not None:
+        scores = scores.view(batch, heads, queries, positions).masked_fill(~seen, -torch.inf)
         scores = scores.view(batch * heads, queries, positions)
     found = torch.bmm(scores.softmax(-1), value.reshape(batch * heads, positions, size))
-    return found.view(batch, heads, queries, size).transpose(1, 2), None
+    return found.view(batch, heads, queries, size).transpose(1, 2)

@@ -1,6 +1,6 @@
 """Seconds a step, memory and model FLOPs: ours against the peer, each in a process of its own, in turn.
 
-    python benchmarks/training.py MANIFEST [--rounds 2] [--steps 12] [--out benchmarks/results]
+    python benchmarks/training.py MANIFEST [--rounds 2] [--steps 12] [--clips corpus 5] [--out benchmarks/results]
 
 Clips of 1 to 30 s are cut from the manifest's train part (joined where one is too short). Both train the same adapter,
 LoRA of rank 32 on q_proj and v_proj, on the same clips with batches of 8; the peer hears windows of 30 s whatever the
@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--base", action="store_true", help="bundled:base too")
+    parser.add_argument("--clips", nargs="+", help="only these rows: corpus, or seconds")
+    parser.add_argument("--placements", nargs="+", help="only these rows: both, encoder, decoder")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     a = parser.parse_args()
@@ -54,6 +56,8 @@ def main() -> None:
         corpora = {"corpus": real_clips(a.manifest, Path(folder), 8 * (a.steps + WARM))}
         corpora |= {str(n): cut_clips(a.manifest, Path(folder), n, 8 * (a.steps + WARM)) for n in LENGTHS}
         for setting in settings(a.base):
+            if a.clips and setting["clips"] not in a.clips or a.placements and setting["placement"] not in a.placements:
+                continue
             found: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
             for _ in range(a.rounds):
                 for who in ("peer", "ours"):

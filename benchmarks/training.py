@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--base", action="store_true", help="bundled:base too")
-    parser.add_argument("--clips", nargs="+", help="only these rows: corpus, or seconds")
-    parser.add_argument("--placements", nargs="+", help="only these rows: both, encoder, decoder")
+    parser.add_argument("--clips", nargs="+", default=["corpus", *map(str, LENGTHS)], help="rows: corpus, or seconds")
+    parser.add_argument("--placements", nargs="+", default=["both", "encoder", "decoder"], help="rows")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     a = parser.parse_args()
@@ -55,9 +55,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         corpora = {"corpus": real_clips(a.manifest, Path(folder), 8 * (a.steps + WARM))}
         corpora |= {str(n): cut_clips(a.manifest, Path(folder), n, 8 * (a.steps + WARM)) for n in LENGTHS}
-        for setting in settings(a.base):
-            if a.clips and setting["clips"] not in a.clips or a.placements and setting["placement"] not in a.placements:
-                continue
+        wanted = [s for s in settings(a.base) if s["clips"] in a.clips and s["placement"] in a.placements]
+        for setting in wanted:
             found: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
             for _ in range(a.rounds):
                 for who in ("peer", "ours"):

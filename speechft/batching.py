@@ -6,7 +6,7 @@ The order is a pure function, so a run resumed at any step sees the batches it w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -75,7 +75,15 @@ class Batch:
     def tensors(self, device: torch.device) -> tuple[Tensor | None, ...]:
         """What `objective.TokenLoss` takes, on a device."""
         own = (self.x, self.inputs, self.targets, self.positions)
-        return tuple(None if t is None else t.to(device) for t in own)
+        return tuple(None if t is None else t.to(device, non_blocking=True) for t in own)
+
+    def pinned(self) -> Batch:
+        """In page-locked memory, from which a GPU copies while it computes."""
+        positions = None if self.positions is None else self.positions.pin_memory()
+        return replace(
+            self, x=self.x.pin_memory(), inputs=self.inputs.pin_memory(), targets=self.targets.pin_memory(),
+            positions=positions,
+        )  # fmt: skip
 
     def rows(self, cut: slice) -> Batch:
         """Some of the clips, padded as they are here."""

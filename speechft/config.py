@@ -158,6 +158,8 @@ class SpeechRecipe(Settings):
         average: also try the mean of the weights over the last epochs (Izmailov et al., 2018, arXiv 1803.05407).
         precision: `auto` is bf16 where the machine multiplies it natively.
         gradient_clip: largest norm of the gradient.
+        gradient_checkpointing: keep only what goes into each layer and compute the rest again going back: less memory,
+            a third more time (Chen et al., 2016, arXiv 1604.06174).
         non_finite: what to do about a step whose loss or gradient is not finite: `skip` it, or `stop` the run.
         most_skipped: such steps in a row, at most; one more stops the run.
         checkpoint_every: optimiser steps between checkpoints that a killed run goes on from.
@@ -187,6 +189,7 @@ class SpeechRecipe(Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     optimizer: Optimizer = "adamw"
     gradient_clip: Positive = 1.0
+    gradient_checkpointing: bool = False
     non_finite: Literal["skip", "stop"] = "skip"
     most_skipped: Annotated[int, Field(ge=0)] = 20
     seed: int = 0

@@ -58,6 +58,14 @@ class TokenLoss(nn.Module):
         return total
 
 
+def recompute_layers(model: nn.Module) -> None:
+    """In training, keep only what goes into each layer, and compute the rest again going back."""
+    whisper = core(model)
+    # its name in later versions of transformers 5, and in earlier ones
+    enable = getattr(whisper, "activation_checkpointing_enable", whisper.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
+
+
 class FrozenHeadLoss(torch.autograd.Function):
     """Summed cross-entropy over a frozen vocabulary matrix.
 

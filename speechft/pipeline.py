@@ -314,6 +314,7 @@ def training_summary(trained: Trained) -> dict[str, Any]:
         "seconds": round(progress.seconds, 1),
         "trainable": trained.trainable,
         "parameters": trained.parameters,
+        "padding": round(trained.padding, 4),
         "peak_memory_mb": memory.peak_mb(),
     }
 

@@ -102,6 +102,7 @@ class Training(Part):
     seconds: Rate
     trainable: Count
     parameters: Count
+    padding: Rate
     peak_memory_mb: Rate
 
 

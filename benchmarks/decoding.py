@@ -2,8 +2,9 @@
 
     python benchmarks/decoding.py MANIFEST [--split dev] [--limit 64] [--rounds 3] [--adapter runs/me/adapter]
 
-The peers get their best: features prepared ahead, clips sorted by length, batches of 16; `generate()` bf16 weights,
-CTranslate2 int8 and fp32. They hear windows of 30 s. Ours is timed from the samples, features included.
+The peers get their best: features prepared ahead, clips sorted by length, batches of 16; `generate()` in the machine's
+fastest number format, CTranslate2 int8 and fp32. They hear windows of 30 s. Ours is timed from the samples, features
+included.
 CTranslate2 takes part where the model is a bundled one without an adapter.
 """
 
@@ -22,7 +23,8 @@ from speechft import Manifest, load
 from speechft.adapters import merge
 from speechft.audio import SAMPLE_RATE, log_mel, pad_frames
 from speechft.decode import DecodeOptions, decode
-from speechft.decoder import inference_copy, inference_dtype
+from speechft.decoder import inference_copy
+from speechft.precision import inference_dtype
 from speechft.scoring import score
 
 BATCH = 16

@@ -6,7 +6,7 @@ Clips of 1 to 30 s are cut from the manifest's train part (joined where one is t
 LoRA of rank 32 on q_proj and v_proj, on the same clips with batches of 8; the peer hears windows of 30 s whatever the
 clip. Ours is timed as a user gets it: features, batches and augmentation included; the peer's features are prepared
 ahead. Model FLOPs are those of one step as torch's FlopCounterMode counts them (products, convolutions), the machine's
-peak is its best bf16 product of square matrices.
+peak is its best product of square matrices in the format that is trained in: bf16 where the machine has it, else fp32.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ import soundfile
 import torch
 
 from speechft.manifest import Manifest
+from speechft.precision import inference_dtype
 
 LENGTHS = (1, 3, 5, 10, 30)
 QV = {"rank": 32, "alpha": 64, "projections": ["q_proj", "v_proj"]}
 WARM = 3
+FORMAT = inference_dtype(torch.device("cpu"))
 
 
 def main() -> None:
@@ -45,8 +47,8 @@ def main() -> None:
     if a.worker:
         print(json.dumps(work(json.loads(a.worker))))
         return
-    peak = bf16_peak()
-    print(f"bf16 products: {peak / 1e9:.0f} GFLOP/s at best")
+    peak = products_peak()
+    print(f"{FORMAT} products: {peak / 1e9:.0f} GFLOP/s at best")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         corpora = {"corpus": real_clips(a.manifest, Path(folder), 8 * (a.steps + WARM))}
@@ -60,7 +62,9 @@ def main() -> None:
             rows.append(summary(setting, found, peak))
             print(line(rows[-1]), flush=True)
     a.out.mkdir(parents=True, exist_ok=True)
-    (a.out / "training.json").write_text(json.dumps({"peak_gflops": peak / 1e9, "rows": rows}, indent=2) + "\n")
+    (a.out / "training.json").write_text(
+        json.dumps({"format": str(FORMAT), "peak_gflops": peak / 1e9, "rows": rows}, indent=2) + "\n"
+    )
     (a.out / "training.md").write_text("\n".join([HEAD, *map(line, rows)]) + "\n")
 
 
@@ -210,11 +214,11 @@ def save(path: Path, rows: list[tuple[str, str]]) -> Path:
     return path
 
 
-def bf16_peak() -> float:
-    """FLOP/s of the best bf16 product of square matrices."""
+def products_peak() -> float:
+    """FLOP/s of the best product of square matrices."""
     best = 0.0
     for n in (1024, 2048, 4096):
-        a = torch.randn(n, n, dtype=torch.bfloat16)
+        a = torch.randn(n, n).to(FORMAT)
         a @ a
         for _ in range(5):
             started = time.perf_counter()

@@ -1,7 +1,8 @@
-"""Attention for short clips on a CPU: two batched products and a softmax.
+"""Attention for short clips in bf16 on a CPU: two batched products and a softmax.
 
 PyTorch's flash kernel splits the work for long sequences. At the few hundred positions of a short clip, whole score
-matrices fit the cache and plain products are up to three times as fast, backward included (docs/performance.md).
+matrices fit the cache and plain products in bf16 are up to three times as fast, backward included. In fp32 they are
+not, and PyTorch's kernel is taken (docs/performance.md; `benchmarks/attention.py` measures both).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ MOST_POSITIONS = 640  # about 13 s; above it the score matrices cost more than t
 
 
 def use_short_attention(model: Any) -> None:
-    """Let a transformers model on a CPU attend this way; longer inputs still take PyTorch's own kernel."""
+    """Let a transformers model on a CPU attend this way; longer inputs and fp32 still take PyTorch's own kernel."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
@@ -46,7 +47,8 @@ def attend(
     positions = key.shape[2]
     causal = attention_mask is None and queries > 1 and getattr(module, "is_causal", False)
     plain = attention_mask is None or attention_mask.dtype == torch.bool
-    if positions > MOST_POSITIONS or dropout or not plain or key.shape[1] != heads:
+    short = query.dtype == torch.bfloat16 and positions <= MOST_POSITIONS
+    if not short or dropout or not plain or key.shape[1] != heads:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **others)

@@ -12,6 +12,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from torch import Tensor
 
 from speechft import memory
 from speechft.audio import FRAMES_PER_SECOND, HOP_LENGTH, MAX_FRAMES, Seconds, log_mel, pad_frames
-from speechft.decoder import DecoderCache, inference_copy, inference_dtype, is_quantized
+from speechft.decoder import DecoderCache, inference_copy, is_quantized
+from speechft.precision import inference_dtype
 from speechft.prefetch import prefetch
 from speechft.search import beam_search, greedy_search
 from speechft.whisper import Context, Whisper, encode
@@ -131,20 +133,30 @@ def decode(
     languages = [language or voice.language for voice in voices]
     model = whisper if ready else inference_copy(whisper)
     out: list[Transcript | None] = [None] * len(clips)
+    doubtful: dict[int, Tensor] = {}  # tried again together: one alone takes as many steps as all of them
+
+    def finished(n: int) -> None:
+        memory.release()
+        if progress and n:
+            progress(n)
+
     with torch.inference_mode(), precision(model):
         for batch in prefetch(_batches(clips, model.n_mels, contexts)):
             pending = dict(batch)
             found = _search(model, pending, encode_each(model, pending, contexts), options, 0.0, languages)
+            before = len(doubtful)
             for index, transcript in zip(pending, found, strict=True):
                 out[index] = transcript
-            if options.temperatures:
-                frames = {i: pending[i] for i in pending if out[i].problem}  # type: ignore[union-attr]
-                _retry(model, frames, contexts, options, languages, out)
-            memory.release()
-            if progress:
-                progress(len(batch))
-    if progress and (skipped := sum(t is None for t in out)):
-        progress(skipped)
+                if transcript.problem and options.temperatures:
+                    doubtful[index] = pending[index]
+            finished(len(pending) - len(doubtful) + before)
+            while len(part := _together(doubtful, contexts)) < len(doubtful):
+                doubtful = {i: mel for i, mel in doubtful.items() if i not in part}
+                _retry(model, part, contexts, options, languages, out)
+                finished(len(part))
+        rest = len(doubtful)
+        _retry(model, doubtful, contexts, options, languages, out)
+        finished(rest + sum(t is None for t in out))
     return [transcript or Transcript("") for transcript in out]
 
 
@@ -178,6 +190,13 @@ def _batches(
             size = max(1, min(MOST_CLIPS, BATCH_FRAMES // lengths[loaded[0][0]]))
             yield loaded[:size]
             del loaded[:size]
+
+
+def _together(doubtful: dict[int, Tensor], contexts: Sequence[Context]) -> dict[int, Tensor]:
+    """The first clips of them that fit into one batch when they are tried again."""
+    lengths = [contexts[i].longer(RETRY_SILENCE).frames(mel.shape[1]) for i, mel in doubtful.items()]
+    fitting = sum(total <= BATCH_FRAMES for total in accumulate(lengths))
+    return dict(list(doubtful.items())[: max(1, fitting)])
 
 
 def _retry(

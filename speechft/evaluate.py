@@ -22,6 +22,8 @@ from speechft.tasks import command_of, entities_of
 from speechft.whisper import Context, Whisper
 from speechft.word_times import words_of
 
+Rates = tuple[float, float]  # WER and CER: what training chooses by
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -42,6 +44,10 @@ class Evaluation:
     seconds: float
     audio_seconds: float
     written: tuple[tuple[tuple[str, float], ...], ...] = ()
+
+    @property
+    def rates(self) -> Rates:
+        return self.scores.wer, self.scores.cer
 
     @property
     def real_time_factor(self) -> float:

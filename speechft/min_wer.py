@@ -22,7 +22,7 @@ from speechft.config import SpeechRecipe
 from speechft.decode import DecodeOptions
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
-from speechft.evaluate import evaluate_model
+from speechft.evaluate import Rates, evaluate_model
 from speechft.manifest import Manifest
 from speechft.normalize import normalizer
 from speechft.objective import FrozenHeadLoss
@@ -86,7 +86,7 @@ def refine(
     recipe = SpeechRecipe.model_validate(settings)
     with locked(Path(out)):
         run = _Refinement(Path(adapter), beams, risk, cross_entropy, recipe, train, dev, on_event)
-        return run.go({"refined": "minimum word error rate" if risk else "cross-entropy"}, run.rates())
+        return run.go({"refined": "minimum word error rate" if risk else "cross-entropy"})
 
 
 class _Refinement(Run):
@@ -103,9 +103,9 @@ class _Refinement(Run):
             parameter.requires_grad_("lora_" in name)
         return adapted
 
-    def rates(self) -> tuple[float, float]:
-        """(WER, CER) on dev of the adapter as it is."""
-        return self._evaluate(self.whisper)
+    def _evaluate_base(self) -> Rates:
+        self.untrained = self._evaluate(self.whisper)  # with the adapter that it starts from
+        return self.untrained.rates
 
     def descend(self, step: int, batches: list[Batch], rate: float) -> tuple[float, float]:
         if self.risk and (not self.lists or step % self.per_epoch == 0):

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from speechft.batching import IGNORED
-from speechft.decoder import inference_dtype
 from speechft.whisper import core, decoder_states, encode, encode_upper, padding_mask
 
 LOGIT_ROWS = 256  # target tokens whose logits over the vocabulary exist at once
@@ -85,10 +84,3 @@ class FrozenHeadLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.saved_tensors[0] * grads[0], None, None
-
-
-def mixed_precision(wanted: str, device: torch.device) -> str:
-    """The precision accelerate computes in: `no`, `bf16` or `fp16`."""
-    if wanted == "auto":
-        return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(inference_dtype(device), "no")
-    return "no" if wanted == "fp32" else wanted

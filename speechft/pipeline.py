@@ -76,7 +76,9 @@ def train(
     memory.release()
     on_event({"event": "final evaluation", "split": split})
     held_out = manifest.split(split)
-    base = evaluated(load(recipe.model, language=recipe.language), held_out, recipe.normalizer, on_event)
+    base = trained.base if split == "dev" and len(dev) <= recipe.dev_clips and not recipe.adapter.quantize else None
+    if base is None:  # not these clips, or not these weights, or decoded before this run was resumed
+        base = evaluated(load(recipe.model, language=recipe.language), held_out, recipe.normalizer, on_event)
     adapted = base
     if trained.adapter:
         adapted = evaluated(load_trained(recipe, trained.adapter), held_out, recipe.normalizer, on_event)

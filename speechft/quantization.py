@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from speechft.config import Optimizer, Quantization
 from speechft.errors import SpeechftError
+from speechft.precision import inference_dtype
 
 # On import, bitsandbytes tries to fetch a kernel from a hub and logs that it could not: no news to anybody here.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -32,7 +33,7 @@ def quantization(kind: str | None, device: torch.device, compute: torch.dtype) -
             2023, arXiv 2305.14314); `nf4-single` (the scales stay fp32); `fp4` (4-bit floats, scales quantised again);
             `int8` (LLM.int8(), Dettmers et al., 2022, arXiv 2208.07339).
         device: where the weights go; both CPU and CUDA work.
-        compute: dtype of the matrix products; bf16 is used where fp32 is asked for.
+        compute: dtype of the matrix products; where fp32 is asked for, what the machine multiplies fastest.
 
     Raises:
         SpeechftError: no such kind, or bitsandbytes is not there.
@@ -51,7 +52,7 @@ def quantization(kind: str | None, device: torch.device, compute: torch.dtype) -
             load_in_4bit=True,
             bnb_4bit_quant_type=kind.split("-")[0],
             bnb_4bit_use_double_quant=kind != "nf4-single",
-            bnb_4bit_compute_dtype=torch.bfloat16 if compute == torch.float32 else compute,
+            bnb_4bit_compute_dtype=inference_dtype(device) if compute == torch.float32 else compute,
         )
     return {"quantization_config": settings, "device_map": {"": device}}
 

@@ -36,12 +36,13 @@ from speechft.checkpoint import (
 )
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
-from speechft.evaluate import evaluate_model
+from speechft.evaluate import Evaluation, Rates, evaluate_model
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.manifest import Manifest, Utterance
-from speechft.objective import TokenLoss, mixed_precision
+from speechft.objective import TokenLoss
 from speechft.peft_methods import follow, initialise_from_data
+from speechft.precision import mixed_precision
 from speechft.prefetch import prefetch
 from speechft.quantization import optimizer
 from speechft.schedule import planned_steps, rate_factor
@@ -63,6 +64,7 @@ class Trained:
         progress: counters at the end.
         steps: planned for the whole run.
         trainable, parameters: numbers trained, and in the whole model.
+        base: what the untrained model made of dev; None where a resumed run or the caller had its rates already.
     """
 
     adapter: Path | None
@@ -70,6 +72,7 @@ class Trained:
     steps: int
     trainable: int
     parameters: int
+    base: Evaluation | None = None
 
 
 def fit(
@@ -79,7 +82,7 @@ def fit(
     *,
     on_event: Callable[[Event], None] = lambda event: None,
     card: dict[str, Any] | None = None,
-    base: tuple[float, float] | None = None,
+    base: Rates | None = None,
 ) -> Trained:
     """Train on `train`, choose the best state on `dev`, and save it if it beats the base model.
 
@@ -117,6 +120,7 @@ class Run:
         self.on_event = on_event if distributed.is_first() else lambda event: None
         self.dev = dev[: recipe.dev_clips]
         self.progress = Progress()
+        self.untrained: Evaluation | None = None
         set_seed(recipe.seed)
         memory.keep_heap()
         self.folder = resolve(recipe.model)
@@ -150,13 +154,11 @@ class Run:
         self.optimizer = self.accelerator.prepare_optimizer(made)
         self.mean: dict[str, Tensor] = {}
 
-    def go(self, card: dict[str, Any], base: tuple[float, float] | None = None) -> Trained:
+    def go(self, card: dict[str, Any], base: Rates | None = None) -> Trained:
         """Train, evaluate, keep the best; the whole course of a run."""
         progress = distributed.first_before_others(self._resume)
         if progress.base is None:
-            # the adapter is zero still: decoding a merged copy is the base model, without its detour
-            untrained = self.whisper.with_(context=self.base.context)
-            progress.base = base or distributed.from_first(lambda: self._evaluate(untrained))
+            progress.base = base or distributed.from_first(self._evaluate_base)
             self._log({"step": 0, **_rates(progress.base), "model": "base"})
             self._checkpoint()
         self.whisper.model.train()
@@ -252,16 +254,22 @@ class Run:
         for _, batches in self.feed.steps(0, self.steps):
             yield from batches
 
-    def _evaluate(self, whisper: Whisper) -> tuple[float, float]:
-        """(WER, CER) on dev."""
+    def _evaluate_base(self) -> Rates:
+        # the adapter is zero still: decoding a merged copy is the base model, without its detour
+        untrained = self.whisper.with_(context=self.base.context)
+        self.untrained = self._evaluate(untrained, confidences=True)
+        return self.untrained.rates
+
+    def _evaluate(self, whisper: Whisper, confidences: bool = False) -> Evaluation:
         whisper.model.eval()
-        scores = evaluate_model(whisper, self.dev, self.recipe.normalizer, on_event=self.on_event).scores
-        return scores.wer, scores.cer
+        return evaluate_model(
+            whisper, self.dev, self.recipe.normalizer, confidences=confidences, on_event=self.on_event
+        )
 
     def _consider(self, label: str) -> None:
         """Evaluate the weights as they are, and keep them if they are the best so far, the base model included."""
         progress = self.progress
-        rates = distributed.from_first(lambda: self._evaluate(self.whisper))
+        rates = distributed.from_first(lambda: self._evaluate(self.whisper).rates)
         assert progress.base is not None
         if rates < (progress.best or progress.base):
             progress.best, progress.best_step, progress.stale = rates, progress.step, 0
@@ -308,6 +316,7 @@ class Run:
             self.steps,
             sum(p.numel() for p in self.parameters.values()),
             sum(p.numel() for p in self.whisper.model.parameters()),
+            self.untrained,
         )
 
     def _card(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from speechft.errors import SpeechftError
 from speechft.feed import Feed
 from speechft.manifest import Manifest
 from speechft.objective import TokenLoss
+from speechft.recogniser import load
 from speechft.split import auto_split
 from speechft.train import fit
 from speechft.whisper import Context, Whisper, load_whisper
@@ -114,6 +115,20 @@ def test_training_learns_and_hands_back_the_best(parts: tuple[Manifest, Manifest
     assert [line["step"] for line in steps] == list(range(1, trained.progress.step + 1))
     assert {"step", "epoch", "loss", "learning_rate", "step_seconds"} <= steps[0].keys()
     assert all({"step", "wer", "cer"} <= line.keys() for line in logged if "loss" not in line)
+
+
+def test_what_the_untrained_model_said_is_kept_and_is_what_it_says(
+    parts: tuple[Manifest, Manifest], tmp_path: Path
+) -> None:
+    train, dev = parts
+    settings = recipe(train, tmp_path, max_steps=1)
+    kept = fit(settings, train[:4], dev).base
+    fresh = load().evaluate(dev, confidences=True)
+    assert kept is not None
+    assert [t.text for t in kept.transcripts] == [t.text for t in fresh.transcripts]
+    assert kept.rates == fresh.rates
+    assert len(kept.written) == len(dev)
+    assert fit(settings, train[:4], dev).base is None  # gone on from: it was not decoded again
 
 
 def test_no_adapter_is_handed_back_when_none_is_better(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import torch
 
 from speechft import adapters
 from speechft.config import AdapterSettings
-from speechft.decoder import inference_dtype
 from speechft.errors import SpeechftError
 from speechft.peft_methods import TEXT_ONLY
+from speechft.precision import inference_dtype
 from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve
 

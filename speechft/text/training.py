@@ -27,8 +27,8 @@ from speechft import adapters
 from speechft.checkpoint import append_metrics, save_tensors, trim_metrics
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_text
-from speechft.objective import mixed_precision
 from speechft.peft_methods import TEXT_ONLY, RankSchedule, follow
+from speechft.precision import mixed_precision
 from speechft.quantization import optimizer
 from speechft.schedule import planned_steps as steps_of
 from speechft.schedule import rate_factor

@@ -86,7 +86,7 @@ def refine(
     recipe = SpeechRecipe.model_validate(settings)
     with locked(Path(out)):
         run = _Refinement(Path(adapter), beams, risk, cross_entropy, recipe, train, dev, on_event)
-        return run.go({"refined": "minimum word error rate" if risk else "cross-entropy"}, run.rates())
+        return run.go({"refined": "minimum word error rate" if risk else "cross-entropy"})
 
 
 class _Refinement(Run):
@@ -103,9 +103,9 @@ class _Refinement(Run):
             parameter.requires_grad_("lora_" in name)
         return adapted
 
-    def rates(self) -> Rates:
-        """(WER, CER) on dev of the adapter as it is."""
-        return self._evaluate(self.whisper).rates
+    def _evaluate_base(self) -> Rates:
+        self.untrained = self._evaluate(self.whisper)  # with the adapter that it starts from
+        return self.untrained.rates
 
     def _train_step(self, step: int, batches: list[Batch]) -> None:
         if self.risk and (not self.lists or step % self.per_epoch == 0):

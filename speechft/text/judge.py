@@ -221,20 +221,20 @@ def audit(
     place = [(v.first_when_first + 1 - v.first_when_second) / 2 - 0.5 for v in verdicts]
     ours = [v.winner for v in verdicts]
     found: dict[str, Any] = {
-        "ties": Measure.mean([winner == 0 for winner in ours]).summary(),
+        "ties": Measure.share([winner == 0 for winner in ours]).summary(),
         "place": Measure.mean(place).summary(),
         "longer_wins": _longer(ours, lengths),
     }
     if human is not None:
         found["people_longer"] = _longer(human, lengths)
-        found["accuracy"] = Measure.mean([o == h for o, h in zip(ours, human, strict=True)]).summary()
+        found["accuracy"] = Measure.share([o == h for o, h in zip(ours, human, strict=True)]).summary()
         found["kappa"] = _kappa(ours, human)
     return found
 
 
 def _longer(winners: Sequence[int], lengths: Sequence[tuple[int, int]]) -> dict[str, Any]:
     decided = [(w == 1) == (a > b) for w, (a, b) in zip(winners, lengths, strict=True) if w and a != b]
-    return Measure.mean(decided).summary()
+    return Measure.share(decided).summary()
 
 
 def _kappa(ours: Sequence[int], human: Sequence[int]) -> dict[str, Any]:

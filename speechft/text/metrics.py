@@ -38,14 +38,20 @@ class Measure:
     Attributes:
         parts: of each example, in order.
         exponential: the score is exp(sum / length): perplexity from negative log-likelihoods.
+        proportion: each part is right or wrong.
     """
 
     parts: tuple[Part, ...]
     exponential: bool = False
+    proportion: bool = False
 
     @classmethod
     def mean(cls, values: Sequence[float]) -> Measure:
         return cls(tuple(Part(float(value)) for value in values))
+
+    @classmethod
+    def share(cls, values: Sequence[float]) -> Measure:
+        return cls(cls.mean(values).parts, proportion=True)
 
     @classmethod
     def perplexity(cls, nll: Sequence[tuple[float, float]]) -> Measure:
@@ -59,6 +65,10 @@ class Measure:
     def summary(self) -> dict[str, Any]:
         """`value` and `ci95` as JSON; null where there is none."""
         low, high = bootstrap_ci(cast(Sequence[ErrorRate], self.parts))
+        if self.proportion and len(self.parts) > 1 and low == high and low in (0, 1):
+            # drawing them again gives the same: the exact bound of n of n, or none of n (Clopper and Pearson, 1934)
+            far = 1 - 0.025 ** (1 / len(self.parts))
+            low, high = (0.0, far) if low == 0 else (1 - far, 1.0)
         return {
             "value": rounded(self.value),
             "ci95": [rounded(self._shown(low)), rounded(self._shown(high))],
@@ -102,7 +112,8 @@ def _score(name: str, found: Sequence[str], references: Sequence[Sequence[str]])
         return CorpusBleu.of(found, references)
     if name == "bert_score":
         return bert_score(found, references)
-    return Measure.mean([max(METRICS[name](one, r) for r in rs) for one, rs in zip(found, references, strict=True)])
+    made = Measure.share if name == "exact_match" else Measure.mean
+    return made([max(METRICS[name](one, r) for r in rs) for one, rs in zip(found, references, strict=True)])
 
 
 def normalized(text: str) -> str:

@@ -123,8 +123,8 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[s
         recipe.beta * ((c[0] - bc[0]) - (r[0] - br[0])) for c, r, bc, br in zip(chosen, rejected, *before, strict=True)
     ]
     return {
-        "preference_accuracy": Measure.mean([won(c[0] - r[0]) for c, r in zip(chosen, rejected, strict=True)]),
-        "reward_accuracy": Measure.mean([won(margin) for margin in margins]),
+        "preference_accuracy": Measure.share([won(c[0] - r[0]) for c, r in zip(chosen, rejected, strict=True)]),
+        "reward_accuracy": Measure.share([won(margin) for margin in margins]),
         "reward_margin": Measure.mean(margins),
         "perplexity": Measure.perplexity([(-total, count) for total, count in chosen]),
     }

@@ -79,4 +79,4 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[s
     others = [[*e.prompt, {"role": "assistant", "content": e.rejected or ""}] for e in examples]
     rejected = rewards(text, others, recipe.max_length, recipe.batch_size)
     margins = [one - two for one, two in zip(chosen, rejected, strict=True)]
-    return {"accuracy": Measure.mean([won(m) for m in margins]), "margin": Measure.mean(margins)}
+    return {"accuracy": Measure.share([won(m) for m in margins]), "margin": Measure.mean(margins)}

@@ -99,6 +99,17 @@ def test_intervals_hold_the_value_and_a_real_difference_is_seen() -> None:
     assert nll.against(nll)["ratio"] == 1
 
 
+def test_all_right_is_not_certainty() -> None:
+    """Of a model that is right in 94 of 100, 60 of 60 are seen once in 40 times."""
+    bound = 0.025 ** (1 / 60)
+    assert 0.93 < bound < 0.95
+    assert Measure.share([1.0] * 60).summary()["ci95"] == [pytest.approx(bound, abs=1e-6), 1]
+    assert Measure.share([0.0] * 60).summary()["ci95"] == [0, pytest.approx(1 - bound, abs=1e-6)]
+    mixed = [1.0] * 50 + [0.0] * 10
+    assert Measure.share(mixed).summary() == Measure.mean(mixed).summary()
+    assert Measure.mean([0.0] * 60).summary()["ci95"] == [0, 0]
+
+
 def test_perplexity_by_definition_and_windows_count_each_token_once(tiny_llama: Path) -> None:
     text = load_text_model(tiny_llama)
     documents = ["what is the colour of a number " * 6, "say red", "x"]

@@ -80,9 +80,19 @@ def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
     return None if code == 0 or said.getvalue().strip() else "no message"
 
 
-def run(script: Callable[[argparse.Namespace], Tally], description: str | None, count: int) -> None:
-    """The main function of each script: runs it, prints its tally, and ends with 1 if anything was lost."""
+def run(
+    script: Callable[[argparse.Namespace], Tally],
+    description: str | None,
+    count: int,
+    options: Callable[[argparse.ArgumentParser], object] = lambda parser: None,
+) -> None:
+    """The main function of each script: runs it, prints its tally, and ends with 1 if anything was lost.
+
+    Args:
+        options: adds the script's own.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options(parser)
     parser.add_argument("--count", type=int, default=count, help="how many, where it is a matter of chance")
     parser.add_argument("--out", type=Path, help="folder for the tally as JSON")
     a = parser.parse_args()

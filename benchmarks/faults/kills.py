@@ -1,13 +1,15 @@
-"""kill -9 at random moments of preparing, training, caching and exporting; then the same command again.
+"""kill -9 at random moments of preparing, caching, training, saving, exporting, studies and fleets; then once more.
 
-    python benchmarks/faults/kills.py [--count 100]
+    python benchmarks/faults/kills.py [--count 100] [--jobs prepare train ...]
 
-Survived is when the second run ends well and leaves the same adapter, bit for bit, as one that nobody disturbed.
+Survived is when the second run ends well and leaves the same files, bit for bit, as one that nobody disturbed. Of a
+fleet half the kills hit a worker instead, which must be noticed without a second run.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import random
@@ -17,57 +19,79 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from subprocess import Popen
 
 from common import Tally, run, speechft
 
 from speechft.corpora.simulated import prepare_simulated
+from speechft.manifest import Manifest
+
+KEPT = ("manifest.jsonl", "adapter_model.safetensors", "best.safetensors", "model.safetensors", "left_out.csv")
+JOBS = ("prepare", "caching", "training", "saving", "exporting", "study", "fleet")
 
 
 def main(a: argparse.Namespace) -> Tally:
-    tally = Tally("kill -9, then the same command again", notes="prepare, train, train from a cache, export")
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
-        manifest = prepare_simulated(folder / "voice", n_sentences=20, severity=0.5)
-        jobs = {
-            "prepare": ["prepare", "folder", str(paired(folder)), "{out}"],
-            "train": [
-                "train", f"manifest={manifest}", "output_dir={out}", "max_steps=12", "batch_size=4", "dev_clips=2",
-                "checkpoint_every=2", "test=false",
-            ],
-            "train from a cache": [
-                "train", f"manifest={manifest}", "output_dir={out}", "max_steps=8", "batch_size=4", "dev_clips=2",
-                "checkpoint_every=2", "test=false", "adapter.placement=decoder", "cache=on", "views=2",
-            ],
-        }  # fmt: skip
-        results = {}
-        for name, words in jobs.items():
-            out = folder / f"undisturbed {name}"
-            started = time.perf_counter()
-            done = speechft(*(word.replace("{out}", str(out)) for word in words))
-            assert done.returncode == 0, done.stderr
-            results[name] = (outcome(out), time.perf_counter() - started)
-        adapter = folder / "undisturbed train" / "adapter"
-        if adapter.is_dir():
-            jobs["export"] = ["export", str(adapter), "{out}", "--to", "huggingface"]
-            out = folder / "undisturbed export"
-            started = time.perf_counter()
-            speechft(*(word.replace("{out}", str(out)) for word in jobs["export"]))
-            results["export"] = (outcome(out), time.perf_counter() - started)
+        jobs = {name: words for name, words in all_jobs(folder).items() if name in a.jobs}
+        tally = Tally("kill -9, then the same command again", notes=", ".join(jobs))
+        expected = {name: undisturbed(words, folder / f"undisturbed {name}") for name, words in jobs.items()}
         for number in range(a.count):
-            name = rng.choice(list(jobs))
-            expected, seconds = results[name]
-            tally.count(
-                f"{name} {number}", killed(jobs[name], folder / "disturbed", expected, rng.uniform(0.3, 1.0) * seconds)
-            )
+            name = list(jobs)[number % len(jobs)]
+            outcome, seconds = expected[name]
+            after = rng.uniform(0.2, 1.0) * seconds
+            worker = name == "fleet" and number % 2 == 1
+            found = disturbed(jobs[name], folder / "disturbed", outcome, after, kill_worker if worker else kill)
+            tally.count(f"{name} after {after:.1f} s", found)
     return tally
+
+
+def all_jobs(folder: Path) -> dict[str, list[str]]:
+    """Commands by name; `{out}` stands for the output folder."""
+    manifest = prepare_simulated(folder / "voice", n_sentences=20, severity=0.5)
+    cohort = folder / "voice" / "cohort.jsonl"
+    two = [replace(u, speaker=("ann", "ben")[i % 2], split=None) for i, u in enumerate(Manifest.load(manifest))]
+    Manifest(two).save(cohort)
+    small = ["output_dir={out}", "batch_size=4", "dev_clips=2", "min_steps=0", "test=false"]
+    own = [f"manifest={manifest}", *small]
+    cached = ["adapter.placement=decoder", "cache=on", "views=2"]
+    return {
+        "prepare": ["prepare", "folder", str(paired(folder)), "{out}"],
+        "caching": ["train", *own, "max_steps=4", "checkpoint_every=2", *cached],
+        "training": ["train", *own, "max_steps=12", "checkpoint_every=5"],
+        "saving": ["train", *own, "max_steps=12", "checkpoint_every=1", "evaluations=4"],
+        "exporting": ["export", str(trained(folder, manifest)), "{out}", "--to", "huggingface"],
+        "study": ["tune", *own, "max_steps=2", "evaluations=1", "search={learning_rate: [0.001]}", "--trials", "3"],
+        "fleet": ["fleet", f"manifest={cohort}", *small, "max_steps=2", "evaluations=1"],
+    }
+
+
+def trained(folder: Path, manifest: Path) -> Path:
+    """An adapter to export: of random weights, for whether it is any good does not matter here."""
+    from speechft import adapters
+    from speechft.sources import resolve
+    from speechft.whisper import load_whisper
+
+    base = "bundled:tiny.en"
+    model = adapters.attach(load_whisper(base, device="cpu").model, rank=2)
+    card = {"model": base, "context": "clip", "base_sha256": adapters.base_hash(resolve(base))}
+    return adapters.save(model, folder / "adapter", card, base, resolve(base))
+
+
+def undisturbed(words: list[str], out: Path) -> tuple[str, float]:
+    """The outcome of a run that nobody disturbs, and its seconds."""
+    started = time.perf_counter()
+    done = speechft(*(word.replace("{out}", str(out)) for word in words))
+    assert done.returncode == 0, done.stderr
+    return outcome(out), time.perf_counter() - started
 
 
 def paired(folder: Path) -> Path:
     """The voice as a folder of recordings with texts beside them."""
-    from speechft.manifest import Manifest
-
     out = folder / "pairs"
     out.mkdir()
     for u in Manifest.load(folder / "voice" / "manifest.jsonl"):
@@ -76,15 +100,21 @@ def paired(folder: Path) -> Path:
     return out
 
 
-def killed(words: list[str], out: Path, expected: str, after: float) -> str | None:
-    """What is wrong after a kill and a second run; None if nothing is."""
+def disturbed(words: list[str], out: Path, expected: str, after: float, disturb: Callable[[Popen], bool]) -> str | None:
+    """What is wrong after a disturbance and a second run; None if nothing is.
+
+    Args:
+        after: seconds until the disturbance, unless the run is over by then.
+        disturb: does it; whether the run ends by it, and has to be started again.
+    """
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "speechft.cli", *(word.replace("{out}", str(out)) for word in words)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         process.wait(timeout=after)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        if not disturb(process) and process.wait() != 0:
+            return f"ended with {process.returncode}"
         process.wait()
     again = speechft(*command[3:])
     if again.returncode != 0 or "Traceback" in again.stderr:
@@ -92,15 +122,38 @@ def killed(words: list[str], out: Path, expected: str, after: float) -> str | No
     return None if outcome(out) == expected else "the second run's result differs"
 
 
+def kill(process: Popen) -> bool:
+    """The process and what it started, at once."""
+    import psutil
+
+    others = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)
+    for other in others:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            other.kill()
+    return True
+
+
+def kill_worker(process: Popen) -> bool:
+    """One of Ray's workers that trains."""
+    import psutil
+
+    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "train_speaker" in p.name()]
+    workers += [p for p in psutil.Process(process.pid).children(recursive=True) if "train_speaker" in str(p.cmdline())]
+    if workers:
+        workers[0].kill()
+    return False
+
+
 def outcome(out: Path) -> str:
     """A hash of what matters: manifests, adapters, exported weights; not of times or of logs."""
     digest = hashlib.sha256()
     for path in sorted(out.rglob("*")):
-        if path.name in ("manifest.jsonl", "adapter_model.safetensors", "model.safetensors", "left_out.csv"):
+        if path.name in KEPT:
             digest.update(path.relative_to(out).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 if __name__ == "__main__":
-    run(main, __doc__, 100)
+    run(main, __doc__, 100, lambda parser: parser.add_argument("--jobs", nargs="+", default=JOBS, choices=JOBS))

@@ -1,0 +1,98 @@
+"""Ctrl-C and SIGTERM at random moments, clocks that jump, and two runs on one folder; then the same command again.
+
+    python benchmarks/faults/stops.py [--count 12]
+
+A stopped run must say how to go on and end with 130 or 143, and the next must leave what an undisturbed one does, bit
+for bit. Of two runs at once one must be told so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from common import Tally, complaint, run, speechft
+from kills import all_jobs, outcome, undisturbed
+
+# Runs before all else in a process: every look at the clock finds it somewhere within twenty years.
+JUMPING = """
+import random, time
+now, rng = time.time, random.Random(0)
+time.time = lambda: now() + rng.uniform(-10, 10) * 365 * 86400
+"""
+
+
+def main(a: argparse.Namespace) -> Tally:
+    tally = Tally("stops, jumping clocks, two runs at once", notes="SIGINT and SIGTERM in training; then resumed")
+    rng = random.Random(0)
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        jobs = all_jobs(folder)
+        for name in ("training", "caching"):
+            expected, seconds = undisturbed(jobs[name], folder / f"undisturbed {name}")
+            out = folder / "out"
+            words = [word.replace("{out}", str(out)) for word in jobs[name]]
+            for number in range(a.count // 2):
+                wanted = (signal.SIGINT, signal.SIGTERM)[number % 2]
+                shutil.rmtree(out, ignore_errors=True)
+                tally.count(f"{name}: {wanted.name}", stopped(words, wanted, rng.uniform(0.3, 1.0) * seconds))
+                tally.count(f"{name} goes on", finished(words, out, expected))
+            shutil.rmtree(out, ignore_errors=True)
+            tally.count(f"{name}: clock", finished(words, out, expected, jumping(folder)))
+            tally.count(f"{name}: two at once", at_once(words, out, expected))
+    return tally
+
+
+def stopped(words: list[str], wanted: signal.Signals, after: float) -> str | None:
+    """What is wrong with how a command ends when it is asked to; None if nothing is."""
+    command = [sys.executable, "-m", "speechft.cli", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        process.wait(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.send_signal(wanted)
+    _, said = process.communicate()
+    if process.returncode in (0, -wanted):  # over already, or so early that Python itself was not there yet
+        return None
+    if process.returncode == 1 and "KeyboardInterrupt" in said and "import" in said:
+        return None  # Python's own words while modules are loaded: nothing was begun
+    if "Traceback" in said or process.returncode != 128 + wanted:
+        return f"ended with {process.returncode}: {said.strip()[-300:]}"
+    return None if "same command again" in said else "does not say how to go on"
+
+
+def finished(words: list[str], out: Path, expected: str, environment: dict[str, str] | None = None) -> str | None:
+    done = speechft(*words, env=environment)
+    return complaint(done, (0,)) or (None if outcome(out) == expected else "the result differs")
+
+
+def jumping(folder: Path) -> dict[str, str]:
+    """An environment whose clock jumps."""
+    (folder / "clock").mkdir(exist_ok=True)
+    (folder / "clock" / "sitecustomize.py").write_text(JUMPING)
+    return os.environ | {"PYTHONPATH": f"{folder / 'clock'}:{os.environ.get('PYTHONPATH', '')}"}
+
+
+def at_once(words: list[str], out: Path, expected: str) -> str | None:
+    """Two runs on one folder: one ends well, the other is told."""
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "speechft.cli", *words]
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    codes = [process.returncode for process in both]
+    if sorted(codes) != [0, 2]:
+        return f"ended with {codes}: {said}"
+    if "another run" not in said[codes.index(2)]:
+        return f"the other was told: {said[codes.index(2)][-300:]}"
+    return None if outcome(out) == expected else "the result differs"
+
+
+if __name__ == "__main__":
+    run(main, __doc__, 12)

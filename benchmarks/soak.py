@@ -1,0 +1,149 @@
+"""Does anything grow? A server under mixed load for MINUTES, then short trainings in one process.
+
+    python benchmarks/soak.py [--minutes 30] [--trainings 50] [--clients 8] [--out DIR]
+
+Memory (resident, of the server and its decoding processes) and open files are sampled all the time. Flat means: between
+the second and the last quarter of the samples the median grew by less than 3 %, and by no open file. Load is good
+requests for two voices and the base model, and one hostile request in eight.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from server import Server, ask, hostile
+
+from speechft.corpora.simulated import prepare_simulated
+from speechft.manifest import Manifest
+
+GROWTH = 0.03
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--trainings", type=int, default=50)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    a = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        manifest = Manifest.load(prepare_simulated(folder / "voice", n_sentences=20, severity=0.5))
+        results: dict[str, Any] = {}
+        if a.minutes:
+            results["server"] = soak_server(manifest, folder, a.minutes, a.clients)
+        if a.trainings:
+            results["training"] = soak_training(manifest, folder, a.trainings)
+    print(json.dumps(results, indent=2))
+    a.out.mkdir(parents=True, exist_ok=True)
+    (a.out / "soak.json").write_text(json.dumps(results, indent=2) + "\n")
+    sys.exit(not all(part["flat"] and not part.get("server_errors") for part in results.values()))
+
+
+def soak_server(manifest: Manifest, folder: Path, minutes: float, clients: int) -> dict[str, Any]:
+    """Mixed load on `speechft serve`."""
+    for seed in range(2):
+        save_voice(folder / "voices" / f"voice{seed}", seed)
+    clips = [utterance.audio.read_bytes() for utterance in manifest[:12]]
+    with Server(str(folder / "voices")) as server:
+        return asyncio.run(load(server, clips, minutes * 60, clients))
+
+
+def save_voice(folder: Path, seed: int) -> None:
+    """An adapter of random weights: whether it helps does not matter here."""
+    import torch
+
+    from speechft import adapters
+    from speechft.sources import resolve
+    from speechft.whisper import load_whisper
+
+    base = "bundled:tiny.en"
+    torch.manual_seed(seed)
+    model = adapters.attach(load_whisper(base, device="cpu").model, rank=4)
+    for _, parameter in adapters.trainable(model):
+        torch.nn.init.normal_(parameter, 0, 0.01)
+    card = {"model": base, "context": "clip+10s", "base_sha256": adapters.base_hash(resolve(base))}
+    adapters.save(model, folder, card, base, resolve(base))
+
+
+async def load(server: Server, clips: list[bytes], seconds: float, clients: int) -> dict[str, Any]:
+    samples: list[tuple[float, int]] = []
+    counts = {"answers": 0, "busy": 0, "refused": 0, "server_errors": 0, "hostile": 0}
+    started = time.perf_counter()
+    async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
+        models = [m["id"] for m in (await client.get("/v1/models")).json()["data"]]
+
+        async def one(seed: int) -> None:
+            rng = random.Random(seed)
+            while time.perf_counter() - started < seconds:
+                if rng.random() < 1 / 8:
+                    counts["hostile"] += 1
+                    method, path, options = hostile(rng, clips)
+                    try:
+                        status = (await client.request(method, path, **options)).status_code
+                    except httpx.HTTPError:  # a connection that the server refused to go on with
+                        status = 400
+                    counts["server_errors"] += status >= 500 and status != 503
+                    continue
+                status, _, _ = await ask(client, rng.choice(models), rng.choice(clips))
+                kind = {200: "answers", 429: "busy", 503: "busy"}.get(status, "refused")
+                counts["server_errors" if status >= 500 and status != 503 else kind] += 1
+                if kind == "busy":
+                    await asyncio.sleep(0.5)
+
+        async def watch() -> None:
+            while time.perf_counter() - started < seconds:
+                await asyncio.sleep(min(2.0, seconds / 60))
+                samples.append((server.memory_mb(), server.files()))
+
+        await asyncio.gather(watch(), *(one(seed) for seed in range(clients)))
+    return {"minutes": round(seconds / 60, 1), "clients": clients, **counts, **growth(samples)}
+
+
+def soak_training(manifest: Manifest, folder: Path, count: int) -> dict[str, Any]:
+    """Short trainings, one after the other, in this process."""
+    from speechft.config import SpeechRecipe
+    from speechft.train import fit
+
+    this, samples = psutil.Process(), []
+    for number in range(count):
+        recipe = SpeechRecipe(
+            manifest=manifest.path, output_dir=folder / f"run{number}", max_steps=3, min_steps=0, batch_size=4,
+            dev_clips=2, seed=number, adapter={"rank": 4}, checkpoint_every=1, evaluations=1,
+        )  # fmt: skip
+        fit(recipe, manifest[:12], manifest[12:16])
+        gc.collect()
+        samples.append((this.memory_info().rss / 1e6, this.num_fds()))
+    return {"runs": count, **growth(samples)}
+
+
+def growth(samples: Sequence[tuple[float, int]]) -> dict[str, Any]:
+    """Memory and open files, from the second quarter of the samples to the last."""
+    quarter = max(1, len(samples) // 4)
+    early, late = samples[quarter : 2 * quarter], samples[-quarter:]
+    memory = [statistics.median(mb for mb, _ in part) for part in (early, late)]
+    # connections come and go: the fewest that were open at once are those that stay
+    files = [min(n for _, n in part) for part in (early, late)]
+    return {
+        "memory_mb": [round(mb) for mb in memory],
+        "peak_memory_mb": round(max(mb for mb, _ in samples)),
+        "open_files": files,
+        "flat": memory[1] <= memory[0] * (1 + GROWTH) and files[1] <= files[0],
+    }
+
+
+if __name__ == "__main__":
+    main()

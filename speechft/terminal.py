@@ -118,6 +118,11 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     table.add_row("95% interval", interval(base["wer_ci95"]), interval(adapted["wer_ci95"]))
     table.add_row("characters wrong (CER)", f"{base['cer']:.1%}", f"{adapted['cer']:.1%}")
     console.print(table)
+    low, high = result["difference"]["wer_ci95"]
+    if result["adapter"] and low is not None and high is not None and low <= 0 <= high:
+        console.print(
+            "[yellow]Too small a difference to tell from chance on these clips. More recordings help most.[/]"
+        )
     forgotten = result.get("forgetting")
     if forgotten:
         console.print(

@@ -94,8 +94,7 @@ def examine(
         problems.append(
             Problem("error", "no-rows", Path(path).name, "holds no utterances", "Write one JSON object a line.")
         )
-    sounds = {id_: first.id for id_, (first, _) in earlier.items()}
-    shared = overlap(manifest, sounds={u.id: sounds.get(u.id, u.id) for u in manifest})
+    shared = overlap(manifest, sounds={u.id: _first_of(u.id, earlier) for u in manifest})
     return Checked(manifest, sorted(problems, key=_row_number), shared)
 
 
@@ -276,7 +275,7 @@ def _speed_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
 
 
 def _earlier_copies(looks: Sequence[_Look]) -> dict[str, tuple[Utterance, str]]:
-    """By id of a row: the first row with its sound, and what makes the two the same."""
+    """By id of a row: an earlier row with its sound, the first of its kind, and what makes the two the same."""
     heard = [look for look in looks if look.sound and not any(p.kind == "silent" for p in look.problems)]
     first: dict[bytes, Utterance] = {}
     found: dict[str, tuple[Utterance, str]] = {}
@@ -286,8 +285,15 @@ def _earlier_copies(looks: Sequence[_Look]) -> dict[str, tuple[Utterance, str]]:
             found[look.utterance.id] = (one, "holds the same sound as")
     for earlier, later in copies([look.bits for look in heard if look.bits is not None]):
         one, u = heard[earlier].utterance, heard[later].utterance
-        found.setdefault(u.id, (found.get(one.id, (one, ""))[0], "sounds like a copy of"))
+        found.setdefault(u.id, (one, "sounds like a copy of"))
     return found
+
+
+def _first_of(id_: str, earlier: Mapping[str, tuple[Utterance, str]]) -> str:
+    """Of copies of copies the first: a name that all of them have in common."""
+    while id_ in earlier:
+        id_ = earlier[id_][0].id
+    return id_
 
 
 def _meant(u: Utterance, earlier: Utterance) -> bool:

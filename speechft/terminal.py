@@ -220,16 +220,19 @@ def leakage_lines(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for pair in pairs:
         between = f"{pair['first']} and {pair['second']} share"
-        shared = [
-            f"{between} {len(pair[kind])} {kind}: {', '.join(pair[kind][:5])}{', ...' if len(pair[kind]) > 5 else ''}"
-            for kind in ("speakers", "sessions")
-            if pair[kind]
-        ]
-        shared += [f"{between} {pair['prompts']} prompts"] if pair["prompts"] else []
+        shared = [_count(pair["prompts"], "prompt")] if pair["prompts"] else []
         if pair["texts"]:
             rows = f"{pair['text_rows']} of {pair['rows']} rows of {pair['second']}"
-            shared.append(f"{between} {pair['texts']} sentences ({rows})")
-        if pair["audio"]:
-            shared.append(f"{between} {len(pair['audio'])} recordings: {', '.join(pair['audio'][:5])}")
-        lines += shared or [f"{between} nothing"]
+            shared.append(f"{_count(pair['texts'], 'sentence')} ({rows})")
+        named = {"speaker": pair["speakers"], "session": pair["sessions"], "recording": pair["audio"]}
+        shared = [f"{_count(len(names), kind)}: {_first(names)}" for kind, names in named.items() if names] + shared
+        lines += [f"{between} {what}" for what in shared or ["nothing"]]
     return lines
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _first(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"

@@ -125,7 +125,7 @@ def test_the_verb_writes_it_and_says_what_leaks(corpus: Manifest, tmp_path: Path
     done = CliRunner().invoke(app, [*words, "--dev", "0"])
     assert done.exit_code == 0, done.output
     assert "train: 25 rows" in done.output
-    assert "train and test share 1 sentences (1 of 5 rows of test)" in done.output
+    assert "train and test share 1 sentence (1 of 5 rows of test)" in done.output
     assert "speakers" not in done.output
     done = CliRunner().invoke(app, [*words, "--json"])
     assert json.loads(done.stdout)["protocol"] == "leave-one-speaker-out"
@@ -166,14 +166,16 @@ def test_planted_leaks_of_each_kind_are_all_found(corpus: Manifest, tmp_path: Pa
     lines = "\n".join(leakage_lines(overlap(manifest).to_dict()))
     for said in (
         "2 speakers: s0, s1",
-        "1 sessions: s1/s1-day 0",
-        "1 prompts",
-        "1 sentences (1 of 7 rows",
+        "1 session: s1/s1-day 0",
+        "1 prompt",
+        "1 sentence (1 of 7 rows",
         "2 recordings",
     ):
         assert f"train and test share {said}" in lines
     done = CliRunner().invoke(app, ["check", str(manifest.path), "--json"])
-    assert json.loads(done.stdout)["leakage"] == overlap(manifest).to_dict()
+    by_bytes, heard = overlap(manifest).to_dict(), json.loads(done.stdout)["leakage"]  # check decodes
+    assert heard[1]["audio"] == ["copied", "re-encoded", "stretch"]
+    assert [{**pair, "audio": 0} for pair in heard] == [{**pair, "audio": 0} for pair in by_bytes]
     assert done.exit_code == 2
     assert "train and dev share nothing" in CliRunner().invoke(app, ["check", str(manifest.path)]).output
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender
 from speechft.errors import SpeechftError
 
-NAME = re.compile(r"(.*?)_?(\d+)")
+NUMBER = re.compile(r"_?(\d+)")  # what follows the speaker in the name of a recording
 CLASSES = ("control", "mild", "moderate", "severe")
 
 
@@ -42,8 +42,8 @@ def prepare_ssnce(source: str | Path, out: str | Path, *, copy: bool = True) -> 
             work.leave_out(folder, f"its class is none of {', '.join(CLASSES)}")
             continue
         for audio in sorted(path for path in (folder / "audio").iterdir() if path.suffix in (".flac", ".wav")):
-            match = NAME.fullmatch(audio.stem.removeprefix(speaker))
-            number = int(match[2]) if match else 0
+            match = NUMBER.fullmatch(audio.stem.removeprefix(speaker))
+            number = int(match[1]) if match else 0
             if not 1 <= number <= len(texts):
                 work.leave_out(audio, "complete_text has no line for it")
                 continue

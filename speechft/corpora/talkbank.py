@@ -19,6 +19,8 @@ from speechft.errors import SpeechftError
 PARTICIPANT = "PAR"
 ROLES = {"Participant", "Target_Child", "Target_Adult"}  # of @ID: whose speech a corpus is about
 VISIT = re.compile(r"([A-Za-z]+\d+)([a-z])")  # participant and visit in an AphasiaBank name; others are one name
+# Types of aphasia by the Western Aphasia Battery: with one of these the last field of @ID is the quotient.
+TYPES = {"anomic", "broca", "conduction", "global", "notaphasicbywab", "transmotor", "transsensory", "wernicke"}
 # Aphasia Quotient of the Western Aphasia Battery: the highest of each class (Kertesz, 2007).
 QUOTIENTS = ((25, "very severe"), (50, "severe"), (75, "moderate"), (100, "mild"))
 LANGUAGES = {"eng": "en", "spa": "es", "fra": "fr", "deu": "de", "zho": "zh", "nld": "nl", "ita": "it", "jpn": "ja"}
@@ -69,6 +71,8 @@ def _add(work: Preparation, path: Path, chat: Transcript, line: Line, audio: Pat
     else:
         person = chat.people.get(line.speaker, {})
         visit = VISIT.fullmatch(path.stem)
+        tested = person.get("group", "").lower() in TYPES
+        quotient = _number(person.get("custom", "")) if tested else None
         name = visit[1] if visit else path.stem
         row = {
             "id": f"{path.stem}-{line.number}", "audio": audio, "text": line.meant,
@@ -76,22 +80,19 @@ def _add(work: Preparation, path: Path, chat: Transcript, line: Line, audio: Pat
             "end_s": line.end_s, "speaker": f"{name}-{line.speaker}" if several else name,
             "session": visit[2] if visit else None, "age": _years(person.get("age", "")),
             "gender": gender(person.get("sex")), "aetiology": person.get("group"),
-            "severity": severity(person.get("custom")), "quotient": _number(person.get("custom")),
+            "severity": severity(quotient), "quotient": quotient,
             "language": LANGUAGES.get(chat.language, chat.language or None),
         }  # fmt: skip
         work.add(row, where)
 
 
-def severity(quotient: str | None) -> str | None:
+def severity(quotient: float | None) -> str | None:
     """Class of an Aphasia Quotient, 0 to 100; None for anything else."""
-    value = _number(quotient)
-    if value is None or not 0 <= value <= 100:
-        return None
-    return next(name for most, name in QUOTIENTS if value <= most)
+    return next((name for most, name in QUOTIENTS if quotient is not None and 0 <= quotient <= most), None)
 
 
-def _number(text: str | None) -> float | None:
-    return float(text) if text and re.fullmatch(r"\d{1,3}(\.\d+)?", text.strip()) else None
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\d{1,3}(\.\d+)?", text.strip()) else None
 
 
 def _years(age: str) -> int | None:

@@ -371,7 +371,8 @@ def test_talkbank_names_one_person_over_visits_and_knows_children(tmp_path: Path
         text = CHA.replace("story1", f"holland01{visit}").replace("|PAR|62;03.|female|Broca||Participant|||", ID)
         written(tmp_path / f"Aphasia/holland01{visit}.cha", text)
         sound(tmp_path / f"Aphasia/holland01{visit}.wav", 3.0)
-    child = CHA.replace("story1", "24fa").replace("PAR", "CHI").replace("||Participant|||", "||Target_Child|||")
+    child = CHA.replace("story1", "24fa").replace("PAR", "CHI").replace("Broca", "stutter")
+    child = child.replace("||Participant|||", "||Target_Child||12|")  # a number that is no Aphasia Quotient
     written(tmp_path / "Fluency/24fa.cha", child)
     sound(tmp_path / "Fluency/24fa.wav", 3.0)
     rows = list(prepare("talkbank", tmp_path, tmp_path / "out").manifest)
@@ -384,9 +385,9 @@ def test_talkbank_names_one_person_over_visits_and_knows_children(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("quotient", "name"),
-    [("25", "very severe"), ("25.1", "severe"), ("75", "moderate"), ("100", "mild"), ("", None), ("400", None)],
-)  # fmt: skip
-def test_aphasia_quotient(quotient: str, name: str | None) -> None:
+    [(25, "very severe"), (25.1, "severe"), (75, "moderate"), (100, "mild"), (None, None), (400, None)],
+)
+def test_aphasia_quotient(quotient: float | None, name: str | None) -> None:
     assert talkbank.severity(quotient) == name
 
 

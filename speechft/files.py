@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -27,16 +28,18 @@ def write_text(path: Path, text: str | Iterable[str], errors: str = "strict") ->
 def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> Path:
     """Write a file so that a reader, or a crash, meets the old contents or the new; arguments as in `write_text`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent)
+    partial = path.parent / f".{path.name}-{secrets.token_hex(4)}.part"
+    # Not by tempfile, whose files are private whatever the umask says: to learn the umask is to change it for a moment,
+    # in which another thread's file would be everybody's.
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(partial, 0o666 & ~_umask())  # mkstemp makes it private to this user
         os.replace(partial, path)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
     return path
 
@@ -50,9 +53,3 @@ def replace_folder(new: Path, out: Path) -> None:
     os.replace(out, old / out.name)
     os.replace(new, out)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -101,6 +101,8 @@ def speech_pieces(samples: np.ndarray, longest: Seconds = LONGEST) -> list[tuple
 def levels(samples: np.ndarray) -> np.ndarray:
     """Level of every 10 ms, smoothed over 50 ms."""
     n = len(samples) // _HOP
+    if n == 0:
+        return np.zeros(0)
     power = np.square(samples[: n * _HOP].reshape(n, _HOP)).mean(axis=1)
     power = np.convolve(power, np.ones(5) / 5, mode="same")
     return 10 * np.log10(power + 1e-10)

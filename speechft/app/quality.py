@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from speechft.audio import SAMPLE_RATE
+from speechft.audio import SAMPLE_RATE, Seconds
 from speechft.check import sample_problems
 from speechft.manifest import Utterance
 from speechft.recording import levels
 
+LEAST: Seconds = 0.1  # a shorter recording is a button pressed twice
 NOISY = 15.0  # dB between the quiet and the loud parts of a recording; a quiet room has 30 or more
 FASTEST = 7.0  # words a second: nobody speaks so fast, the end or the start is missing
 
@@ -31,6 +32,8 @@ def notes(samples: np.ndarray, text: str) -> list[dict[str, str]]:
         text: what was to be read.
     """
     kinds = [problem.kind for problem in sample_problems(Utterance(Path(), text, "new"), samples)]
+    if len(samples) < LEAST * SAMPLE_RATE:
+        kinds.insert(0, "silent")
     if "silent" not in kinds:
         level = levels(samples)
         if len(level) > 30 and np.percentile(level, 95) - np.percentile(level, 5) < NOISY:

@@ -143,6 +143,8 @@ def test_what_is_wrong_with_a_recording_is_said_kindly() -> None:
     noise = 0.1 * np.random.default_rng(1).standard_normal(2 * SAMPLE_RATE)
     assert kinds(speech) == []
     assert kinds(np.zeros(SAMPLE_RATE)) == ["silent"]
+    for samples in (0, 1, 100, 1000):
+        assert kinds(speech[:samples])[0] == "silent"
     assert kinds(0.01 * speech) == ["quiet"]
     assert kinds(np.clip(30 * speech, -1, 1)) == ["clipped"]
     assert kinds(noise) == ["noisy"]

@@ -158,7 +158,7 @@ def decrypted(voice: VoiceFolder) -> Path | None:
     return next((path.parent.parent for path in MEMORY.glob(f"speechft-*/recordings/{first}.wav")), None)
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline

@@ -116,6 +116,6 @@ def in_eight_bits(data: np.ndarray) -> bytes:
     blocks = data.reshape(-1, BLOCK)
     scales = np.abs(blocks).max(1, keepdims=True) / 127
     rounded = np.round(blocks / np.where(scales > 0, scales, 1)).astype("i1")
-    out = np.empty(len(blocks), dtype=[("scale", "<f2"), ("weights", "i1", BLOCK)])
+    out: np.ndarray = np.empty(len(blocks), dtype=[("scale", "<f2"), ("weights", "i1", BLOCK)])
     out["scale"], out["weights"] = scales[:, 0], rounded
     return out.tobytes()

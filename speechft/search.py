@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,12 +23,20 @@ def suppressed(whisper: Whisper, vocabulary: int) -> tuple[Tensor, Tensor]:
     return always, first
 
 
+class Steps(Protocol):
+    """What greedy search needs of a cache."""
+
+    def step(self, tokens: Tensor) -> Tensor: ...
+
+    def keep(self, clips: Tensor) -> None: ...
+
+
 Found = list[list[tuple[list[int], list[float], float]]]  # per clip, per hypothesis: ids, log-probs, of the end
 
 
 def greedy_search(
     whisper: Whisper,
-    cache: DecoderCache,
+    cache: Steps,
     logits: Tensor,
     caps: list[int],
     temperature: float = 0.0,

@@ -49,7 +49,8 @@ def main() -> None:
     done: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     if a.plot:
         plot_schedules(a.plot / "schedules.svg")
-        plot_runs(done, a.plot / "hyperparameters.svg")
+        if done:
+            plot_runs(done, a.plot / "hyperparameters.svg")
         return
     manifest = Manifest.load(a.manifest).with_durations()
     train, dev = manifest.split("train")[: a.clips], manifest.split("dev")[: a.dev]

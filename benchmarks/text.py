@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--quantize", help="nf4 or int8 for the frozen weights")
     parser.add_argument("--judge", default="model:bundled:smollm2", help="of `judge`: as in a recipe of feedback")
     parser.add_argument("--out", type=Path, default=Path("runs/text-benchmark"))
-    a = parser.parse_args()
+    a = parser.parse_intermixed_args()  # key=value may stand after options
     if a.task == "table":
         print(table(a.out))
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from speechft import adapters
@@ -35,8 +34,11 @@ def train(recipe: PreferenceRecipe | FeedbackRecipe, corpus: Corpus, log: OnEven
         )
     trl = import_trl()
     text = for_training(recipe)
-    rows = partial(unpaired, seed=recipe.seed) if recipe.loss == "kto" else paired
     kind, config = _trainer(trl, recipe.loss)
+
+    def rows(examples: Sequence[Example]) -> Any:
+        return unpaired(examples, recipe.seed) if recipe.loss == "kto" else paired(examples)
+
     train_rows = rows(corpus.train)
     trainer = kind(
         model=text.model,

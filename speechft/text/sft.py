@@ -40,7 +40,7 @@ def tokenized(text: TextModel, examples: Sequence[Example], max_length: int) -> 
     return Dataset.from_list(rows)
 
 
-def measure(text: TextModel, examples: Sequence[Example], recipe: SftRecipe) -> dict[str, Measure]:
+def measure(text: TextModel, examples: Sequence[Example], recipe: SftRecipe) -> dict[str, Any]:
     """Perplexity of the reference answers, and the recipe's metrics of generated ones."""
     nll = answer_logprobs(text, [example.messages for example in examples], recipe.max_length, recipe.batch_size)
     found = answers(text, [example.prompt for example in examples], max_new_tokens=recipe.max_new_tokens)

@@ -120,9 +120,7 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     console.print(table)
     low, high = result["difference"]["wer_ci95"]
     if result["adapter"] and low is not None and high is not None and low <= 0 <= high:
-        console.print(
-            "[yellow]Too small a difference to tell from chance on so few words. More recordings help.[/]"
-        )
+        console.print("[yellow]Too small a difference to tell from chance on so few words. More recordings help.[/]")
     forgotten = result.get("forgetting")
     if forgotten:
         console.print(

@@ -37,7 +37,7 @@ def with_room(megabytes, work):
 def limited(script: str) -> dict:
     """What a script in a process of its own printed as JSON, and what it said on stderr."""
     command = [sys.executable, "-c", LIMITED + textwrap.dedent(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout) | {"said": done.stderr}
 
@@ -111,7 +111,7 @@ def test_decoding_goes_on_with_fewer_clips(voice: Manifest) -> None:
         from speechft.memory import release
         from speechft.whisper import Context, load_whisper
 
-        clips = [u.load() for u in Manifest.load({str(voice.path)!r})] * 2
+        clips = [u.load() for u in Manifest.load({str(voice.path)!r})][:16]
         whisper = load_whisper("bundled:tiny.en", device="cpu", dtype=torch.float32)
         plain, own = DecodeOptions(temperatures=()), Context("clip+1s")
         work = lambda: decode(whisper, clips, plain, context=own, ready=True)

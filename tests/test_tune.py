@@ -15,9 +15,10 @@ import pytest
 
 from speechft.config import SpeechRecipe, load_recipe
 from speechft.errors import SpeechftError
+from speechft.interruption import Interrupted
 from speechft.manifest import Manifest
 from speechft.text.config import SftRecipe
-from speechft.tune import tune
+from speechft.tune import Task, _cut_off_again, _objective, tune
 from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, with_values
 
 SEARCH = {
@@ -45,6 +46,32 @@ class Ask:
 
     def suggest_float(self, key: str, low: float, high: float, log: bool) -> float:
         return high
+
+
+def test_a_trial_that_was_interrupted_is_tried_again(tmp_path: Path) -> None:
+    import optuna
+
+    recipe = SpeechRecipe(manifest=Path("m"), output_dir=tmp_path)
+    space = Space(recipe, {"adapter.rank": [2, 4]})
+    study = optuna.create_study()
+    seen: list[int] = []
+
+    def run(recipe: SpeechRecipe, follow: object) -> float:
+        seen.append(recipe.adapter.rank)
+        if len(seen) == 1:
+            raise Interrupted(signal.SIGTERM)
+        return 0.5
+
+    def objective(trial: optuna.Trial) -> float:
+        return _objective(trial, space, Task("dev WER", (), run), tmp_path / "trials")
+
+    with pytest.raises(Interrupted):
+        study.optimize(objective, n_trials=1)
+    assert _cut_off_again(study) == 0  # none came to its end
+    study.optimize(objective, n_trials=1)
+    assert seen[0] == seen[1]
+    assert study.best_value == 0.5
+    assert _cut_off_again(study) == 1
 
 
 @pytest.mark.parametrize(

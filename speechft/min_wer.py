@@ -112,7 +112,7 @@ class _Refinement(Run):
             self.lists = self._n_best()
         return super().descend(step, batches, rate)
 
-    def _share(self, batch: Batch, n_targets: int) -> Tensor:
+    def _share(self, batch: Batch, n_targets: float) -> Tensor:
         device = self.base.device
         with self.accelerator.autocast():
             states = encode(self.whisper.model, batch.x.to(device))

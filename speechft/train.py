@@ -237,7 +237,7 @@ class Run:
         """The model with what is trained."""
         return adapters.attach(model, **self.recipe.adapter.attach_arguments())
 
-    def _share(self, batch: Batch, n_targets: int) -> Tensor:
+    def _share(self, batch: Batch, n_targets: float) -> Tensor:
         """A batch's part of the loss of an optimiser step that has so many target tokens."""
         return self._loss(self.loss_of, batch) / n_targets
 

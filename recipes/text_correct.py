@@ -1,6 +1,6 @@
 """Correct a recogniser of one voice, or of many, by a language model, and say whether it helped.
 
-    python recipes/text_correct.py me/manifest.jsonl runs/correct [--task preference] [--clips 200 --held-out 50 --folds 2]
+    python recipes/text_correct.py me/manifest.jsonl runs/correct [--task preference] [--clips 200 --held-out 50]
 
 Trains a speech adapter, and one for each fold, so that the corrector learns from errors on clips that were not trained
 on; trains the corrector on those; and chooses on dev how sure a word must be to stay. "Never correct" is a choice.

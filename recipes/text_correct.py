@@ -1,6 +1,6 @@
 """Correct a recogniser of one voice, or of many, by a language model, and say whether it helped.
 
-    python recipes/text_correct.py me/manifest.jsonl runs/correct [--task preference] [--clips 200 --dev 100 --folds 2]
+    python recipes/text_correct.py me/manifest.jsonl runs/correct [--task preference] [--clips 200 --held-out 50]
 
 Trains a speech adapter, and one for each fold, so that the corrector learns from errors on clips that were not trained
 on; trains the corrector on those; and chooses on dev how sure a word must be to stay. "Never correct" is a choice.
@@ -15,11 +15,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from speechft import Manifest, load
+from speechft import load
 from speechft.check import usable
 from speechft.config import SpeechRecipe, validated
 from speechft.files import write_text
 from speechft.split import auto_split
+from speechft.study import parts_apart
 from speechft.text import correct
 from speechft.text.config import PreferenceRecipe, SftRecipe, TextRecipe
 from speechft.text.model import load_text_model
@@ -33,13 +34,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--task", choices=["sft", "preference"], default="sft")
     parser.add_argument("--clips", type=int, help="training clips at most")
-    parser.add_argument("--dev", type=int, help="dev and test clips at most, together where one is made of the other")
+    parser.add_argument("--held-out", type=int, help="dev clips, and test clips, at most")
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--min-steps", type=int, default=150, help="of each speech adapter")
     parser.add_argument("--steps", type=int, help="of the corrector; all of an epoch unless told")
     a = parser.parse_args()
 
-    parts = split(a.manifest, a.clips, a.dev)
+    parts = parts_apart(auto_split(usable(a.manifest)[0]), a.clips, a.held_out)
     speech = SpeechRecipe(manifest=Path(a.manifest), output_dir=a.out / "speech", min_steps=a.min_steps)
     whole = fit(speech, parts["train"], parts["dev"])
     heard = {"train": correct.cross_validated(speech, parts["train"], parts["dev"], a.out / "folds", a.folds)}
@@ -54,20 +55,6 @@ def main() -> None:
     result = correct.report(heard["test"], correct.propose(text, heard["test"]), level)
     write_text(a.out / f"result-{a.task}.json", json.dumps({"dev": rates, **result}, indent=2) + "\n")
     print(json.dumps(result, indent=2))
-
-
-def split(manifest_path: str, clips: int | None, dev: int | None) -> dict[str, Manifest]:
-    """train, dev and test; without a test split the second half of the dev speakers is the test."""
-    manifest = auto_split(usable(manifest_path)[0])
-    parts = {name: manifest.split(name) for name in ("train", "dev", "test")}
-    if not len(parts["test"]):
-        speakers = sorted({u.speaker or u.id for u in parts["dev"]})
-        second = set(speakers[len(speakers) // 2 :])
-        held = parts["dev"]
-        parts["dev"] = held.filter(lambda u: (u.speaker or u.id) not in second)
-        parts["test"] = held.filter(lambda u: (u.speaker or u.id) in second)
-        dev = dev and dev // 2
-    return {name: part[: clips if name == "train" else dev] for name, part in parts.items()}
 
 
 def corrector(heard: dict[str, Any], out: Path, task: str, steps: int | None) -> tuple[Path | None, str]:

@@ -89,3 +89,20 @@ def parts_of(manifest: Manifest) -> tuple[Manifest, Manifest, Manifest, str]:
         dev,
         "There is no test split: these clips also chose each state, which flatters what was trained.",
     )
+
+
+def parts_apart(manifest: Manifest, clips: int | None = None, held_out: int | None = None) -> dict[str, Manifest]:
+    """train, dev and test; without a test split, the second half of the dev speakers is the test.
+
+    Args:
+        clips: of train, at most.
+        held_out: of dev and of test each, at most.
+    """
+    parts = {name: manifest.split(name) for name in ("train", "dev", "test")}
+    if not len(parts["test"]):
+        dev = parts["dev"]
+        speakers = sorted({u.speaker or u.id for u in dev})
+        second = set(speakers[len(speakers) // 2 :])
+        parts["dev"] = dev.filter(lambda u: (u.speaker or u.id) not in second)
+        parts["test"] = dev.filter(lambda u: (u.speaker or u.id) in second)
+    return {name: part[: clips if name == "train" else held_out] for name, part in parts.items()}

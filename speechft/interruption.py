@@ -50,14 +50,14 @@ def deferred() -> Iterator[Callable[[], int]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: 0
         return
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    before: dict[signal.Signals, Any] = {each: signal.getsignal(each) for each in SIGNALS}
     last = 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal last
         now = time.monotonic()
         if noted and now - last > TWICE_S:
-            signal.signal(number, before[number])
+            signal.signal(number, before[signal.Signals(number)])
             signal.raise_signal(number)
             return
         if not noted:
@@ -65,10 +65,10 @@ def deferred() -> Iterator[Callable[[], int]]:
             os.write(2, NOTICE)  # a console may be in the middle of a line; this is safe in a handler
         last = now
 
-    for number in SIGNALS:
-        signal.signal(number, note)
+    for each in SIGNALS:
+        signal.signal(each, note)
     try:
         yield lambda: noted[0] if noted else 0
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)

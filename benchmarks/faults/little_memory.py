@@ -20,13 +20,15 @@ from speechft.corpora.simulated import prepare_simulated
 # The command line in a process whose address space is what it is once everything is loaded, and `room` MB.
 LIMITED = """
 import resource, sys
-import accelerate, peft, torch, transformers, librosa, speechft.pipeline, speechft.cli
+import accelerate, numpy, peft, torch, transformers, librosa, speechft.pipeline, speechft.cli
 
 def size(field):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(field))
 
 room, report = float(sys.argv[1]), sys.argv[2]
-torch.ones(1000, 1000) @ torch.ones(1000, 1000)  # its threads are there now
+# the threads of both are there now; OpenBLAS ends a process that has no memory for them
+torch.ones(1000, 1000) @ torch.ones(1000, 1000)
+numpy.ones((1000, 1000)) @ numpy.ones((1000, 1000))
 before = size("VmSize")
 if room:
     resource.setrlimit(resource.RLIMIT_AS, (before + int(room * 1e6),) * 2)

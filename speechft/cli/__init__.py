@@ -24,7 +24,7 @@ from speechft.cli import (  # noqa: F401 - each adds its verbs to the app
     training,
     tuning,
 )
-from speechft.cli.common import app, err
+from speechft.cli.common import Stopped, app, err
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted, raise_on_terminate
 
@@ -71,8 +71,11 @@ def main() -> None:
     except SpeechftError as error:
         err.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort) as stop:
-        said, number = (str(stop), stop.signal) if isinstance(stop, Interrupted) else ("Stopped.", signal.SIGINT)
+    except (Stopped, KeyboardInterrupt, typer.Abort) as stop:
+        interrupt = stop.interrupt if isinstance(stop, Stopped) else stop
+        said, number = "Stopped.", int(signal.SIGINT)
+        if isinstance(interrupt, Interrupted):
+            said, number = str(interrupt), interrupt.signal
         err.print(f"{escape(said)} Run the same command again to go on.", soft_wrap=True)
         sys.exit(128 + number)
     except Exception as error:

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from speechft.errors import SpeechftError
@@ -63,3 +65,14 @@ def train(recipe: SpeechRecipe | None = None, **settings: Any) -> dict[str, Any]
     from speechft.pipeline import train as run
 
     return run(recipe or validated(SpeechRecipe, settings))
+
+
+class _Package(ModuleType):
+    """This package: its functions keep their names when modules of the same name, such as train.py, are imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

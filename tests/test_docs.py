@@ -27,6 +27,7 @@ from speechft.manifest import Manifest
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+OTHERS = ("helm-run", "helm-summarize")  # tools that are no part of our environment
 SHOWN = ("text",)  # drawings and listings: nothing a machine reads
 
 
@@ -97,7 +98,7 @@ def understood(words: list[str], whole: bool) -> None:
         assert named is None or set(named[1].split(",")) <= extras.keys()
     elif name in ("python", ".venv/bin/python"):
         assert (ROOT / rest[0]).is_file()
-    else:
+    elif name not in OTHERS:
         pytest.fail(f"no test knows what '{name}' is")
 
 
@@ -109,7 +110,8 @@ def parsed(words: list[str], whole: bool = True) -> None:
     try:
         context = command.commands[verb].make_context(verb, list(rest))
     except Exception as error:
-        if whole or type(error).__name__ not in ("MissingParameter", "NoArgsIsHelpError"):
+        left_out = type(error).__name__ in ("MissingParameter", "NoArgsIsHelpError")
+        if whole or not (left_out or "requires an argument" in str(error)):
             raise
         return
     if verb in ("train", "tune", "fleet"):

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from speechft import adapters
 from speechft.batching import IGNORED, Batch, plan_epoch
 from speechft.config import SpeechRecipe
+from speechft.descent import bear_with
 from speechft.errors import SpeechftError
 from speechft.feed import Feed
 from speechft.manifest import Manifest
@@ -248,7 +249,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(parts: tuple[Manifest, M
     poisoned = replace(bad, x=torch.full_like(bad.x, float("nan")))
     before = adapters.trainable_state(run.whisper.model)
     descent = run.descend(0, [good, poisoned], 1e-3)
-    run._judge(0, descent, [good, poisoned])
+    bear_with(descent, 0, [good, poisoned], run.train, run.progress, run.recipe, run.on_event)
     assert not descent.finite
     (event,) = told
     assert event["rows"] == [train[index].where for index in bad.indices]

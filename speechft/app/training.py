@@ -191,7 +191,8 @@ def train(store: Store, voice: VoiceFolder) -> None:
     resumed = (voice.training / "checkpoints").exists()
     with memory_folder() if voice.vault.key else contextlib.nullcontext() as work:
         if work:
-            out, manifest = work / "run", voice.manifest(work / MANIFEST).path
+            out, manifest = work / "run", work / MANIFEST
+            voice.manifest(manifest)
         else:
             out, manifest = voice.training, voice.path / MANIFEST
         recipe = SpeechRecipe(model=request["model"], manifest=manifest, output_dir=out)

@@ -130,8 +130,8 @@ def push(
 ) -> None:
     """Upload an adapter to the Hugging Face Hub with a model card, as a private repository. Log in by `hf auth login`.
 
-    The card holds scores and counts, but no names, paths or texts. Look at it first:
-    `speechft push runs/me/adapter me/my-voice --dry-run look`
+    The card holds scores and counts, but no names, paths or texts; --dry-run lets you look at it first.
+    Example: `speechft push runs/me/adapter me/my-voice --dry-run look`
     """
     from speechft.hub import push as run
 

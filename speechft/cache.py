@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,7 @@ def _build(
         in_parts = memory.Parts()
         for group in prefetch(_groups(feed, views)):
             length = feed.context.frames(group[0][1].shape[1])
-            for part, states in in_parts(group, lambda part, length=length: _encoded(model, part, length, layers)):
+            for part, states in in_parts(group, partial(_encoded, model, length, layers)):
                 for (place, frames), own in zip(part, states, strict=True):
                     kept = own[: kept_frames(frames.shape[1]) // 2]
                     file.write(kept.numpy().tobytes())
@@ -202,7 +203,7 @@ def _build(
     return index
 
 
-def _encoded(model: nn.Module, clips: Sequence[tuple[int, Tensor]], length: int, layers: int) -> Tensor:
+def _encoded(model: nn.Module, length: int, layers: int, clips: Sequence[tuple[int, Tensor]]) -> Tensor:
     """Activations of clips at one context length, bf16 seen as integers, shape (clips, positions, d_model)."""
     device = core(model).model.encoder.conv1.weight.device
     x = pad_frames([frames for _, frames in clips], length).to(device)

@@ -31,9 +31,9 @@ def notes(samples: np.ndarray, text: str) -> list[dict[str, str]]:
         samples: mono 16 kHz.
         text: what was to be read.
     """
-    kinds = [problem.kind for problem in sample_problems(Utterance(Path(), text, "new"), samples)]
     if len(samples) < LEAST * SAMPLE_RATE:
-        kinds.insert(0, "silent")
+        return [{"kind": "silent", "text": SAID["silent"]}]
+    kinds = [problem.kind for problem in sample_problems(Utterance(Path(), text, "new"), samples)]
     if "silent" not in kinds:
         level = levels(samples)
         if len(level) > 30 and np.percentile(level, 95) - np.percentile(level, 5) < NOISY:

@@ -166,7 +166,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "full"])
 def test_two_processes_that_share_a_model_train_what_one_does(
     method: str, noises: Manifest, small: Path, tmp_path: Path
 ) -> None:

@@ -67,7 +67,9 @@ def test_it_is_a_keyboard_interrupt() -> None:
     assert issubclass(Interrupted, KeyboardInterrupt)  # so that `except Exception` of a library lets it through
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_stopped_run_says_how_to_go_on_and_ends_in_the_same_bits(
     voice: Manifest, tmp_path: Path, number: int, code: int
 ) -> None:

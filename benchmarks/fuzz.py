@@ -17,7 +17,6 @@ import io
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from typing import Any
 import numpy as np
 import psutil
 import soundfile
+from server import free_port
 
 MARK = "fuzz-7f3a9c"  # in every name that should never become a file's
 VOICE_CALLS = (
@@ -64,10 +64,7 @@ class Sandbox:
     """`speechft demo` with every folder it could write to under one root."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.data = root, root / "data"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.root, self.data, self.port = root, root / "data", free_port()
 
     def __enter__(self) -> Sandbox:
         places = {name: self.root / name.lower() for name in ("HOME", "TMPDIR", "XDG_DATA_HOME", "XDG_CACHE_HOME")}
@@ -113,7 +110,7 @@ async def fuzz(app: Sandbox, count: int, seed: int, slices: int) -> dict[str, An
     async def one(kind: Callable[..., Request], request: Request) -> None:
         async with pending:
             answer = await exchange(app.port, request)
-        status = answer[9:12].decode("latin-1") if answer.startswith(b"HTTP/1.1 ") else "closed"
+        status = status_of(answer)
         statuses[status] += 1
         if status.startswith("5"):
             errors.append(f"{kind.__name__}: {request[:200]!r} -> {answer[-200:]!r}")
@@ -165,6 +162,11 @@ async def new_voice(port: int) -> str:
     body = json.dumps({"name": "Fuzz", "agreed": True}).encode()
     answer = await exchange(port, plain("POST", "/api/voices", body, "application/json"))
     return str(json.loads(answer.rpartition(b"\r\n\r\n")[2])["id"])
+
+
+def status_of(answer: bytes) -> str:
+    """An answer's status; `closed` where the server only ended the connection."""
+    return answer[9:12].decode("latin-1") if answer.startswith(b"HTTP/1.1 ") else "closed"
 
 
 async def exchange(port: int, request: Request) -> bytes:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import io
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 import httpx
 import numpy as np
 import soundfile
+from server import free_port
 
 from speechft.audio import SAMPLE_RATE
 from speechft.corpora.simulated import Voice, speak
@@ -36,10 +36,8 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=40)
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
         command = [sys.executable, "-m", "speechft.cli", "demo", "--data", folder, "--port", str(port)]
         app = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

@@ -49,13 +49,18 @@ def main() -> None:
     (a.out / "server.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Server:
     """`speechft serve` in a process of its own."""
 
     def __init__(self, voices: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.command = [sys.executable, "-m", "speechft.cli", "serve", voices, "--port", str(self.port)]
 

@@ -22,9 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fuzz
 import httpx
 import psutil
-from server import Server, ask, hostile
+from server import PATH, Server, ask
 
 from speechft.corpora.simulated import prepare_simulated
 from speechft.manifest import Manifest
@@ -91,12 +92,8 @@ async def load(server: Server, clips: list[bytes], seconds: float, clients: int)
             while time.perf_counter() - started < seconds:
                 if rng.random() < 1 / 8:
                     counts["hostile"] += 1
-                    method, path, options = hostile(rng, clips)
-                    try:
-                        status = (await client.request(method, path, **options)).status_code
-                    except httpx.HTTPError:  # a connection that the server refused to go on with
-                        status = 400
-                    counts["server_errors"] += status >= 500 and status != 503
+                    said = fuzz.status_of(await fuzz.exchange(server.port, hostile(rng, clips)))
+                    counts["server_errors"] += said.startswith("5") and said != "503"
                     continue
                 status, _, _ = await ask(client, rng.choice(models), rng.choice(clips))
                 kind = {200: "answers", 429: "busy", 503: "busy"}.get(status, "refused")
@@ -107,10 +104,18 @@ async def load(server: Server, clips: list[bytes], seconds: float, clients: int)
         async def watch() -> None:
             while time.perf_counter() - started < seconds:
                 await asyncio.sleep(min(2.0, seconds / 60))
-                samples.append((server.memory_mb(), server.files()))
+                samples.append((server.memory_mb(), psutil.Process(server.process.pid).num_fds()))
 
         await asyncio.gather(watch(), *(one(seed) for seed in range(clients)))
     return {"minutes": round(seconds / 60, 1), "clients": clients, **counts, **growth(samples)}
+
+
+def hostile(rng: random.Random, clips: list[bytes]) -> fuzz.Request:
+    """A damaged or strange recording to transcribe, or another of the fuzzer's requests that any server meets."""
+    if rng.random() < 0.5:
+        data = rng.choice([fuzz.damaged(rng, rng.choice(clips)), fuzz.sound(rng), rng.randbytes(rng.randrange(4000))])
+        return fuzz.plain("POST", PATH, *fuzz.form({}, data))
+    return rng.choice([fuzz.fields, fuzz.no_form, fuzz.path, fuzz.head])(rng, "nobody")
 
 
 def soak_training(manifest: Manifest, folder: Path, count: int) -> dict[str, Any]:

@@ -319,12 +319,14 @@ def _leaks(manifest: Manifest) -> list[Problem]:
     for u in manifest.split("train"):
         texts.setdefault(sentence_key(u.text), u)
         prompts.setdefault(u.prompt_id or "", u)
+    for known in (texts, prompts):
+        known.pop("", None)
     found = []
     for u in manifest:
         if u.split in (None, "train", UNUSED):
             continue
-        by_text = texts.get(sentence_key(u.text)) if sentence_key(u.text) else None
-        same = by_text or (prompts.get(u.prompt_id) if u.prompt_id else None)
+        by_text = texts.get(sentence_key(u.text))
+        same = by_text or prompts.get(u.prompt_id or "")
         if same:
             kind, thing = ("text-leak", "text") if by_text else ("prompt-leak", f"prompt '{u.prompt_id}'")
             fix = "Split by sentence, or read results on it as those of a known phrase."

@@ -57,6 +57,10 @@ class DecodeOptions:
     tokens_per_second: float = 12.0
     seed: int = 0
 
+    def most_tokens(self, length: int, per_second: int) -> int:
+        """The cap for a clip of so many samples or frames."""
+        return 16 + math.ceil(self.tokens_per_second * length / per_second)
+
 
 @dataclass(frozen=True)
 class Transcript:
@@ -142,10 +146,8 @@ def decode(
 
     in_parts = memory.Parts()
 
-    def again(clips: dict[int, Tensor]) -> None:
-        for part, _ in in_parts(
-            list(clips.items()), lambda p: _retry(model, dict(p), contexts, options, languages, out)
-        ):
+    def again(some: dict[int, Tensor]) -> None:
+        for part, _ in in_parts([*some.items()], lambda p: _retry(model, dict(p), contexts, options, languages, out)):
             finished(len(part))
 
     with torch.inference_mode(), precision(model):
@@ -262,13 +264,8 @@ def _search(
         heard = detect_language(whisper, states, positions)
         codes = [code or other for code, other in zip(codes, heard, strict=True)]
     prompt = torch.tensor([whisper.prompt(code) for code in codes], device=states.device)
-    caps = [
-        min(
-            whisper.max_tokens - prompt.shape[1],
-            16 + math.ceil(options.tokens_per_second * f.shape[1] / FRAMES_PER_SECOND),
-        )
-        for f in frames
-    ]
+    most = whisper.max_tokens - prompt.shape[1]
+    caps = [min(most, options.most_tokens(f.shape[1], FRAMES_PER_SECOND)) for f in frames]
     longest = prompt.shape[1] + max(caps)
     cache = DecoderCache(whisper.model, states, longest, options.beams, positions, whisper.bank)
     rows = prompt.repeat_interleave(options.beams, 0)

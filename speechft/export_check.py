@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,7 +160,7 @@ def _language(whisper: Whisper) -> str:
 
 def _cap(whisper: Whisper, clip: np.ndarray) -> int:
     """Tokens at most, as our own decoding has it: a loop costs them all as much as us."""
-    return min(whisper.max_tokens - 8, 16 + math.ceil(PLAIN.tokens_per_second * len(clip) / SAMPLE_RATE))
+    return min(whisper.max_tokens - 8, PLAIN.most_tokens(len(clip), SAMPLE_RATE))
 
 
 Runtime = Callable[[Path, Whisper, Sequence[np.ndarray]], Iterator[str]]

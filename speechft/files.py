@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 def write_text(path: Path, text: str | Iterable[str], errors: str = "strict") -> Path:
@@ -23,6 +25,11 @@ def write_text(path: Path, text: str | Iterable[str], errors: str = "strict") ->
     """
     pieces = [text] if isinstance(text, str) else text
     return write_bytes(path, (piece.encode("utf-8", errors) for piece in pieces))
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write a JSON file for people and programs to read; whole or not at all, as by `write_text`."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> Path:

@@ -18,7 +18,7 @@ from speechft.checkpoint import append_metrics, locked
 from speechft.cluster import cluster, reason
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
-from speechft.files import write_text
+from speechft.files import write_json, write_text
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -81,7 +81,7 @@ def fleet(
             rows[speaker] = row
             on_event({"event": "speaker", "speaker": speaker, "of": len(chosen), "kept": False, **row})
         result = _report(recipe, [rows[speaker] | {"speaker": speaker} for speaker in dict.fromkeys(chosen)])
-        write_text(out / "fleet.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        write_json(out / "fleet.json", result)
         write_text(out / "fleet.md", _markdown(result))
     return result
 

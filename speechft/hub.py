@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from speechft import adapters
 from speechft.errors import SpeechftError
-from speechft.files import replace_folder, write_text
+from speechft.files import replace_folder, write_json, write_text
 from speechft.model_card import model_card
 from speechft.sources import hub_id
 
@@ -97,9 +96,9 @@ def write_repository(
     if licence is None and card.get("licence") not in (adapters.VOICE_LICENCE, "not stated"):
         licence = card.get("licence")
     if config is not None:  # plain peft looks for the base model under this name
-        _write(out / "adapter_config.json", config | {"base_model_name_or_path": base})
+        write_json(out / "adapter_config.json", config | {"base_model_name_or_path": base})
     if card:
-        _write(out / adapters.CARD, _published(card, base, licence))
+        write_json(out / adapters.CARD, _published(card, base, licence))
     scores = _result(adapter, result)
     write_text(out / "README.md", model_card(repo, base, card, config, scores, licence))
     return licence
@@ -123,10 +122,6 @@ def _result(adapter: Path, given: str | Path | None) -> dict[str, Any] | None:
     found = adapters.read_object(path)
     of = Path(found.get("adapter") or found.get("kept") or "")
     return found if given or of.name == adapter.name else None
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _upload(folder: Path, repo: str, public: bool) -> str:

@@ -13,7 +13,7 @@ from speechft.report_comparison import HEADINGS, comparison_rows
 from speechft.report_data import Clip, Systems, addresses, flat
 from speechft.report_evidence import shared_table
 from speechft.report_page import page
-from speechft.report_tables import percent
+from speechft.report_tables import percent, points
 from speechft.scoring import Scored, Scores, compare
 
 WORST_SHOWN = 20  # sentences in report.md
@@ -91,7 +91,7 @@ def answer(systems: Systems, difference: Mapping[str, Any] | None, result: Mappi
     if difference["wer"] is None or low is None or high is None:
         return f"Words wrong went from {before} to {after}, {where}."
     if low <= 0 <= high:
-        sure = f"too small a difference to tell from chance (95% interval {_points(low)} to {_points(high)} points)"
+        sure = f"too small a difference to tell from chance (95% interval {points(low)} to {points(high)} points)"
         return f"Words wrong went from {before} to {after}, {sure}, {where}."
     fell = difference["wer"] < 0
     least, most = sorted((abs(low), abs(high)))
@@ -225,10 +225,6 @@ def _interval(low: float, high: float) -> str:
 
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def _points(value: float) -> str:
-    return f"{value * 100:+.1f}".replace("-", "−")
 
 
 def _errors(rows: Sequence[Scored]) -> int:

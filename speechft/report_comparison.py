@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from speechft.report_tables import points
+
 HEADINGS = (
     "Model", "WER", "95% interval", "CER", "Difference", "its interval", "p, speakers", "p, segments", "Typical speech",
 )  # fmt: skip
@@ -26,8 +28,8 @@ def _cells(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
         _percent(entry["wer"]),
         " to ".join(map(_percent, entry["wer_ci95"])) if None not in entry["wer_ci95"] else "–",
         _percent(entry["cer"]),
-        _points(difference.get("wer")),
-        f"{_points(low)} to {_points(high)}" if low is not None and high is not None else "–",
+        points(difference.get("wer")),
+        f"{points(low)} to {points(high)}" if low is not None and high is not None else "–",
         _p(difference.get("p_speakers_holm")),
         _p(difference.get("p_mapsswe_holm")),
         _percent(kept["adapted"]["wer"]) if kept else "–",
@@ -36,10 +38,6 @@ def _cells(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
-
-
-def _points(value: float | None) -> str:
-    return "–" if value is None else f"{value * 100:+.1f}".replace("-", "−")
 
 
 def _p(value: float | None) -> str:

@@ -61,6 +61,11 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return "–" if value is None else f"{value * 100:+.1f}".replace("-", "−")
+
+
 def kinds(systems: Systems) -> list[str]:
     return ["before", "after"] if len(systems) == 2 else ["after"]
 

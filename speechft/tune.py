@@ -21,7 +21,7 @@ from speechft.checkpoint import locked
 from speechft.cluster import cluster, reason
 from speechft.config import recipe_kinds, validated
 from speechft.errors import SpeechftError, missing_extra
-from speechft.files import write_text
+from speechft.files import write_json, write_text
 from speechft.manifest import Manifest
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space
@@ -106,7 +106,7 @@ def tune(
             best = space.at(study.best_trial.params).model_copy(update={"output_dir": out / "best"})
             result["best_run"] = _train_best(best, on_event)
         result["test_looked_at"] = len(study.user_attrs.get("tested", []))
-        write_text(out / "trials.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        write_json(out / "trials.json", result)
         write_text(out / "trials.md", markdown(result))
     return result
 

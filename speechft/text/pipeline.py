@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from speechft import adapters, distributed, memory, quantization
 from speechft.checkpoint import locked
 from speechft.config import validated
 from speechft.errors import SpeechftError
-from speechft.files import write_text
+from speechft.files import write_json
 from speechft.pipeline import RESULT_FORMAT, environment
 from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, TextRecipe
@@ -75,7 +74,7 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
             "recipe": recipe.model_dump(mode="json"),
             "environment": environment(),
         }
-        write_text(out / "result.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        write_json(out / "result.json", result)
     return result
 
 
@@ -129,7 +128,7 @@ def evaluate(
         "environment": environment(),
     }
     if out:
-        write_text(Path(out) / "result.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        write_json(Path(out) / "result.json", result)
     return result
 
 

@@ -122,10 +122,7 @@ def test_what_was_decrypted_goes_with_the_process(tmp_path: Path) -> None:
 
 def test_a_killed_training_leaves_nothing_plain(tmp_path: Path, voice: Manifest) -> None:
     with opened(tmp_path, ask, encrypted=True) as store:
-        ben = store.create("Ben", "I agree")
-        for u in voice:
-            ben.add(u.audio.read_bytes(), u.text, FREE, u.duration_s or 0.0)
-        training.start(store, ben, BASE)
+        ben = in_training(store, voice)
         work = wait_until(lambda: decrypted(ben))
         os.kill(read_json(ben.training / "process.json", None)["pid"], 9)
         wait_until(lambda: not work.exists() and not training.is_running(ben))
@@ -140,16 +137,22 @@ def test_a_killed_training_leaves_nothing_plain(tmp_path: Path, voice: Manifest)
 @pytest.mark.slow
 def test_an_encrypted_voice_is_trained(tmp_path: Path, voice: Manifest) -> None:
     with opened(tmp_path, ask, encrypted=True) as store:
-        ben = store.create("Ben", "I agree")
-        for u in voice:
-            ben.add(u.audio.read_bytes(), u.text, FREE, u.duration_s or 0.0)
-        training.start(store, ben, BASE)
+        ben = in_training(store, voice)
         wait_until(lambda: not training.is_running(ben), 600)
         assert training.status(ben) is None
         assert ben.result
         assert training.words_for(ben.result, ben.takes())["sentences"]
         assert plain_files(tmp_path) == []
         assert decrypted(ben) is None
+
+
+def in_training(store: Store, recorded: Manifest) -> VoiceFolder:
+    """A new voice with these recordings, whose training has just begun."""
+    ben = store.create("Ben", "I agree")
+    for u in recorded:
+        ben.add(u.audio.read_bytes(), u.text, FREE, u.duration_s or 0.0)
+    training.start(store, ben, BASE)
+    return ben
 
 
 def decrypted(voice: VoiceFolder) -> Path | None:

@@ -212,8 +212,8 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
     async def alternatives(
         file: Annotated[UploadFile, File()],
         voice: Annotated[str, Form(max_length=100)] = "",
-        start: Annotated[float, Form(ge=0)] = 0.0,
-        end: Annotated[float, Form(gt=0)] = 30.0,
+        start: Annotated[float, Form(ge=0, allow_inf_nan=False)] = 0.0,
+        end: Annotated[float, Form(gt=0, allow_inf_nan=False)] = 30.0,
     ) -> list[str]:
         samples = await asyncio.to_thread(media.read, await file.read())
         part = samples[round(start * SAMPLE_RATE) : round(min(end, start + 30) * SAMPLE_RATE)]

@@ -184,6 +184,8 @@ def test_the_page_can_do_all_of_it(client: TestClient, store: Store) -> None:
         ("get", "/api/voices/none/recordings/none", {}),
         ("put", "/api/voices/none/phrases", {"json": {"a": "b"}}),
         ("post", "/api/transcribe", {"files": {"file": ("a.wav", b"nothing")}}),
+        ("post", "/api/alternatives", {"files": {"file": ("a.wav", wav(0.5))}, "data": {"start": "1e999"}}),
+        ("post", "/api/alternatives", {"files": {"file": ("a.wav", wav(0.5))}, "data": {"end": "nan"}}),
         ("post", "/api/transcribe", {"files": {"file": ("a.wav", wav(0.5))}, "data": {"voice": "../x"}}),
         ("post", "/api/voices/import", {"files": {"file": ("a.zip", b"nothing")}}),
         ("get", "/api/voices/none/report", {}),

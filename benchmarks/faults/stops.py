@@ -32,6 +32,7 @@ time.time = lambda: now() + rng.uniform(-10, 10) * 365 * 86400
 def main(a: argparse.Namespace) -> Tally:
     tally = Tally("stops, jumping clocks, two runs at once", notes="SIGINT and SIGTERM in training; then resumed")
     rng = random.Random(0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it, its children too
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         jobs = all_jobs(folder)

@@ -14,7 +14,7 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu"
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not gpu"
+	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -m "not gpu"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -18,11 +18,12 @@ from speechft.augmented import augment_manifest, check_kinds
 from speechft.check import usable
 from speechft.config import AugmentSettings, load_recipe
 from speechft.files import write_text
-from speechft.pipeline import environment, notice
+from speechft.overlap import overlap
 from speechft.report import markdown_table, plain, write_report
 from speechft.report_tables import percent
+from speechft.result import environment, notice
 from speechft.scoring import compare_all
-from speechft.split import auto_split, overlap
+from speechft.split import auto_split
 from speechft.study import base_arm, parts_of, trained_arm
 
 

@@ -23,13 +23,14 @@ from speechft.check import usable
 from speechft.config import SpeechRecipe, load_recipe
 from speechft.files import write_text
 from speechft.manifest import Manifest
-from speechft.pipeline import environment, notice
+from speechft.overlap import Overlap, overlap
 from speechft.recogniser import load
 from speechft.report import markdown_table, plain, write_report
 from speechft.report_tables import percent
+from speechft.result import environment, notice
 from speechft.scoring import Scores, compare_all
 from speechft.sources import resolve
-from speechft.split import Overlap, auto_split, overlap, split_by_prompt
+from speechft.split import auto_split, split_by_prompt
 from speechft.study import Arm, base_arm, trained_arm
 
 SHARES = {"dev": 0.2, "test": 0.4}  # of a speaker's sentences

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from speechft.check import usable
 from speechft.config import load_recipe
-from speechft.pipeline import environment, notice
+from speechft.overlap import overlap
 from speechft.report import write_report
+from speechft.result import environment, notice
 from speechft.scoring import Scores, compare, finite
 from speechft.significance import bootstrap_ci
-from speechft.split import auto_split, overlap
+from speechft.split import auto_split
 from speechft.study import Arm, base_arm, minutes_of, parts_of, trained_arm
 
 

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 from speechft import Manifest, SpeechRecipe, load
+from speechft.overlap import overlap
 from speechft.scoring import compare
-from speechft.split import auto_split, overlap
+from speechft.split import auto_split
 from speechft.train import fit
 
 

@@ -18,7 +18,8 @@ from speechft.card_charts import bars, histogram
 from speechft.errors import SpeechftError
 from speechft.files import write_text
 from speechft.manifest import Manifest
-from speechft.split import overlap, sentence_key
+from speechft.overlap import overlap
+from speechft.split import sentence_key
 
 NOT_GIVEN = "not given: to be filled in by you"
 HUB_FIELDS = (

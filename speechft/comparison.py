@@ -12,20 +12,12 @@ from speechft.decode import DecodeOptions
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
-from speechft.pipeline import (
-    RESULT_FORMAT,
-    Event,
-    environment,
-    evaluated,
-    forgetting,
-    notice,
-    rows_to_evaluate,
-    summary,
-)
+from speechft.overlap import overlap
+from speechft.pipeline import RESULT_FORMAT, Event, evaluated, forgetting, rows_to_evaluate
 from speechft.recogniser import load
 from speechft.report import write_report
+from speechft.result import environment, notice, summary
 from speechft.scoring import compare_all
-from speechft.split import overlap
 from speechft.split_files import about_split
 from speechft.whisper import Context
 

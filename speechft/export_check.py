@@ -20,8 +20,8 @@ from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_text
 from speechft.manifest import Manifest
-from speechft.pipeline import notice
 from speechft.recogniser import load
+from speechft.result import notice
 from speechft.scoring import Scores, compare, score, total
 from speechft.search import greedy_search
 from speechft.whisper import Context, Whisper

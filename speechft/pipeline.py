@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.metadata
-import json
-import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,17 +13,17 @@ from speechft.decode import DecodeOptions
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
+from speechft.overlap import overlap
 from speechft.recogniser import Recogniser, load
 from speechft.report import write_report
+from speechft.result import caveats, environment, notice, read_metrics, simulated, summary, training_summary
 from speechft.result_schema import FORMAT as RESULT_FORMAT
 from speechft.scoring import compare
 from speechft.semantic import semantic
-from speechft.split import auto_split, overlap
+from speechft.split import auto_split
 from speechft.split_files import about_split, apply_split, usable_rows
-from speechft.train import Event, Trained, fit
+from speechft.train import Event, fit
 from speechft.whisper import Context
-
-CORE_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "jiwer", "whisper-normalizer")
 
 
 def train(
@@ -288,95 +285,3 @@ def evaluated(
     **settings: Any,
 ) -> Evaluation:
     return recogniser.evaluate(manifest, normalizer, confidences=True, on_event=on_event, **settings)
-
-
-def summary(evaluation: Evaluation) -> dict[str, Any]:
-    """Scores and speed of an evaluation, as JSON."""
-    return {
-        **evaluation.scores.to_dict(),
-        "calibration": evaluation.calibration,
-        "real_time_factor": round(evaluation.real_time_factor, 4),
-        "problems": sum(bool(t.problem) for t in evaluation.transcripts),
-    }
-
-
-def training_summary(trained: Trained) -> dict[str, Any]:
-    """How training went, as JSON."""
-    progress = trained.progress
-    return {
-        "steps": progress.step,
-        "steps_planned": trained.steps,
-        "best_step": progress.best_step,
-        "stopped": progress.stopped or None,
-        "skipped_steps": progress.skipped,
-        "dev_base": list(progress.base) if progress.base else None,
-        "dev_best": list(progress.best) if progress.best else None,
-        "seconds": round(progress.seconds, 1),
-        "trainable": trained.trainable,
-        "parameters": trained.parameters,
-        "padding": round(trained.padding, 4),
-        "peak_memory_mb": memory.peak_mb(),
-    }
-
-
-def caveats(split: str, trained: Trained, result: dict[str, Any]) -> list[str]:
-    """What a reader must know before quoting the numbers."""
-    notes = []
-    if trained.adapter is None:
-        notes.append(
-            "No trained state was better than the base model on the dev clips, so the base model was kept and there is "
-            "no adapter. More recordings help most."
-        )
-    if split == "dev":
-        notes.append(
-            "There is no test split: these clips also chose the best state, which flatters it a little. "
-            "Keep some recordings aside as test."
-        )
-    one_voice = result["data"]["speakers"] == 1
-    kinds = ("sentence", "prompt", "recording", "session") if one_voice else ("speaker", "sentence", "recording")
-    if any(kind in result["overlap"] for kind in kinds):
-        notes.append(f"Overlap between splits: {result['overlap']}.")
-    return notes
-
-
-def simulated(manifest: Manifest) -> bool:
-    """Whether any utterance is marked as simulated speech."""
-    return any(bool(u.extra.get("simulated")) for u in manifest)
-
-
-def notice(tested: Manifest, whole: Manifest | None = None) -> str | None:
-    """The sentence that must stand before every number from speech that nobody said.
-
-    Args:
-        tested: what the numbers are of; a single synthetic recording in it is named.
-        whole: the manifest it is a part of; a simulated voice anywhere in it counts.
-    """
-    if simulated(whole or tested):
-        from speechft.corpora.simulated import NOTICE
-
-        return NOTICE
-    made = sum(bool(u.extra.get("synthetic")) for u in tested)
-    if not made:
-        return None
-    return f"{made} of the {len(tested)} test recordings are synthetic: these numbers are no evidence about real speech"
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, as far as a result depends on them; nothing that names the user."""
-    import torch
-
-    return {
-        "speechft": importlib.metadata.version("speechft"),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-        **{name: importlib.metadata.version(name) for name in CORE_PACKAGES},
-    }
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; none if there is no such file."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

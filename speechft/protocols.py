@@ -1,7 +1,7 @@
 """Which rows are trained on and which are tested: the protocols that papers use, and the honest ones beside them.
 
 A protocol gives every row of a manifest a split. Rows that it leaves aside become `unused`, which nothing trains or
-tests on, so that no row is lost without a word. What the parts then share is told by `speechft.split.overlap`: the
+tests on, so that no row is lost without a word. What the parts then share is told by `speechft.overlap.overlap`: the
 protocols of the corpora leak by design (TORGO's speakers read the same prompts, UA-Speech repeats its common words in
 every block), so numbers under them are comparable with the literature and flatter what a new speaker would see.
 """
@@ -17,15 +17,9 @@ from typing import Any
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance, probe_duration
-from speechft.split import (
-    DEV_NAMES,
-    UNUSED,
-    sentence_key,
-    split_by_prompt,
-    split_by_session,
-    split_by_speaker,
-)
+from speechft.split import DEV_NAMES, UNUSED, sentence_key, split_by_prompt, split_by_session, split_by_speaker
 
+ROUNDING = 1e-3  # seconds: a sum of lengths may miss the minutes it was asked for by as little
 TORGO_SPEAKER = re.compile(r"[FM]C?\d\d")  # F01 has dysarthria, FC01 is a control
 UASPEECH_SPEAKER = re.compile(r"(C?)[FM]\d\d")  # M04 has dysarthria, CM04 is a control
 UASPEECH_BLOCKS = ("B1", "B2", "B3")
@@ -194,14 +188,14 @@ def low_resource(manifest: Manifest, minutes: float = 0.0) -> Manifest:
         turns[u.speaker] += 1
     order.sort(key=lambda turn: turn[0])  # stable: within a turn, as in the manifest
     kept: set[str] = set()
-    seconds = 0.0
+    seconds, most = 0.0, minutes * 60
     for _, u in order:
         seconds += u.seconds if u.seconds is not None else probe_duration(u)
-        if seconds > minutes * 60:
+        if seconds > most + ROUNDING:
             break
         kept.add(u.id)
     else:
-        if seconds < minutes * 60:
+        if seconds < most - ROUNDING:
             what = f"train holds {seconds / 60:.1f} minutes, less than the {minutes:g} asked for"
             raise SpeechftError(what, where=manifest.path, fix="Ask for fewer minutes.")
     if not kept:

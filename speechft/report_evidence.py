@@ -43,7 +43,7 @@ def _shared(pairs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def shared_table(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Headings, then a row of text for each kind of thing; see `speechft.split.Overlap.to_dict`."""
+    """Headings, then a row of text for each kind of thing; see `speechft.overlap.Overlap.to_dict`."""
     rows = [["In both", *(f"{pair['first']} and {pair['second']}" for pair in pairs)]]
     for kind in ("speakers", "sessions", "prompts", "texts", "audio"):
         counts = [pair[kind] if isinstance(pair[kind], int) else len(pair[kind]) for pair in pairs]

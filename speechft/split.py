@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from itertools import combinations
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 
 from speechft.errors import SpeechftError
-from speechft.manifest import Manifest, Seconds, Utterance
+from speechft.manifest import Manifest, Utterance
 
 LEAST_DEV = 6
 ENOUGH_SPEAKERS = 5  # with fewer, whole speakers make parts too uneven: split by sentence
@@ -82,11 +79,11 @@ def split_by_session(manifest: Manifest, dev: float = 0.1, test: float = 0.2, se
     bare = next((u for u in manifest if not u.session), None)
     if bare:
         raise SpeechftError("the row has no 'session'", where=bare.where, fix="Give every row its session.")
-    keys = {u.id: _session(u) for u in manifest}
+    keys = {u.id: session_of(u) for u in manifest}
     return _split(manifest, keys, Counter(keys.values()), {"test": test, "dev": dev}, seed, "sessions")
 
 
-def _session(utterance: Utterance) -> str:
+def session_of(utterance: Utterance) -> str:
     return f"{utterance.speaker}/{utterance.session}" if utterance.session else ""
 
 
@@ -215,146 +212,3 @@ def _sentences(manifest: Manifest) -> dict[str, str]:
             # Text sorts after prompt: the text names the group, as a prompt's number may change.
             parent[min(one, other)] = max(one, other)
     return {id_: root(mark) for id_, mark in first.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class SharedBetween:
-    """What two splits have in common.
-
-    Attributes:
-        first, second: names of the splits.
-        speakers, sessions, texts, prompts: what is in both; sessions as "speaker/session", texts as keys.
-        audio: ids of rows of `second` whose sound is in `first` too.
-        text_rows: how many rows of `second` have a text that is in `first`.
-        rows: how many rows `second` has.
-    """
-
-    first: str
-    second: str
-    speakers: tuple[str, ...]
-    sessions: tuple[str, ...]
-    texts: tuple[str, ...]
-    prompts: tuple[str, ...]
-    audio: tuple[str, ...]
-    text_rows: int
-    rows: int
-
-    def __str__(self) -> str:
-        kinds = (
-            (len(self.speakers), "speaker"),
-            (len(self.sessions), "session"),
-            (len(self.prompts), "prompt"),
-            (len(self.audio), "recording"),
-        )
-        found = [f"{count} {kind}{'s' if count > 1 else ''}" for count, kind in kinds if count]
-        if self.texts:
-            share = f"{self.text_rows} of {self.rows} rows of {self.second}"
-            found.append(f"{len(self.texts)} sentence{'s' if len(self.texts) > 1 else ''} ({share})")
-        return f"{self.first} and {self.second} share {', '.join(found) or 'nothing'}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON. Sentences and prompts are counted, not written out: splits are passed on, texts may not be."""
-        counts = {"prompts": len(self.prompts), "texts": len(self.texts), "text_rows": self.text_rows}
-        return {"first": self.first, "second": self.second, "rows": self.rows} | {
-            "speakers": list(self.speakers), "sessions": list(self.sessions), **counts, "audio": list(self.audio)
-        }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """What each pair of splits has in common; `str()` is one line."""
-
-    pairs: tuple[SharedBetween, ...]
-
-    def __str__(self) -> str:
-        return "; ".join(map(str, self.pairs)) or "only one split, so nothing to share"
-
-    def to_dict(self) -> list[dict[str, Any]]:
-        """One object a pair, as results hold it under `leakage`."""
-        return [pair.to_dict() for pair in self.pairs]
-
-    def between(self, first: str, second: str) -> SharedBetween:
-        """The pair with these names, in either order. Raises KeyError when there is none."""
-        for pair in self.pairs:
-            if {pair.first, pair.second} == {first, second}:
-                return pair
-        raise KeyError((first, second))
-
-
-def overlap(manifest: Manifest, audio: bool = True, sounds: Mapping[str, str] | None = None) -> Overlap:
-    """Speakers, sessions, sentences, prompts and recordings that two splits share.
-
-    Args:
-        manifest: with splits.
-        audio: compare the recordings too; only files of the same size are read. Missing files are skipped.
-        sounds: by id of a row, a name that rows of one sound have in common (`speechft.check` decodes them to know).
-    """
-    names = sorted(
-        set(manifest.splits) - {UNUSED}, key=lambda name: ({"train": 0, "dev": 1, "test": 2}.get(name, 3), name)
-    )
-    parts = {name: manifest.split(name) for name in names}
-    content = audio_contents(u.audio for u in manifest) if audio else {}
-    pairs = []
-    for first, second in combinations(names, 2):
-        one, other = parts[first], parts[second]
-        texts = _common(one, other, lambda u: sentence_key(u.text))
-        shared = {
-            "speakers": _common(one, other, lambda u: u.speaker),
-            "sessions": _common(one, other, _session),
-            "prompts": _common(one, other, lambda u: u.prompt_id or ""),
-            "audio": _same_sound(one, other, content, sounds or {}),
-        }
-        inside = set(texts)
-        text_rows = sum(sentence_key(u.text) in inside for u in other)
-        pairs.append(SharedBetween(first, second, texts=texts, text_rows=text_rows, rows=len(other), **shared))
-    return Overlap(tuple(pairs))
-
-
-def _common(one: Manifest, other: Manifest, key: Callable[[Utterance], str]) -> tuple[str, ...]:
-    return tuple(sorted(({key(u) for u in one} & {key(u) for u in other}) - {""}))
-
-
-def audio_contents(paths: Iterable[Path]) -> dict[Path, Hashable]:
-    """A key for each file that is there, equal for files of the same bytes; unequal sizes need no reading."""
-    by_size: dict[int, list[Path]] = defaultdict(list)
-    for path in dict.fromkeys(paths):
-        try:
-            by_size[path.stat().st_size].append(path)
-        except OSError:
-            continue  # 'check' names it
-    keys: dict[Path, Hashable] = {}
-    for size, same in by_size.items():
-        for path in same:
-            keys[path] = size if len(same) == 1 else _file_hash(path)
-    return keys
-
-
-def _file_hash(path: Path) -> Hashable:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return str(path)
-
-
-def _same_sound(
-    one: Manifest, other: Manifest, content: Mapping[Path, Hashable], sounds: Mapping[str, str]
-) -> tuple[str, ...]:
-    """Ids of rows in `other` that cover a moment which a row in `one` covers too, or have the sound of one."""
-    heard = {sounds[u.id] for u in one if u.id in sounds}
-    spans: dict[Hashable, list[tuple[Seconds, Seconds]]] = defaultdict(list)
-    for u in one:
-        if u.audio in content:
-            spans[content[u.audio]].append(_span(u))
-    found = []
-    for u in other:
-        start, end = _span(u)
-        covered = any(start < e and s < end for s, e in spans.get(content.get(u.audio), ()))
-        if covered or sounds.get(u.id) in heard:
-            found.append(u.id)
-    return tuple(found)
-
-
-def _span(utterance: Utterance) -> tuple[Seconds, Seconds]:
-    start = utterance.start_s or 0.0
-    return start, float("inf") if utterance.end_s is None else utterance.end_s

@@ -19,8 +19,8 @@ from speechft.check import usable
 from speechft.errors import SpeechftError
 from speechft.files import write_text
 from speechft.manifest import Manifest, Problem, Utterance
+from speechft.overlap import overlap
 from speechft.protocols import PROTOCOLS, protocol
-from speechft.split import overlap
 
 SPLIT_FORMAT = 1
 PARTS = ("train", "dev", "test")  # in this order, then others by name
@@ -42,8 +42,8 @@ def write_split(
     Returns:
         what the file holds: `format`, `speechft` (version), `protocol`, `options` (defaults included), `base` (hash of
         that file), `manifest_sha256`, `parts` (rows and minutes of each), `overlap` (a sentence), `leakage` (see
-        `speechft.split.Overlap.to_dict`), `splits` (id to part), `rows` (id to a hash of what the split rests on), and
-        `sha256`, of all this but the version.
+        `speechft.overlap.Overlap.to_dict`), `splits` (id to part), `rows` (id to a hash of what the split rests on),
+        and `sha256`, of all this but the version.
 
     Raises:
         SpeechftError: the manifest does not fit the protocol, or not the base.

@@ -214,7 +214,7 @@ def problem_lines(problems: list[Any]) -> list[str]:
 
 
 def leakage_lines(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What each pair of splits shares, a line for each kind; see `speechft.split.Overlap.to_dict`."""
+    """What each pair of splits shares, a line for each kind; see `speechft.overlap.Overlap.to_dict`."""
     lines = []
     for pair in pairs:
         between = f"{pair['first']} and {pair['second']} share"

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from speechft.manifest import Manifest
 from speechft.whisper import Whisper, load_whisper
+
+# `make test` draws the same examples each time, so that it fails for a change and not by chance; `make test-all` looks
+# further.
+settings.register_profile("same", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from speechft.augmented import augment_manifest, listen
 from speechft.check import check
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
-from speechft.pipeline import notice
-from speechft.split import overlap
+from speechft.overlap import overlap
+from speechft.result import notice
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import soundfile
 from speechft.check import check, examine, usable
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Problem
-from speechft.split import overlap
+from speechft.overlap import overlap
 from speechft.split_files import write_split
 
 Found = set[tuple[str, str, str]]

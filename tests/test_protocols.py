@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
+from speechft.overlap import overlap
 from speechft.protocols import PROTOCOLS, protocol
-from speechft.split import UNUSED, auto_split, overlap
+from speechft.split import UNUSED, auto_split
 
 TORGO = ("F01", "F03", "M01", "M02", "FC01", "MC01")
 WORDS = ("tea", "help", "stop", "left", "right", "up", "down", "yes", "no", "open")
@@ -115,6 +116,7 @@ def test_neither_speaker_nor_sentence_in_two_parts(speakers: int, words: int, se
         assert not pair.texts
 
 
+@example(seconds=[1.0, 1.3125, 9.78125, 19.5], share=1.0, voices=1)  # all of it, but for a bit of rounding
 @settings(max_examples=25, deadline=None)
 @given(
     seconds=st.lists(st.floats(0.5, 20), min_size=4, max_size=40), share=st.floats(0.2, 1.0), voices=st.integers(1, 3)
@@ -128,7 +130,7 @@ def test_low_resource_takes_the_first_minutes(seconds: list[float], share: float
     done = protocol(manifest, "low-resource", minutes=minutes)
     kept, left = done.split("train"), done.split(UNUSED)
     assert len(kept) + len(left) == len(train)
-    assert kept.seconds <= minutes * 60 + 1e-9
+    assert kept.seconds <= minutes * 60 + 1e-3
     if left and voices == 1:
         assert [u.id for u in kept] == [u.id for u in train[: len(kept)]]
         assert kept.seconds + (left[0].seconds or 0) > minutes * 60

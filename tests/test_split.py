@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
-from speechft.split import auto_split, overlap, sentence_key, split_by_prompt, split_by_speaker
+from speechft.overlap import overlap
+from speechft.split import auto_split, sentence_key, split_by_prompt, split_by_speaker
 
 
 def one(i: int, text: str = "", speaker: str = "", split: str | None = None, **more: object) -> Utterance:

@@ -18,8 +18,8 @@ from speechft.check import check
 from speechft.cli import app
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
+from speechft.overlap import overlap
 from speechft.protocols import protocol
-from speechft.split import overlap
 from speechft.split_files import apply_split, read_split, write_split
 from speechft.terminal import leakage_lines
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechftError
-from speechft.text.data import json_lines, load_json, opened, table
+from speechft.text.files import json_lines, load_json, opened, table
 
 Row = dict[str, Any]
 AG_NEWS = ("World", "Sports", "Business", "Sci/Tech")

@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from speechft.errors import SpeechftError
 from speechft.files import write_text
-from speechft.text.data import Corpus, Example, opened
+from speechft.text.data import Corpus, Example
+from speechft.text.files import opened
 
 CHARACTERS_A_TOKEN = 4  # of English, for the estimate alone; the service counts with its own tokenizer
 LEAST_EXAMPLES = 10  # OpenAI refuses files with fewer

@@ -14,7 +14,8 @@ from speechft.checkpoint import locked
 from speechft.config import validated
 from speechft.errors import SpeechftError
 from speechft.files import write_json
-from speechft.pipeline import RESULT_FORMAT, environment
+from speechft.pipeline import RESULT_FORMAT
+from speechft.result import environment
 from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, TextRecipe
 from speechft.text.data import Corpus, Example, read

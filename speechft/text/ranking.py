@@ -10,7 +10,7 @@ from pathlib import Path
 
 from speechft.errors import SpeechftError
 from speechft.text.corpora import ranking_prompt
-from speechft.text.data import opened
+from speechft.text.files import opened
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel
 from speechft.text.reward import rewards

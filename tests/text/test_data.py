@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
 from speechft.text.corpora import READERS, legal_vocabulary, vocabulary_share
-from speechft.text.data import Example, Unusable, read, read_file, split_examples, to_example
+from speechft.text.data import Example, Unusable, read, split_examples, to_example
+from speechft.text.files import read_file
 
 USER = ({"role": "user", "content": "Name a fruit."},)
 

@@ -1,0 +1,74 @@
+"""What rows of one split know of another: sentences, prompts, speakers and sessions that are in two, row by row.
+
+`speechft.overlap` counts the same for a result; this names the rows, for the person who can mend them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from speechft.manifest import Manifest, Problem, Utterance
+from speechft.split import DEV_NAMES, UNUSED, sentence_key
+
+
+def leaks(manifest: Manifest) -> list[Problem]:
+    """Rows of dev and test whose sentence or prompt is trained on, and speakers and sessions that are in two splits."""
+    texts: dict[str, Utterance] = {}
+    prompts: dict[str, Utterance] = {}
+    for u in manifest.split("train"):
+        texts.setdefault(sentence_key(u.text), u)
+        prompts.setdefault(u.prompt_id or "", u)
+    for known in (texts, prompts):
+        known.pop("", None)
+    found = []
+    for u in manifest:
+        if u.split in (None, "train", UNUSED):
+            continue
+        by_text = texts.get(sentence_key(u.text))
+        same = by_text or prompts.get(u.prompt_id or "")
+        if same:
+            kind, thing = ("text-leak", "text") if by_text else ("prompt-leak", f"prompt '{u.prompt_id}'")
+            fix = "Split by sentence, or read results on it as those of a known phrase."
+            found.append(Problem("warning", kind, u.where, f"the {thing} is trained on too ({same.where})", fix))
+    if len(manifest.speakers) > 1:  # with a single speaker there is nothing to keep apart
+        fix = "Split by speaker, or say with the results that the speakers were known."
+        found += _in_two_splits(manifest, "speaker", {u.id: u.speaker for u in manifest}, fix)
+    fix = "Split by session, or say that room, microphone and day were known."
+    return found + _in_two_splits(manifest, "session", _sessions(manifest), fix)
+
+
+def _sessions(manifest: Manifest) -> dict[str, str]:
+    """By id of a row its session; "" where the speaker was recorded once, and there is nothing to keep apart."""
+    of_speaker: dict[str, set[str | None]] = defaultdict(set)
+    for u in manifest:
+        of_speaker[u.speaker].add(u.session)
+    return {u.id: f"{u.speaker}/{u.session}" if u.session and len(of_speaker[u.speaker]) > 1 else "" for u in manifest}
+
+
+def _in_two_splits(manifest: Manifest, thing: str, names: Mapping[str, str], fix: str) -> list[Problem]:
+    """One problem for each speaker or session in two splits, at the row where its second split begins."""
+    homes: dict[str, dict[str, Utterance]] = defaultdict(dict)
+    for u in manifest:
+        if names[u.id] and u.split and u.split != UNUSED:
+            homes[names[u.id]].setdefault(u.split, u)
+    found = []
+    for name, rows in homes.items():
+        if len(rows) > 1:
+            first, second, *_ = rows.values()
+            where = " and ".join([", ".join(list(rows)[:-1]), list(rows)[-1]])
+            what = f"{thing} '{name}' is in {where} (first in {first.where})"
+            found.append(Problem("warning", f"{thing}-leak", second.where, what, fix))
+    return found
+
+
+def split_names(manifest: Manifest) -> list[Problem]:
+    """Split names that nothing will look for, at the first row of each."""
+    found = []
+    for name in manifest.splits:
+        if name in ("train", "dev", "test", UNUSED):
+            continue
+        first = next(u for u in manifest if u.split == name)
+        meant = "It is read as 'dev'." if name in DEV_NAMES else "Only train, dev and test are used by themselves."
+        found.append(Problem("note", "split-name", first.where, f"the split is called '{name}'", meant))
+    return found

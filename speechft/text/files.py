@@ -1,0 +1,143 @@
+"""From files, folders and the hub to rows; what the rows mean is a matter of `speechft.text.data`."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from speechft.errors import SpeechftError
+
+SPLITS = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "val": "dev", "test": "test"}
+DOCUMENT_CHARACTERS = 2_000  # a text file is cut at blank lines into documents of about this length
+
+
+def rows_of(source: str, reader: str | None, most: int | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+    """(where, row, split named by the file) of everything in a source."""
+    from speechft.text.corpora import ENDINGS
+
+    if source.startswith("hub:"):
+        yield from _hub_rows(source.removeprefix("hub:"), reader, most)
+        return
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise SpeechftError("does not exist", where=source, fix="Give a file, a folder or hub:NAME.")
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
+    if path.is_dir() and reader in ENDINGS:  # archives hold a readme, a list of classes or a script too
+        files = [file for file in files if file.name.removesuffix(".gz").endswith(ENDINGS[reader])]
+        if not files:
+            raise SpeechftError(f"holds no {' or '.join(ENDINGS[reader])} file for {reader}", where=source)
+    for file in files:
+        split = SPLITS.get(file.name.split(".")[0].split("-")[0].split("_")[0].lower())
+        for number, row in enumerate(islice(read_file(file, reader), most), 1):
+            yield f"{file.name}:{number}", row, split
+
+
+def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of one file, through a named reader or by its ending."""
+    from speechft.text.corpora import READERS
+
+    if reader is not None:
+        if reader not in READERS:
+            raise SpeechftError(f"unknown reader '{reader}'", fix=f"Readers: {', '.join(READERS)}.")
+        try:
+            yield from READERS[reader](path)
+        except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
+            raise SpeechftError(f"is not as {reader} is distributed ({error!r})", where=path) from None
+        return
+    ending = (path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix).lower()
+    readers: dict[str, Callable[[Path], Iterable[Any]]] = {
+        ".jsonl": json_lines, ".json": _json, ".csv": table, ".tsv": lambda p: table(p, "\t"), ".txt": documents,
+        ".parquet": _parquet,
+    }  # fmt: skip
+    if ending not in readers:
+        raise SpeechftError(f"'{ending}' is no known kind of data", where=path, fix=f"Known: {', '.join(readers)}.")
+    try:
+        for row in readers[ending](path):
+            yield row if isinstance(row, dict) else {}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SpeechftError(f"cannot be read ({error})", where=path) from None
+
+
+def opened(path: Path) -> Any:
+    """A text file, unpacked where it is packed."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def json_lines(path: Path) -> Iterator[Any]:
+    """One object a line; a line that is not JSON becomes an empty row, which is then left out by name."""
+    with opened(path) as file:
+        for line in file:
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    yield {}
+
+
+def table(path: Path, delimiter: str = ",") -> Iterator[dict[str, Any]]:
+    """A table with a head."""
+    csv.field_size_limit(1 << 30)
+    with opened(path) as file:
+        yield from csv.DictReader(file, delimiter=delimiter)
+
+
+def documents(path: Path) -> Iterator[dict[str, Any]]:
+    """A text file, cut at blank lines into documents of about `DOCUMENT_CHARACTERS`."""
+    with opened(path) as file:
+        paragraphs = [part.strip() for part in file.read().replace("\r\n", "\n").split("\n\n")]
+    held: list[str] = []
+    for paragraph in filter(None, paragraphs):
+        held.append(paragraph)
+        if sum(map(len, held)) >= DOCUMENT_CHARACTERS:
+            yield {"text": "\n\n".join(held)}
+            held = []
+    if held:
+        yield {"text": "\n\n".join(held)}
+
+
+def load_json(path: Path) -> Any:
+    """A JSON file as a whole."""
+    with opened(path) as file:
+        try:
+            return json.load(file)
+        except ValueError as error:
+            raise SpeechftError(f"is not JSON ({error})", where=path) from None
+
+
+def _json(path: Path) -> Iterable[Any]:
+    value = load_json(path)
+    return value if isinstance(value, list) else value.get("data", [value])
+
+
+def _parquet(path: Path) -> Iterable[Any]:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+
+def _hub_rows(name: str, reader: str | None, most: int | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+    from datasets import load_dataset
+
+    from speechft.text.corpora import HUB_ROWS
+
+    dataset, _, config = name.partition(":")
+    try:
+        splits = load_dataset(dataset, config or None, streaming=most is not None)
+    except Exception as error:  # datasets raises dozens of kinds
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise SpeechftError(
+            f"cannot be loaded ({type(error).__name__}: {reason})", where=f"hub:{name}",
+            fix="Check the name and the connection, or give a local file.",
+        ) from None  # fmt: skip
+    convert = HUB_ROWS.get(reader or "", lambda row: [row])
+    for split, rows in splits.items():
+        for number, row in enumerate(islice(rows, most), 1):
+            for made in convert(dict(row)):
+                yield f"{dataset}/{split}:{number}", made, str(split)

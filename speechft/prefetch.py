@@ -1,4 +1,8 @@
-"""One thread that prepares what comes next while the model works on what is here."""
+"""One thread that prepares what comes next while the model works on what is here.
+
+It computes on one core: the others are the model's, and threads of its own may not fit into what memory is left, which
+OpenMP ends the process for.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,16 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+import torch
+
 T = TypeVar("T")
 
 
 def prefetch(items: Iterable[T], depth: int = 3) -> Iterator[T]:
     """Make the next few items in a thread while the current one is used; errors surface where they are consumed."""
     ready: queue.Queue = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-    done = object()
+    stop, started = threading.Event(), threading.Event()
+    done, threads = object(), torch.get_num_threads()
 
     def put(item: object) -> bool:
         while not stop.is_set():
@@ -26,6 +32,8 @@ def prefetch(items: Iterable[T], depth: int = 3) -> Iterator[T]:
         return False
 
     def work() -> None:
+        torch.set_num_threads(1)  # of this thread, but also of those that come later, so it is set back below
+        started.set()
         try:
             for item in items:
                 if not put((item, None)):
@@ -36,6 +44,8 @@ def prefetch(items: Iterable[T], depth: int = 3) -> Iterator[T]:
 
     thread = threading.Thread(target=work, name="speechft-prefetch", daemon=True)
     thread.start()
+    started.wait()
+    torch.set_num_threads(threads)
     try:
         while True:
             item, error = ready.get()

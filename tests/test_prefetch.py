@@ -1,0 +1,47 @@
+"""What is made ahead comes in order, with its errors, by a thread that takes no more than its core."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from speechft.prefetch import prefetch
+
+
+def test_all_items_come_in_order() -> None:
+    assert list(prefetch(range(20), depth=2)) == list(range(20))
+
+
+def test_an_error_comes_after_what_was_made_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise ValueError("no more")
+
+    found = prefetch(items())
+    assert next(found) == 1
+    with pytest.raises(ValueError, match="no more"):
+        next(found)
+
+
+def test_the_thread_ends_with_its_consumer() -> None:
+    found = prefetch(iter(range(1000)))
+    next(found)
+    found.close()  # type: ignore[attr-defined]
+    assert "speechft-prefetch" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_it_computes_on_one_core_and_leaves_the_others_their_number() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        seen = list(prefetch(torch.get_num_threads() for _ in range(2)))
+        later: list[int] = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert (seen, torch.get_num_threads(), later) == ([1, 1], 3, [3])
+    finally:
+        torch.set_num_threads(before)

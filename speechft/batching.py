@@ -38,6 +38,25 @@ def plan_epoch(seconds: Sequence[float], batch_size: int, seed: int, epoch: int)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+def plan_epoch_by_seconds(seconds: Sequence[float], batches: int, seed: int, epoch: int) -> list[list[int]]:
+    """The same with so many batches of about as much sound each: many short clips, or few long ones.
+
+    Args:
+        seconds: length of each clip.
+        batches: in the epoch; at most as many as there are clips.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    lengths = np.asarray(seconds)
+    # lengths a little off, so that clips of about one length meet others in each epoch
+    order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
+    ends, number = np.cumsum(lengths[order]), np.arange(1, batches)
+    cuts = np.searchsorted(ends, ends[-1] * number / batches)
+    # a clip longer than a batch's share must not leave another batch without any
+    cuts = np.maximum.accumulate(np.clip(cuts - number, 0, len(lengths) - batches)) + number
+    parts = [part.tolist() for part in np.split(order, cuts)]
+    return [parts[i] for i in rng.permutation(batches)]
+
+
 @dataclass(frozen=True)
 class Batch:
     """Clips ready for the model.

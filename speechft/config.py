@@ -139,6 +139,7 @@ class SpeechRecipe(Settings):
         split_file: made by `speechft split`; replaces the manifest's own splits, and refuses a changed manifest.
         output_dir: gets adapter/, result.json, report.html, metrics.jsonl, checkpoints/.
         batch_size: clips a forward pass; `accumulate` of them make an optimiser step.
+        batch_seconds: instead of `batch_size`: about so much sound a batch, as many short clips or few long ones.
         max_steps: optimiser steps at most; null for all epochs.
         epochs: passes over the training clips at most.
         learning_rate: at its highest.
@@ -177,6 +178,7 @@ class SpeechRecipe(Settings):
     split_file: Path | None = None
     output_dir: Path
     batch_size: Annotated[int, Field(ge=1)] = 8
+    batch_seconds: Positive | None = None
     accumulate: Annotated[int, Field(ge=1)] = 1
     max_steps: Annotated[int, Field(ge=1)] | None = None
     epochs: Annotated[int, Field(ge=1)] = 1

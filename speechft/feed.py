@@ -11,11 +11,12 @@ from torch import Tensor
 
 from speechft.audio import MAX_FRAMES, log_mel, pad_frames
 from speechft.augment import augment
-from speechft.batching import Batch, plan_epoch, token_tensors, training_frames
+from speechft.batching import Batch, plan_epoch, plan_epoch_by_seconds, token_tensors, training_frames
 from speechft.config import SpeechRecipe
 from speechft.distributed import rank, world
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
+from speechft.schedule import steps_per_epoch
 from speechft.whisper import Context, Whisper
 
 if TYPE_CHECKING:
@@ -54,8 +55,7 @@ class Feed:
         self.context = Context(recipe.context)
         self.cache: PrefixCache | None = None
         self.seconds = [utterance.seconds or 5.0 for utterance in train]
-        self.size = recipe.batch_size * recipe.accumulate
-        self.per_epoch = -(-len(train) // self.size)
+        self.per_epoch = steps_per_epoch(recipe, len(train), sum(self.seconds))
         device = whisper.device.type
         self.pin, self.pass_frames = device == "cuda", PASS_FRAMES.get(device, PASS_FRAMES["cuda"])
         self._frames = self._own = 0
@@ -73,14 +73,22 @@ class Feed:
         for step in range(first, last):
             epoch, place = divmod(step, self.per_epoch)
             if not plan or place == 0:
-                plan = plan_epoch(self.seconds, self.size, self.recipe.seed, epoch)
-            members, size = plan[place], self.recipe.batch_size
+                plan = self._plan(epoch)
+            members = plan[place]
+            size = len(members) if self.recipe.batch_seconds else self.recipe.batch_size
             parts = [members[start : start + size] for start in range(0, len(members), size)]
             made = [self.batch(part, epoch, (step, number)) for number, part in enumerate(parts)]
             most = self.pass_frames * (CACHED_PASSES if self.cache else 1)
             shares = [batch.rows(slice(rank(), None, world())) for batch in made if batch is not None]
             passes = [part for share in shares if share.indices for part in share.parts(most)]
             yield step, [part.pinned() for part in passes] if self.pin else passes
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        """Clips of each step of an epoch."""
+        recipe = self.recipe
+        if recipe.batch_seconds:
+            return plan_epoch_by_seconds(self.seconds, self.per_epoch, recipe.seed, epoch)
+        return plan_epoch(self.seconds, recipe.batch_size * recipe.accumulate, recipe.seed, epoch)
 
     def clip(self, index: int, view: int) -> Tensor | None:
         """Log-mel frames of a clip in one of its variations, shape (n_mels, frames); None if it cannot be loaded.

@@ -55,9 +55,16 @@ def rate_factor(recipe: Any, step: int, total: int) -> float:
     return learning_rate_factor(step, total, recipe.schedule, recipe.warmup, recipe.decay, recipe.cycles)
 
 
-def planned_steps(recipe: Any, examples: int) -> int:
-    """Optimiser steps of a run over so many training examples, speech or text."""
-    per_epoch = math.ceil(examples / (recipe.batch_size * recipe.accumulate))
+def steps_per_epoch(recipe: Any, examples: int, seconds: float = 0.0) -> int:
+    """Optimiser steps of one pass over so many examples, or over so much speech where a recipe counts by it."""
+    if getattr(recipe, "batch_seconds", None):
+        return min(examples, math.ceil(seconds / (recipe.batch_seconds * recipe.accumulate)))
+    return math.ceil(examples / (recipe.batch_size * recipe.accumulate))
+
+
+def planned_steps(recipe: Any, examples: int, seconds: float = 0.0) -> int:
+    """Optimiser steps of a run over so many training examples, speech or text; `seconds` is how long speech is."""
+    per_epoch = steps_per_epoch(recipe, examples, seconds)
     if recipe.task != "speech":
         return recipe.max_steps or max(1, per_epoch * recipe.epochs)
     steps = per_epoch * max(recipe.epochs, math.ceil(recipe.min_steps / per_epoch))

@@ -149,7 +149,7 @@ class Run:
         loss_of = TokenLoss(self.whisper.model, self.cached_layers or 0)
         self.feed = Feed(self.base, self.train, self.labels, recipe, self._leave_out)
         self.per_epoch = self.feed.per_epoch
-        self.steps = planned_steps(recipe, len(self.train))
+        self.steps = planned_steps(recipe, len(self.train), sum(self.feed.seconds))
         self.every = self.per_epoch * -(-self.steps // (self.per_epoch * MOST_EVALUATIONS))
         if recipe.evaluations:
             self.every = -(-self.steps // recipe.evaluations)

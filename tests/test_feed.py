@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from speechft import adapters
+from speechft.batching import plan_epoch_by_seconds
 from speechft.config import SpeechRecipe
 from speechft.feed import PASS_FRAMES, Feed
 from speechft.manifest import Manifest
@@ -16,8 +19,8 @@ from speechft.objective import TokenLoss, recompute_layers
 from speechft.whisper import Whisper, load_whisper
 
 
-def fed(whisper: Whisper, clips: Manifest, **settings) -> Feed:
-    recipe = SpeechRecipe(manifest=clips.path, output_dir=Path("unused"), augment=None, **settings)
+def fed(whisper: Whisper, clips: Manifest, **changes) -> Feed:
+    recipe = SpeechRecipe(manifest=clips.path, output_dir=Path("unused"), augment=None, **changes)
     return Feed(whisper, clips, [whisper.label_ids(u.text) for u in clips], recipe, lambda *_: None)
 
 
@@ -28,6 +31,33 @@ def test_padding_is_counted(tiny: Whisper, voice: Manifest) -> None:
     frames = sum(batch.frames for batch in batches)
     own = sum(int(100 * (u.seconds or 0)) for u in voice[:8])
     assert feed.padding == pytest.approx(1 - own / frames, abs=0.02)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seconds=st.lists(st.floats(0.1, 30.0), min_size=1, max_size=60), share=st.floats(0.01, 1.0), epoch=st.integers(0, 9)
+)
+def test_batches_of_about_as_much_sound(seconds: list[float], share: float, epoch: int) -> None:
+    count = max(1, round(share * len(seconds)))
+    plan = plan_epoch_by_seconds(seconds, count, seed=1, epoch=epoch)
+    assert sorted(i for members in plan for i in members) == list(range(len(seconds)))
+    assert len(plan) == count
+    assert all(plan)
+    assert plan == plan_epoch_by_seconds(seconds, count, seed=1, epoch=epoch)
+    even, longest = sum(seconds) / count, max(seconds)
+    assert all(sum(seconds[i] for i in members) <= even + 2 * longest for members in plan)
+
+
+def test_a_recipe_may_count_by_seconds(tiny: Whisper, voice: Manifest) -> None:
+    feed = fed(tiny, voice[:16], batch_seconds=10.0)
+    whole = [[b.indices for b in batches] for _, batches in feed.steps(0, 2 * feed.per_epoch)]
+    assert feed.per_epoch == -(-sum(u.seconds or 0 for u in voice[:16]) // 10.0)
+    seen = sorted(i for batches in whole[: feed.per_epoch] for indices in batches for i in indices)
+    assert seen == list(range(16))
+    assert whole[: feed.per_epoch] != whole[feed.per_epoch :]
+    later = fed(tiny, voice[:16], batch_seconds=10.0).steps(feed.per_epoch + 1, 2 * feed.per_epoch)
+    assert [[b.indices for b in batches] for _, batches in later] == whole[feed.per_epoch + 1 :]
+    assert feed.padding < 0.25
 
 
 def test_passes_are_as_large_as_the_device_likes(tiny: Whisper, voice: Manifest) -> None:

@@ -30,15 +30,16 @@ def quickstart(
         before_after(result, out)
 
 
-def training_examples(recipe: Any) -> int:
-    """How many a run of this recipe would train on."""
+def training_examples(recipe: Any) -> tuple[int, float]:
+    """How many a run of this recipe would train on, and how many seconds of speech they are."""
     if recipe.task == "speech":
         from speechft.pipeline import prepared
 
-        return len(prepared(recipe)[0].split("train"))
+        train = prepared(recipe)[0].split("train")
+        return len(train), train.seconds
     from speechft.text.pipeline import corpus_of
 
-    return len(corpus_of(recipe).train)
+    return len(corpus_of(recipe).train), 0.0
 
 
 @app.command()
@@ -72,7 +73,7 @@ def train(
         from speechft.files import write_text
         from speechft.schedule import planned_steps, plot
 
-        steps = planned_steps(settings, training_examples(settings))
+        steps = planned_steps(settings, *training_examples(settings))
         err.print(f"{steps} optimiser steps: {write_text(plot_schedule, plot(settings, steps))}")
         return
     if settings.task != "speech":

@@ -55,8 +55,11 @@ class Verdict:
         return (self.first_when_first + self.first_when_second) / 2
 
 
-def compare(judge: Choice, question: str, first: str, second: str, rubric: str = RUBRIC) -> Verdict:
-    """Which of two answers is better, asked in both orders."""
+def compare(judge: Choice | RewardJudge, question: str, first: str, second: str, rubric: str = RUBRIC) -> Verdict:
+    """Which of two answers is better, asked in both orders; a reward model sees each alone, so it has no orders."""
+    if isinstance(judge, RewardJudge):
+        favour = judge.favour([{"role": "user", "content": question}], first, second)
+        return Verdict(1 if favour > 0.5 else 2 if favour < 0.5 else 0, favour, favour)
     one = judge(_pair(question, first, second, rubric), ["A", "B"])[0]
     two = judge(_pair(question, second, first, rubric), ["A", "B"])[1]
     winner = 1 if min(one, two) > 0.5 else 2 if max(one, two) < 0.5 else 0
@@ -159,7 +162,8 @@ class RewardJudge:
 
     text: TextModel
 
-    def compare(self, prompt: Sequence[Message], first: str, second: str) -> float:
+    def favour(self, prompt: Sequence[Message], first: str, second: str) -> float:
+        """For the first answer, 0 to 1."""
         from speechft.text.reward import rewards
 
         one, two = rewards(self.text, [[*prompt, {"role": "assistant", "content": said}] for said in (first, second)])
@@ -194,7 +198,7 @@ def ranking(judge: Any, prompt: Sequence[Message], answers: Sequence[str], rubri
     for i in range(len(answers)):
         for j in range(i):
             if isinstance(judge, RewardJudge):
-                favour = judge.compare(prompt, answers[i], answers[j])
+                favour = judge.favour(prompt, answers[i], answers[j])
             else:
                 favour = compare(judge, question, answers[i], answers[j], rubric).favour
             points[i] += favour

@@ -13,6 +13,7 @@ from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.text.config import PreferenceRecipe, RewardRecipe, TextAdapterSettings
 from speechft.text.data import read
+from speechft.text.judge import compare, judge_from, ranking
 from speechft.text.model import autocast, padded
 from speechft.text.pipeline import evaluate, train
 from speechft.text.reward import load_reward_model, rewards
@@ -108,6 +109,10 @@ def test_a_reward_model_tells_better_from_worse_and_keeps_its_head(
     question = {"role": "user", "content": "say cat dog"}
     good, bad = rewards(model, [[question, {"role": "assistant", "content": word}] for word in ("yes cat", "no cat")])
     assert good > bad
+    judge = judge_from(f"reward:{tmp_path / 'adapter'}")
+    verdict = compare(judge, question["content"], "no cat", "yes cat")
+    assert verdict.winner == 2
+    assert verdict.favour == pytest.approx(ranking(judge, [question], ["no cat", "yes cat"])[0])
 
 
 def test_a_reward_model_is_used_on_the_tokens_it_was_trained_on(

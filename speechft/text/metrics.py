@@ -90,7 +90,8 @@ class Measure:
 
 
 def rounded(value: float) -> float | None:
-    return round(float(value), 6) if math.isfinite(value) else None
+    """As a result holds it: six digits, no minus before nought, nothing where there is no number."""
+    return round(float(value), 6) + 0.0 if math.isfinite(value) else None
 
 
 def score_answers(

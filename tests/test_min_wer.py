@@ -53,6 +53,19 @@ def test_expected_errors_fall_on_the_clips_it_learns_from(voice: Manifest, tmp_p
     assert load(None, found.adapter).evaluate(voice[:16]).scores.wer == pytest.approx(found.progress.best[0])
 
 
+def test_batches_are_of_clips_whatever_the_adapter_was_trained_with(voice: Manifest, tmp_path: Path) -> None:
+    """The risk is divided by their number."""
+    first = SpeechRecipe(manifest=Path("-"), output_dir=tmp_path / "run", batch_seconds=1000.0)
+    base, folder = load_whisper(first.model), resolve(first.model)
+    card = {
+        "model": first.model, "base_sha256": adapters.base_hash(folder), "context": "clip",
+        "recipe": first.model_dump(mode="json", exclude={"manifest", "output_dir"}),
+    }  # fmt: skip
+    start = adapters.save(adapters.attach(base.model, rank=2), tmp_path / "start", card, first.model, folder)
+    found = refine(start, voice[:2], voice[:1], tmp_path / "refined", rounds=1, batch_size=1)
+    assert found.progress.step == 2
+
+
 def test_a_clip_without_hypotheses_teaches_nothing() -> None:
     """All of them can be too long for the decoder: loops are."""
     assert expected_errors(torch.zeros(0), torch.zeros(0)).item() == 0

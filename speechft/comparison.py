@@ -13,10 +13,11 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
-from speechft.pipeline import RESULT_FORMAT, Event, evaluated, forgetting, rows_to_evaluate
+from speechft.pipeline import Event, evaluated, forgetting, rows_to_evaluate
 from speechft.recogniser import load
 from speechft.report import write_report
 from speechft.result import environment, notice, summary
+from speechft.result_schema import FORMAT
 from speechft.scoring import compare_all
 from speechft.split_files import about_split
 from speechft.whisper import Context
@@ -90,7 +91,7 @@ def evaluate_adapters(
     best = min(["base", *found], key=lambda name: (base if name == "base" else found[name]).scores.wer)
     result = {
         "notice": notice(rows),
-        "format": RESULT_FORMAT,
+        "format": FORMAT,
         "split": split,
         "clips": len(rows),
         "speakers": len(rows.speakers),

@@ -6,7 +6,6 @@ All decode greedily, without retries and without timestamps, so that only the mo
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from speechft.audio import HOP_LENGTH, MAX_FRAMES, SAMPLE_RATE, log_mel, pad_fra
 from speechft.decode import DecodeOptions, decode
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError, missing_extra
-from speechft.files import write_text
+from speechft.files import write_json
 from speechft.manifest import Manifest
 from speechft.recogniser import load
 from speechft.result import notice
@@ -90,7 +89,7 @@ def check_export(
         "difference": compare(ours[heard], theirs),
         "words_that_differ": round(differ.rate, 4),
     }
-    write_text(exported / REPORT, json.dumps(result, indent=2) + "\n")
+    write_json(exported / REPORT, result)
     return result
 
 

@@ -81,7 +81,8 @@ def refine(
     settings = {
         **card["recipe"], "manifest": train.path or "-", "output_dir": Path(out), "epochs": rounds, "min_steps": 0,
         "max_steps": None, "batch_size": batch_size, "batch_seconds": None, "accumulate": 1, "augment": None,
-        "learning_rate": learning_rate, "cache": "off", "average": False, "evaluations": rounds, "patience": rounds, "seed": seed,
+        "learning_rate": learning_rate, "cache": "off", "average": False, "evaluations": rounds, "patience": rounds,
+        "seed": seed,
     }  # fmt: skip
     recipe = SpeechRecipe.model_validate(settings)
     with locked(Path(out)):

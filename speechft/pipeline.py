@@ -17,7 +17,7 @@ from speechft.overlap import overlap
 from speechft.recogniser import Recogniser, load
 from speechft.report import write_report
 from speechft.result import caveats, environment, notice, read_metrics, simulated, summary, training_summary
-from speechft.result_schema import FORMAT as RESULT_FORMAT
+from speechft.result_schema import FORMAT
 from speechft.scoring import compare
 from speechft.semantic import semantic
 from speechft.split import auto_split
@@ -82,7 +82,7 @@ def train(
     left_out |= trained.progress.left_out | base.unreadable
     result = {
         "notice": notice(held_out, manifest),
-        "format": RESULT_FORMAT,
+        "format": FORMAT,
         "task": "speech",
         "model": recipe.model,
         "adapter": str(trained.adapter.relative_to(out)) if trained.adapter else None,
@@ -202,7 +202,7 @@ def evaluate(
             kept = forgetting(before, after, unforgotten)
     result = {
         "notice": notice(chosen),
-        "format": RESULT_FORMAT,
+        "format": FORMAT,
         **summary(found),
         "model": recogniser.whisper.name,
         "adapter": str(adapter) if adapter else None,

@@ -6,12 +6,14 @@ import importlib.metadata
 import json
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechft import memory
-from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
-from speechft.train import Trained
+
+if TYPE_CHECKING:
+    from speechft.evaluate import Evaluation
+    from speechft.train import Trained
 
 CORE_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "jiwer", "whisper-normalizer")
 

@@ -7,7 +7,6 @@ folder of task files with `dataset_path: json` and local `data_files` needs no n
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechftError, missing_extra
-from speechft.files import write_text
+from speechft.files import write_json
 from speechft.text.metrics import rounded
 from speechft.text.model import load_text_model
 
@@ -112,7 +111,7 @@ def run(
         ),
     }
     if out:
-        write_text(Path(out) / "result.json", json.dumps(result, indent=2) + "\n")
+        write_json(Path(out) / "result.json", result)
     return result
 
 

@@ -58,10 +58,10 @@ class Verdict:
 def compare(judge: Choice | RewardJudge, question: str, first: str, second: str, rubric: str = RUBRIC) -> Verdict:
     """Which of two answers is better, asked in both orders; a reward model sees each alone, so it has no orders."""
     if isinstance(judge, RewardJudge):
-        favour = judge.favour([{"role": "user", "content": question}], first, second)
-        return Verdict(1 if favour > 0.5 else 2 if favour < 0.5 else 0, favour, favour)
-    one = judge(_pair(question, first, second, rubric), ["A", "B"])[0]
-    two = judge(_pair(question, second, first, rubric), ["A", "B"])[1]
+        one = two = judge.favour([{"role": "user", "content": question}], first, second)
+    else:
+        one = judge(_pair(question, first, second, rubric), ["A", "B"])[0]
+        two = judge(_pair(question, second, first, rubric), ["A", "B"])[1]
     winner = 1 if min(one, two) > 0.5 else 2 if max(one, two) < 0.5 else 0
     return Verdict(winner, one, two)
 

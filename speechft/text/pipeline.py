@@ -14,8 +14,8 @@ from speechft.checkpoint import locked
 from speechft.config import validated
 from speechft.errors import SpeechftError
 from speechft.files import write_json
-from speechft.pipeline import RESULT_FORMAT
 from speechft.result import environment
+from speechft.result_schema import FORMAT
 from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, TextRecipe
 from speechft.text.data import Corpus, Example, read
@@ -58,7 +58,7 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
         on_event({"event": "final evaluation", "split": split})
         base, adapted = before_and_after(fitted, module, held_out, recipe)
         result = {
-            "format": RESULT_FORMAT,
+            "format": FORMAT,
             "task": recipe.task,
             "notice": None,
             "model": recipe.model,
@@ -116,7 +116,7 @@ def evaluate(
         base = measures(module, text, held_out, recipe)
     found = measures(module, text, held_out, recipe) if adapter else base
     result = {
-        "format": RESULT_FORMAT,
+        "format": FORMAT,
         "task": task,
         "model": recipe.model,
         "adapter": str(adapter) if adapter else None,

@@ -20,12 +20,12 @@ from speechft.result import environment, notice
 from speechft.scoring import Scores, compare, finite
 from speechft.significance import bootstrap_ci
 from speechft.split import auto_split
-from speechft.study import Arm, base_arm, minutes_of, parts_of, trained_arm
+from speechft.study import Arm, base_arm, minutes_of, parts_apart, trained_arm
 
 
 def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, settings: list[str]) -> dict:
     manifest = auto_split(usable(manifest_path)[0])
-    train, dev, test, caveat = parts_of(manifest)
+    train, dev, test = parts_apart(manifest).values()
     base_recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out}"])
     shared = overlap(manifest)
     base = base_arm(base_recipe, test)
@@ -51,7 +51,7 @@ def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, set
         "recipe": base_recipe.model_dump(mode="json"),
         "environment": environment(),
     }
-    notes = [note for note in (result["notice"], caveat) if note]
+    notes = [result["notice"]] if result["notice"] else []
     last = arms[0].evaluation.scores
     write_report(
         out, result, base.evaluation.scores, last, title="Minutes of recordings against words wrong", notes=notes

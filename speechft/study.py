@@ -15,6 +15,7 @@ from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
 from speechft.pipeline import Event, load_trained
 from speechft.recogniser import load
+from speechft.split import sentence_key
 from speechft.train import fit
 
 
@@ -78,31 +79,31 @@ def minutes_of(manifest: Manifest, minutes: float, seed: int = 0) -> Manifest:
     return manifest.filter(lambda u: u.id in kept)
 
 
-def parts_of(manifest: Manifest) -> tuple[Manifest, Manifest, Manifest, str]:
-    """Train, dev, test and a caveat: where there is no test split, dev is tested on, and the caveat says so."""
-    train, dev, test = (manifest.split(name) for name in ("train", "dev", "test"))
-    if len(test):
-        return train, dev, test, ""
-    return (
-        train,
-        dev,
-        dev,
-        "There is no test split: these clips also chose each state, which flatters what was trained.",
-    )
-
-
 def parts_apart(manifest: Manifest, clips: int | None = None, held_out: int | None = None) -> dict[str, Manifest]:
-    """train, dev and test; without a test split, the second half of the dev speakers is the test.
+    """train, dev and test; without a test split, half of dev is the test, so that no state is chosen on it.
+
+    The halves share no speaker; where dev has one speaker only, no sentence.
 
     Args:
         clips: of train, at most.
         held_out: of dev and of test each, at most.
+
+    Raises:
+        SpeechftError: dev is one speaker's one sentence.
     """
     parts = {name: manifest.split(name) for name in ("train", "dev", "test")}
     if not len(parts["test"]):
         dev = parts["dev"]
-        speakers = sorted({u.speaker or u.id for u in dev})
-        second = set(speakers[len(speakers) // 2 :])
-        parts["dev"] = dev.filter(lambda u: (u.speaker or u.id) not in second)
-        parts["test"] = dev.filter(lambda u: (u.speaker or u.id) in second)
+        one_voice = len({u.speaker for u in dev}) == 1
+        keys = {u.id: sentence_key(u.text) if one_voice else u.speaker or u.id for u in dev}
+        units = sorted(set(keys.values()))
+        if len(units) < 2:
+            raise SpeechftError(
+                "has no test split, and its dev split cannot be halved",
+                where=manifest.path,
+                fix="Add sentences to dev, or a test split.",
+            )
+        second = set(units[len(units) // 2 :])
+        parts["dev"] = dev.filter(lambda u: keys[u.id] not in second)
+        parts["test"] = dev.filter(lambda u: keys[u.id] in second)
     return {name: part[: clips if name == "train" else held_out] for name, part in parts.items()}

@@ -13,7 +13,7 @@ import pytest
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
-from speechft.study import minutes_of, parts_of
+from speechft.study import minutes_of, parts_apart
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -35,14 +35,20 @@ def test_more_than_there_is_is_refused() -> None:
         minutes_of(clips(), 11)
 
 
-def test_dev_stands_in_for_test_with_a_caveat() -> None:
-    rows = [replace(u, split="dev" if i % 3 else "train") for i, u in enumerate(clips(9))]
-    _, dev, test, caveat = parts_of(Manifest(rows))
-    assert dev == test
-    assert "no test split" in caveat
-    rows[0] = replace(rows[0], split="test")
-    _, _, test, caveat = parts_of(Manifest(rows))
-    assert (len(test), caveat) == (1, "")
+def test_half_of_dev_is_the_test_where_there_is_none() -> None:
+    """No speaker is in both halves; of one speaker, no sentence. A test split that is there is left alone."""
+    one = Manifest(replace(u, split="dev" if i % 3 else "train", text=f"t {i // 3}") for i, u in enumerate(clips(12)))
+    parts = parts_apart(one)
+    assert [len(part) for part in parts.values()] == [4, 4, 4]
+    assert not {u.text for u in parts["dev"]} & {u.text for u in parts["test"]}
+    many = Manifest(replace(u, speaker=f"s{i % 6}") for i, u in enumerate(one))
+    parts = parts_apart(many, held_out=3)
+    assert not {u.speaker for u in parts["dev"]} & {u.speaker for u in parts["test"]}
+    assert (len(parts["dev"]), len(parts["test"])) == (3, 3)
+    with_test = Manifest(replace(u, split="test") if i == 0 else u for i, u in enumerate(many))
+    assert [len(part) for part in parts_apart(with_test).values()] == [3, 8, 1]
+    with pytest.raises(SpeechftError, match="cannot be halved"):
+        parts_apart(Manifest(u for u in one if u.text in ("t 0",)))
 
 
 def run(recipe: str, *words: object) -> str:

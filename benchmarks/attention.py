@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from speechft import exits
 from speechft.attention import short_attention
 from speechft.precision import has_native_bf16
 
@@ -60,4 +61,4 @@ def timed(attend: Callable[[Tensor, Tensor, Tensor], Tensor], parts: list[Tensor
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from speechft import exits
 from speechft.audio import SAMPLE_RATE
 from speechft.augment_audio import EFFECTS
 from speechft.check import usable
@@ -65,4 +66,4 @@ if __name__ == "__main__":
     parser.add_argument("--adapter", type=Path)
     parser.add_argument("--windows", action="store_true")
     given = parser.parse_args()
-    main(given.manifest, given.split, given.clips, given.adapter, given.windows)
+    exits.run(lambda: main(given.manifest, given.split, given.clips, given.adapter, given.windows))

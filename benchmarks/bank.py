@@ -23,7 +23,7 @@ import psutil
 import torch
 from safetensors.torch import load_file
 
-from speechft import adapters
+from speechft import adapters, exits
 from speechft.bank import AdapterBank
 from speechft.checkpoint import save_tensors
 from speechft.decode import DecodeOptions, decode
@@ -148,4 +148,4 @@ def vary(source: Path, out: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from speechft import Manifest, load
+from speechft import Manifest, exits, load
 from speechft.decode import DecodeOptions
 from speechft.whisper import Context
 
@@ -41,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

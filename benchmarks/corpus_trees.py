@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from speechft import exits
 from speechft.audio import SAMPLE_RATE
 from speechft.corpora.prepared import gender
 from speechft.manifest import Manifest, Utterance
@@ -261,4 +262,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

@@ -13,6 +13,7 @@ import argparse
 
 import numpy as np
 
+from speechft import exits
 from speechft.error_rate import ErrorRate
 from speechft.significance import bootstrap_ci
 
@@ -40,4 +41,4 @@ def main(corpora: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", type=int, default=1000)
-    main(parser.parse_args().corpora)
+    exits.run(lambda: main(parser.parse_args().corpora))

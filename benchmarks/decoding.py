@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from speechft import Manifest, load
+from speechft import Manifest, exits, load
 from speechft.adapters import merge
 from speechft.audio import SAMPLE_RATE, log_mel, pad_frames
 from speechft.decode import DecodeOptions, decode
@@ -115,4 +115,4 @@ def ctranslate2_texts(engine: Any, batches: list[torch.Tensor], whisper: Any) ->
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

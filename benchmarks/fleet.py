@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from speechft import exits
 from speechft.corpora.simulated import prepare_simulated
 from speechft.manifest import Manifest, Utterance
 
@@ -96,4 +97,4 @@ def counted(result: dict[str, Any], out: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

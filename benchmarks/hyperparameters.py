@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from speechft import exits
 from speechft.config import SpeechRecipe
 from speechft.evaluate import evaluate_model
 from speechft.manifest import Manifest
@@ -148,4 +149,4 @@ def _save(figure: Any, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

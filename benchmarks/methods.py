@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from speechft import exits
 from speechft.manifest import Manifest
 from speechft.scoring import compare, score
 
@@ -186,4 +187,4 @@ def points(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 from server import free_port
 
+from speechft import exits
 from speechft.audio import SAMPLE_RATE
 from speechft.corpora.simulated import Voice, speak
 from speechft.impair import Impairment
@@ -108,4 +109,4 @@ def shoot(browser: Any, url: str, out: Path, place: str, act: Any = lambda page:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

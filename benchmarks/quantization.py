@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from speechft import exits
 from speechft.manifest import Manifest
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -193,4 +194,4 @@ def rms_error(blocks: np.ndarray, levels: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

@@ -25,6 +25,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from speechft import exits
 from speechft.manifest import Manifest
 
 PATH = "/v1/audio/transcriptions"
@@ -176,4 +177,4 @@ async def under_load(
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from speechft import exits
 from speechft.config import SpeechRecipe
 from speechft.corpora.simulated import prepare_simulated
 from speechft.manifest import Manifest
@@ -52,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

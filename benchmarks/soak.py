@@ -27,6 +27,7 @@ import httpx
 import psutil
 from server import PATH, Server, ask
 
+from speechft import exits
 from speechft.corpora.simulated import prepare_simulated
 from speechft.manifest import Manifest
 
@@ -151,4 +152,4 @@ def growth(samples: Sequence[tuple[float, int]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

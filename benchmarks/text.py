@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from speechft import exits
 from speechft.config import load_recipe
 from speechft.text.data import read
 from speechft.text.judge import audit, compare, judge_from
@@ -126,4 +127,4 @@ def _span(measure: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

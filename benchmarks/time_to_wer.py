@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from speechft import exits
 from speechft.manifest import Manifest
 
 STARTED = time.perf_counter()
@@ -140,4 +141,4 @@ def plot(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

@@ -26,6 +26,7 @@ import numpy as np
 import soundfile
 import torch
 
+from speechft import exits
 from speechft.manifest import Manifest
 from speechft.precision import inference_dtype
 
@@ -240,4 +241,4 @@ def peak_mb() -> float:
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

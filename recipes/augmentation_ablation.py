@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from speechft import exits
 from speechft.augment_audio import EFFECTS
 from speechft.augmented import augment_manifest, check_kinds
 from speechft.check import usable
@@ -90,4 +91,4 @@ if __name__ == "__main__":
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the recipe, as in `speechft train`"
     )
     given = parser.parse_args()
-    main(given.manifest, given.out, given.kinds, given.set)
+    exits.run(lambda: main(given.manifest, given.out, given.kinds, given.set))

@@ -14,13 +14,14 @@ and writes one table, each arm paired with `direct`, over speakers.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from speechft import adapters
+from speechft import adapters, exits
+from speechft.adapter_arithmetic import average
 from speechft.check import usable
 from speechft.config import SpeechRecipe, load_recipe
+from speechft.errors import SpeechftError
 from speechft.files import write_text
 from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
@@ -31,7 +32,7 @@ from speechft.result import environment, notice
 from speechft.scoring import Scores, compare_all
 from speechft.sources import resolve
 from speechft.split import auto_split, split_by_prompt
-from speechft.study import Arm, base_arm, trained_arm
+from speechft.study import Arm, base_arm, parts_apart, trained_arm
 
 SHARES = {"dev": 0.2, "test": 0.4}  # of a speaker's sentences
 
@@ -70,15 +71,12 @@ def main(
 def cohort_and_targets(manifest: Manifest, n_speakers: int) -> tuple[Manifest, Manifest, list[Manifest]]:
     """Who the cohort is trained on, whose clips choose its best state, and each target speaker split by sentence.
 
-    Targets are speakers of test, else the second half of dev's; none of them is in the cohort.
+    Targets are speakers of test, else of half of dev; none of them is in the cohort.
     """
-    train, dev, test = (manifest.split(name) for name in ("train", "dev", "test"))
-    if test:
-        names = test.speakers
-    else:
-        names = dev.speakers[len(dev.speakers) // 2 :]
-        dev = Manifest([u for u in dev if u.speaker not in names], manifest.path)
-    names = tuple(name for name in names if name not in train.speakers)[:n_speakers]
+    train, dev, test = parts_apart(manifest).values()
+    names = [name for name in test.speakers if name not in train.speakers][:n_speakers]
+    if not names:
+        raise SpeechftError("no speaker of test is absent from train", where=manifest.path, fix="Split by speaker.")
     own = [Manifest([u for u in manifest if u.speaker == name], manifest.path) for name in names]
     return train, dev, [split_by_prompt(rows, dev=SHARES["dev"], test=SHARES["test"]) for rows in own]
 
@@ -109,15 +107,13 @@ def personal_arms(
         arms["cohort"] = Arm(cohort.adapter, load(recipe.model, cohort.adapter).evaluate(test, recipe.normalizer))
         then = recipe.model_copy(update={**update, "model": str(cohort_model), "output_dir": out / "then" / name})
         arms["then"] = trained_arm(then, train, dev, test, arms["cohort"])
-    if importlib.util.find_spec("speechft.adapter_arithmetic") and cohort.adapter:
+    if cohort.adapter:
         arms["average"] = averaged(recipe, arms, out / "average" / name, test)
     return arms
 
 
 def averaged(recipe: SpeechRecipe, arms: Mapping[str, Arm], out: Path, test: Manifest) -> Arm:
     """The mean of the cohort's and the direct adapter; the cohort's alone where there is no direct one."""
-    from speechft.adapter_arithmetic import average
-
     both = [arms[name].adapter for name in ("cohort", "direct") if arms[name].adapter]
     if len(both) < 2:
         return arms["cohort"]
@@ -180,4 +176,4 @@ if __name__ == "__main__":
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the recipe, as in `speechft train`"
     )
     given = parser.parse_args()
-    main(given.manifest, given.out, given.speakers, given.personal_steps, given.set, given.cohort)
+    exits.run(lambda: main(given.manifest, given.out, given.speakers, given.personal_steps, given.set, given.cohort))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from speechft import exits
 from speechft.check import usable
 from speechft.config import load_recipe
 from speechft.overlap import overlap
@@ -85,4 +86,4 @@ if __name__ == "__main__":
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the recipe, as in `speechft train`"
     )
     given = parser.parse_args()
-    main(given.manifest, given.out, given.minutes, given.repeats, given.set)
+    exits.run(lambda: main(given.manifest, given.out, given.minutes, given.repeats, given.set))

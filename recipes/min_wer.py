@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from speechft import Manifest, load
+from speechft import Manifest, exits, load
 from speechft.check import usable
 from speechft.decode import DecodeOptions
 from speechft.files import write_text
@@ -60,4 +60,4 @@ def measured(adapter: Path, test: Manifest, start: Path | None = None) -> dict[s
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from speechft import Manifest, SpeechRecipe, load
+from speechft import Manifest, SpeechRecipe, exits, load
 from speechft.overlap import overlap
 from speechft.scoring import compare
 from speechft.split import auto_split
@@ -49,4 +49,4 @@ def show(event: dict) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    exits.run(lambda: main(Path(sys.argv[1]), Path(sys.argv[2])))

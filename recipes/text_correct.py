@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from speechft import load
+from speechft import exits, load
 from speechft.check import usable
 from speechft.config import SpeechRecipe, validated
 from speechft.files import write_text
@@ -73,4 +73,4 @@ def corrector(heard: dict[str, Any], out: Path, task: str, steps: int | None) ->
 
 
 if __name__ == "__main__":
-    main()
+    exits.run(main)

@@ -58,6 +58,17 @@ def run(recipe: str, *words: object) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize(
+    "recipe", sorted(set(RECIPES.glob("*.py")) - {RECIPES / "text_examples.py"}), ids=lambda p: p.stem
+)
+def test_a_recipe_says_what_is_wrong_without_a_traceback(recipe: Path, tmp_path: Path) -> None:
+    adapter = [tmp_path] if recipe.stem == "min_wer" else []
+    command = [sys.executable, recipe, tmp_path / "none.jsonl", *adapter, tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.split() == f"Error: {tmp_path}/none.jsonl: the manifest does not exist. Check the path.".split()
+
+
 @pytest.mark.slow
 def test_dose_curve(voice: Manifest, tmp_path: Path) -> None:
     out = run("dose_curve.py", voice.path, tmp_path, "--minutes", 0.3, "--repeats", 1, "--set", "max_steps=4")

@@ -1,0 +1,81 @@
+"""How a program of ours ends: a sentence on stderr and an exit code, not a traceback, for what its user can mend.
+
+Exit codes: 0 done, 2 what the user gave was wrong, 128 + the signal when stopped, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from rich.console import Console
+from rich.markup import escape
+
+from speechft.errors import SpeechftError
+from speechft.interruption import Interrupted, raise_on_terminate
+
+FILE_FAULTS = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space, or ask for more",
+    errno.EFBIG: "Choose a file system without that limit",
+    errno.EROFS: "Choose a folder that can be written to",
+    errno.EACCES: "Choose a folder that you may read and write",
+    errno.EPERM: "Choose a folder that you may read and write",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.EIO: "The disk may be failing: copy what matters to another one",
+}
+
+
+def file_fault(error: Exception) -> str | None:
+    """The sentence for a disk that is full, read-only or broken, or a name no file can have; None for other errors."""
+    told = re.search(r"os error (\d+)", str(error))  # safetensors has an error of its own
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    if isinstance(error, ValueError) and "null byte" in str(error):
+        return "A name of a file holds a null byte. Check how the name was made."
+    if number not in FILE_FAULTS:
+        return None
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    advice = f"{FILE_FAULTS[number]}, then run the same command again: it goes on where it was."
+    return f"{where}{os.strerror(number).lower()}. {advice}"
+
+
+def memory_fault(error: Exception) -> str | None:
+    """The sentence for memory that ran out; None for other errors."""
+    from speechft.memory import ran_out
+
+    if not ran_out(error):
+        return None
+    advice = "Free some, lower batch_size, or take a smaller model; then run the same command again: it goes on."
+    return f"There is not enough memory. {advice}"
+
+
+def run(command: Callable[[], object]) -> NoReturn:
+    """Call it and leave the process.
+
+    Args:
+        command: its return value is the exit code if it is a number.
+    """
+    raise_on_terminate()
+    try:
+        code = command()
+    except SpeechftError as error:
+        stop(f"[bold red]Error:[/] {escape(str(error))}", 2)
+    except KeyboardInterrupt as interrupt:
+        said = str(interrupt) or "Stopped."
+        number = interrupt.signal if isinstance(interrupt, Interrupted) else signal.SIGINT
+        stop(f"{escape(said)} Run the same command again to go on.", 128 + number)
+    except Exception as error:
+        if sentence := file_fault(error) or memory_fault(error):
+            stop(f"[bold red]Error:[/] {escape(sentence)}", 2)
+        raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def stop(said: str, code: int) -> NoReturn:
+    Console(stderr=True).print(said, soft_wrap=True)
+    sys.exit(code)

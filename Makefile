@@ -2,10 +2,12 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
+# LOCK=constraints/lock.txt installs exactly the files that CI installs, each checked by its SHA-256.
+LOCK ?=
 RUNS := $(VENV)/.runs
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-all lint bench reliability matrix soak docs dist sbom audit clean
+.PHONY: quickstart test test-all lint bench reliability matrix soak docs dist sbom audit lock clean
 
 quickstart: $(RUNS)
 	$(BIN)/speechft quickstart --out quickstart
@@ -25,6 +27,7 @@ lint: $(INSTALLED)
 $(RUNS): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(if $(LOCK),$(BIN)/python -m pip install --quiet --require-hashes -r $(LOCK))
 	$(BIN)/python -m pip install --quiet -e ".[quickstart]"
 	touch $@
 
@@ -75,6 +78,13 @@ sbom: $(RUNS)
 audit: $(RUNS)
 	$(BIN)/python -m pip install --quiet -e ".[release]"
 	$(BIN)/pip-audit --skip-editable
+
+# constraints/lock.txt anew: every package of CI with the hashes of its files, for each supported Python and system.
+lock: $(RUNS)
+	$(BIN)/python -m pip install --quiet -e ".[release]"
+	$(BIN)/uv pip compile pyproject.toml --extra dev --constraint constraints/newest.txt --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" --quiet --output-file constraints/lock.txt
 
 clean:
 	rm -rf $(VENV) .matrix dist site quickstart .pytest_cache .mypy_cache .ruff_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -33,6 +34,24 @@ def test_the_oldest_are_the_floors() -> None:
     for requirement in CORE:
         (floor,) = (Version(s.version) for s in requirement.specifier if s.operator == ">=")
         assert versions[canonicalize_name(requirement.name)].release[: len(floor.release)] == floor.release, requirement
+
+
+def test_the_lock_holds_what_ci_needs_with_hashes() -> None:
+    """Each requirement of the development extra, the extras it names too, at a version it allows."""
+    text = (ROOT / "constraints" / "lock.txt").read_text(encoding="utf-8")
+    entries = [entry for entry in re.split(r"\n(?=[^ #])", text) if "==" in entry]
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+    locked = {
+        canonicalize_name(entry.split("==")[0]): re.split(r"[ \\;]", entry.split("==")[1])[0] for entry in entries
+    }
+    extras = PROJECT["optional-dependencies"]
+    wanted, asked = [], ["dev"]
+    for extra in asked:
+        for requirement in map(Requirement, extras[extra]):
+            own = requirement.name == PROJECT["name"]
+            asked.extend(requirement.extras - set(asked)) if own else wanted.append(requirement)
+    missing = [str(r) for r in [*CORE, *wanted] if locked.get(canonicalize_name(r.name), "0") not in r.specifier]
+    assert missing == [], "run `make lock`"
 
 
 def test_every_supported_python_is_in_the_matrix() -> None:

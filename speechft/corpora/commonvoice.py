@@ -29,6 +29,7 @@ def prepare_commonvoice(source: str | Path, out: str | Path, *, copy: bool = Tru
     root = corpus_root(source, "clips", "Common Voice")
     work = Preparation(root, out, copy)
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    listed = set()  # in one of the three parts, taken or not
     for split in SPLITS:
         for number, row in _rows(root / f"{split}.tsv"):
             values = {
@@ -39,14 +40,14 @@ def prepare_commonvoice(source: str | Path, out: str | Path, *, copy: bool = Tru
                 "language": row.get("locale") or root.name, "accent": row.get("accents") or row.get("accent"),
             }  # fmt: skip
             work.add(values, f"{split}.tsv:{number}")
-    taken = {u.id for u in work.utterances}
+            listed.add(row.get("path", ""))
     for name, reason in (
         ("invalidated", "volunteers found the text wrong"),
         ("other", "nobody has checked it yet"),
         ("validated", "right, but in none of the three parts: its sentence is in one already"),
     ):
         for _, row in _rows(root / f"{name}.tsv"):
-            if Path(row.get("path", "")).stem not in taken:
+            if row.get("path", "") not in listed:
                 work.leave_out(f"{name}.tsv: {row.get('path', '')}", reason)
     return work.finish()
 

@@ -23,11 +23,12 @@ def prepare_librispeech(source: str | Path, out: str | Path, *, copy: bool = Tru
     root = corpus_root(source, "*/*/*/*.trans.txt", "LibriSpeech")
     work = Preparation(root, out, copy)
     genders = _genders(root / "SPEAKERS.TXT")
-    for texts in sorted(root.glob("*/*/*/*.trans.txt")):
-        part, speaker, chapter = texts.relative_to(root).parts[:3]
+    for folder in sorted({path.parent for end in ("trans.txt", "flac") for path in root.glob(f"*/*/*/*.{end}")}):
+        part, speaker, chapter = folder.relative_to(root).parts
+        texts = folder / f"{speaker}-{chapter}.trans.txt"
         split = part.partition("-")[0]
         said = key_and_text(texts)
-        for audio in sorted(texts.parent.glob("*.flac")):
+        for audio in sorted(folder.glob("*.flac")):
             if audio.stem not in said:
                 work.leave_out(audio, f"{texts.name} has no text for it")
                 continue
@@ -46,5 +47,5 @@ def _genders(path: Path) -> dict[str, str]:
     """From lines of "ID | SEX | SUBSET | MINUTES | NAME"; those with ";" are comments."""
     if not path.is_file():
         return {}
-    lines = [line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(";")]
+    lines = [line.split("|") for line in path.read_text("utf-8", "replace").splitlines() if not line.startswith(";")]
     return {fields[0].strip(): fields[1] for fields in lines if len(fields) > 2}

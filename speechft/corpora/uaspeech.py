@@ -74,7 +74,7 @@ def prepare_uaspeech(
     for name in VERSIONS:
         count = sum(1 for _ in (root / "audio" / name).rglob("*.wav")) if name != version else 0
         if count:
-            work.leave_out(root / "audio" / name, f"{count} recordings of utterances that are taken from {version}")
+            work.leave_out(root / "audio" / name, f"{count} recordings of another version than {version}")
     for name, count in sorted(others.items()):
         work.leave_out(f"microphone {name}", f"{count} recordings of utterances that are taken from another microphone")
     return work.finish()

@@ -236,7 +236,7 @@ def test_uaspeech_controls_other_versions_and_broken_microphones(tmp_path: Path)
     }  # fmt: skip
     where = dict(prepared.left_out)
     assert where["audio/original/again/F02_B2_C1_M3.wav"].startswith("the same word and microphone as")
-    assert where["audio/noisereduce"] == "1 recordings of utterances that are taken from original"
+    assert where["audio/noisereduce"] == "1 recordings of another version than original"
     assert len(where) == 3
 
 

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root
+from speechft.errors import SpeechftError
 
 SPLITS = ("train", "dev", "test")
 GENDERS = {"male_masculine": "male", "female_feminine": "female"}  # the values since version 17
@@ -56,6 +57,9 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """(line number, values) of a table; none if there is no such file."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [(number, {k: v or "" for k, v in row.items() if k}) for number, row in enumerate(rows, 2)]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            return [(number, {k: v or "" for k, v in row.items() if k}) for number, row in enumerate(rows, 2)]
+    except UnicodeDecodeError:
+        raise SpeechftError("is not UTF-8", where=path, fix="Unpack it again: the tables of a release are.") from None

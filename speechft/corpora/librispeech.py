@@ -7,6 +7,7 @@ Open (CC BY 4.0), from openslr.org/12. Its own parts are the split: train-*, dev
 
 from __future__ import annotations
 
+from glob import escape
 from pathlib import Path
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender, key_and_text
@@ -16,17 +17,20 @@ def prepare_librispeech(source: str | Path, out: str | Path, *, copy: bool = Tru
     """A manifest of all parts that are there.
 
     Args:
-        source: the folder of the parts, or the one above it.
+        source: the folder of the parts, or the one above it; or one part's, such as test-clean.
         out: see `Preparation`.
         copy: recordings beside the manifest.
     """
-    root = corpus_root(source, "*/*/*/*.trans.txt", "LibriSpeech")
+    part = Path(source).resolve()
+    alone = any(part.glob("*/*/*.trans.txt"))
+    root = part.parent if alone else corpus_root(source, "*/*/*/*.trans.txt", "LibriSpeech")
+    chapters = f"{escape(part.name) if alone else '*'}/*/*"
     work = Preparation(root, out, copy)
     genders = _genders(root / "SPEAKERS.TXT")
-    for folder in sorted({path.parent for end in ("trans.txt", "flac") for path in root.glob(f"*/*/*/*.{end}")}):
-        part, speaker, chapter = folder.relative_to(root).parts
+    for folder in sorted({path.parent for end in ("trans.txt", "flac") for path in root.glob(f"{chapters}/*.{end}")}):
+        name, speaker, chapter = folder.relative_to(root).parts
         texts = folder / f"{speaker}-{chapter}.trans.txt"
-        split = part.partition("-")[0]
+        split = name.partition("-")[0]
         said = key_and_text(texts)
         for audio in sorted(folder.glob("*.flac")):
             if audio.stem not in said:
@@ -35,7 +39,7 @@ def prepare_librispeech(source: str | Path, out: str | Path, *, copy: bool = Tru
             row = {
                 "id": audio.stem, "audio": audio, "text": said.pop(audio.stem), "speaker": speaker, "session": chapter,
                 "split": split if split in ("train", "dev", "test") else None, "gender": gender(genders.get(speaker)),
-                "language": "en", "part": part,
+                "language": "en", "part": name,
             }  # fmt: skip
             work.add(row, audio)
         for missing in said:

@@ -69,6 +69,30 @@ def test_librispeech(tmp_path: Path) -> None:
     ]
 
 
+def test_one_part_of_librispeech_is_enough(tmp_path: Path) -> None:
+    written(tmp_path / "test-clean/61/70968/61-70968.trans.txt", "61-70968-0000 HE BEGAN\n")
+    sound(tmp_path / "test-clean/61/70968/61-70968-0000.flac")
+    sound(tmp_path / "dev-clean/7/8/7-8-0000.flac")
+    prepared = prepare("librispeech", tmp_path / "test-clean", tmp_path / "out")
+    assert [(u.split, u.extra["part"]) for u in prepared.manifest] == [("test", "test-clean")]
+    assert not prepared.left_out
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "bad", "message"),
+    [
+        ("commonvoice", ("clips/a.txt",), "train.tsv", "train.tsv: is not UTF-8"),
+        ("speechocean762", ("train/wav.scp", "train/text"), "resource/scores.json", "scores.json: is not JSON"),
+    ],
+)
+def test_damaged_tables_are_named(tmp_path: Path, name: str, files: tuple[str, ...], bad: str, message: str) -> None:
+    for file in files:
+        written(tmp_path / file, "")
+    written(tmp_path / bad, "").write_bytes(b"client_id\tpath\n\xfc\ta.mp3\n")
+    with pytest.raises(SpeechftError, match=message):
+        prepare(name, tmp_path, tmp_path / "out")
+
+
 def test_common_voice(tmp_path: Path) -> None:
     root = tmp_path / "cv-corpus-17.0/de"  # gone.mp3 is in dev and in validated, and is not there
     head = "client_id\tpath\tsentence_id\tsentence\tup_votes\tage\tgender\taccents\tlocale\n"

@@ -67,13 +67,15 @@ def card(
         raise SpeechftError("a card is a Markdown file", where=out, fix="Let its name end in .md.")
     checksum, manifest = manifest.sha256, manifest.with_durations()
     given, before, after = _open_card(manifest)
+    unwritten = dict(given)
     if facts:
         given |= {key: value for key, value in read_card(facts)[0].items() if key not in COUNTED}
         after = f"\n\nFacts from the card of {given['pretty_name']}.{after}"
     if out.is_file():
         earlier, body = read_card(out)
         kept = {key: value for key, value in earlier.items() if key not in COUNTED}
-        given |= {key: value for key, value in kept.items() if not _is_open(value) or key not in given}
+        written = {key for key, value in kept.items() if not _is_open(value) and value != unwritten.get(key)}
+        given |= {key: value for key, value in kept.items() if key in written or key not in given}
         if BEGIN not in body or END not in body:
             fix = "Give another file, or put the two comments back in."
             raise SpeechftError(f"is a card without the line {BEGIN}", where=out, fix=fix)

@@ -13,29 +13,40 @@ from speechft.split import DEV_NAMES, UNUSED, sentence_key
 
 
 def leaks(manifest: Manifest) -> list[Problem]:
-    """Rows of dev and test whose sentence or prompt is trained on, and speakers and sessions that are in two splits."""
-    texts: dict[str, Utterance] = {}
-    prompts: dict[str, Utterance] = {}
-    for u in manifest.split("train"):
-        texts.setdefault(sentence_key(u.text), u)
-        prompts.setdefault(u.prompt_id or "", u)
-    for known in (texts, prompts):
-        known.pop("", None)
+    """Rows whose sentence or prompt an earlier split has, and speakers and sessions that are in two splits.
+
+    Earlier than test is dev, which chooses the state that is tested, and earlier than both is train.
+    """
+    texts: dict[str, dict[str, Utterance]] = {"train": {}, "dev": {}}
+    prompts: dict[str, dict[str, Utterance]] = {"train": {}, "dev": {}}
+    for u in manifest:
+        home = _plain(u.split)
+        if home in texts:
+            texts[home].setdefault(sentence_key(u.text), u)
+            prompts[home].setdefault(u.prompt_id or "", u)
     found = []
     for u in manifest:
-        if u.split in (None, "train", UNUSED):
+        home = _plain(u.split)
+        if home in (None, "train", UNUSED):
             continue
-        by_text = texts.get(sentence_key(u.text))
-        same = by_text or prompts.get(u.prompt_id or "")
-        if same:
-            kind, thing = ("text-leak", "text") if by_text else ("prompt-leak", f"prompt '{u.prompt_id}'")
-            fix = "Split by sentence, or read results on it as those of a known phrase."
-            found.append(Problem("warning", kind, u.where, f"the {thing} is trained on too ({same.where})", fix))
+        for earlier, said in (("train", "trained on"), ("dev", "in dev")):
+            text, prompt = sentence_key(u.text), u.prompt_id or ""
+            by_text = texts[earlier].get(text) if text else None
+            same = by_text or (prompts[earlier].get(prompt) if prompt else None)
+            if same and home != earlier:
+                kind, thing = ("text-leak", "text") if by_text else ("prompt-leak", f"prompt '{prompt}'")
+                fix = "Split by sentence, or read results on it as those of a known phrase."
+                found.append(Problem("warning", kind, u.where, f"the {thing} is {said} too ({same.where})", fix))
+                break
     if len(manifest.speakers) > 1:  # with a single speaker there is nothing to keep apart
         fix = "Split by speaker, or say with the results that the speakers were known."
         found += _in_two_splits(manifest, "speaker", {u.id: u.speaker for u in manifest}, fix)
     fix = "Split by session, or say that room, microphone and day were known."
     return found + _in_two_splits(manifest, "session", _sessions(manifest), fix)
+
+
+def _plain(split: str | None) -> str | None:
+    return "dev" if split in DEV_NAMES else split
 
 
 def _sessions(manifest: Manifest) -> dict[str, str]:

@@ -178,7 +178,7 @@ def low_resource(manifest: Manifest, minutes: float = 0.0) -> Manifest:
     Raises:
         SpeechftError: no splits yet, or train holds less than that.
     """
-    if minutes <= 0:
+    if not minutes > 0:  # also true for NaN
         raise SpeechftError("low-resource needs the minutes to train on", fix="Give minutes above 0, such as 10.")
     train = _with_train_and_held_out(manifest).split("train")
     turns: dict[str, int] = defaultdict(int)

@@ -153,9 +153,10 @@ def _split(
     seed: int,
     things: str,
 ) -> Manifest:
+    if not all(0 <= share < 1 for share in shares.values()) or sum(shares.values()) >= 1:  # also for NaN
+        fix = "Each is 0 or more, and they add up to under 1."
+        raise SpeechftError(f"the shares {dict(shares)} leave nothing to train on, or are none", fix=fix)
     shares = {name: share for name, share in shares.items() if share > 0}
-    if not all(0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
-        raise SpeechftError(f"the shares {dict(shares)} leave nothing to train on", fix="They add up to under 1.")
     if len(weights) <= len(shares):
         raise SpeechftError(
             f"{len(weights)} different {things} cannot fill the parts {', '.join(['train', *sorted(shares)])}",

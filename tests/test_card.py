@@ -110,6 +110,17 @@ def test_facts_come_from_another_card_but_not_its_counts(manifest: Manifest, tmp
     assert (front["utterances"], front["manifest_sha256"]) == (5, manifest.sha256)
 
 
+def test_facts_fill_a_card_that_is_there_already_and_nothing_that_people_wrote(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    facts, out = Path(__file__).parents[1] / "data_cards" / "torgo.md", tmp_path / "card.md"
+    wanted = read_card(facts)[0]["must_not_be_used_for"]
+    card(manifest, out)
+    assert card(manifest, out, facts)["must_not_be_used_for"] == wanted
+    out.write_text(out.read_text().replace(wanted[0], "hiring"))
+    assert card(manifest, out, facts)["must_not_be_used_for"] == ["hiring", *wanted[1:]]
+
+
 @pytest.mark.parametrize(
     ("out", "text", "message"),
     [("card.txt", None, "Markdown"), ("card.md", "hello", "not a data card"), ("card.md", "---\na: b\n---\n", "line")],

@@ -172,6 +172,18 @@ def test_every_planted_leak_is_found(folder: Folder, voice: Manifest) -> None:
     assert split["leakage"] == plain
 
 
+def test_what_is_in_dev_is_no_news_in_test_either(folder: Folder) -> None:
+    for number, split in enumerate(("train", "validation", "test")):
+        folder.row("split-name" if split == "validation" else None, "note", split=split, text=f"one {number}",
+                   prompt_id=f"p{number}")  # fmt: skip
+    folder.row("text-leak", "warning", split="test", text="ONE 1!", prompt_id="p8")
+    folder.row("prompt-leak", "warning", split="test", text="two", prompt_id="p1")
+    folder.row(None, split="dev", text="one 1", prompt_id="p1")  # dev twice, under two names of it
+    problems = check(folder.write())
+    assert found(problems) == folder.expected
+    assert "the text is in dev too (m.jsonl:2)" in " ".join(p.what for p in problems)
+
+
 def test_variations_of_a_recording_are_copies_only_in_another_split(folder: Folder, voice: Manifest) -> None:
     samples = voice[0].load()
     for kind, split, name, more in (

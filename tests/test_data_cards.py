@@ -28,6 +28,13 @@ def test_a_card_is_complete(path: Path) -> None:
     assert max(len(line) for line in body.splitlines() if not line.startswith("|")) <= 120
 
 
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_a_licence_that_nobody_has_read_is_not_stated_as_a_fact(path: Path) -> None:
+    fields, body = read_card(path)
+    doubted = "Two licences are named" in body or "unverified" in str(fields.get("license_name", ""))
+    assert fields["license"] == "other" or not doubted
+
+
 def test_every_corpus_has_a_card() -> None:
     expected = {
         "torgo", "uaspeech", "sap", "nemours", "easycall", "cdsd", "ssnce", "talkbank", "sep28k", "l2arctic",

@@ -35,7 +35,7 @@ def prepare_cdsd(source: str | Path, out: str | Path, *, copy: bool = True) -> P
             for audio in sorted(folder.glob("*.wav")):
                 _add(work, audio, texts, folder.name, None, {"part": part.name} if part != root else {})
         return work.finish()
-    for folder in sorted(path.parent.parent for path in root.glob("*/wav/train")):
+    for folder in sorted(path.parent for path in root.glob("*/wav")):
         texts = _texts(sorted(path for pattern in ("transcript*", "transcript/**/*") for path in folder.glob(pattern)))
         for split in SPLITS:
             for audio in sorted((folder / "wav" / split).rglob("*.wav")):

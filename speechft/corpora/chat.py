@@ -14,7 +14,7 @@ from pathlib import Path
 from speechft.audio import Seconds
 from speechft.errors import SpeechftError
 
-BULLET = re.compile(r"\x15(\d+)_(\d+)\x15")
+BULLET = re.compile(r"\x15-?(\d+)_(\d+)-?\x15")  # milliseconds; a hyphen tells players to skip the stretch
 TOKENS = re.compile(r"\[[^\]]*\]|[<>]|[^\s<>\[\]]+")
 RETRACED = {"[/]", "[//]", "[///]", "[/-]", "[/?]"}  # repetition, correction, reformulation, false start, unclear which
 UNTRANSCRIBED = {"xxx", "yyy", "www"}
@@ -152,8 +152,8 @@ def _word(token: str) -> Words:
     """A word as it was said and as it was meant; nothing for marks of pauses, endings and noises."""
     if token.startswith(("&=", "&*", "&{", "&}", "+", "0")) or re.fullmatch(r"\(\.+\)|\([\d.:]+\)|[.?!,;‡„]+", token):
         return [], []
-    extra = token.startswith(("&-", "&+", "&"))  # a filler, a fragment, or either in old files
-    word = token.lstrip("&-+") if extra else token
+    extra = token.startswith("&")  # &- a filler, &+ a fragment, &~ no word; & alone any of them in old files
+    word = token.lstrip("&-+~") if extra else token
     word = re.sub(r"@[\w:$&-]*", "", word)
     meant = re.sub(r"↫[^↫]*↫", "", word).replace("(", "").replace(")", "")
     said = re.sub(r"\([^)]*\)", "", word).replace("↫", "")

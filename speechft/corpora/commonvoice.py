@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root
+from speechft.errors import SpeechftError
 
 SPLITS = ("train", "dev", "test")
 GENDERS = {"male_masculine": "male", "female_feminine": "female"}  # the values since version 17
@@ -29,6 +30,7 @@ def prepare_commonvoice(source: str | Path, out: str | Path, *, copy: bool = Tru
     root = corpus_root(source, "clips", "Common Voice")
     work = Preparation(root, out, copy)
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    listed = set()  # in one of the three parts, taken or not
     for split in SPLITS:
         for number, row in _rows(root / f"{split}.tsv"):
             values = {
@@ -39,14 +41,14 @@ def prepare_commonvoice(source: str | Path, out: str | Path, *, copy: bool = Tru
                 "language": row.get("locale") or root.name, "accent": row.get("accents") or row.get("accent"),
             }  # fmt: skip
             work.add(values, f"{split}.tsv:{number}")
-    taken = {u.id for u in work.utterances}
+            listed.add(row.get("path", ""))
     for name, reason in (
         ("invalidated", "volunteers found the text wrong"),
         ("other", "nobody has checked it yet"),
         ("validated", "right, but in none of the three parts: its sentence is in one already"),
     ):
         for _, row in _rows(root / f"{name}.tsv"):
-            if Path(row.get("path", "")).stem not in taken:
+            if row.get("path", "") not in listed:
                 work.leave_out(f"{name}.tsv: {row.get('path', '')}", reason)
     return work.finish()
 
@@ -55,6 +57,9 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """(line number, values) of a table; none if there is no such file."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [(number, {k: v or "" for k, v in row.items() if k}) for number, row in enumerate(rows, 2)]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            return [(number, {k: v or "" for k, v in row.items() if k}) for number, row in enumerate(rows, 2)]
+    except UnicodeDecodeError:
+        raise SpeechftError("is not UTF-8", where=path, fix="Unpack it again: the tables of a release are.") from None

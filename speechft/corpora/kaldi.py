@@ -51,8 +51,13 @@ def add_data_folder(
     speakers, genders = key_and_text(folder / "utt2spk"), key_and_text(folder / "spk2gender")
     segments = {key: value.split() for key, value in key_and_text(folder / "segments").items()}
     for number, (utterance, text) in enumerate(texts.items(), 1):
-        recording, *span = segments.get(utterance, [utterance])
         where = f"{folder.name}/text:{number}"
+        try:
+            recording, *span = segments.get(utterance, [utterance])
+            start, end = map(float, span[:2]) if utterance in segments else (0.0, -1.0)
+        except ValueError:
+            work.leave_out(where, f"its line of segments is not '{utterance} RECORDING START END'")
+            continue
         entry = recordings.get(recording)
         if entry is None:
             work.leave_out(where, f"wav.scp has no '{recording}'")
@@ -63,8 +68,7 @@ def add_data_folder(
             row = {
                 "id": utterance, "audio": found(entry, folder), "text": text, "speaker": speaker,
                 "gender": gender(genders.get(speaker)), "split": split,
-                "start_s": float(span[0]) if span else None,
-                "end_s": float(span[1]) if span and float(span[1]) >= 0 else None,
+                "start_s": start if span else None, "end_s": end if end >= 0 else None,
                 **more(utterance, speaker),
             }  # fmt: skip
             work.add(row, where)

@@ -1,6 +1,8 @@
 """L2-ARCTIC: the CMU ARCTIC sentences by 24 speakers of English as a second language (Zhao et al., 2018).
 
-    ABA/wav/arctic_a0001.wav, ABA/transcript/arctic_a0001.txt; suitcase_corpus/ in the same form
+    ABA/wav/arctic_a0001.wav, ABA/transcript/arctic_a0001.txt; suitcase_corpus/wav/aba.wav, a file for each speaker
+
+Each speaker comes as an archive of its own, so that some unpack it into a folder more (ABA/ABA/wav): any depth will do.
 
 CC BY-NC 4.0, on request to Texas A&M University. All speakers read the same sentences, so a split by speaker shares
 them all; there is no official one for recognition.
@@ -29,23 +31,24 @@ def prepare_l2arctic(source: str | Path, out: str | Path, *, copy: bool = True) 
         out: see `Preparation`.
         copy: recordings beside the manifest.
     """
-    root = corpus_root(source, "*/transcript", "L2-ARCTIC")
+    root = corpus_root(source, "**/transcript", "L2-ARCTIC")
     work = Preparation(root, out, copy)
-    for folder in sorted(path.parent for path in root.glob("*/transcript")):
-        known = folder.name in FIRST_LANGUAGE
+    for folder in sorted({path.parent for name in ("transcript", "wav") for path in root.rglob(name)}):
+        suitcase = folder.name == "suitcase_corpus"
         texts = {path.stem: path for path in (folder / "transcript").glob("*.txt")}
         for audio in sorted((folder / "wav").glob("*.wav")):
             text = texts.pop(audio.stem, None)
             if text is None:
                 work.leave_out(audio, "there is no transcript for it")
                 continue
-            speaker = folder.name if known else audio.stem.upper()  # suitcase_corpus: a file for each speaker
+            speaker = audio.stem.upper() if suitcase else folder.name
+            said = text.read_text(encoding="utf-8", errors="replace").strip()
             row = {
-                "id": f"{folder.name}-{audio.stem}", "audio": audio, "text": text.read_text(encoding="utf-8").strip(),
+                "id": f"{folder.name}-{audio.stem}", "audio": audio, "text": said,
                 "speaker": speaker, "prompt_id": audio.stem, "language": "en",
                 "first_language": FIRST_LANGUAGE.get(speaker),
                 "gender": None if speaker not in FIRST_LANGUAGE else "female" if speaker in WOMEN else "male",
-                "session": "spontaneous" if folder.name == "suitcase_corpus" else "read",
+                "session": "spontaneous" if suitcase else "read",
             }  # fmt: skip
             work.add(row, audio)
         for text in texts.values():

@@ -7,6 +7,7 @@ Open (CC BY 4.0), from openslr.org/12. Its own parts are the split: train-*, dev
 
 from __future__ import annotations
 
+from glob import escape
 from pathlib import Path
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender, key_and_text
@@ -16,25 +17,29 @@ def prepare_librispeech(source: str | Path, out: str | Path, *, copy: bool = Tru
     """A manifest of all parts that are there.
 
     Args:
-        source: the folder of the parts, or the one above it.
+        source: the folder of the parts, or the one above it; or one part's, such as test-clean.
         out: see `Preparation`.
         copy: recordings beside the manifest.
     """
-    root = corpus_root(source, "*/*/*/*.trans.txt", "LibriSpeech")
+    part = Path(source).resolve()
+    alone = any(part.glob("*/*/*.trans.txt"))
+    root = part.parent if alone else corpus_root(source, "*/*/*/*.trans.txt", "LibriSpeech")
+    chapters = f"{escape(part.name) if alone else '*'}/*/*"
     work = Preparation(root, out, copy)
     genders = _genders(root / "SPEAKERS.TXT")
-    for texts in sorted(root.glob("*/*/*/*.trans.txt")):
-        part, speaker, chapter = texts.relative_to(root).parts[:3]
-        split = part.partition("-")[0]
+    for folder in sorted({path.parent for end in ("trans.txt", "flac") for path in root.glob(f"{chapters}/*.{end}")}):
+        name, speaker, chapter = folder.relative_to(root).parts
+        texts = folder / f"{speaker}-{chapter}.trans.txt"
+        split = name.partition("-")[0]
         said = key_and_text(texts)
-        for audio in sorted(texts.parent.glob("*.flac")):
+        for audio in sorted(folder.glob("*.flac")):
             if audio.stem not in said:
                 work.leave_out(audio, f"{texts.name} has no text for it")
                 continue
             row = {
                 "id": audio.stem, "audio": audio, "text": said.pop(audio.stem), "speaker": speaker, "session": chapter,
                 "split": split if split in ("train", "dev", "test") else None, "gender": gender(genders.get(speaker)),
-                "language": "en", "part": part,
+                "language": "en", "part": name,
             }  # fmt: skip
             work.add(row, audio)
         for missing in said:
@@ -46,5 +51,5 @@ def _genders(path: Path) -> dict[str, str]:
     """From lines of "ID | SEX | SUBSET | MINUTES | NAME"; those with ";" are comments."""
     if not path.is_file():
         return {}
-    lines = [line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(";")]
+    lines = [line.split("|") for line in path.read_text("utf-8", "replace").splitlines() if not line.startswith(";")]
     return {fields[0].strip(): fields[1] for fields in lines if len(fields) > 2}

@@ -4,7 +4,7 @@
 
 Published on CD-ROM; ask its makers. Folders and speakers are as public code reads them. How texts and word marks are
 filed could not be verified: for a recording BB1.WAV, this reader takes the text file BB1.TXT, or the words of the mark
-file BB1.WRD, wherever they lie in the corpus. "JP" is the experimenter, who reads every sentence too (unverified).
+file BB1.WRD, the nearest of that name. "JP" is the experimenter, who reads every sentence too (unverified).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root, nearest
 
 PAUSES = {"", "sil", "pau", "sp", "h#", "#", "."}
 EXPERIMENTER = "JP"
@@ -30,13 +30,20 @@ def prepare_nemours(source: str | Path, out: str | Path, *, copy: bool = True) -
     """
     root = corpus_root(source, "**/[Ww][Aa][Vv]/*.[Ww][Aa][Vv]", "Nemours")
     work = Preparation(root, out, copy)
-    texts = {(path.stem.lower(), path.suffix.lower()): path for path in sorted(root.rglob("*")) if path.is_file()}
+    texts: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("*")):
+        texts.setdefault(path.name.lower(), []).append(path)
     for audio in sorted(root.glob("**/[Ww][Aa][Vv]/*.[Ww][Aa][Vv]")):
         speaker = audio.parent.parent.name.upper()
         stem = audio.stem.lower()
-        text = _text(texts.get((stem, ".txt"))) or _marked_words(texts.get((stem, ".wrd")))
-        if not text:
-            work.leave_out(audio, f"there is no {audio.stem}.TXT or {audio.stem}.WRD with words in it")
+        for ending, read in ((".txt", _text), (".wrd", _marked_words)):
+            # The nearest of that name: nobody of us knows whether names of files tell speakers apart.
+            own = nearest(audio, texts.get(stem + ending, []))
+            text = read(own[0]) if len(own) == 1 else ""
+            if text:
+                break
+        else:
+            work.leave_out(audio, f"there is no {audio.stem}.TXT or {audio.stem}.WRD of its own with words in it")
             continue
         experimenter = stem.startswith(EXPERIMENTER.lower())
         row = {
@@ -50,14 +57,12 @@ def prepare_nemours(source: str | Path, out: str | Path, *, copy: bool = True) -
     return work.finish()
 
 
-def _text(path: Path | None) -> str:
-    return "" if path is None else " ".join(path.read_text(encoding="utf-8", errors="replace").split())
+def _text(path: Path) -> str:
+    return " ".join(path.read_text(encoding="utf-8", errors="replace").split())
 
 
-def _marked_words(path: Path | None) -> str:
+def _marked_words(path: Path) -> str:
     """The last field of every line of a mark file, which begins with times; pauses are no words."""
-    if path is None:
-        return ""
     lines = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
     words = [fields[-1] for fields in lines if len(fields) > 1 and fields[0].replace(".", "").isdigit()]
     return " ".join(word for word in words if word.lower() not in PAUSES)

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,22 @@ class Preparation:
         self.utterances.append(replace(utterance, audio=placed, duration_s=seconds, split=split))
         return audio
 
+    def add_first(self, values: Mapping[str, Any], takes: Mapping[str, Path]) -> list[str]:
+        """Take one row, with the first of several microphones' recordings of it that can be used.
+
+        Args:
+            values: see `add`; without `audio`.
+            takes: recordings by microphone, the best first.
+
+        Returns:
+            the microphones whose recordings were not needed.
+        """
+        microphones = list(takes)
+        for number, name in enumerate(microphones, 1):
+            if self.add({**values, "audio": takes[name], "microphone": name}, takes[name]) is not None:
+                return microphones[number:]
+        return []
+
     def finish(self) -> Prepared:
         """Write the manifest and the list of what was left out.
 
@@ -166,6 +182,12 @@ def corpus_root(source: str | Path, pattern: str, name: str) -> Path:
     if inside:
         what = f"holds several parts that look like {name}: {', '.join(path.name for path in inside[:5])}"
     raise SpeechftError(what, where=source, fix="Give the folder that it was unpacked into; for your own, use folder.")
+
+
+def nearest(path: Path, others: Sequence[Path]) -> list[Path]:
+    """Those of `others` whose folders differ least from the path's: of files of one name, which belong together."""
+    apart = [len(set(path.parent.parts) ^ set(other.parent.parts)) for other in others]
+    return [other for other, folders in zip(others, apart, strict=True) if folders == min(apart)]
 
 
 def gender(word: str | None) -> str | None:

@@ -18,7 +18,8 @@ from typing import Any
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root
 
 SPLIT = re.compile(r"(?i)(?<![a-z])(train|dev|test)(?![a-z])")
-UNINTELLIGIBLE = re.compile(r"(?i)\[(unintelligible|inaudible|xxx?)\]|\bxxx\b")
+# "{w:2}" are two words nobody understood, "{u:...}" or "{ }" one; in the challenge's scripts they become UNK.
+UNINTELLIGIBLE = re.compile(r"(?i)\[(unintelligible|inaudible|xxx?)\]|\bxxx\b|\{\s*([wu]\s*:[^}]*)?\}")
 STRETCH = re.compile(r"(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)\s+(.+)")  # in "#ts" form: start and end in seconds, words
 
 
@@ -26,7 +27,8 @@ def prepare_sap(source: str | Path, out: str | Path, *, copy: bool = True) -> Pr
     """A manifest in the project's own split.
 
     `text_verbatim` is the transcript with the disfluencies that stand in round brackets, `text` that without them:
-    the two references of the project's challenge. Marks in square brackets are nobody's words and go from both.
+    the two references of the project's challenge. Marks in square brackets are nobody's words and go from both; what
+    the transcriber guessed ("{...}") or heard in another language ("(cs: ...)") stays in both.
     A transcript with time stamps ("#ts") becomes one row a stretch. Left out: what is unintelligible or empty, and
     recordings that are not there.
 
@@ -37,28 +39,32 @@ def prepare_sap(source: str | Path, out: str | Path, *, copy: bool = True) -> Pr
     """
     root = corpus_root(source, "**/*.json", "Speech Accessibility Project")
     work = Preparation(root, out, copy)
-    recordings = {path.name.lower(): path for path in root.rglob("*.wav")}
+    recordings = {path.name.lower(): path for path in sorted(root.rglob("*.wav"))}
+    free = dict(recordings)
     for path in sorted(root.rglob("*.json")):
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
-            files, speaker = about["Files"], about["Contributor ID"]
+            files, speaker = list(about["Files"]), str(about["Contributor ID"])
         except (ValueError, KeyError, TypeError):
             work.leave_out(path, "is not a contributor's file")
             continue
         for number, file in enumerate(files, 1):
             where = f"{path.name}:{number}"
-            audio = recordings.pop(str(file.get("Filename", "")).lower(), None)
-            if audio is None:
-                work.leave_out(where, f"there is no recording '{file.get('Filename')}'")
-                continue
-            _add(work, file, audio, speaker, about, where)
-    for audio in recordings.values():
+            name = Path(str(file.get("Filename", "") if isinstance(file, dict) else file)).name
+            if name.lower() in free:
+                _add(work, file, free.pop(name.lower()), speaker, about, where)
+            elif name.lower() in recordings:
+                work.leave_out(where, f"an earlier entry has the recording '{name}'")
+            else:
+                work.leave_out(where, f"there is no recording '{name}'")
+    for audio in free.values():
         work.leave_out(audio, "no contributor's file names it")
     return work.finish()
 
 
 def _add(work: Preparation, file: dict[str, Any], audio: Path, speaker: str, about: dict[str, Any], where: str) -> None:
-    prompt = file.get("Prompt") or {}
+    prompt = file.get("Prompt")
+    prompt = prompt if isinstance(prompt, dict) else {}
     raw = str(prompt.get("Transcript") or "").strip()
     split = SPLIT.search(audio.relative_to(work.source).as_posix())
     row = {
@@ -88,8 +94,12 @@ def _add_text(work: Preparation, raw: str, row: dict[str, Any], where: str) -> N
 
 
 def both_references(transcript: str) -> tuple[str, str]:
-    """(with disfluencies, without them); they stand in round brackets, marks in square ones."""
-    spoken = re.sub(r"\[[^\]]*\]", " ", transcript)
-    verbatim = re.sub(r"[(){}]|\b(cs|w|u):", " ", spoken)
-    intended = re.sub(r"\([^)]*\)", " ", spoken)
-    return " ".join(verbatim.split()), " ".join(re.sub(r"[{}]|\b(w|u):", " ", intended).split())
+    """(with disfluencies, without them); they stand in round brackets, marks in square ones.
+
+    >>> both_references("I (um) want {g: two} (cs: tacos) [cough]")
+    ('I um want two tacos', 'I want two tacos')
+    """
+    spoken = re.sub(r"\[[^\]]*\]|[~*]", " ", transcript)  # "~" stands before letters that are spelt out
+    spoken = re.sub(r"\{(?:[^{}:]*:)?([^{}]*)\}|\(\s*\w+\s*:([^()]*)\)", r" \1\2 ", spoken)
+    verbatim, intended = re.sub(r"[()]", " ", spoken), re.sub(r"\([^)]*\)", " ", spoken)
+    return " ".join(verbatim.split()), " ".join(intended.split())

@@ -14,6 +14,7 @@ from typing import Any
 
 from speechft.corpora.kaldi import add_data_folder
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root, key_and_text
+from speechft.errors import SpeechftError
 
 SCORES = ("accuracy", "completeness", "fluency", "prosodic", "total")
 
@@ -25,11 +26,17 @@ def prepare_speechocean762(source: str | Path, out: str | Path, *, copy: bool = 
         source: the folder that holds WAVE, train and test.
         out: see `Preparation`.
         copy: recordings beside the manifest.
+
+    Raises:
+        SpeechftError: the scores are no JSON.
     """
     root = corpus_root(source, "train/wav.scp", "speechocean762")
     work = Preparation(root, out, copy)
     path = root / "resource" / "scores.json"
-    scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        raise SpeechftError("is not JSON", where=path, fix="Unpack it again; without it no row is rated.") from None
     for split in ("train", "test"):
         ages = key_and_text(root / split / "spk2age")
         add_data_folder(work, root / split, split, partial(_more, scores, ages))

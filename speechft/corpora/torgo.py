@@ -26,7 +26,7 @@ def prepare_torgo(source: str | Path, out: str | Path, *, copy: bool = True) -> 
     """A manifest of the head microphone's recordings, the array's where there is no other.
 
     Left out: prompts that are pictures or instructions, unintelligible ones ("xxx"), a second microphone's recording
-    of the same utterance, and recordings without a prompt.
+    of the same utterance, recordings that cannot be read, recordings without a prompt, and prompts without one.
 
     Args:
         source: the folder of the speakers' folders, or of F, FC, M, MC as the archives unpack.
@@ -35,7 +35,8 @@ def prepare_torgo(source: str | Path, out: str | Path, *, copy: bool = True) -> 
     """
     root = corpus_root(source, "**/Session*/prompts", "TORGO")
     work = Preparation(root, out, copy)
-    for session in sorted(path.parent for path in root.rglob("Session*/prompts")):
+    parts = [path for name in ("prompts", *MICROPHONES) for path in root.rglob(f"Session*/{name}")]
+    for session in sorted({path.parent for path in parts}):
         speaker = next((part for part in reversed(session.parts) if SPEAKER.fullmatch(part)), None)
         if speaker is None:
             work.leave_out(session, "no folder above it is named like a speaker (F01, MC02)")
@@ -45,31 +46,32 @@ def prepare_torgo(source: str | Path, out: str | Path, *, copy: bool = True) -> 
 
 
 def _add_session(work: Preparation, session: Path, speaker: str) -> None:
-    recordings: dict[str, Path] = {}
+    recordings: dict[str, dict[str, Path]] = {}
     for microphone in MICROPHONES:
         for audio in sorted((session / microphone).glob("*.wav")):
-            if audio.stem in recordings:
-                work.leave_out(audio, "the second microphone's recording of the same utterance")
-            else:
-                recordings[audio.stem] = audio
+            recordings.setdefault(audio.stem, {})[microphone] = audio
+    prompts = {path.stem: path for path in sorted((session / "prompts").glob("*.txt"))}
     control = "C" in speaker
-    for number, audio in sorted(recordings.items()):
-        prompt = session / "prompts" / f"{number}.txt"
-        if not prompt.is_file():
-            work.leave_out(audio, "there is no prompt for it")
-            continue
-        text = prompt.read_text(encoding="utf-8", errors="replace").strip()
-        if reason := _no_words(text):
-            work.leave_out(audio, reason)
-            continue
+    for number, takes in sorted(recordings.items()):
+        prompt = prompts.pop(number, None)
+        text = prompt.read_text(encoding="utf-8", errors="replace").strip() if prompt else ""
         row = {
-            "id": f"{speaker}-{session.name}-{number}", "audio": audio, "text": re.sub(r"\[.*?\]", "", text).strip(),
+            "id": f"{speaker}-{session.name}-{number}", "text": " ".join(re.sub(r"\[.*?\]", "", text).split()),
             "speaker": speaker, "session": session.name, "prompt_id": " ".join(text.lower().split()),
             "gender": gender(speaker[0]), "language": "en",
             "severity": "none" if control else SEVERITY.get(speaker),
-            "aetiology": "none" if control else "cerebral palsy or ALS", "microphone": audio.parent.name,
+            "aetiology": "none" if control else "cerebral palsy or ALS",
         }  # fmt: skip
-        work.add(row, audio)
+        first, *second = takes
+        reason = _no_words(text) if prompt else "there is no prompt for it"
+        if reason:
+            work.leave_out(takes[first], reason)
+        else:
+            second = work.add_first(row, takes)
+        for microphone in second:
+            work.leave_out(takes[microphone], "the second microphone's recording of the same utterance")
+    for prompt in prompts.values():
+        work.leave_out(prompt, "there is no recording for it")
 
 
 def _no_words(text: str) -> str:

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root
+from speechft.split import UNUSED
 
 NAME = re.compile(r"(C?[FM]\d\d)_(B[123])_([A-Z]+\d*)_(M\d)")
 MICROPHONE = "M5"
@@ -28,7 +29,7 @@ SPLITS = {"B1": "train", "B3": "train", "B2": "test"}
 def prepare_uaspeech(
     source: str | Path, out: str | Path, *, copy: bool = True, microphone: str = MICROPHONE
 ) -> Prepared:
-    """A manifest of one microphone's recordings, in the corpus's own split by block.
+    """A manifest of one microphone's recordings, in the corpus's own split by block; block 2 of the controls is unused.
 
     The uncommon words of the blocks differ, but digits, letters, commands and common words are in all three: the field
     `prompt_id` shows it, and `speechft.protocols` has the split that shares none.
@@ -37,7 +38,7 @@ def prepare_uaspeech(
         source: the folder that holds audio and mlf.
         out: see `Preparation`.
         copy: recordings beside the manifest.
-        microphone: which of M2 to M8; another is taken for words that it has not recorded.
+        microphone: which of M2 to M8; another is taken for words of which it has no recording that can be read.
     """
     root = corpus_root(source, "mlf/*/*_word.mlf", "UA-Speech")
     work = Preparation(root, out, copy)
@@ -49,24 +50,31 @@ def prepare_uaspeech(
         if match is None:
             work.leave_out(audio, "its name is not SPEAKER_BLOCK_WORD_MICROPHONE")
             continue
-        takes.setdefault((match[1], match[2], match[3]), {})[match[4]] = audio
+        known = takes.setdefault((match[1], match[2], match[3]), {}).setdefault(match[4], audio)
+        if known is not audio:
+            work.leave_out(audio, f"the same word and microphone as {known.relative_to(root).as_posix()}")
     others: Counter[str] = Counter()
     for (speaker, block, word), microphones in takes.items():
-        chosen = microphone if microphone in microphones else min(microphones)
-        others.update(name for name in microphones if name != chosen)
-        audio = microphones[chosen]
+        microphones = {name: microphones[name] for name in sorted(microphones, key=lambda n: (n != microphone, n))}
         label = next((words[a.stem] for a in microphones.values() if a.stem in words), None)
         if label is None:
-            work.leave_out(audio, "the label file has no word for it")
+            first, *rest = microphones
+            work.leave_out(microphones[first], "the label file has no word for it")
+            others.update(rest)
             continue
         control = speaker.startswith("C")
         row = {
-            "id": f"{speaker}_{block}_{word}", "audio": audio, "text": label, "speaker": speaker, "session": block,
-            "prompt_id": f"{block}_{word}" if word.startswith("UW") else word, "split": SPLITS[block],
-            "gender": "female" if "F" in speaker else "male", "language": "en", "microphone": chosen,
+            "id": f"{speaker}_{block}_{word}", "text": label, "speaker": speaker, "session": block,
+            "prompt_id": f"{block}_{word}" if word.startswith("UW") else word,
+            "split": UNUSED if control and SPLITS[block] == "test" else SPLITS[block],
+            "gender": "female" if "F" in speaker else "male", "language": "en",
             "aetiology": "none" if control else "cerebral palsy", "severity": "none" if control else severity(speaker),
         }  # fmt: skip
-        work.add(row, audio)
+        others.update(work.add_first(row, microphones))
+    for name in VERSIONS:
+        count = sum(1 for _ in (root / "audio" / name).rglob("*.wav")) if name != version else 0
+        if count:
+            work.leave_out(root / "audio" / name, f"{count} recordings of another version than {version}")
     for name, count in sorted(others.items()):
         work.leave_out(f"microphone {name}", f"{count} recordings of utterances that are taken from another microphone")
     return work.finish()

@@ -29,6 +29,7 @@ from speechft.errors import SpeechftError
         ("gato@s:spa no [=! shouting] .", "gato no", "gato no"),
         ("↫s-s↫some wa:ter .", "s-ssome water", "some water"),
         ("(1.5) yes [+ gram] ?", "yes", "yes"),
+        ("+< <it is> [/] it is &~gaga here .", "it is it is gaga here", "it is here"),
         ("", "", ""),
     ],
 )
@@ -47,14 +48,15 @@ def test_headers_times_and_lines_that_go_on(tmp_path: Path) -> None:
     path = tmp_path / "a.cha"
     path.write_text(
         "@UTF8\n@Begin\n@Languages:\tspa, eng\n@ID:\tspa|x|PAR|50;|male|Wernicke||Participant|||\n@Media:\ta, video\n"
-        "*PAR:\tuno dos\n\ttres . \x15100_2300\x15\n%mor:\tnothing\n@End\n",
+        "*PAR:\tuno dos\n\ttres . \x15100_2300\x15\n%mor:\tnothing\n*PAR:\tno . \x152300_2500-\x15\n@End\n",
         "utf-8",
     )
     found = read_chat(path)
     assert (found.media, found.language) == ("a", "spa")
     assert found.people["PAR"] == {"age": "50;", "sex": "male", "group": "Wernicke", "role": "Participant"}
-    (line,) = found.lines
+    line, skipped = found.lines
     assert (line.said, line.start_s, line.end_s, line.number) == ("uno dos tres", 0.1, 2.3, 6)
+    assert (skipped.said, skipped.start_s, skipped.end_s) == ("no", 2.3, 2.5)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import soundfile
 
 from speechft.corpora import CORPORA, prepare, talkbank
 from speechft.corpora.prepared import Prepared
+from speechft.corpora.sap import both_references
 from speechft.corpora.uaspeech import severity
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
@@ -54,6 +55,7 @@ def test_librispeech(tmp_path: Path) -> None:
         sound(root / f"test-clean/61/70968/61-70968-000{number}.flac")
     written(root / "train-clean-100/19/198/19-198.trans.txt", "19-198-0000 NORTHANGER ABBEY\n")
     sound(root / "train-clean-100/19/198/19-198-0000.flac")
+    sound(root / "train-clean-100/26/495/26-495-0000.flac")  # its texts were not unpacked
     prepared = prepare("librispeech", tmp_path, tmp_path / "out")
     rows = by_id(prepared)
     assert {u.id: (u.text, u.speaker, u.session, u.split, u.gender) for u in rows.values()} == {
@@ -61,19 +63,44 @@ def test_librispeech(tmp_path: Path) -> None:
         "19-198-0000": ("NORTHANGER ABBEY", "19", "198", "train", None),
     }
     assert sorted(reason for _, reason in prepared.left_out) == [
+        "26-495.trans.txt has no text for it",
         "61-70968.trans.txt has no text for it",
         "there is no recording 61-70968-0002.flac",
     ]
 
 
+def test_one_part_of_librispeech_is_enough(tmp_path: Path) -> None:
+    written(tmp_path / "test-clean/61/70968/61-70968.trans.txt", "61-70968-0000 HE BEGAN\n")
+    sound(tmp_path / "test-clean/61/70968/61-70968-0000.flac")
+    sound(tmp_path / "dev-clean/7/8/7-8-0000.flac")
+    prepared = prepare("librispeech", tmp_path / "test-clean", tmp_path / "out")
+    assert [(u.split, u.extra["part"]) for u in prepared.manifest] == [("test", "test-clean")]
+    assert not prepared.left_out
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "bad", "message"),
+    [
+        ("commonvoice", ("clips/a.txt",), "train.tsv", "train.tsv: is not UTF-8"),
+        ("speechocean762", ("train/wav.scp", "train/text"), "resource/scores.json", "scores.json: is not JSON"),
+    ],
+)
+def test_damaged_tables_are_named(tmp_path: Path, name: str, files: tuple[str, ...], bad: str, message: str) -> None:
+    for file in files:
+        written(tmp_path / file, "")
+    written(tmp_path / bad, "").write_bytes(b"client_id\tpath\n\xfc\ta.mp3\n")
+    with pytest.raises(SpeechftError, match=message):
+        prepare(name, tmp_path, tmp_path / "out")
+
+
 def test_common_voice(tmp_path: Path) -> None:
-    root = tmp_path / "cv-corpus-17.0/de"
+    root = tmp_path / "cv-corpus-17.0/de"  # gone.mp3 is in dev and in validated, and is not there
     head = "client_id\tpath\tsentence_id\tsentence\tup_votes\tage\tgender\taccents\tlocale\n"
     lines = {
         "train": 'a\tone.mp3\ts1\t"Guten" Tag\t2\ttwenties\tmale_masculine\t\tde\n',
         "dev": "b\ttwo.mp3\ts2\tBis bald\t2\t\tfemale_feminine\tBavarian\tde\nb\tgone.mp3\ts9\tWeg\t2\t\t\t\tde\n",
         "invalidated": "c\tbad.mp3\ts3\tFalsch\t0\t\t\t\tde\n",
-        "validated": "a\tone.mp3\ts1\tGuten Tag\t2\t\t\t\tde\n",
+        "validated": "a\tone.mp3\ts1\tGuten Tag\t2\t\t\t\tde\nb\tgone.mp3\ts9\tWeg\t2\t\t\t\tde\n",
     }
     for name, text in lines.items():
         written(root / f"{name}.tsv", head + text)
@@ -110,6 +137,17 @@ def test_kaldi(tmp_path: Path) -> None:
     with pytest.raises(SpeechftError, match="Kaldi data folder"):
         prepare("kaldi", tmp_path / "audio", tmp_path / "o2")
     assert prepare("kaldi", tmp_path / "data", tmp_path / "o3").manifest.splits == ("train",)
+
+
+@pytest.mark.parametrize("line", ["u1", "u1 long", "u1 long 0.5", "u1 long zero one"])
+def test_kaldi_segments_that_cannot_be_read_are_left_out(tmp_path: Path, line: str) -> None:
+    sound(tmp_path / "long.wav", 3.0)
+    written(tmp_path / "wav.scp", "long long.wav\n")
+    written(tmp_path / "segments", f"{line}\nu2 long 1.5 2 A\n")
+    written(tmp_path / "text", "u1 first words\nu2 second\n")
+    prepared = prepare("kaldi", tmp_path, tmp_path / "out")
+    assert [(u.id, u.start_s, u.end_s) for u in prepared.manifest] == [("u2", 1.5, 2.0)]
+    assert [reason for _, reason in prepared.left_out] == ["its line of segments is not 'u1 RECORDING START END'"]
 
 
 def test_speechocean762(tmp_path: Path) -> None:
@@ -149,7 +187,7 @@ def test_torgo(tmp_path: Path) -> None:
     rows = by_id(prepared := prepare("torgo", tmp_path, tmp_path / "out"))
     assert {u.id: (u.text, u.extra["microphone"], u.severity, u.gender) for u in rows.values()} == {
         "F01-Session1-0001": ("stick", "wav_headMic", "severe", "female"),
-        "F01-Session1-0006": ("The quick  fox", "wav_headMic", "severe", "female"),
+        "F01-Session1-0006": ("The quick fox", "wav_headMic", "severe", "female"),
         "F01-Session1-0008": ("yes", "wav_arrayMic", "severe", "female"),
         "MC02-Session2-0001": ("stick", "wav_arrayMic", "none", "male"),
     }
@@ -164,6 +202,22 @@ def test_torgo(tmp_path: Path) -> None:
             "there is no prompt for it": 1,
         }
     )
+
+
+def test_torgo_takes_the_other_microphone_where_the_first_is_broken_and_names_what_is_missing(tmp_path: Path) -> None:
+    session = tmp_path / "F01/Session1"
+    written(session / "prompts/0001.txt", "stick")
+    written(session / "prompts/0002.txt", "nobody said it")
+    sound(session / "wav_arrayMic/0001.wav")
+    written(session / "wav_headMic/0001.wav", "")
+    sound(tmp_path / "F01/Session2_3/wav_headMic/0001.wav")
+    rows = by_id(prepared := prepare("torgo", tmp_path, tmp_path / "out"))
+    assert {u.id: u.extra["microphone"] for u in rows.values()} == {"F01-Session1-0001": "wav_arrayMic"}
+    where = dict(prepared.left_out)
+    assert where["F01/Session1/prompts/0002.txt"] == "there is no recording for it"
+    assert where["F01/Session2_3/wav_headMic/0001.wav"] == "there is no prompt for it"
+    assert "F01/Session1/wav_headMic/0001.wav" in where
+    assert len(where) == 3
 
 
 def test_uaspeech(tmp_path: Path) -> None:
@@ -189,6 +243,25 @@ def test_uaspeech(tmp_path: Path) -> None:
     assert [severity(s) for s in ("M04", "M05", "F05", "X")] == [
         "very low intelligibility", "mid intelligibility", "high intelligibility", None,
     ]  # fmt: skip
+
+
+def test_uaspeech_controls_other_versions_and_broken_microphones(tmp_path: Path) -> None:
+    audio = tmp_path / "UASpeech/audio"
+    for name in ("F02/F02_B2_C1_M3", "control/CF02/CF02_B2_C1_M5", "control/CF02/CF02_B1_C1_M5", "again/F02_B2_C1_M3"):
+        sound(audio / f"original/{name}.wav")
+    written(audio / "original/F02/F02_B2_C1_M5.wav", "")
+    sound(audio / "noisereduce/F02/F02_B2_C1_M5.wav")
+    for speaker in ("F02", "CF02"):
+        lines = [f'"*/{speaker}_{block}_C1_M5.lab"\nCOMMAND\n.\n' for block in ("B1", "B2")]
+        written(tmp_path / f"UASpeech/mlf/{speaker}/{speaker}_word.mlf", "#!MLF!#\n" + "".join(lines))
+    rows = by_id(prepared := prepare("uaspeech", tmp_path, tmp_path / "out"))
+    assert {id_: (u.split, u.extra["microphone"]) for id_, u in rows.items()} == {
+        "F02_B2_C1": ("test", "M3"), "CF02_B1_C1": ("train", "M5"), "CF02_B2_C1": ("unused", "M5"),
+    }  # fmt: skip
+    where = dict(prepared.left_out)
+    assert where["audio/original/again/F02_B2_C1_M3.wav"].startswith("the same word and microphone as")
+    assert where["audio/noisereduce"] == "1 recordings of another version than original"
+    assert len(where) == 3
 
 
 def test_speech_accessibility_project(tmp_path: Path) -> None:
@@ -220,6 +293,34 @@ def test_speech_accessibility_project(tmp_path: Path) -> None:
     assert len(prepared.left_out) == 5
 
 
+@pytest.mark.parametrize(
+    ("transcript", "verbatim", "intended"),
+    [
+        ("I {g: want} {it} (cs: por favor) (um) now", "I want it por favor um now", "I want it por favor now"),
+        ("~C ~B *yes", "C B yes", "C B yes"),
+        ("a (u-) an [laughs] end (", "a u- an end", "a an end ("),
+    ],
+)
+def test_marks_of_the_speech_accessibility_project(transcript: str, verbatim: str, intended: str) -> None:
+    assert both_references(transcript) == (verbatim, intended)
+
+
+def test_the_speech_accessibility_project_leaves_out_what_nobody_understood_or_is_there_twice(tmp_path: Path) -> None:
+    texts = ("call {w:2} now", "call {u:} now", "call { } now", "fine")
+    files: list[object] = [{"Filename": f"TRAIN/{n}.wav", "Prompt": {"Transcript": t}} for n, t in enumerate(texts)]
+    files += ["odd", {"Filename": "4.wav", "Prompt": "odd"}]
+    for name in ("a", "copy"):
+        written(tmp_path / f"TRAIN/{name}.json", json.dumps({"Contributor ID": 7, "Files": files}))
+    written(tmp_path / "TRAIN/none.json", json.dumps({"Contributor ID": 8, "Files": None}))
+    for number in range(5):
+        sound(tmp_path / f"TRAIN/{number}.wav")
+    rows = by_id(prepared := prepare("sap", tmp_path, tmp_path / "out"))
+    assert {u.id: (u.text, u.speaker) for u in rows.values()} == {"3": ("fine", "7")}
+    assert reasons(prepared)["a part of it is unintelligible"] == 3
+    assert dict(prepared.left_out)["copy.json:4"] == "an earlier entry has the recording '3.wav'"
+    assert dict(prepared.left_out)["TRAIN/none.json"] == "is not a contributor's file"
+
+
 def test_the_split_of_the_speech_accessibility_project_is_a_whole_word_in_the_path(tmp_path: Path) -> None:
     folder = tmp_path / "latest/Dev/0a-1"
     files = [{"Filename": "a.wav", "Prompt": {"Transcript": "Yes"}}]
@@ -243,6 +344,17 @@ def test_l2_arctic(tmp_path: Path) -> None:
     assert len(prepared.left_out) == 1
 
 
+def test_l2_arctic_as_each_archive_unpacks_into_a_folder_of_its_own(tmp_path: Path) -> None:
+    for speaker in ("ABA/ABA", "bdl"):
+        sound(tmp_path / f"l2/{speaker}/wav/arctic_a0001.wav")
+        written(tmp_path / f"l2/{speaker}/transcript/arctic_a0001.txt", "Author of the danger trail")
+    (tmp_path / "l2/ABA/ABA/transcript/arctic_a0001.txt").write_bytes(b"Caf\xe9 of the danger trail")
+    sound(tmp_path / "l2/SKA/wav/arctic_a0001.wav")
+    rows = list((prepared := prepare("l2arctic", tmp_path, tmp_path / "out")).manifest)
+    assert [u.speaker for u in rows] == ["ABA", "bdl"]  # of another corpus, and no speaker of this one
+    assert prepared.left_out == (("l2/SKA/wav/arctic_a0001.wav", "there is no transcript for it"),)
+
+
 def test_cdsd(tmp_path: Path) -> None:
     sound(tmp_path / "01/wav/train/a.wav")
     sound(tmp_path / "01/wav/test/b.wav")
@@ -254,6 +366,9 @@ def test_cdsd(tmp_path: Path) -> None:
         "01-b": ("再见", "test", "01"),
     }
     assert len(prepared.left_out) == 1
+    sound(tmp_path / "02/wav/test/d.wav")  # a speaker without a training part
+    written(tmp_path / "02/transcript/text.txt", "d 你好\n")
+    assert "02-d" in by_id(prepare("cdsd", tmp_path, tmp_path / "out2"))
 
 
 def test_cdsd_full_release(tmp_path: Path) -> None:
@@ -332,7 +447,15 @@ def test_nemours(tmp_path: Path) -> None:
         "BB-BBPARA1": ("You wished to know all about my grandfather.", "BB", "BB", "dysarthria", "paragraph"),
     }
     assert rows["BB-BB1"].prompt_id == rows["BB-JPBB1"].prompt_id
-    assert reasons(prepared) == Counter({"there is no KS3.TXT or KS3.WRD with words in it": 1})
+    assert reasons(prepared) == Counter({"there is no KS3.TXT or KS3.WRD of its own with words in it": 1})
+
+
+def test_nemours_takes_the_nearest_text_of_one_name(tmp_path: Path) -> None:
+    for speaker in ("BB", "KS"):
+        sound(tmp_path / f"SPEECH/SENT/{speaker}/WAV/S1.wav").rename(tmp_path / f"SPEECH/SENT/{speaker}/WAV/S1.WAV")
+        written(tmp_path / f"SPEECH/SENT/{speaker}/TXT/S1.TXT", f"The {speaker} is pairing the bath.")
+    rows = by_id(prepare("nemours", tmp_path, tmp_path / "out"))
+    assert {u.speaker: u.text for u in rows.values()} == {s: f"The {s} is pairing the bath." for s in ("BB", "KS")}
 
 
 CHA = """@UTF8
@@ -381,6 +504,25 @@ def test_talkbank_names_one_person_over_visits_and_knows_children(tmp_path: Path
         ("holland01", "b", "mild", 86.8),
         ("24fa", None, None, None),
     }
+
+
+def test_talkbank_gives_every_transcript_of_one_name_its_own_recording(tmp_path: Path) -> None:
+    """As FluencyBank's Voices-AWS is: the same people's interview and reading, by the same names of files."""
+    for task in ("interview", "reading", "retell"):
+        written(tmp_path / f"cha/Voices/{task}/24fa.cha", CHA.replace("story1", "24fa").replace("shop", task))
+    for task, seconds in (("interview", 2.5), ("reading", 3.0)):
+        sound(tmp_path / f"media/Voices/{task}/24fa.wav", seconds)
+    sound(tmp_path / "media/Voices/reading/24fa.mp3", 3.0)
+    sound(tmp_path / "media/Voices/reading/25fa.wav")
+    rows = by_id(prepared := prepare("talkbank", tmp_path, tmp_path / "out"))
+    assert {id_: (u.audio.parent.name, u.audio.suffix, u.speaker, u.session) for id_, u in rows.items()} == {
+        "cha-Voices-interview-24fa-8": ("interview", ".wav", "24fa", "interview"),
+        "cha-Voices-reading-24fa-8": ("reading", ".wav", "24fa", "reading"),
+    }
+    where = dict(prepared.left_out)
+    assert "none is nearest" in where["cha/Voices/retell/24fa.cha"]
+    assert where["media/Voices/reading/25fa.wav"] == "there is no transcript for it"
+    assert "media/Voices/reading/24fa.mp3" not in where
 
 
 @pytest.mark.parametrize(

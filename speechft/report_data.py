@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from speechft.error_rate import align
+from speechft.manifest import Manifest
 from speechft.scoring import Scored, Scores
 
 Systems = Sequence[tuple[str, Scores]]  # one, or before and after
@@ -81,6 +82,11 @@ def addresses(audio: Mapping[str, Clip], out: Path, embed_bytes: int = 0) -> dic
         except (OSError, ValueError):
             continue
     return found
+
+
+def recordings(manifest: Manifest) -> dict[str, Clip]:
+    """The recording of each utterance, or its stretch of a longer one."""
+    return {u.id: (u.audio, u.start_s, u.end_s) for u in manifest}
 
 
 def confusions(scores: Scores) -> Counter[tuple[str, str]]:

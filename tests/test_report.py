@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
-from speechft.manifest import Utterance
+from speechft.manifest import Manifest, Utterance
 from speechft.report import answer, markdown_table, plain, remarks, summary_rows, write_report
 from speechft.report_charts import Mark, averaged, curve, scale_end, track
-from speechft.report_data import addresses, confusions, embedded
+from speechft.report_data import addresses, confusions, embedded, recordings
 from speechft.scoring import Scores, compare, score
 
 SENTENCES = (
@@ -316,6 +316,14 @@ def test_recordings_can_be_put_into_the_page_up_to_a_size(tmp_path: Path) -> Non
     assert found["x"].startswith("data:audio/")
     assert base64.b64decode(found["x"].partition("base64,")[2]) == bytes(100)
     assert found["y"] == "b.wav#t=1.5,2"  # a stretch of a longer recording
+
+
+def test_a_stretch_of_a_recording_plays_that_stretch(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    path.write_bytes(bytes(100))
+    rows = [Utterance(path, "tea", "a", start_s=1.5, end_s=2.0), Utterance(path, "milk", "b", end_s=1.5)]
+    found = addresses(recordings(Manifest([*rows, Utterance(path, "tea milk", "c")])), tmp_path)
+    assert list(found.values()) == ["long.wav#t=1.5,2", "long.wav#t=0,1.5", "long.wav"]
 
 
 def test_embedding_takes_the_worst_first(tmp_path: Path) -> None:

@@ -21,6 +21,11 @@ Systems = Sequence[tuple[str, Scores]]  # one, or before and after
 Clip = Path | tuple[Path, float | None, float | None]
 
 
+def measured(scores: Scores) -> dict[str, Any]:
+    """`Scores.to_dict` for people: where no text has a word, "300% wrong" would be 3 words, so there is no rate."""
+    return {**scores.to_dict(), **({} if scores.words.length else {"wer": None, "cer": None})}
+
+
 def embedded(value: object) -> str:
     """JSON that no HTML parser can mistake for markup, so nothing in it ends the script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

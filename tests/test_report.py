@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -219,9 +220,27 @@ def test_nothing_scored_and_nothing_to_score(tmp_path: Path) -> None:
     assert "Nothing was scored." in page.words
     assert data["rows"] == []
     empty, _ = written(tmp_path / "b", {}, score([], []), None)
-    assert "0 recordings" in empty.words
+    assert "Nothing was scored: 0 recordings." in empty.words
     one, _ = written(tmp_path / "c", {}, score(corpus(1)[:1], [""]), score(corpus(1)[:1], [SENTENCES[0]]))
     assert "Words wrong went from 100.0% to 0.0%, on 1 recording by 1 speaker." in one.words
+    assert not [line for line in one.all("line") if "nan" in str(line)]  # one recording has no interval to draw
+
+
+def test_words_invented_where_nobody_spoke_are_counted_and_no_share(tmp_path: Path) -> None:
+    rows = [replace(u, text="") for u in corpus(2)[:3]]
+    some, none = score(rows, ["thank you", "", "well"]), score(rows, [""] * 3)
+    page, _ = written(tmp_path, {}, some, None)
+    assert "3 words were written where there was none to write, on 3 recordings by 1 speaker." in page.words
+    assert said(some, none).startswith("Words written where there was none to write went from 3 to 0, on 3")
+    assert "300.0%" not in page.words
+    assert "Words wrong (WER)" not in [row[0] for row in summary_rows(some)]
+
+
+def test_a_gap_is_in_points_and_what_is_off_the_scale_is_marked(tmp_path: Path, before: Scores, after: Scores) -> None:
+    page, _ = written(tmp_path, {}, before, after)
+    assert re.search(r"Gap between best and worst: [\d.]+ → [\d.]+ points\.", page.words)
+    assert "off" in track([Mark("after", 2.6, (1.2, 4.0))], 1.5)
+    assert "off" not in track([Mark("after", 0.6, (0.2, 1.0))], 1.5)
 
 
 def test_scores_of_different_utterances_are_refused(tmp_path: Path, before: Scores) -> None:

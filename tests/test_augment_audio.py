@@ -158,6 +158,16 @@ def test_pauses_are_where_they_are_said_to_be() -> None:
     assert np.abs(inside).max() < 1e-6
 
 
+@pytest.mark.parametrize("seconds", [0.4, 1.0, 1.3, 3.0])
+def test_the_rate_wanders_around_the_one_that_was_asked_for(seconds: float) -> None:
+    from speechft.impair import Impairment
+
+    how = Impairment().at(1.0)
+    for seed in range(12):
+        out, _ = slowed(tone(200, seconds), [], how, rng(seed))
+        assert len(out) / SAMPLE_RATE == pytest.approx(how.stretch * seconds, rel=0.05)
+
+
 def test_pitch_of_silence_and_of_noise() -> None:
     assert not find_pitch(np.zeros(8000, np.float32), 40).any()
     assert (find_pitch(rng().standard_normal(8000), 40) > 0).mean() < 0.2

@@ -132,8 +132,9 @@ def _compared(
     systems: Systems, parts: Sequence[Mapping[str, Any]], heading: str, caption: str, speakers: bool = False
 ) -> str:
     """A table of rates by some key, one chart row each; `parts` are a system's entries by key."""
-    rates = [entry["wer"] for part in parts for entry in part.values()]
-    end = scale_end(rates)
+    everything = [entry for part in parts for entry in part.values()]
+    rates = [entry["wer"] for entry in everything]
+    end = scale_end(rates + [bound for entry in everything for bound in entry.get("wer_ci95", ())])
     if any(rate is not None and rate > end for rate in rates):
         caption += f"; {OFF} is more than the scale shows"
     rows = []

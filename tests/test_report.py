@@ -243,6 +243,13 @@ def test_a_gap_is_in_points_and_what_is_off_the_scale_is_marked(tmp_path: Path, 
     assert "off" not in track([Mark("after", 0.6, (0.2, 1.0))], 1.5)
 
 
+def test_charts_have_room_for_the_intervals(tmp_path: Path) -> None:
+    found = score(corpus(4), [u.text if u.speaker in ("s2", "s3") else "well well well well well" for u in corpus(4)])
+    page, _ = written(tmp_path, {}, found, None)
+    assert found.per_group["severity"]["mild"]["wer_ci95"] == [0.0, 1.0]
+    assert "0% 50% 100%" in page.words.partition("severity")[2].partition("Gap")[0]
+
+
 def test_scores_of_different_utterances_are_refused(tmp_path: Path, before: Scores) -> None:
     with pytest.raises(SpeechftError, match="cannot be paired"):
         write_report(tmp_path, {}, before, score(corpus(first="t"), heard(corpus(), 1)))

@@ -80,6 +80,8 @@ def noise(samples: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.nd
     """Add noise with the long-term spectrum of the clip itself, `snr_db` below it: the hardest steady noise."""
     from torchaudio.functional import add_noise
 
+    if not samples.any():  # nothing that noise could lie below
+        return samples.copy()
     spectrum = np.abs(np.fft.rfft(samples))
     spectrum = np.convolve(spectrum, np.ones(201) / 201, mode="same")  # steady noise has the shape, not the harmonics
     turned = spectrum * np.exp(2j * np.pi * rng.random(len(spectrum)))

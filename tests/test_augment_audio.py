@@ -114,6 +114,12 @@ def test_noise_has_the_level_that_was_asked_for(speech: np.ndarray, snr: float) 
     assert 10 * np.log10(np.sum(quiet**2) / np.sum(added**2)) == pytest.approx(snr, abs=0.1)
 
 
+@pytest.mark.parametrize("kind", EFFECTS)
+def test_digital_silence_stays_silent(kind: str) -> None:
+    for amount in EFFECTS[kind].amounts:
+        assert not EFFECTS[kind].make(np.zeros(SAMPLE_RATE, np.float32), amount, rng()).any()
+
+
 def test_a_room_rings_for_the_time_that_was_asked_for() -> None:
     click = np.zeros(SAMPLE_RATE, np.float32)
     click[0] = 0.5

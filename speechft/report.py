@@ -127,8 +127,8 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
     if difference:
         many = "for other people too" if speakers > 1 else "for this voice"
         found.append(
-            f"Does it hold {many}? Swapping before and after {'speaker by speaker' if speakers > 1 else 'at random'} "
-            f"gives a difference as large with {_p(difference['p_speakers'])}. Does it hold for these recordings? "
+            f"Does it hold {many}? If before and after were swapped at random, {unit[:-1]} by {unit[:-1]}, a "
+            f"difference as large would come with {_p(difference['p_speakers'])}. Does it hold for these recordings? "
             f"Matched-pair test on {difference['segments']} segments (MAPSSWE): {_p(difference['p_mapsswe'])}."
         )
     return found

@@ -80,12 +80,14 @@ def noise(samples: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.nd
     """Add noise with the long-term spectrum of the clip itself, `snr_db` below it: the hardest steady noise."""
     from torchaudio.functional import add_noise
 
+    if not samples.any():  # nothing that noise could lie below
+        return samples.copy()
     spectrum = np.abs(np.fft.rfft(samples))
     spectrum = np.convolve(spectrum, np.ones(201) / 201, mode="same")  # steady noise has the shape, not the harmonics
     turned = spectrum * np.exp(2j * np.pi * rng.random(len(spectrum)))
     made = np.fft.irfft(turned, len(samples)).astype(np.float32)
     waves = (torch.from_numpy(np.ascontiguousarray(x))[None] for x in (samples, made))
-    return _safe(add_noise(*waves, torch.tensor([snr_db]))[0].numpy())
+    return unclipped(add_noise(*waves, torch.tensor([snr_db]))[0].numpy())
 
 
 def reverberation(samples: np.ndarray, rt60: Seconds, rng: np.random.Generator) -> np.ndarray:
@@ -101,7 +103,7 @@ def reverberation(samples: np.ndarray, rt60: Seconds, rng: np.random.Generator) 
     room /= max(float(np.sqrt(np.sum(room**2))), 1e-9)
     room[0] = 1.0
     waves = (torch.from_numpy(np.asarray(x, np.float32)) for x in (samples, room))
-    return _safe(fftconvolve(*waves)[: len(samples)].numpy())
+    return unclipped(fftconvolve(*waves)[: len(samples)].numpy())
 
 
 EFFECTS: Mapping[str, Effect] = {
@@ -135,7 +137,7 @@ def vary(
         low, high = EFFECTS[kind].amounts
         amounts[kind] = round(float(rng.uniform(low, high)), 3)
         samples = EFFECTS[kind].make(samples, amounts[kind], rng)
-    return _safe(samples), amounts
+    return unclipped(samples), amounts
 
 
 def length_after(n_samples: int, factor: float) -> int:
@@ -152,7 +154,7 @@ def _fit(samples: np.ndarray, length: int) -> np.ndarray:
     return np.pad(samples[:length], (0, max(0, length - len(samples)))).astype(np.float32)
 
 
-def _safe(samples: np.ndarray) -> np.ndarray:
+def unclipped(samples: np.ndarray) -> np.ndarray:
     """Turned down where it would clip."""
     peak = float(np.abs(samples).max(initial=0.0))
     return (samples * (LEVEL / peak) if peak > LEVEL else samples).astype(np.float32)

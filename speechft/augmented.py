@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from speechft.audio import SAMPLE_RATE
-from speechft.augment_audio import EFFECTS, vary
+from speechft.augment_audio import EFFECTS, unclipped, vary
 from speechft.check import usable
 from speechft.errors import SpeechftError
 from speechft.files import write_text
@@ -56,8 +56,9 @@ def augment_manifest(
 
     Args:
         manifest: what to vary. Without splits it is split first, so that no copy of a training clip is tested on.
-        out: a manifest to write; the copies go into a folder `synthetic` beside it. Where it lies outside the folder of
-            the originals, these are named by their absolute paths, which needs `--allow-outside` when it is read.
+        out: a manifest to write; the copies go into a folder of its name, in `synthetic` beside it. Where it lies
+            outside the folder of the originals, these are named by their absolute paths, which needs `--allow-outside`
+            when it is read.
         kinds: names of effects, see `speechft.augment_audio.EFFECTS`.
         copies: of each clip and effect.
         together: one copy with all effects in their order, instead of one for each.
@@ -80,7 +81,7 @@ def augment_manifest(
         what = f"no recording in the split '{split}'" if not chosen else "no effect and no copy was asked for"
         raise SpeechftError(what, where=manifest.path, fix=f"Splits here: {', '.join(manifest.splits) or 'none'}.")
     out = Path(out)
-    folder = out.parent.resolve() / "synthetic"
+    folder = out.parent.resolve() / "synthetic" / out.stem  # another manifest here has copies with the same names
     folder.mkdir(parents=True, exist_ok=True)
     sets = [kinds] if together else [(kind,) for kind in kinds]
     rows: list[Utterance] = []
@@ -164,7 +165,7 @@ def _examples(utterance: Utterance, number: int, out: Path, kinds: Sequence[str]
     rows = []
     for place, (name, size, varied) in enumerate(made):
         file = f"{number}-{place:02d}-{name.replace(' ', '_')}.wav"
-        soundfile.write(out / file, np.clip(varied, -1, 1), SAMPLE_RATE, subtype="PCM_16")
+        soundfile.write(out / file, unclipped(varied), SAMPLE_RATE, subtype="PCM_16")
         label = escape(f"{name} {size}".strip(), quote=True)
         player = f'<audio controls preload="none" src="{file}" aria-label="{label}"></audio>'
         seconds = f"{len(varied) / SAMPLE_RATE:.1f} s"

@@ -16,6 +16,7 @@ from speechft.overlap import overlap
 from speechft.pipeline import Event, evaluated, forgetting, rows_to_evaluate
 from speechft.recogniser import load
 from speechft.report import write_report
+from speechft.report_data import recordings
 from speechft.result import environment, notice, summary
 from speechft.result_schema import FORMAT
 from speechft.scoring import compare_all
@@ -120,7 +121,7 @@ def report(
         {**result, "adapter": shown},
         base.scores,
         found[shown].scores,
-        audio={u.id: u.audio for u in rows},
+        audio=recordings(rows),
         title=f"{len(found)} adapters; in detail: {shown}",
         notes=notes,
     )

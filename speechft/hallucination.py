@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from speechft.scoring import Scored
 
 LOOP_TIMES = 4  # so many times in a row is a loop, unless the text says it as often
-LOOP_WORDS = 8  # the longest stretch that is looked for
+LOOP_WORDS = 40  # the longest stretch that is looked for: four of them hardly fit into Whisper's 448 tokens
 SHORT: Seconds = 1.5  # a clip shorter than this gives a model little to go by
 
 
@@ -32,7 +32,7 @@ def hallucinations(rows: Sequence[Scored]) -> dict[str, Any]:
         `silence`: `clips`, how many of them were given `with_words`, `words`, and `words_per_minute`;
         `short`: `clips` under `SHORT` seconds with words to say, their `insertions` and the `rate` by spoken words;
         `loops`: `clips` that repeat themselves more than the text does, and the words `inserted` in them;
-        `above_one`: `clips` with more errors than words, and their `share`;
+        `above_one`: `clips` with more errors than words, also where there was none to say, and their `share`;
         `too_fast`: `clips` with more words than fit into their length at 8 words a second, and the `words` beyond.
         Rates are None where there is nothing to divide by; clips of unknown length are not in `short` and `too_fast`.
     """
@@ -40,7 +40,7 @@ def hallucinations(rows: Sequence[Scored]) -> dict[str, Any]:
     spoken = [row for row in rows if row.words.length]
     short = [row for row in spoken if row.duration_s is not None and row.duration_s < SHORT]
     loops = [row for row in rows if row.loops]
-    above = [row for row in spoken if row.words.errors > row.words.length]
+    above = [row for row in rows if row.words.errors > row.words.length]
     beyond = [words_beyond_speech(row) for row in rows]
     seconds = sum(row.duration_s or 0.0 for row in silent)
     words = sum(row.words.insertions for row in silent)
@@ -58,7 +58,7 @@ def hallucinations(rows: Sequence[Scored]) -> dict[str, Any]:
             "rate": short_insertions / sum(row.words.length for row in short) if short else None,
         },
         "loops": {"clips": len(loops), "inserted": sum(row.words.insertions for row in loops)},
-        "above_one": {"clips": len(above), "share": len(above) / len(spoken) if spoken else None},
+        "above_one": {"clips": len(above), "share": len(above) / len(rows) if rows else None},
         "too_fast": {"clips": sum(n > 0 for n in beyond), "words": sum(beyond)},
     }
 

@@ -81,7 +81,9 @@ def slowed(
             places.append(place)
     places.append(len(samples))
     wander = ndimage.gaussian_filter1d(rng.standard_normal(len(places) - 1), 0.7)
-    rates = np.exp(how.unevenness * wander / max(float(wander.std()), 1e-6)) if len(places) > 2 else np.ones(1)
+    wander -= wander.mean()  # few neighbours are alike: their common part is no unevenness
+    rates = np.exp(how.unevenness * wander / max(float(wander.std()), 1e-6))
+    rates /= np.average(rates, weights=np.diff(places))
     out = np.zeros(0, np.float32)
     gaps: list[Gap] = []
     for start, end, rate in zip(places[:-1], places[1:], rates, strict=True):

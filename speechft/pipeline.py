@@ -16,6 +16,7 @@ from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.recogniser import Recogniser, load
 from speechft.report import write_report
+from speechft.report_data import recordings
 from speechft.result import caveats, environment, notice, read_metrics, simulated, summary, training_summary
 from speechft.result_schema import FORMAT
 from speechft.scoring import compare
@@ -110,7 +111,7 @@ def train(
         result,
         base.scores,
         adapted.scores,
-        audio={u.id: u.audio for u in held_out},
+        audio=recordings(held_out),
         metrics=read_metrics(out / "metrics.jsonl"),
         title=title or f"{recipe.model} adapted",
         notes=notes,
@@ -227,7 +228,7 @@ def evaluate(
             result,
             base.scores if base else None,
             found.scores,
-            audio={u.id: u.audio for u in chosen},
+            audio=recordings(chosen),
             title=f"{result['model']} on {split or 'all'}",
             notes=notes,
         )

@@ -10,10 +10,10 @@ from typing import Any
 
 from speechft.files import write_text
 from speechft.report_comparison import HEADINGS, comparison_rows
-from speechft.report_data import Clip, Systems, addresses, flat
+from speechft.report_data import Clip, Systems, addresses, flat, measured
 from speechft.report_evidence import shared_table
 from speechft.report_page import page
-from speechft.report_tables import percent, points
+from speechft.report_tables import interval, percent, points
 from speechft.scoring import Scored, Scores, compare
 
 WORST_SHOWN = 20  # sentences in report.md
@@ -82,7 +82,15 @@ def answer(systems: Systems, difference: Mapping[str, Any] | None, result: Mappi
     if not systems:
         return "Nothing was scored."
     scores = systems[-1][1]
+    if not scores.rows:
+        return "Nothing was scored: 0 recordings."
     where = _where(scores, result)
+    if not scores.words.length:
+        invented = [str(s.words.insertions) for _, s in systems]
+        nothing = "written where there was none to write"
+        if difference is None:
+            return f"{invented[0]} words were {nothing}, {where}."
+        return f"Words {nothing} went from {' to '.join(invented)}, {where}."
     if difference is None:
         low, high = scores.wer_ci95
         return f"{percent(_rate(scores))} of the words are wrong{_interval(low, high)}, {where}."
@@ -119,8 +127,8 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
     if difference:
         many = "for other people too" if speakers > 1 else "for this voice"
         found.append(
-            f"Does it hold {many}? Swapping before and after {'speaker by speaker' if speakers > 1 else 'at random'} "
-            f"gives a difference as large with {_p(difference['p_speakers'])}. Does it hold for these recordings? "
+            f"Does it hold {many}? If before and after were swapped at random, {unit[:-1]} by {unit[:-1]}, a "
+            f"difference as large would come with {_p(difference['p_speakers'])}. Does it hold for these recordings? "
             f"Matched-pair test on {difference['segments']} segments (MAPSSWE): {_p(difference['p_mapsswe'])}."
         )
     return found
@@ -128,7 +136,7 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
 
 def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
     """Every measure as a label and one cell a system, for a table on a terminal or a page."""
-    data = [scores.to_dict() for scores in systems]
+    data = [measured(scores) for scores in systems]
 
     def row(label: str, key: str, shown: Any = percent) -> tuple[str, ...]:
         return (label, *(shown(entry[key]) if entry.get(key) is not None else "–" for entry in data))
@@ -139,7 +147,7 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
 
     rows = [
         row("Words wrong (WER)", "wer"),
-        row("95% interval", "wer_ci95", lambda ends: "–" if None in ends else " to ".join(map(percent, ends))),
+        row("95% interval", "wer_ci95", interval),
         row("Characters wrong (CER)", "cer"),
         row("Match error rate (MER)", "mer"),
         row("Word information lost (WIL)", "wil"),
@@ -216,7 +224,7 @@ def _where(scores: Scores, result: Mapping[str, Any]) -> str:
 
 
 def _rate(scores: Scores) -> float | None:
-    return scores.to_dict()["wer"]
+    return measured(scores)["wer"]
 
 
 def _interval(low: float, high: float) -> str:

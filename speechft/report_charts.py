@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 EDGE = 2.0  # per cent kept free at either side, so that marks at the ends are whole
 WIDEST = 1.5  # a rate above it is drawn at the edge: one looping speaker must not squeeze all others
+OFF = "›"  # beside a mark at the edge whose rate lies beyond it
 CURVE_HEIGHT = 170  # pixels
 LOSS_POINTS = 400  # more steps than this are averaged in groups
 
@@ -58,11 +59,14 @@ def track(marks: Sequence[Mark], end: float) -> str:
     for mark in known:
         y = middle[mark.kind]
         if mark.interval and None not in mark.interval:
-            low, high = (at(bound) for bound in mark.interval if bound is not None)
+            ends = [bound for bound in mark.interval if bound is not None]
+            low, high = map(at, ends)
             parts.append(f'<line class="spread {mark.kind}" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>')
-            for bound in (low, high):
+            for bound in map(at, (bound for bound in ends if bound <= end)):  # no cap on what goes on beyond the edge
                 parts.append(f'<line class="cap {mark.kind}" x1="{bound}" x2="{bound}" y1="{y - 4}" y2="{y + 4}"/>')
         parts.append(f'<circle class="dot {mark.kind}" cx="{at(mark.value or 0.0)}" cy="{y}" r="4.5"/>')
+        if (mark.value or 0.0) > end:
+            parts.append(f'<text class="off" x="100%" y="{y + 4}">{OFF}</text>')
     return f'<svg class="track" height="22" aria-hidden="true" focusable="false">{"".join(parts)}</svg>'
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from speechft.report_tables import points
+from speechft.report_tables import interval, percent, points
 
 HEADINGS = (
     "Model", "WER", "95% interval", "CER", "Difference", "its interval", "p, speakers", "p, segments", "Typical speech",
@@ -25,19 +25,15 @@ def _cells(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
         ({"adapted": e["forgetting"]["base"]} for e in result["adapters"].values() if e["forgetting"]), None
     )
     return [
-        _percent(entry["wer"]),
-        " to ".join(map(_percent, entry["wer_ci95"])) if None not in entry["wer_ci95"] else "–",
-        _percent(entry["cer"]),
+        percent(entry["wer"]),
+        interval(entry["wer_ci95"]),
+        percent(entry["cer"]),
         points(difference.get("wer")),
         f"{points(low)} to {points(high)}" if low is not None and high is not None else "–",
         _p(difference.get("p_speakers_holm")),
         _p(difference.get("p_mapsswe_holm")),
-        _percent(kept["adapted"]["wer"]) if kept else "–",
+        percent(kept["adapted"]["wer"]) if kept else "–",
     ]
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
 
 
 def _p(value: float | None) -> str:

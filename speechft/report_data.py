@@ -13,11 +13,17 @@ from typing import Any
 from urllib.parse import quote
 
 from speechft.error_rate import align
+from speechft.manifest import Manifest
 from speechft.scoring import Scored, Scores
 
 Systems = Sequence[tuple[str, Scores]]  # one, or before and after
 # A recording, or its stretch from and to a second of a longer one.
 Clip = Path | tuple[Path, float | None, float | None]
+
+
+def measured(scores: Scores) -> dict[str, Any]:
+    """`Scores.to_dict` for people: where no text has a word, "300% wrong" would be 3 words, so there is no rate."""
+    return {**scores.to_dict(), **({} if scores.words.length else {"wer": None, "cer": None})}
 
 
 def embedded(value: object) -> str:
@@ -81,6 +87,11 @@ def addresses(audio: Mapping[str, Clip], out: Path, embed_bytes: int = 0) -> dic
         except (OSError, ValueError):
             continue
     return found
+
+
+def recordings(manifest: Manifest) -> dict[str, Clip]:
+    """The recording of each utterance, or its stretch of a longer one."""
+    return {u.id: (u.audio, u.start_s, u.end_s) for u in manifest}
 
 
 def confusions(scores: Scores) -> Counter[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from speechft.report_charts import Mark, curve, track, track_axis
 from speechft.report_data import Systems, confusions
-from speechft.report_tables import Axis, Number, Spare, columns, esc, percent, quiet, section, table
+from speechft.report_tables import Axis, Number, Spare, columns, esc, interval, percent, quiet, section, table
 from speechft.sounds import confused_sounds
 
 CONFUSIONS = 20
@@ -190,7 +190,7 @@ def _forgotten(found: Mapping[str, Any] | None) -> str:
     if not found:
         return ""
     rows = [
-        [name, Number(percent(found[key]["wer"])), Number(" to ".join(map(percent, found[key]["wer_ci95"])))]
+        [name, Number(percent(found[key]["wer"])), Number(interval(found[key]["wer_ci95"]))]
         for name, key in (("Before", "base"), ("After", "adapted"))
     ]
     caption = f"Words wrong on {found['clips']} clips of typical speech by {found['speakers']} speakers"
@@ -248,10 +248,7 @@ def _dose(points: Sequence[Mapping[str, Any]]) -> str:
         dots=True,
         band=band,
     )
-    rows = [
-        [f"{p['minutes']:g}", Number(percent(p["wer"])), Number(" to ".join(map(percent, p.get("wer_ci95") or [])))]
-        for p in known
-    ]
+    rows = [[f"{p['minutes']:g}", Number(percent(p["wer"])), Number(interval(p.get("wer_ci95")))] for p in known]
     headings = ["Minutes", Number("WER"), Number("95% interval")]
     numbers = table("Words wrong by minutes of training recordings", headings, rows)
     return section("How much recording it takes", f"<figure>{drawn}</figure>", numbers)

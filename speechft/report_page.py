@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from speechft.report_charts import Mark, scale_end, track, track_axis
+from speechft.report_charts import OFF, Mark, scale_end, track, track_axis
 from speechft.report_comparison import HEADINGS, comparison_rows
-from speechft.report_data import Systems, embedded, flat, sentences
+from speechft.report_data import Systems, embedded, flat, measured, sentences
 from speechft.report_evidence import evidence, speed
 from speechft.report_tables import Axis, Number, Spare, columns, esc, kinds, legend, percent, quiet, section, table
 from speechft.significance import ENOUGH_SPEAKERS
@@ -86,7 +86,7 @@ def _figures(systems: Systems) -> str:
         return ""
     parts = []
     for label, key in (("Words wrong", "wer"), ("Characters wrong", "cer"), ("Sentences wholly right", "all_right")):
-        shown = [percent(scores.to_dict().get(key)) for _, scores in systems]
+        shown = [percent(measured(scores)[key]) for _, scores in systems]
         was = f"<small>before: {shown[0]}</small>" if len(shown) == 2 else ""
         parts.append(f"<div><dt>{label}</dt><dd>{shown[-1]}{was}</dd></div>")
     if len(systems) == 2:
@@ -116,7 +116,8 @@ def _overall(systems: Systems, rows: Sequence[tuple[str, ...]]) -> str:
     """The word error rates with their intervals drawn, and every measure in numbers."""
     if not systems:
         return ""
-    marks = [Mark(kind, s.to_dict()["wer"], s.wer_ci95) for kind, (_, s) in zip(kinds(systems), systems, strict=True)]
+    data = [measured(scores) for _, scores in systems]
+    marks = [Mark(kind, one["wer"], one["wer_ci95"]) for kind, one in zip(kinds(systems), data, strict=True)]
     end = scale_end([bound for mark in marks for bound in (mark.value, *(mark.interval or ()))])
     drawn = [
         [esc(name) if len(systems) > 1 else "This model", track([mark], end), Number(percent(mark.value))]
@@ -131,7 +132,11 @@ def _compared(
     systems: Systems, parts: Sequence[Mapping[str, Any]], heading: str, caption: str, speakers: bool = False
 ) -> str:
     """A table of rates by some key, one chart row each; `parts` are a system's entries by key."""
-    end = scale_end([entry["wer"] for part in parts for entry in part.values()])
+    everything = [entry for part in parts for entry in part.values()]
+    rates = [entry["wer"] for entry in everything]
+    end = scale_end(rates + [bound for entry in everything for bound in entry.get("wer_ci95", ())])
+    if any(rate is not None and rate > end for rate in rates):
+        caption += f"; {OFF} is more than the scale shows"
     rows = []
     for key in parts[-1]:
         entries = [part.get(key, {}) for part in parts]
@@ -178,7 +183,8 @@ def _groups(systems: Systems) -> str:
         tables.append(_compared(systems, parts, field, "Words wrong", speakers=True))
         gap = [s.gaps.get(field) for _, s in systems]
         if gap[-1] is not None:
-            tables.append(quiet(f"Gap between best and worst: {' → '.join(percent(value) for value in gap)}."))
+            shown = " → ".join("–" if value is None else f"{value * 100:.1f}" for value in gap)
+            tables.append(quiet(f"Gap between best and worst: {shown} points."))
         if any(entry["n_speakers"] < ENOUGH_SPEAKERS for entry in values.values()):
             tables.append(quiet(f"Groups of fewer than {ENOUGH_SPEAKERS} speakers say little about other people."))
     return section("Groups", legend(systems), *tables) if tables else ""

@@ -61,6 +61,11 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
+def interval(ends: Sequence[float | None] | None) -> str:
+    """Both ends of an interval in per cent, where there is one."""
+    return "–" if not ends or None in ends else " to ".join(map(percent, ends))
+
+
 def points(value: float | None) -> str:
     """A difference of shares in percentage points, with its sign."""
     return "–" if value is None else f"{value * 100:+.1f}".replace("-", "−")

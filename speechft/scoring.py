@@ -198,7 +198,7 @@ class Scores:
                 default=None,
             ),
             "empty_references": sum(row.words.length == 0 for row in self.rows),
-            "clips_above_one": sum(row.words.rate > 1 for row in self.rows),
+            "clips_above_one": self.hallucination["above_one"]["clips"],
             "loops": self.hallucination["loops"]["clips"],
             "all_right": sum(not row.words.errors for row in self.rows) / len(self.rows) if self.rows else None,
             "per_speaker": self.per_speaker,

@@ -111,13 +111,17 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     base, adapted = result["base"], result["adapted"]
     if result.get("notice"):
         console.print(f"[bold yellow]{escape(result['notice'])}[/]")
-    table = Table(title=f"{base['n_utterances']} clips, {base['n_words']} words never trained on")
+    table = Table(title=f"{base['n_utterances']} clips, {base['n_words']} words, {base['n_speakers']} speaker(s)")
     for column in ("", "before", "after"):
         table.add_column(column, justify="left" if not column else "right")
     table.add_row("words wrong (WER)", f"{base['wer']:.1%}", f"[bold]{adapted['wer']:.1%}[/]")
     table.add_row("95% interval", interval(base["wer_ci95"]), interval(adapted["wer_ci95"]))
     table.add_row("characters wrong (CER)", f"{base['cer']:.1%}", f"{adapted['cer']:.1%}")
+    if base["n_speakers"] > 1:
+        table.add_row("WER, mean of speakers", *(_percent(one["wer_speaker_mean"]) for one in (base, adapted)))
+        table.add_row("WER, worst speaker", *map(_worst_speaker, (base, adapted)))
     console.print(table)
+    _print_notes(console, adapted["notes"])
     low, high = result["difference"]["wer_ci95"]
     if result["adapter"] and low is not None and high is not None and low <= 0 <= high:
         console.print("[yellow]Too small a difference to tell from chance on so few words. More recordings help.[/]")
@@ -160,6 +164,10 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
         f"{1 / result['real_time_factor']:.0f}" if result["real_time_factor"] else "",
     )
     console.print(table)
+    if result["n_speakers"] > 1:
+        mean, worst = _percent(result["wer_speaker_mean"]), _worst_speaker(result)
+        console.print(f"{result['n_speakers']} speakers: mean WER {mean}, worst {worst}")
+    _print_notes(console, result["notes"])
     if out:
         console.print(f"Report:  {out / 'report.html'}")
 
@@ -178,6 +186,7 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
         bold = "bold" if row[0] == result["best"] else None
         table.add_row(*map(escape, row), style=bold)
     console.print(table)
+    _print_notes(console, next(iter(result["adapters"].values()))["difference"]["notes"])
     if out:
         console.print(f"Report:  {out / 'report.html'}")
 
@@ -202,6 +211,21 @@ def export_table(result: dict[str, Any], out: Path) -> None:
         f"{result['words_that_differ']:.1%} of the words are others."
     )
     console.print(f"Model:  {out}")
+
+
+def _percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.1%}"
+
+
+def _worst_speaker(scores: Mapping[str, Any]) -> str:
+    name = scores["worst_speaker"]
+    return "-" if name is None else f"{scores['per_speaker'][name]['wer']:.1%} ({escape(name)})"
+
+
+def _print_notes(console: Console, notes: Sequence[str]) -> None:
+    """What to know before quoting the numbers, such as that the speakers are too few."""
+    for note in notes:
+        console.print(f"[yellow]{escape(note[:1].upper() + note[1:])}.[/]")
 
 
 def interval(bounds: list[float] | None) -> str:

@@ -114,6 +114,12 @@ def test_noise_has_the_level_that_was_asked_for(speech: np.ndarray, snr: float) 
     assert 10 * np.log10(np.sum(quiet**2) / np.sum(added**2)) == pytest.approx(snr, abs=0.1)
 
 
+@pytest.mark.parametrize("kind", EFFECTS)
+def test_digital_silence_stays_silent(kind: str) -> None:
+    for amount in EFFECTS[kind].amounts:
+        assert not EFFECTS[kind].make(np.zeros(SAMPLE_RATE, np.float32), amount, rng()).any()
+
+
 def test_a_room_rings_for_the_time_that_was_asked_for() -> None:
     click = np.zeros(SAMPLE_RATE, np.float32)
     click[0] = 0.5
@@ -156,6 +162,16 @@ def test_pauses_are_where_they_are_said_to_be() -> None:
     assert length == 0.5
     inside = out[round((start + 0.05) * SAMPLE_RATE) : round((start + 0.4) * SAMPLE_RATE)]
     assert np.abs(inside).max() < 1e-6
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1.0, 1.3, 3.0])
+def test_the_rate_wanders_around_the_one_that_was_asked_for(seconds: float) -> None:
+    from speechft.impair import Impairment
+
+    how = Impairment().at(1.0)
+    for seed in range(12):
+        out, _ = slowed(tone(200, seconds), [], how, rng(seed))
+        assert len(out) / SAMPLE_RATE == pytest.approx(how.stretch * seconds, rel=0.05)
 
 
 def test_pitch_of_silence_and_of_noise() -> None:

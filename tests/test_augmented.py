@@ -52,9 +52,16 @@ def test_copies_are_marked_and_as_long_as_they_say(corpus: Manifest) -> None:
 def test_the_same_seed_the_same_bytes(corpus: Manifest, tmp_path: Path) -> None:
     for name in ("a", "b"):
         augment_manifest(corpus, tmp_path / name / "m.jsonl", ["pitch", "impairment"], together=True, seed=3)
-    one, two = ([p.read_bytes() for p in sorted((tmp_path / name / "synthetic").iterdir())] for name in "ab")
+    one, two = ([p.read_bytes() for p in sorted((tmp_path / name / "synthetic" / "m").iterdir())] for name in "ab")
     assert one == two
     assert len(one) == 3
+
+
+def test_a_second_manifest_leaves_the_copies_of_the_first_alone(corpus: Manifest, tmp_path: Path) -> None:
+    first = augment_manifest(corpus, tmp_path / "one.jsonl", ["tempo"], seed=1)
+    augment_manifest(corpus, tmp_path / "two.jsonl", ["tempo"], seed=2)
+    made = [u for u in first if u.extra.get("synthetic")]
+    assert [soundfile.info(u.audio).duration for u in made] == pytest.approx([u.duration_s for u in made])
 
 
 def test_a_synthetic_test_clip_is_said_before_any_number(corpus: Manifest, tmp_path: Path) -> None:

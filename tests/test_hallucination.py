@@ -32,7 +32,7 @@ def test_each_kind_by_hand() -> None:
         "silence": {"clips": 2, "with_words": 1, "words": 4, "words_per_minute": 4.0},
         "short": {"clips": 2, "insertions": 1, "rate": 1 / 3},
         "loops": {"clips": 1, "inserted": 10},
-        "above_one": {"clips": 1, "share": 1 / 4},
+        "above_one": {"clips": 3, "share": 3 / 7},  # both without words to say that got some, too
         "too_fast": {"clips": 0, "words": 0},
     }
 

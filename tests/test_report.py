@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -16,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
-from speechft.manifest import Utterance
+from speechft.manifest import Manifest, Utterance
 from speechft.report import answer, markdown_table, plain, remarks, summary_rows, write_report
 from speechft.report_charts import Mark, averaged, curve, scale_end, track
-from speechft.report_data import addresses, confusions, embedded
+from speechft.report_data import addresses, confusions, embedded, recordings
 from speechft.scoring import Scores, compare, score
 
 SENTENCES = (
@@ -219,9 +220,34 @@ def test_nothing_scored_and_nothing_to_score(tmp_path: Path) -> None:
     assert "Nothing was scored." in page.words
     assert data["rows"] == []
     empty, _ = written(tmp_path / "b", {}, score([], []), None)
-    assert "0 recordings" in empty.words
+    assert "Nothing was scored: 0 recordings." in empty.words
     one, _ = written(tmp_path / "c", {}, score(corpus(1)[:1], [""]), score(corpus(1)[:1], [SENTENCES[0]]))
     assert "Words wrong went from 100.0% to 0.0%, on 1 recording by 1 speaker." in one.words
+    assert not [line for line in one.all("line") if "nan" in str(line)]  # one recording has no interval to draw
+
+
+def test_words_invented_where_nobody_spoke_are_counted_and_no_share(tmp_path: Path) -> None:
+    rows = [replace(u, text="") for u in corpus(2)[:3]]
+    some, none = score(rows, ["thank you", "", "well"]), score(rows, [""] * 3)
+    page, _ = written(tmp_path, {}, some, None)
+    assert "3 words were written where there was none to write, on 3 recordings by 1 speaker." in page.words
+    assert said(some, none).startswith("Words written where there was none to write went from 3 to 0, on 3")
+    assert "300.0%" not in page.words
+    assert "Words wrong (WER)" not in [row[0] for row in summary_rows(some)]
+
+
+def test_a_gap_is_in_points_and_what_is_off_the_scale_is_marked(tmp_path: Path, before: Scores, after: Scores) -> None:
+    page, _ = written(tmp_path, {}, before, after)
+    assert re.search(r"Gap between best and worst: [\d.]+ → [\d.]+ points\.", page.words)
+    assert "off" in track([Mark("after", 2.6, (1.2, 4.0))], 1.5)
+    assert "off" not in track([Mark("after", 0.6, (0.2, 1.0))], 1.5)
+
+
+def test_charts_have_room_for_the_intervals(tmp_path: Path) -> None:
+    found = score(corpus(4), [u.text if u.speaker in ("s2", "s3") else "well well well well well" for u in corpus(4)])
+    page, _ = written(tmp_path, {}, found, None)
+    assert found.per_group["severity"]["mild"]["wer_ci95"] == [0.0, 1.0]
+    assert "0% 50% 100%" in page.words.partition("severity")[2].partition("Gap")[0]
 
 
 def test_scores_of_different_utterances_are_refused(tmp_path: Path, before: Scores) -> None:
@@ -316,6 +342,14 @@ def test_recordings_can_be_put_into_the_page_up_to_a_size(tmp_path: Path) -> Non
     assert found["x"].startswith("data:audio/")
     assert base64.b64decode(found["x"].partition("base64,")[2]) == bytes(100)
     assert found["y"] == "b.wav#t=1.5,2"  # a stretch of a longer recording
+
+
+def test_a_stretch_of_a_recording_plays_that_stretch(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    path.write_bytes(bytes(100))
+    rows = [Utterance(path, "tea", "a", start_s=1.5, end_s=2.0), Utterance(path, "milk", "b", end_s=1.5)]
+    found = addresses(recordings(Manifest([*rows, Utterance(path, "tea milk", "c")])), tmp_path)
+    assert list(found.values()) == ["long.wav#t=1.5,2", "long.wav#t=0,1.5", "long.wav"]
 
 
 def test_embedding_takes_the_worst_first(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -170,13 +170,30 @@ class AnotherRun(SpeechftError):
     """A folder that another process holds."""
 
 
+def is_locked(folder: Path, name: str = ".lock") -> bool:
+    """Whether a run holds a folder; looks only, and makes nothing. Arguments as of `locked`."""
+    try:
+        import fcntl
+
+        with (folder / name).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not take each other for a run
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return False
+    return False
+
+
 @contextlib.contextmanager
-def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
+def locked(folder: Path, name: str = ".lock") -> Iterator[TextIO]:
     """Hold a folder for one run; the lock goes with the process, however it ends.
 
     Args:
         folder: made when missing.
         name: of the lock's file; locks of other names do not mind this one.
+
+    Yields:
+        the lock's file; a process that inherits it open holds the folder until it ends.
 
     Raises:
         AnotherRun: another run has it.
@@ -200,4 +217,4 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
             raise AnotherRun(
                 "another run is writing here", where=folder, fix="Wait for it, or choose another output_dir."
             ) from None
-        yield
+        yield file

@@ -5,15 +5,16 @@ export const state = { voice: null, about: null };
 
 let clearing = 0;
 
-/** Say something: shown at the bottom of the page and read out by a screen reader. */
+/** Say something: at the bottom of the page, and to a screen reader. What went wrong stays until the next press. */
 export function say(text, wrong = false) {
   $(wrong ? "status" : "alert").textContent = "";
   $(wrong ? "alert" : "status").textContent = text;
   clearTimeout(clearing);
-  clearing = setTimeout(() => { $("status").textContent = $("alert").textContent = ""; }, wrong ? 20000 : 8000);
+  if (!wrong) clearing = setTimeout(() => { $("status").textContent = ""; }, 8000);
 }
+document.addEventListener("click", () => { $("alert").textContent = ""; }, true);
 
-/** Call the server; throws an Error with a sentence in it where it says no. */
+/** Call the server; throws an Error with a sentence in it, `refused` where trying again would not help. */
 export async function call(method, path, body) {
   const options = { method };
   if (body instanceof FormData) options.body = body;
@@ -28,9 +29,14 @@ export async function call(method, path, body) {
     throw new Error("The app does not answer. Is it still running?");
   }
   if (reply.ok) return reply;
+  if (reply.status === 401) throw new Error("Log in again: open this page in another tab.");
   const said = await reply.json().catch(() => null);
-  throw new Error(said?.error?.message ?? `That did not work (${reply.status}).`);
+  const error = new Error(sentence(said?.error?.message ?? `That did not work (${reply.status}).`));
+  error.refused = reply.status < 500 && ![408, 429].includes(reply.status);
+  throw error;
 }
+
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export const json = async (method, path, body) => (await call(method, path, body)).json();
 

@@ -9,13 +9,18 @@ import * as voices from "./voices.js";
 const places = { voices, record, train, transcribe };
 let place = "";
 
-/** Use a voice, or its newer state, from now on. */
+/** Use a voice from now on. */
 export function choose(voice) {
   if (voice?.id !== state.voice?.id) transcribe.forget();
   state.voice = voice;
   $("who").textContent = voice ? voice.name : "none yet";
   if (voice) localStorage.setItem("voice", voice.id);
   else localStorage.removeItem("voice");
+}
+
+/** Take in a voice's newer state, unless another one was chosen while it was on its way. */
+export function update(voice) {
+  if (voice.id === state.voice?.id) choose(voice);
 }
 
 async function go() {

@@ -1,7 +1,7 @@
 // The place Record: one sentence after the other.
 import { $, confirmed, element, json, minutes, on, say, state, times } from "./common.js";
-import { choose } from "./main.js";
-import { isRecording, listMicrophones, recordButton } from "./recorder.js";
+import { update } from "./main.js";
+import { listMicrophones, recordButton } from "./recorder.js";
 
 let prompts = [];
 let now = null; // the sentence to read
@@ -18,12 +18,13 @@ export async function show() {
   await Promise.all([sets(), takes()]);
 }
 
-export const leave = () => { if (isRecording()) $("rec").click(); };
-
 function next(prompt = prompts.find((p) => !p.take && !p.skipped)) {
   now = prompt ?? null;
   const done = prompts.filter((p) => p.take).length;
   $("prompt").textContent = now ? now.text : "That was the last sentence. You can add more below, or train.";
+  const skipped = prompts.filter((p) => p.skipped).length;
+  $("unskip").hidden = !skipped;
+  $("unskip").textContent = `Bring back ${times(skipped, "skipped sentence")}`;
   $("prompt-place").textContent = now ? `Sentence ${done + (now.take ? 0 : 1)} of ${prompts.length} · ${now.set}` : "";
   $("rec").disabled = $("skip").disabled = !now;
   $("again").disabled = $("listen").disabled = !last;
@@ -39,16 +40,15 @@ function summary() {
   $("dose-text").textContent = start + (ahead ?? doses.at(-1)).text + " (Study of 195 people with speech impairments, 2021.)";
 }
 
-async function save(recording) {
-  if (!now) return;
-  const prompt = now;
+async function save(recording, voice, prompt) {
   const form = new FormData();
   form.append("file", recording, "recording.wav");
   form.append("text", prompt.text);
-  const saved = await json("POST", `${base()}/recordings`, form);
+  const saved = await json("POST", `/api/voices/${voice}/recordings`, form);
+  if (state.voice?.id !== voice) return; // another one was chosen meanwhile
   prompt.take = saved.take;
-  last = { voice: saved.voice.id, prompt, take: saved.take };
-  choose(saved.voice);
+  last = { voice, prompt, take: saved.take };
+  update(saved.voice);
   summary();
   kindly(saved.notes);
   say(saved.notes.length ? `Saved. ${saved.notes[0].text}` : "Saved.");
@@ -62,13 +62,16 @@ function kindly(notes) {
   $("kind").textContent = notes.map((note) => note.text).join(" ") + " You can record it again, or just go on.";
 }
 
-recordButton({
+export const leave = recordButton({
   button: $("rec"),
   label: $("rec-label"),
   meter: $("level"),
   word: $("level-word"),
-  texts: { start: "Start recording", wait: "One moment…", stop: "Stop", saving: "Saving…" },
-  onWav: save,
+  texts: { start: "Start recording", wait: "One moment…", stop: "Stop", saving: "Saving…", retry: "Try to save again" },
+  begin: () => {
+    const [voice, prompt] = [state.voice.id, now];
+    return (recording) => save(recording, voice, prompt);
+  },
 });
 
 on("again", "click", () => { next(last.prompt); $("kind").hidden = true; $("rec").focus(); say("Read it once more."); });
@@ -78,57 +81,90 @@ on("skip", "click", async () => {
   next();
   $("rec").focus();
 });
+on("unskip", "click", async () => {
+  for (const { text } of prompts.filter((p) => p.skipped)) prompts = await json("POST", `${base()}/skip`, { text, skipped: false });
+  next();
+  $("rec").focus();
+});
 on("pause", "click", () => { leave(); $("recording").hidden = true; $("paused").hidden = false; $("resume").focus(); });
 on("resume", "click", () => { $("recording").hidden = false; $("paused").hidden = true; $("rec").focus(); });
 
-async function sets(found) {
-  found ??= await json("GET", `${base()}/phrases`);
-  $("sets").replaceChildren(...Object.entries(found).flatMap(([name, lines], i) => {
-    const area = element("textarea", "", { id: `set-${i}`, rows: 6, "data-set": name });
-    area.value = lines.join("\n");
-    return [element("label", `${name}: one sentence on a line`, { for: `set-${i}` }), area];
-  }));
+const areas = () => [...$("sets").querySelectorAll("textarea")];
+const written = () => Object.fromEntries(areas().map((a) => [a.dataset.set, a.value.split("\n").filter((l) => l.trim())]));
+const field = (name, lines, i) => [
+  element("label", `${name}: one sentence on a line`, { for: `set-${i}` }),
+  element("textarea", lines.join("\n"), { id: `set-${i}`, rows: 6, "data-set": name }),
+];
+
+const isUnsaved = () => areas().some((a) => a.value !== a.defaultValue);
+
+async function sets() {
+  if (isUnsaved() && $("sets").dataset.voice === state.voice.id) return; // what somebody wrote stays
+  const found = Object.entries(await json("GET", `${base()}/phrases`));
+  $("sets").dataset.voice = state.voice.id;
+  $("sets").replaceChildren(...found.flatMap(([name, lines], i) => field(name, lines, i)));
 }
 
-on("add-set", "click", async () => {
+async function saveSets() {
+  await json("PUT", `${base()}/phrases`, written());
+  areas().forEach((a) => { a.defaultValue = a.value; });
+}
+
+on("add-set", "click", () => {
   const name = $("new-set").value.trim();
   if (!name) throw new Error("Write a name for the set first.");
-  await sets({ ...written(), [name]: [] });
+  if (areas().some((a) => a.dataset.set === name)) throw new Error("There is a set of that name already.");
+  $("sets").append(...field(name, [], areas().length));
   $("new-set").value = "";
-  [...$("sets").querySelectorAll("textarea")].at(-1).focus();
+  areas().at(-1).focus();
 });
-const written = () => Object.fromEntries([...$("sets").querySelectorAll("textarea")].map((a) => [a.dataset.set, a.value.split("\n").filter((l) => l.trim())]));
-on("sets-form", "submit", async () => { await json("PUT", `${base()}/phrases`, written()); await show(); say("The sentences are saved."); });
+on("sets-form", "submit", async () => { if (isUnsaved()) await saveSets(); await show(); say("The sentences are saved."); });
 on("names-form", "submit", async () => {
   const names = $("names").value.split("\n").filter((l) => l.trim());
   if (!names.length) throw new Error("Write a name first.");
+  if (isUnsaved()) await saveSets(); // the names go into one of them
   await json("POST", `${base()}/names`, names);
   $("names").value = "";
   await show();
   say(`${times(names.length, "name")} added.`);
 });
 
+let uploads = []; // { file, label, text } of the recordings that are not added yet
+
 on("upload-files", "change", () => {
-  $("upload-texts").replaceChildren(...[...$("upload-files").files].flatMap((file, i) => [
-    element("label", `What is said in ${file.name}`, { for: `said-${i}` }),
-    element("input", "", { id: `said-${i}`, required: "", maxlength: 500, autocomplete: "off" }),
-  ]));
+  uploads = [...$("upload-files").files].map((file, i) => ({
+    file,
+    label: element("label", `What is said in ${file.name}`, { for: `said-${i}` }),
+    text: element("input", "", { id: `said-${i}`, required: "", maxlength: 500, autocomplete: "off" }),
+  }));
+  $("upload-texts").replaceChildren(...uploads.flatMap(({ label, text }) => [label, text]));
 });
 on("upload-form", "submit", async () => {
-  const files = [...$("upload-files").files];
-  if (!files.length) throw new Error("Choose recordings first.");
-  for (const [i, file] of files.entries()) {
+  if (!uploads.length) throw new Error("Choose recordings first.");
+  const said = [];
+  const left = [];
+  for (const upload of uploads) {
     const form = new FormData();
-    form.append("file", file);
-    form.append("text", $(`said-${i}`).value);
+    form.append("file", upload.file);
+    form.append("text", upload.text.value);
     form.append("free", "true");
-    choose((await json("POST", `${base()}/recordings`, form)).voice);
+    try {
+      const { voice, notes } = await json("POST", `${base()}/recordings`, form);
+      update(voice);
+      said.push(...notes.map((note) => `${upload.file.name}: ${note.text}`));
+      upload.label.remove();
+      upload.text.remove();
+    } catch (error) { // the others do not suffer
+      left.push(upload);
+      said.push(`${upload.file.name} was not added. ${error.message}`);
+    }
   }
-  $("upload-form").reset();
-  $("upload-texts").replaceChildren();
+  const added = uploads.length - left.length;
+  uploads = left;
+  if (!left.length) $("upload-form").reset();
   summary();
   await takes();
-  say(`${times(files.length, "recording")} added.`);
+  say([`${times(added, "recording")} added.`, ...said].join(" "), said.length > 0);
 });
 
 async function takes() {
@@ -146,9 +182,10 @@ async function takes() {
 
 async function remove(take) {
   if (!(await confirmed(`Delete this recording? “${take.text}”`))) return;
-  choose(await json("DELETE", `${base()}/recordings/${take.id}`));
+  update(await json("DELETE", `${base()}/recordings/${take.id}`));
   if (last?.take === take.id) last = null;
   await show();
+  $("h-takes").focus();
   say("Deleted.");
 }
 

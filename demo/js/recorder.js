@@ -1,11 +1,18 @@
 // The microphone, from a press to the next one. It is open only in between, so the browser's sign for it is honest.
 import { $, say } from "./common.js";
 
+const WHY = {
+  NotAllowedError: "The browser was told not to allow it: allow it beside the address of this page, then press again.",
+  NotFoundError: "None is connected.",
+  NotReadableError: "Another program may be using it.",
+  OverconstrainedError: "The one chosen under Settings is not connected.",
+};
+const TWITCH = 500; // milliseconds after the start in which a second press is not meant
 let context = null;
 let open = null;
 
 /** Whether a recording is going on. */
-export const isRecording = () => open !== null;
+const isRecording = () => open !== null;
 
 /** Start; `onLevel` gets the loudest value of each block, 0 to 1. */
 export async function start(onLevel) {
@@ -13,16 +20,12 @@ export async function start(onLevel) {
   const wanted = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   const device = $("microphone").value;
   if (device) wanted.deviceId = { exact: device };
+  context ??= await prepared();
   let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ audio: wanted });
   } catch (error) {
-    const why = { NotAllowedError: "The browser was told not to allow it.", NotFoundError: "None is connected." };
-    throw new Error(`There is no microphone. ${why[error.name] ?? ""}`);
-  }
-  if (!context) {
-    context = new AudioContext();
-    await context.audioWorklet.addModule("js/worklet.js");
+    throw new Error(`There is no microphone. ${WHY[error.name] ?? ""}`);
   }
   await context.resume();
   const source = context.createMediaStreamSource(stream);
@@ -36,6 +39,18 @@ export async function start(onLevel) {
   };
   source.connect(tap);
   open = { stream, source, tap, blocks };
+}
+
+/** What the sound goes through. */
+async function prepared() {
+  const made = new AudioContext();
+  try {
+    await made.audioWorklet.addModule("js/worklet.js");
+  } catch {
+    await made.close();
+    throw new Error("The app does not answer. Is it still running?");
+  }
+  return made;
 }
 
 /** Stop; returns the recording as a wav Blob. */
@@ -75,9 +90,16 @@ function wav(blocks, rate) {
   return new Blob([view.buffer], { type: "audio/wav" });
 }
 
-/** A button that starts and stops, with its level meter; `onWav` gets the recording. */
-export function recordButton({ button, label, meter, word, texts, onWav }) {
+/**
+ * A button that starts and stops, with its level meter. `begin` is called at the start and returns what to do with the
+ * recording at the end. Where that fails, the recording is kept, and the next press tries again. Returns what ends a
+ * recording that is going on.
+ */
+export function recordButton({ button, label, meter, word, texts, begin }) {
   let busy = false;
+  let began = 0;
+  let use = null;
+  let kept = null; // a recording that nobody has taken yet
   let highest = 0;
   let quietSince = 0;
   const show = (peak) => {
@@ -88,33 +110,50 @@ export function recordButton({ button, label, meter, word, texts, onWav }) {
     const said = highest > 0.98 ? "Too loud: a little away from the microphone" : silent ? "I hear nothing" : highest < 0.05 ? "Quiet" : "Good";
     if (word.textContent !== said) word.textContent = said;
   };
-  button.addEventListener("click", async () => {
+  const deliver = async () => {
+    label.textContent = texts.saving;
+    try {
+      await use(kept);
+      kept = null;
+    } catch (error) {
+      if (error.refused) kept = null;
+      throw error;
+    }
+    label.textContent = texts.start;
+  };
+  const press = async () => {
     if (busy) return;
     busy = true;
     try {
-      if (!isRecording()) {
+      if (kept) {
+        await deliver();
+      } else if (!isRecording()) {
         label.textContent = texts.wait;
+        use = begin();
         quietSince = performance.now();
         await start(show);
+        began = performance.now();
         button.classList.add("live");
         label.textContent = texts.stop;
       } else {
         label.textContent = texts.saving;
-        const recording = await stop();
+        kept = await stop();
         button.classList.remove("live");
         meter.value = highest = 0;
         word.textContent = "";
-        await onWav(recording);
-        label.textContent = texts.start;
+        await deliver();
       }
     } catch (error) {
       button.classList.remove("live");
-      label.textContent = texts.start;
+      label.textContent = kept ? texts.retry : texts.start;
       say(error.message, true);
     } finally {
       busy = false;
     }
-  });
+  };
+  button.addEventListener("click", () => { if (!isRecording() || performance.now() - began > TWITCH) press(); });
+  window.addEventListener("beforeunload", (event) => { if (kept) event.preventDefault(); });
+  return () => { if (isRecording()) press(); };
 }
 
 /** Fill the list of microphones; browsers name them once one was allowed. */

@@ -1,6 +1,6 @@
 // The place Train: how long it takes, how far it is, what it brought.
 import { $, json, minutes, on, say, state, times } from "./common.js";
-import { choose } from "./main.js";
+import { update } from "./main.js";
 
 const PHASES = {
   starting: "Getting ready",
@@ -10,10 +10,24 @@ const PHASES = {
 };
 let timer = 0;
 let wasRunning = false;
+let lost = false;
 
 export async function show() {
-  choose(await json("GET", `/api/voices/${state.voice.id}`));
+  update(await json("GET", `/api/voices/${state.voice.id}`));
   draw();
+}
+
+/** Look how far it is; a server that is started again is found again. */
+async function look() {
+  if ($("view-train").hidden) return;
+  try {
+    await show();
+    lost = false;
+  } catch (error) {
+    if (!lost) say(`${error.message} I go on looking for it.`, true);
+    lost = true;
+    timer = setTimeout(look, 5000);
+  }
 }
 
 export const leave = () => clearTimeout(timer);
@@ -21,7 +35,8 @@ export const leave = () => clearTimeout(timer);
 function draw() {
   const voice = state.voice;
   const training = voice.training;
-  const running = training && training.phase !== "failed";
+  const unfinished = training && training.phase !== "failed";
+  const running = unfinished && training.running;
   const { least } = state.about;
   $("train-have").textContent = `There are ${times(voice.recordings, "recording")}, ${minutes(voice.minutes)} of speech.`;
   $("train-time").textContent = voice.recordings < least
@@ -29,18 +44,20 @@ function draw() {
     : `Training will take about ${span(voice.estimate_s)} on this computer.`;
   $("train-time").hidden = $("train").hidden = running;
   $("train").disabled = voice.recordings < least;
+  $("train").textContent = unfinished ? "Go on training" : "Train now";
   $("training").hidden = !training;
-  $("stop-training").hidden = !running;
+  $("stop-training").hidden = !unfinished;
   if (training) {
     const left = training.seconds_left === undefined ? span(training.expected_s) : span(training.seconds_left);
-    $("training-text").textContent = running ? `${PHASES[training.phase]}: about ${left} to go.` : `It did not work. ${training.reason}`;
+    $("training-text").textContent = running ? `${PHASES[training.phase]}: about ${left} to go.`
+      : unfinished ? "It was interrupted. What it has learnt so far is kept." : `It did not work. ${training.reason}`;
     $("training-bar").value = training.share;
   }
-  if (wasRunning && !running) say(training ? "Training did not work." : "Training is done.");
+  if (wasRunning && !running) say(unfinished ? "Training was interrupted." : training ? "Training did not work." : "Training is done.");
   wasRunning = Boolean(running);
   results(voice);
   clearTimeout(timer);
-  if (running) timer = setTimeout(() => show().catch((error) => say(error.message, true)), 2000);
+  if (unfinished) timer = setTimeout(look, 2000);
 }
 
 function results({ result, id, trained }) {
@@ -68,13 +85,13 @@ function span(seconds) {
 }
 
 on("train", "click", async () => {
-  choose(await json("POST", `/api/voices/${state.voice.id}/training`));
+  update(await json("POST", `/api/voices/${state.voice.id}/training`));
   draw();
   say("Training has begun.");
   $("h-train").focus();
 });
 on("stop-training", "click", async () => {
-  choose(await json("DELETE", `/api/voices/${state.voice.id}/training`));
+  update(await json("DELETE", `/api/voices/${state.voice.id}/training`));
   wasRunning = false;
   draw();
   say("Training is stopped. Your recordings are all here.");

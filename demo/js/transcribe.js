@@ -1,7 +1,7 @@
 // The place Transcribe: what was said, by the personal voice and by the standard model, side by side.
 import { $, call, element, json, on, say, state } from "./common.js";
-import { choose } from "./main.js";
-import { isRecording, recordButton } from "./recorder.js";
+import { update } from "./main.js";
+import { recordButton } from "./recorder.js";
 
 const TITLES = { personal: "Your voice", base: "Standard" };
 let sound = null; // the recording that is shown
@@ -10,8 +10,6 @@ let shown = {}; // which -> segments
 export async function show() {
   $("correct").hidden = !sound || !state.voice;
 }
-
-export const leave = () => { if (isRecording()) $("talk").click(); };
 
 export function forget() {
   sound = null;
@@ -90,6 +88,7 @@ function column(which) {
     button("Subtitles", () => subtitles(which)),
   );
   box.append(element("h2", label, { id: `h-${which}` }), text);
+  if (segments.some((s) => s.problem)) box.append(element("p", "It was hard to hear: much of this may be wrong.", { class: "small" }));
   if (doubts) box.append(element("p", "Words with dots below and a question mark are not certain.", { class: "small" }));
   box.append(buttons, others);
   return box;
@@ -97,18 +96,34 @@ function column(which) {
 
 async function alternatives(which, list) {
   say("Listening again…");
+  const segments = shown[which];
   const found = [];
-  for (const { start, end } of shown[which]) {
+  for (const { start, end } of segments) {
     const form = new FormData();
     form.append("file", sound, "recording");
     if (which === "personal") form.append("voice", state.voice.id);
     form.append("start", start);
     form.append("end", end);
-    found.push(...(await json("POST", "/api/alternatives", form)));
+    const texts = await json("POST", "/api/alternatives", form);
+    found.push(...texts.map((text) => [segments.length > 1 ? `${clock(start)} ` : "", text]));
   }
   const current = $(list.id) ?? list;
-  current.replaceChildren(...found.map((text) => element("li", text)));
+  current.replaceChildren(...found.map(([when, text]) => {
+    const item = element("li");
+    item.append(element("span", when + text));
+    if (state.voice && segments.length === 1) item.append(element("button", "This is it", { type: "button", "aria-label": `This is it: ${text}`, onclick: () => pick(text) }));
+    return item;
+  }));
   say(`${found.length} ways to hear it, the likeliest first.`);
+}
+
+const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
+
+/** Correct without writing; it is kept by the same button as what is written. */
+function pick(text) {
+  $("correct-text").value = text;
+  $("correct").hidden = false;
+  $("correct-add").focus();
 }
 
 async function copy(text) {
@@ -119,8 +134,8 @@ async function copy(text) {
 
 async function readAloud(text) {
   if (!text) return;
-  const reply = await fetch("/api/speak", { method: "POST", body: JSON.stringify({ text }), headers: { "content-type": "application/json" } });
-  if (reply.ok) {
+  const reply = await call("POST", "/api/speak", { text }).catch(() => null);
+  if (reply) {
     const address = URL.createObjectURL(await reply.blob());
     const player = new Audio(address);
     player.onended = () => URL.revokeObjectURL(address);
@@ -148,13 +163,13 @@ async function subtitles(which) {
   say("The subtitles are in your downloads.");
 }
 
-recordButton({
+export const leave = recordButton({
   button: $("talk"),
   label: $("talk-label"),
   meter: $("talk-level"),
   word: $("talk-word"),
-  texts: { start: "Start speaking", wait: "One moment…", stop: "Stop", saving: "Listening…" },
-  onWav: transcribe,
+  texts: { start: "Start speaking", wait: "One moment…", stop: "Stop", saving: "Listening…", retry: "Try again" },
+  begin: () => transcribe,
 });
 on("file-go", "click", async () => {
   const file = $("file").files[0];
@@ -167,7 +182,7 @@ on("correct", "submit", async () => {
   form.append("text", $("correct-text").value);
   form.append("free", "true");
   const { voice } = await json("POST", `/api/voices/${state.voice.id}/recordings`, form);
-  choose(voice);
+  update(voice);
   $("correct").hidden = true;
   say("Added to your recordings.");
   $("talk").focus();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 from collections.abc import AsyncIterator
@@ -44,7 +45,7 @@ DOSES = [
     {"minutes": 20, "text": "With 18 to 20 minutes, 79 of 100 people could."},
 ]
 CONSENT = (
-    "My recordings stay on this computer. They are used to train a speech recognition for my voice, and for nothing "
+    "My recordings stay on this computer. They are used to teach this computer to understand me, and for nothing "
     "else. I can stop at any time, and delete everything with one button."
 )
 
@@ -85,6 +86,14 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         first = error.errors()[0]
         return failure(400, f"'{'.'.join(map(str, first['loc'][1:]))[:80]}': {first['msg']}")
 
+    @app.exception_handler(OSError)
+    async def no_file(request: Request, error: OSError) -> Response:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return failure(507, "There is no room left on the disk. Make room, then try again.")
+        if isinstance(error, FileNotFoundError):  # deleted while it was asked for
+            return failure(404, "This is not here any more.")
+        return failure(500, f"A file could not be read or written ({error.strerror}).")
+
     @app.get("/api/about")
     def about() -> dict[str, Any]:
         return {"consent": CONSENT, "doses": DOSES, "least": training.LEAST_TAKES, "uncertain": UNCERTAIN}
@@ -107,9 +116,10 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
 
     @app.delete("/api/voices/{voice}")
     def delete(voice: str) -> dict[str, Any]:
-        training.stop(store.voice(voice))
-        voices.forget(voice)
-        return {"deleted": store.delete(voice)}
+        with store.changing(voice) as folder:
+            training.stop(folder)
+            voices.forget(voice)
+            return {"deleted": store.delete(voice)}
 
     @app.get("/api/voices/{voice}/export")
     def export(voice: str, recordings: bool = False) -> Response:
@@ -127,21 +137,23 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
 
     @app.put("/api/voices/{voice}/phrases")
     def edit_phrases(voice: str, sets: dict[str, list[str]]) -> dict[str, list[str]]:
-        phrases.save_sets(store.voice(voice), sets)
-        return phrases.sets_of(store.voice(voice))
+        with store.changing(voice) as folder:
+            phrases.save_sets(folder, sets)
+            return phrases.sets_of(folder)
 
     @app.post("/api/voices/{voice}/names")
     def add_names(voice: str, names: Annotated[list[str], Body()]) -> dict[str, list[str]]:
-        folder = store.voice(voice)
-        sets = phrases.sets_of(folder)
-        new = [text for text in phrases.sentences_with(names) if text not in sets.get(phrases.NAMES, [])]
-        phrases.save_sets(folder, {**sets, phrases.NAMES: [*sets.get(phrases.NAMES, []), *new]})
-        return phrases.sets_of(folder)
+        with store.changing(voice) as folder:
+            sets = phrases.sets_of(folder)
+            new = [text for text in phrases.sentences_with(names) if text not in sets.get(phrases.NAMES, [])]
+            phrases.save_sets(folder, {**sets, phrases.NAMES: [*sets.get(phrases.NAMES, []), *new]})
+            return phrases.sets_of(folder)
 
     @app.post("/api/voices/{voice}/skip")
     def skip(voice: str, wanted: Skip) -> list[dict[str, Any]]:
-        phrases.set_skipped(store.voice(voice), wanted.text, wanted.skipped)
-        return phrases.prompts(store.voice(voice))
+        with store.changing(voice) as folder:
+            phrases.set_skipped(folder, wanted.text, wanted.skipped)
+            return phrases.prompts(folder)
 
     @app.post("/api/voices/{voice}/recordings")
     def record(
@@ -150,7 +162,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         text: Annotated[str, Form(max_length=1000)],
         free: Annotated[bool, Form()] = False,
     ) -> dict[str, Any]:
-        folder = store.voice(voice)
+        store.voice(voice)
         samples = media.read(file.file.read())
         found = notes(samples, text)
         if any(note["kind"] == "silent" for note in found):
@@ -158,8 +170,9 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         wav = io.BytesIO()
         soundfile.write(wav, np.clip(samples, -1, 1), SAMPLE_RATE, format="WAV", subtype="PCM_16")
         prompt = FREE if free else phrases.prompt_id(text)
-        take = folder.add(wav.getvalue(), text, prompt, len(samples) / SAMPLE_RATE)
-        return {"take": take.id, "seconds": take.seconds, "notes": found, "voice": summary(store, folder)}
+        with store.changing(voice) as folder:
+            take = folder.add(wav.getvalue(), text, prompt, len(samples) / SAMPLE_RATE)
+            return {"take": take.id, "seconds": take.seconds, "notes": found, "voice": summary(store, folder)}
 
     @app.get("/api/voices/{voice}/recordings")
     def recordings(voice: str) -> list[dict[str, Any]]:
@@ -171,18 +184,21 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
 
     @app.delete("/api/voices/{voice}/recordings/{take}")
     def remove(voice: str, take: str) -> dict[str, Any]:
-        store.voice(voice).remove(take)
-        return summary(store, store.voice(voice))
+        with store.changing(voice) as folder:
+            folder.remove(take)
+            return summary(store, folder)
 
     @app.post("/api/voices/{voice}/training")
     def train(voice: str) -> dict[str, Any]:
-        training.start(store, store.voice(voice), voices.base)
-        return summary(store, store.voice(voice))
+        with store.changing(voice) as folder:
+            training.start(store, folder, voices.base)
+            return summary(store, folder)
 
     @app.delete("/api/voices/{voice}/training")
     def stop(voice: str) -> dict[str, Any]:
-        training.stop(store.voice(voice))
-        return summary(store, store.voice(voice))
+        with store.changing(voice) as folder:
+            training.stop(folder)
+            return summary(store, folder)
 
     @app.get("/api/voices/{voice}/report")
     def report(voice: str) -> Response:
@@ -248,9 +264,10 @@ def trained_voice(store: Store, identity: str) -> str | None:
 def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
     """A voice as the page shows it."""
     takes, result = voice.takes(), voice.result
+    running = training.is_running(voice)  # asked first: one that is done meanwhile must not look interrupted
     state = training.status(voice)
     if state and state["phase"] != "failed":
-        state["running"] = training.is_running(voice)
+        state["running"] = running
     return {
         "id": voice.id,
         "name": voice.about["name"],

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from speechft.audio import SAMPLE_RATE, Seconds
-from speechft.check import sample_problems
+from speechft.check import LONGEST, sample_problems
 from speechft.manifest import Utterance
 from speechft.recording import levels
 
@@ -20,6 +20,8 @@ SAID = {
     "quiet": "It is very quiet. If you can, move the microphone nearer.",
     "clipped": "It is so loud that it crackles. Move the microphone a little away.",
     "noisy": "There is a lot of noise around. If you can, close a window or turn off what hums.",
+    "long": f"It is longer than {LONGEST:.0f} seconds, which is more than training can use. Its parts can be recorded "
+    "one by one: write them as sentences of your own.",
     "short": "It is very short for this sentence. Perhaps the start or the end is missing.",
 }
 
@@ -38,6 +40,8 @@ def notes(samples: np.ndarray, text: str) -> list[dict[str, str]]:
         level = levels(samples)
         if len(level) > 30 and np.percentile(level, 95) - np.percentile(level, 5) < NOISY:
             kinds.append("noisy")
+        if len(samples) > LONGEST * SAMPLE_RATE:
+            kinds.append("long")
         if len(text.split()) > FASTEST * len(samples) / SAMPLE_RATE:
             kinds.append("short")
     return [{"kind": kind, "text": SAID[kind]} for kind in kinds if kind in SAID]

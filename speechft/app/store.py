@@ -21,7 +21,9 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,7 @@ class Store:
         self.voices_folder = folder / "voices"
         self.voices_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.chmod(folder, 0o700)
+        self._changing: dict[str, threading.RLock] = {}
 
     def voices(self) -> list[VoiceFolder]:
         """All voices, by name."""
@@ -98,6 +101,19 @@ class Store:
         if not ID.fullmatch(identity) or not (path / "voice.json").is_file():
             raise SpeechftError("this voice does not exist any more", fix="Choose another one.")
         return VoiceFolder(path, self.vault)
+
+    @contextlib.contextmanager
+    def changing(self, identity: str) -> Iterator[VoiceFolder]:
+        """A voice that nothing else in this process changes meanwhile.
+
+        What is written to a voice while it is deleted would bring its folder back, with nobody to delete it again.
+
+        Raises:
+            SpeechftError: as by `voice`.
+        """
+        self.voice(identity)  # no locks for what strangers make up
+        with self._changing.setdefault(identity, threading.RLock()):
+            yield self.voice(identity)
 
     def adapters(self) -> dict[str, Path]:
         """The adapters of all voices that have one, by id, as folders to load them from."""

@@ -2,7 +2,7 @@
 
     python -m speechft.app.training VOICE_FOLDER MODEL
 
-The process holds a lock in the voice's `training/` folder as long as it lives, and writes what it does to
+The process inherits a lock on the voice's `training/` folder, holds it as long as it lives, and writes what it does to
 `progress.json` there; the page reads that. When it is done, `training/` becomes `run/`, adapter and report in it.
 
 Where voices are encrypted, the process gets the key through a pipe and works in a `memory_folder`; only what it found
@@ -12,22 +12,25 @@ is written to disk, encrypted. If it is killed, the next one begins anew.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from speechft.app.store import FREE, Store, Take, VoiceFolder, now, read_json, write_json
 from speechft.app.vault import Vault, memory_folder
 from speechft.audio import Seconds
-from speechft.checkpoint import AnotherRun, locked
+from speechft.checkpoint import AnotherRun, is_locked, locked
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
+from speechft.manifest import Manifest
 
 LEAST_TAKES = 10  # of which a few are kept aside: with fewer there is nothing to learn from, nothing to test on
 PROGRESS = "progress.json"
@@ -65,7 +68,7 @@ def pace(store: Store) -> float:
 
 
 def start(store: Store, voice: VoiceFolder, model: str) -> None:
-    """Begin to train a voice in the background.
+    """Begin to train a voice in the background, or go on where a training was interrupted.
 
     Raises:
         SpeechftError: too few recordings, or it is being trained already.
@@ -77,6 +80,10 @@ def start(store: Store, voice: VoiceFolder, model: str) -> None:
         )
     if is_running(voice):
         raise SpeechftError("this voice is being trained already", fix="Wait until it is done.")
+    if _is_unfinished(voice):
+        _spawn(store, voice)
+        return
+    shutil.rmtree(voice.training, ignore_errors=True)  # of a failed one: what it learnt is of other recordings
     voice.training.mkdir(exist_ok=True, mode=0o700)
     expected = estimate(takes, pace(store))
     if not voice.vault.key:  # the manifest belongs to the run: what is recorded meanwhile is for the next one
@@ -91,8 +98,7 @@ def resume_all(store: Store) -> list[str]:
     """Go on with every training that was asked for, is not done, and has no process; returns their voices' ids."""
     found = []
     for voice in store.voices():
-        state = status(voice)
-        if state and state["phase"] not in ("failed", "stopped") and not is_running(voice):
+        if _is_unfinished(voice) and not is_running(voice):
             _spawn(store, voice)
             found.append(voice.id)
     return found
@@ -100,12 +106,12 @@ def resume_all(store: Store) -> list[str]:
 
 def stop(voice: VoiceFolder) -> None:
     """End a training and forget it; the adapter of an earlier one stays."""
-    pid = read_json(voice.training / PROCESS, {}).get("pid")
-    if pid and is_running(voice):
-        os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        while is_running(voice) and time.monotonic() < deadline:
-            time.sleep(0.05)
+    deadline = time.monotonic() + 10
+    while is_running(voice) and time.monotonic() < deadline:
+        if pid := _pid(voice):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
     shutil.rmtree(voice.training, ignore_errors=True)
     (voice.path / MANIFEST).unlink(missing_ok=True)
 
@@ -126,31 +132,48 @@ def status(voice: VoiceFolder) -> dict[str, Any] | None:
 
 def is_running(voice: VoiceFolder) -> bool:
     """Whether a process trains this voice now."""
-    if not (voice.training / JOB).is_file():
-        return False
-    try:
-        with locked(voice.training, JOB):
-            return False
-    except AnotherRun:
-        return True
+    return is_locked(voice.training, JOB)
+
+
+def _pid(voice: VoiceFolder) -> int | None:
+    """The job that holds the lock, or held it last."""
+    return read_json(voice.training / PROCESS, {}).get("pid")
+
+
+def _is_unfinished(voice: VoiceFolder) -> bool:
+    """Whether a training was asked for that is neither done nor failed."""
+    state = status(voice)
+    return state is not None and state["phase"] != "failed"
 
 
 def _spawn(store: Store, voice: VoiceFolder) -> None:
     command = [sys.executable, "-m", "speechft.app.training", str(store.folder), voice.id]
     # where the voice is encrypted, no trace of an error in plain text either
-    with (Path(os.devnull) if store.vault.key else voice.training / "log.txt").open("ab") as log:
+    path = Path(os.devnull) if store.vault.key else voice.training / "log.txt"
+    with _only_job(voice) as lock, path.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own module
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock.fileno()]
         )
+        write_json(voice.training / PROCESS, {"pid": process.pid})
     assert process.stdin
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(store.vault.key or b"")
-    write_json(voice.training / PROCESS, {"pid": process.pid})
-    deadline = time.monotonic() + 30
-    while process.poll() is None and not is_running(voice) and voice.training.is_dir():
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _only_job(voice: VoiceFolder) -> Iterator[TextIO]:
+    """The job's lock; tried for a while, for who looks whether it is held has a share of it at that moment."""
+    deadline = time.monotonic() + 1
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                lock = held.enter_context(locked(voice.training, JOB))
+                break
+            except AnotherRun:
+                if time.monotonic() > deadline:
+                    raise SpeechftError("this voice is being trained already", fix="Wait until it is done.") from None
+                time.sleep(0.02)
+        yield lock
 
 
 class _Progress:
@@ -195,11 +218,13 @@ def train(store: Store, voice: VoiceFolder) -> None:
             voice.manifest(manifest)
         else:
             out, manifest = voice.training, voice.path / MANIFEST
+        if resumed and not all(u.audio.is_file() for u in Manifest.load(manifest)):
+            shutil.rmtree(out / "checkpoints")  # a recording was deleted: go on without it, from the start
         recipe = SpeechRecipe(model=request["model"], manifest=manifest, output_dir=out)
         try:
             run(recipe, on_event=progress, title=str(voice.about["name"]))
         except SpeechftError as error:
-            write_json(voice.training / PROGRESS, {"phase": "failed", "share": 0.0, "reason": str(error)})
+            _fail(voice, f"{_sentence(error.what)} {error.fix}".strip())
             return
         if not resumed:
             ratio = pace(store) * (time.monotonic() - began) / max(1.0, request["expected_s"])
@@ -212,6 +237,26 @@ def train(store: Store, voice: VoiceFolder) -> None:
     os.replace(out / REQUEST, out / "asked.json")  # from here on it is a finished run
     replace_folder(out, voice.run)
     (voice.path / MANIFEST).unlink(missing_ok=True)
+
+
+def _fail(voice: VoiceFolder, reason: str) -> None:
+    write_json(voice.training / PROGRESS, {"phase": "failed", "share": 0.0, "reason": reason})
+
+
+def _reason(error: Exception) -> str:
+    """Why a training failed, for the person who waits for it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "There is no room left on the disk. Make room, and train again."
+    if isinstance(error, MemoryError):
+        return "This computer has too little memory free. Close other programs, and train again."
+    return (
+        f"Something went wrong that should not ({type(error).__name__}). Train again; if that does not help, tell "
+        "whoever looks after the app."
+    )
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[:1].upper()}{clause[1:]}."
 
 
 def _bring_home(run: Path, voice: VoiceFolder) -> None:
@@ -269,15 +314,10 @@ def main(folder: str, identity: str) -> None:
     store = Store(Path(folder), Vault(key or None))
     voice = store.voice(identity)
     try:
-        with locked(voice.training, JOB):
-            try:
-                train(store, voice)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                write_json(voice.training / PROGRESS, {"phase": "failed", "share": 0.0, "reason": reason})
-                raise  # into log.txt
-    except AnotherRun:
-        return  # another process trains it
+        train(store, voice)
+    except Exception as error:
+        _fail(voice, _reason(error))
+        raise  # into log.txt
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,7 +46,7 @@ def serve(
     """
     needs("serve")
     from speechft.server.api import transcription_app
-    from speechft.server.run import guarded, token_for
+    from speechft.server.run import address, guarded, token_for
     from speechft.server.run import serve as run
     from speechft.server.voices import adapters_in
 
@@ -55,7 +56,7 @@ def serve(
     with parts(model, lambda: adapters_in(voices) if voices else {}, language, longest, queue) as work:
         api = guarded(transcription_app(*work), host, secret, upload * 1_000_000)
         names = ", ".join(work[0].ids())
-        run(api, host, port, lambda: listening(f"http://{host}:{port}/v1; models: {names}", secret, token))
+        run(api, host, port, lambda: listening(f"{address(host, port)}/v1; models: {names}", secret, token))
 
 
 @app.command()
@@ -85,18 +86,20 @@ def demo(
     from speechft.app.opening import opened
     from speechft.app.store import default_folder
     from speechft.app.training import resume_all
-    from speechft.server.run import guarded, token_for
+    from speechft.server.run import address, guarded, token_for
     from speechft.server.run import serve as run
 
     os.umask(0o077)  # voices are health data: all that is written from here on is its owner's alone
     secret = token_for(host, token)
     with opened(data or default_folder(), passphrase, encrypt) as store:
+        if store.vault.work:
+            tempfile.tempdir = str(store.vault.work)  # an upload of over 1 MB is in a temporary file while it arrives
         store.finish_deletions()
         for voice in resume_all(store):
             err.print(f"going on with the training of {voice}")
         with parts(model, store.adapters, language, longest, queue) as work:
             page = guarded(demo_app(store, *work), host, secret, upload * 1_000_000, login="/login")
-            where = f"http://{host}:{port}; voices are in {store.folder}"
+            where = f"{address(host, port)}; voices are in {store.folder}"
             run(page, host, port, lambda: listening(where, secret, token))
 
 

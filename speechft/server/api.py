@@ -48,7 +48,7 @@ def transcription_app(voices: Voices, engine: Engine, media: MediaReader, metric
 
     @app.exception_handler(AnyHTTPException)
     async def refused(request: Request, error: AnyHTTPException) -> Response:
-        return failure(error.status_code, str(error.detail))
+        return failure(error.status_code, str(error.detail), error.headers or {})
 
     @app.get("/health")
     async def health() -> dict[str, Any]:

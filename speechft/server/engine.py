@@ -6,12 +6,13 @@ before second ones: a sentence is not held up by somebody's lecture.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,9 +61,13 @@ class _Job:
             self.finish()
 
     def finish(self) -> None:
-        if not self.future.done():
-            done = tuple(s for s in self.segments if s is not None)
+        done = tuple(s for s in self.segments if s is not None)
+        with contextlib.suppress(InvalidStateError):  # cancelled, perhaps just now
             self.future.set_result(Recording("", round(self.seconds, 2), done))
+
+    def fail(self, error: Exception) -> None:
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_exception(error)
 
 
 @dataclass(order=True)
@@ -158,8 +163,7 @@ class Engine:
             self._changed.notify()
         self._thread.join(timeout=60)
         for piece in self._heap:
-            if not piece.job.future.done():
-                piece.job.future.set_exception(Busy(5.0))
+            piece.job.fail(Busy(5.0))
 
     def _work(self) -> None:
         while batch := self._next():
@@ -214,8 +218,8 @@ class Engine:
             if len(batch) > 1:  # find the one that cannot be decoded; the others must not suffer
                 for piece in batch:
                     self._decode([piece])
-            elif not job.future.done():
-                job.future.set_exception(error)
+            else:
+                job.fail(error)
 
     def _finish(self, piece: _Piece, transcript: Transcript) -> None:
         job = piece.job

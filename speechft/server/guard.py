@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
+import traceback
 from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -31,6 +35,7 @@ HEADERS = {
 }
 
 Message = MutableMapping[str, Any]
+log = logging.getLogger("speechft.server")
 
 
 class Refused(HTTPException):
@@ -44,7 +49,7 @@ class Guard:
         app: the application behind it.
         hosts: names this server answers to, without port; any if empty (then a token is required).
         token: everybody must show it, as `Authorization: Bearer TOKEN` or as the cookie of the login page.
-        most_bytes: of a request's body.
+        most_bytes: of a request's body; four times as many are held for all requests together.
         patience: seconds a body may take to arrive, plus one for every 100 kB.
         login: page that browsers are sent to without the token; it shows its #wrong to those who had another one.
     """
@@ -62,13 +67,14 @@ class Guard:
         self.app, self.token = app, token
         self.hosts = {host.lower() for host in hosts}
         self.most_bytes, self.patience, self.login = most_bytes, patience, login
+        self.held = 0  # bytes of the bodies of requests that are not answered yet
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
-        started = False
+        started, body = False, _Body()
 
         async def reply(message: Message) -> None:
             nonlocal started
@@ -82,11 +88,18 @@ class Guard:
         try:
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
             self._admit(scope, headers)
-            await self.app(scope, self._bounded(receive, headers), reply)
+            await self.app(scope, self._bounded(receive, body), reply)
         except Refused as refusal:
             if not started:
                 headers = {"connection": "close", **(refusal.headers or {})}
                 await failure(refusal.status_code, refusal.detail, headers)(scope, receive, reply)
+        except Exception as error:  # its message and what a server logs of it may hold names and paths
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("%s at line %s of %s", type(error).__name__, place.lineno, Path(place.filename).name)
+            if not started:
+                await failure(500, "something went wrong that should not")(scope, receive, reply)
+        finally:
+            self.held -= body.size
 
     def _admit(self, scope: Any, headers: dict[str, str]) -> None:
         host = headers.get("host", "")
@@ -120,27 +133,37 @@ class Guard:
             shown = cookie.value if cookie else ""
         return hmac.compare_digest(shown.strip().encode(), self.token.encode())
 
-    def _bounded(self, receive: Any, headers: dict[str, str]) -> Any:
-        """`receive` that stops a body which is too long or comes too slowly."""
-        seen, loop, begun = 0, asyncio.get_running_loop(), asyncio.get_running_loop().time()
+    def _bounded(self, receive: Any, body: _Body) -> Any:
+        """`receive` that stops a body which is too long, comes too slowly, or comes when too much is held already."""
+        loop, begun = asyncio.get_running_loop(), asyncio.get_running_loop().time()
         complete = False
 
         async def bounded() -> Message:
-            nonlocal seen, complete
+            nonlocal complete
             if complete:  # after the body it waits for the client to leave, which may take as long as it likes
                 return await receive()
-            left = begun + self.patience + seen / 100_000 - loop.time()
+            left = begun + self.patience + body.size / 100_000 - loop.time()
             try:
                 message = await asyncio.wait_for(receive(), max(0.01, left))
             except TimeoutError:
                 raise Refused(408, "the request came too slowly") from None
-            seen += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            body.size, self.held = body.size + size, self.held + size
             complete = not message.get("more_body", False)
-            if seen > self.most_bytes:
+            if body.size > self.most_bytes:
                 raise Refused(413, f"at most {self.most_bytes // 1_000_000} MB are taken at once")
+            if self.held > 4 * self.most_bytes:
+                raise Refused(429, "too many large requests at once; try again later", {"retry-after": "10"})
             return message
 
         return bounded
+
+
+@dataclass
+class _Body:
+    """How much of a request's body has come."""
+
+    size: int = 0
 
 
 def failure(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

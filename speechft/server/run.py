@@ -67,6 +67,11 @@ def is_loopback(host: str) -> bool:
     return False
 
 
+def address(host: str, port: int) -> str:
+    """Where a browser finds the server."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def token_for(host: str, token: str | None) -> str | None:
     """The token requests must show: the one given; a new one where others can reach the address; else none.
 
@@ -80,7 +85,9 @@ def token_for(host: str, token: str | None) -> str | None:
 
 def guarded(app: Any, host: str, token: str | None, most_bytes: int, login: str | None = None) -> Guard:
     """The application behind a `Guard` that fits the address."""
-    return Guard(app, hosts=LOOPBACK if is_loopback(host) else (), token=token, most_bytes=most_bytes, login=login)
+    return Guard(
+        app, hosts=(*LOOPBACK, host) if is_loopback(host) else (), token=token, most_bytes=most_bytes, login=login
+    )
 
 
 def serve(app: Any, host: str, port: int, started: Any = lambda: None) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import json
 import os
 import stat
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from speechft.app.quality import notes
 from speechft.app.store import FREE, Store, VoiceFolder, read_json, write_json
 from speechft.app.transfer import export_voice, import_voice
 from speechft.audio import SAMPLE_RATE, load_audio
+from speechft.checkpoint import locked
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.server.engine import Engine
@@ -91,6 +96,16 @@ def test_no_id_leads_out_of_the_folder(store: Store, anna: VoiceFolder, identity
         anna.sound(identity)
 
 
+@contextlib.contextmanager
+def looked_at(voice: VoiceFolder) -> Iterator[None]:
+    """Somebody else looks whether the voice is trained."""
+    import fcntl
+
+    with (voice.training / training.JOB).open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
 def test_a_recording_counts_when_both_files_are_there(anna: VoiceFolder) -> None:
     take = anna.add(wav(), "one sentence", "p1", 2.0)
     (anna.recordings / "half.wav").write_bytes(wav())  # a crash before its sentence was written
@@ -148,7 +163,53 @@ def test_what_is_wrong_with_a_recording_is_said_kindly() -> None:
     assert kinds(0.01 * speech) == ["quiet"]
     assert kinds(np.clip(30 * speech, -1, 1)) == ["clipped"]
     assert kinds(noise) == ["noisy"]
+    assert kinds(np.tile(speech, 16)) == ["long"]
     assert kinds(speech[: SAMPLE_RATE // 4], "a long sentence of many words that cannot be said so fast") == ["short"]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_half(
+    client: TestClient, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/home/anna/voices")
+
+    monkeypatch.setattr("speechft.files.os.fsync", full)
+    reply = client.post(f"/api/voices/{anna.id}/recordings", files={"file": ("r.wav", wav())}, data={"text": "hello"})
+    assert reply.status_code == 507
+    assert "no room left on the disk" in reply.json()["error"]["message"]
+    assert anna.takes() == []
+    assert list(anna.recordings.iterdir()) == []
+
+
+def test_nothing_comes_back_when_a_voice_is_deleted_meanwhile(
+    client: TestClient, store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, put = threading.Event(), VoiceFolder.put
+
+    def slowly(self: VoiceFolder, *arguments: Any) -> None:
+        self.recordings.mkdir()
+        began.set()
+        time.sleep(0.5)
+        put(self, *arguments)
+
+    monkeypatch.setattr(VoiceFolder, "put", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        address, file = f"/api/voices/{anna.id}/recordings", {"file": ("r.wav", wav())}
+        saved = pool.submit(client.post, address, files=file, data={"text": "hello"})
+        assert began.wait(60)
+        assert client.delete(f"/api/voices/{anna.id}").status_code == 200
+        assert saved.result().status_code == 200
+    assert list(store.voices_folder.iterdir()) == []
+
+
+def test_looking_whether_a_voice_is_trained_makes_no_file(anna: VoiceFolder) -> None:
+    before = sorted(anna.path.rglob("*"))
+    assert not training.is_running(anna)
+    assert sorted(anna.path.rglob("*")) == before
+    with locked(anna.training, training.JOB):
+        assert training.is_running(anna)
+    with looked_at(anna):
+        assert not training.is_running(anna)  # who looks is not taken for a job
 
 
 def test_the_page_can_do_all_of_it(client: TestClient, store: Store) -> None:
@@ -325,6 +386,50 @@ def test_an_estimate_grows_with_what_is_recorded(anna: VoiceFolder) -> None:
     assert 20 < training.estimate(few) < 300
     assert training.estimate(few * 30) > 2 * training.estimate(few)
     assert training.estimate(few, pace=2.0) == 2 * training.estimate(few)
+
+
+def test_a_failed_training_leaves_nothing_to_the_next(
+    store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_spawn", lambda *_: None)
+    for n in range(10):
+        anna.add(wav(), f"sentence {n}", FREE, 2.0)
+    training.start(store, anna, BASE)
+    checkpoint = anna.training / "checkpoints" / "latest" / "state.json"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("{}")
+    assert training.resume_all(store) == [anna.id]
+    training.start(store, anna, BASE)  # it was interrupted: what it learnt is kept
+    assert checkpoint.is_file()
+    write_json(anna.training / "progress.json", {"phase": "failed", "share": 0.0, "reason": "The disk was full."})
+    assert training.resume_all(store) == []
+    training.start(store, anna, BASE)
+    assert not checkpoint.exists()
+    assert (training.status(anna) or {})["phase"] == "starting"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/home/anna"), "no room left on the disk"),
+        (MemoryError(), "too little memory"),
+        (RuntimeError("/home/anna/voices: mat1 and mat2"), "should not (RuntimeError)"),
+    ],
+)
+def test_why_a_training_failed_is_said_in_plain_words(
+    store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(training, "train", fails)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    write_json(anna.training / "request.json", {"takes": 10, "expected_s": 60.0, "asked": "now"})
+    with pytest.raises(type(error)):
+        training.main(str(store.folder), anna.id)
+    state = training.status(anna) or {}
+    assert says in state["reason"]
+    assert "/home" not in state["reason"]
 
 
 def test_a_job_that_was_killed_is_gone_on_with(store: Store, voice: Manifest) -> None:

@@ -6,23 +6,26 @@ import io
 import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import openai
 import pytest
 import soundfile
-from server.conftest import Running
+from server.conftest import Running, served
 
 from speechft.audio import SAMPLE_RATE, load_audio
+from speechft.decode import DecodeOptions
 from speechft.manifest import Manifest
 from speechft.recogniser import load
-from speechft.server.engine import Busy, Engine
-from speechft.server.guard import Guard
+from speechft.server.engine import Busy, Engine, _Job
+from speechft.server.guard import Guard, failure
 from speechft.server.media import MediaReader
-from speechft.server.run import token_for
+from speechft.server.run import address, guarded, token_for
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +242,44 @@ def test_a_full_queue_says_when_to_come_back(running: Running) -> None:
     engine.close()
 
 
+def test_all_requests_together_are_bounded() -> None:
+    guard = Guard(_reads_all, most_bytes=1000)
+    guard.held = 3500  # others' bodies
+    with served(guard) as url, httpx.Client(base_url=url) as client:
+        reply = client.post("/", content=b"x" * 900)
+        assert reply.status_code == 429
+        assert int(reply.headers["retry-after"]) > 0
+        assert client.post("/", content=b"x" * 400).status_code == 200
+    assert guard.held == 3500  # theirs alone again
+
+
+def test_what_goes_wrong_is_logged_without_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
+    async def wrong(scope: Any, receive: Any, send: Any) -> None:
+        raise OSError(5, "cannot read", "/home/anna/secret.wav")
+
+    with served(Guard(wrong)) as url, httpx.Client(base_url=url) as client:
+        reply = client.get("/")
+    assert reply.status_code == 500
+    assert "error" in reply.json()
+    logged = caplog.text + " ".join(str(record.exc_info) for record in caplog.records)
+    assert "OSError at line" in logged
+    assert "secret" not in logged + reply.text
+
+
+async def _reads_all(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive()).get("more_body"):
+        pass
+    await failure(200, "read")(scope, receive, send)
+
+
+def test_a_result_that_nobody_waits_for_harms_nobody() -> None:
+    job = _Job(None, None, DecodeOptions(), False, 1.0, Future(), None, [], True)
+    job.future.cancel()
+    job.finish()
+    job.fail(ValueError("too late"))
+    assert job.future.cancelled()
+
+
 def test_metrics_count_and_tell_nothing_of_the_content(running: Running, clips: list[Path]) -> None:
     with running.client() as client:
         client.get("/v1/models/secret-name")
@@ -259,6 +300,12 @@ def test_a_token_is_needed_beyond_this_machine() -> None:
     assert not guard._knows_token({"authorization": "Bearer x"})
     assert not guard._knows_token({"cookie": 'speechft="\\'})
     assert not guard._knows_token({})
+
+
+def test_every_address_of_this_machine_is_answered() -> None:
+    assert "127.0.0.2" in guarded(None, "127.0.0.2", None, 1).hosts
+    assert address("::1", 80) == "http://[::1]:80"
+    assert address("127.0.0.1", 80) == "http://127.0.0.1:80"
 
 
 def test_a_worker_that_dies_is_replaced(clips: list[Path]) -> None:

@@ -1,0 +1,228 @@
+"""The page when things do not go as they should: keys that are held, servers that are gone, presses that tremble."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from app.conftest import CHROMIUM, Microphone
+from app.test_app import wav
+from server.conftest import served
+
+from speechft.app.api import demo_app
+from speechft.app.store import Store, VoiceFolder
+from speechft.audio import load_audio
+from speechft.server.guard import Guard
+from speechft.server.media import MediaReader
+from speechft.server.metrics import Metrics
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+NewPage = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def media() -> Iterator[MediaReader]:
+    reader = MediaReader(processes=1, longest=60.0)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "data")
+
+
+@pytest.fixture
+def anna(store: Store) -> VoiceFolder:
+    return store.create("Anna", "I agree")
+
+
+@pytest.fixture
+def url(store: Store, anna: VoiceFolder, media: MediaReader) -> Iterator[str]:
+    """The app with a voice, and without a model: nothing is transcribed here."""
+    voices: Any = SimpleNamespace(base="bundled:tiny.en", forget=lambda voice: None)
+    with served(Guard(demo_app(store, voices, None, media, Metrics()))) as address:  # type: ignore[arg-type]
+        yield address.replace("127.0.0.1", "localhost")
+
+
+@pytest.fixture
+def page(url: str, new_page: NewPage) -> Any:
+    """The place Record, with the only voice chosen."""
+    page = new_page()
+    page.set_default_timeout(60_000)
+    page.goto(f"{url}/#record")
+    page.wait_for_selector("#prompt:not(:empty)")
+    return page
+
+
+def speak(page: Any, microphone: Microphone, press: Callable[[], None]) -> None:
+    """Record something that sounds like speech."""
+    microphone.hear(load_audio(io.BytesIO(wav(2.0))))
+    press()
+    page.wait_for_selector("#rec.live")
+    page.wait_for_timeout(1500)
+    press()
+
+
+def test_a_key_that_is_held_and_a_hand_that_trembles_press_once(page: Any, microphone: Microphone) -> None:
+    page.focus("#rec")
+    for key in ("Enter", "Space"):
+        page.keyboard.down(key)
+        for _ in range(3):
+            page.keyboard.down(key)  # the key repeats
+        page.keyboard.up(key)
+        page.wait_for_selector("#rec.live")
+        page.wait_for_timeout(700)
+        assert "live" in page.get_attribute("#rec", "class")
+        page.click("#rec")
+        page.wait_for_selector("#rec-label:text-is('Start recording')")
+    page.dblclick("#rec")
+    page.wait_for_selector("#rec.live")
+    page.wait_for_timeout(700)
+    assert "live" in page.get_attribute("#rec", "class")
+
+
+def test_a_switch_that_is_held_presses_once_and_stays_where_one_records(page: Any, microphone: Microphone) -> None:
+    page.click("#settings summary")
+    page.fill("#scan-speed", "1")
+    page.check("#scan-on")
+
+    def press() -> None:
+        page.wait_for_selector("#rec.scanned")
+        page.keyboard.down("Space")
+        page.keyboard.down("Space")
+        page.keyboard.up("Space")
+
+    speak(page, microphone, press)
+    page.wait_for_selector("#progress-text:has-text('1 recording')")
+    page.wait_for_selector("#rec.scanned", timeout=2500)  # not after a way round the whole page
+    assert "live" not in page.get_attribute("#rec", "class")
+
+
+def test_a_switch_reaches_fields_and_leaves_them(page: Any) -> None:
+    page.click("nav >> text=Voices")
+    page.click("#settings summary")
+    page.fill("#scan-speed", "0.5")
+    page.check("#scan-on")
+    page.wait_for_selector("#new-name.scanned")
+    page.keyboard.press("Space")
+    page.keyboard.type("Ben B")
+    page.wait_for_timeout(1500)
+    assert page.input_value("#new-name") == "Ben B"
+    assert page.query_selector("#new-name.scanned")  # somebody writes
+    page.wait_for_selector("#new-by.scanned", timeout=15_000)
+
+
+def test_what_could_not_be_saved_is_kept_and_saved_later(page: Any, microphone: Microphone, anna: VoiceFolder) -> None:
+    page.route("**/recordings", lambda route: route.abort())
+    speak(page, microphone, lambda: page.click("#rec"))
+    page.wait_for_selector("#rec-label:text-is('Try to save again')")
+    assert "does not answer" in page.inner_text("#alert")
+    page.unroute("**/recordings")
+    page.click("#skip")  # what comes next changes nothing about what was read
+    page.click("#rec")
+    page.wait_for_selector("#rec-label:text-is('Start recording')")
+    assert page.inner_text("#alert") == ""
+    assert [take.text for take in anna.takes()] == ["Good morning, did you sleep well?"]
+
+
+def test_skipped_sentences_come_back(page: Any) -> None:
+    first = page.inner_text("#prompt")
+    assert not page.is_visible("#unskip")
+    page.click("#skip")
+    page.wait_for_selector(f"#prompt:not(:text-is('{first}'))")
+    page.click("#unskip")
+    page.wait_for_selector(f"#prompt:text-is('{first}')")
+    assert not page.is_visible("#unskip")
+
+
+def test_a_server_that_comes_back_gives_the_microphone_back(page: Any) -> None:
+    page.evaluate("""() => {
+        const real = AudioWorklet.prototype.addModule;
+        AudioWorklet.prototype.addModule = () => {
+            AudioWorklet.prototype.addModule = real;
+            return Promise.reject(new Error("Unable to load a worklet's module."));
+        };
+    }""")
+    page.click("#rec")
+    page.wait_for_selector("#alert:has-text('does not answer')")
+    page.click("#rec")
+    page.wait_for_selector("#rec.live")
+
+
+def test_own_sentences_that_are_not_saved_yet_stay(page: Any, anna: VoiceFolder) -> None:
+    page.click("text=Choose and write your own sentences")
+    page.fill("#set-0", "My very own sentence.")
+    page.click("nav >> text=Voices")
+    page.click("nav >> text=Record")
+    page.fill("#names", "Mira")
+    page.click("text=Add these names")
+    page.wait_for_selector("#status:has-text('1 name added')")
+    sets = anna.phrases()["sets"]
+    assert sets["Everyday"] == ["My very own sentence."]
+    assert len(sets["Names"]) == 5
+    page.wait_for_selector("label:text-is('Names: one sentence on a line')", state="attached")
+
+
+def test_one_bad_file_does_not_keep_the_others_out(page: Any, anna: VoiceFolder) -> None:
+    page.click("text=Use recordings you have")
+    files = [("good.wav", wav()), ("bad.wav", b"nothing"), ("also.wav", wav(3.0))]
+    page.set_input_files("#upload-files", [{"name": n, "mimeType": "audio/wav", "buffer": data} for n, data in files])
+    for number in range(3):
+        page.fill(f"#said-{number}", f"sentence {number}")
+    page.click("text=Add them")
+    page.wait_for_selector("#alert:has-text('2 recordings added. bad.wav was not added.')")
+    assert sorted(take.text for take in anna.takes()) == ["sentence 0", "sentence 2"]
+    assert page.locator("#upload-texts input").count() == 1
+
+
+def test_training_is_followed_through_a_restart_and_an_interruption(
+    url: str, new_page: NewPage, anna: VoiceFolder
+) -> None:
+    page = new_page()
+    state: dict[str, Any] = {"phase": "learning", "share": 0.5, "expected_s": 60.0, "running": True}
+    gone = [False]
+
+    def reply(route: Any) -> None:
+        if gone[0]:
+            route.abort()
+            return
+        about = {"id": anna.id, "name": "Anna", "recordings": 12, "minutes": 1.0, "trained": False, "result": None}
+        route.fulfill(body=json.dumps({**about, "training": state, "estimate_s": 60}), content_type="application/json")
+
+    page.route(f"**/api/voices/{anna.id}", reply)
+    page.goto(f"{url}/#train")
+    page.wait_for_selector("#training-text:has-text('Learning your voice')")
+    gone[0] = True
+    page.wait_for_selector("#alert:has-text('I go on looking for it')")
+    gone[0] = False
+    state["phase"] = "testing"
+    page.wait_for_selector("#training-text:has-text('Trying it')")
+    state["running"] = False
+    page.wait_for_selector("#training-text:has-text('It was interrupted')")
+    assert page.inner_text("#train") == "Go on training"
+
+
+def test_an_alternative_is_a_correction_without_writing(url: str, new_page: NewPage, anna: VoiceFolder) -> None:
+    page = new_page()
+    word = {"text": "gut", "start": 0.0, "end": 1.0, "sure": 0.2}
+    found = {"start": 0.0, "end": 1.0, "text": "gut", "problem": "uncertain", "words": [word]}
+    lines = [{"which": "base", "segment": found}, {"which": "base", "done": True}]
+    page.route("**/api/transcribe", lambda route: route.fulfill(body="\n".join(map(json.dumps, lines)) + "\n"))
+    page.route("**/api/alternatives", lambda route: route.fulfill(body='["gut", "good"]'))
+    page.goto(f"{url}/#transcribe")
+    page.click("text=A recording from a file")
+    page.set_input_files("#file", {"name": "a.wav", "mimeType": "audio/wav", "buffer": wav()})
+    page.click("#file-go")
+    page.wait_for_selector("#texts:has-text('It was hard to hear')")
+    page.click("button:text-is('What else it could be')")
+    page.click("button[aria-label='This is it: good']")
+    assert anna.takes() == []  # not before it is asked for
+    page.click("#correct-add")
+    page.wait_for_selector("#status:has-text('Added')")
+    assert [take.text for take in anna.takes()] == ["good"]

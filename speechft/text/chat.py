@@ -11,11 +11,30 @@ from speechft.text.data import Message
 IGNORED = -100
 
 
+def rendered(tokenizer: Any, messages: Sequence[Message], opened: bool = False) -> str:
+    """A conversation through the chat template, with the head of the assistant's next turn where it is `opened`.
+
+    Raises:
+        SpeechftError: the template refuses it; some know no system role, or want turns to alternate.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=opened)
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise SpeechftError(
+            f"the model's chat template refuses a conversation of {roles} ({error})",
+            fix="Leave such rows out, or change their roles.",
+        ) from None
+
+
 def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int | None = None) -> dict[str, list[int]]:
     """Token ids of a conversation, and labels that are `IGNORED` but on the assistant's turns.
 
     The conversation is rendered and tokenised as a whole, as it will be at inference; which characters are the
-    assistant's is found by rendering up to each of its turns. Its end token is among them, so it learns to stop.
+    assistant's is found by rendering up to each of its turns. Its end token is among them, so it learns to stop. A turn
+    of the assistant that opens a conversation answers nobody and is not learnt.
 
     Args:
         tokenizer: a fast one, with a chat template.
@@ -26,18 +45,15 @@ def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int |
         `input_ids` and `labels`, of equal length.
 
     Raises:
-        SpeechftError: a template that renders earlier turns differently once later ones are there.
+        SpeechftError: a template that renders earlier turns differently once later ones are there, or refuses them.
     """
 
-    def render(upto: int, opened: bool = False) -> str:
-        return tokenizer.apply_chat_template(list(messages[:upto]), tokenize=False, add_generation_prompt=opened)
-
-    whole = render(len(messages))
+    whole = rendered(tokenizer, messages)
     spans = []
     for index, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if message["role"] != "assistant" or index == 0:
             continue
-        before, after = render(index, opened=True), render(index + 1)
+        before, after = rendered(tokenizer, messages[:index], opened=True), rendered(tokenizer, messages[: index + 1])
         if not (after.startswith(before) and whole.startswith(after)):
             raise SpeechftError(
                 "the chat template rewrites earlier turns, so their places cannot be told",
@@ -54,5 +70,9 @@ def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int |
 
 
 def tokenize_document(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a document and the end token, which keeps documents apart when they are packed."""
-    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    """Token ids of a document and the end token, which keeps documents apart when they are packed.
+
+    A start token comes first where the tokenizer puts one: models that were trained with it are lost without it.
+    """
+    ids = tokenizer(text)["input_ids"]
+    return ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]

@@ -173,6 +173,8 @@ class PolicyRecipe(TextRecipe):
     def _batches_are_groups(self) -> PolicyRecipe:
         if self.algorithm != "ppo" and self.batch_size % self.samples:
             raise ValueError("batch_size must be a multiple of samples: a batch holds whole groups")
+        if self.algorithm == "ppo" and self.accumulate > 1:
+            raise ValueError("ppo updates after every batch: give a larger batch_size in place of accumulate")
         return self
 
 

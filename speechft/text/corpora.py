@@ -19,6 +19,16 @@ AG_NEWS = ("World", "Sports", "Business", "Sci/Tech")
 NO_ANSWER = "unanswerable"
 
 
+def each(convert: Callable[[Row], Iterable[Row]], rows: Iterable[Any]) -> Iterator[Row]:
+    """Rows through a corpus's converter; one that it cannot take becomes an empty row, which is left out by name."""
+    for row in rows:
+        try:
+            made = list(convert(row))
+        except (AttributeError, LookupError, TypeError, ValueError):
+            made = [{}]
+        yield from made
+
+
 def ag_news(path: Path) -> Iterator[Row]:
     """AG News (Zhang et al., 2015, arXiv 1509.01626): train.csv, test.csv without a head: class 1-4, title, text."""
     csv.field_size_limit(1 << 30)
@@ -91,8 +101,7 @@ def ranking_prompt(query: str) -> str:
 
 def samsum(path: Path) -> Iterator[Row]:
     """SAMSum (Gliwa et al., 2019, arXiv 1911.12237): train.json, val.json, test.json: id, dialogue, summary."""
-    for row in load_json(path):
-        yield from samsum_row(row)
+    yield from each(samsum_row, load_json(path))
 
 
 def samsum_row(row: Row) -> Iterator[Row]:
@@ -121,8 +130,12 @@ def mimic_notes(path: Path) -> Iterator[Row]:
 
 def c4(path: Path) -> Iterator[Row]:
     """C4 (Raffel et al., 2020, arXiv 1910.10683): c4-train.*.json.gz, one object a line: text, timestamp, url."""
-    for row in json_lines(path):
-        yield {"text": row.get("text")}
+    yield from each(c4_row, json_lines(path))
+
+
+def c4_row(row: Row) -> Iterator[Row]:
+    """A row of the hub's version has the same fields."""
+    yield {"text": row["text"]}
 
 
 def real_toxicity_prompts(path: Path) -> Iterator[Row]:
@@ -130,15 +143,14 @@ def real_toxicity_prompts(path: Path) -> Iterator[Row]:
 
     Prompts only: they are for measuring what a model adds, not for training on the continuations.
     """
-    for row in json_lines(path):
-        yield from real_toxicity_row(row)
+    yield from each(real_toxicity_row, json_lines(path))
 
 
 def real_toxicity_row(row: Row) -> Iterator[Row]:
     """A row of the hub's version has the same fields."""
-    prompt = row.get("prompt") or {}
+    prompt = row["prompt"]
     extra = {"challenging": row.get("challenging"), "toxicity": prompt.get("toxicity")}
-    yield {"prompt": f"Continue this text: {prompt.get('text')}" if prompt.get("text") else None, "extra": extra}
+    yield {"prompt": f"Continue this text: {prompt['text']}" if prompt["text"] else None, "extra": extra}
 
 
 def legal_vocabulary(path: Path) -> dict[str, list[float]]:
@@ -196,5 +208,6 @@ HUB_ROWS: dict[str, Callable[[Row], Iterable[Row]]] = {
     "squad": squad_row,
     "ms_marco": ms_marco_row,
     "samsum": samsum_row,
+    "c4": c4_row,
     "real_toxicity_prompts": real_toxicity_row,
 }

@@ -90,7 +90,8 @@ def cross_validated(
     from speechft.recogniser import load
     from speechft.train import fit
 
-    fold_of = {u.id: int(hashlib.sha256(u.text.lower().encode()).hexdigest()[:8], 16) % folds for u in train}
+    clean = normalizer(recipe.normalizer)  # "Stop!" and "stop" are the same sentence
+    fold_of = {u.id: int(hashlib.sha256(clean(u.text).encode()).hexdigest()[:8], 16) % folds for u in train}
     if len(set(fold_of.values())) < folds:
         raise SpeechftError(f"too few different sentences for {folds} folds", where=train.path, fix="Use fewer folds.")
     heard = []

@@ -168,7 +168,10 @@ def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -
         Unusable: in none of them.
     """
     split = SPLITS.get(str(row.get("split") or split or "").lower())
-    about: dict[str, Any] = {"where": where, "split": split, "extra": row.get("extra", {})}
+    if not row:
+        raise Unusable("is not as its kind of file, or its reader, has rows")
+    extra = row.get("extra")
+    about: dict[str, Any] = {"where": where, "split": split, "extra": extra if isinstance(extra, dict) else {}}
     about["group"] = str(row.get("group") or "")
     if "chosen" in row and "rejected" in row:
         return _preference(row, about)
@@ -182,7 +185,7 @@ def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -
         answers = row.get("answers", row.get("answer", row.get("completion")))
         if isinstance(answers, list) and answers and isinstance(answers[0], dict):
             answers = messages_of(answers)[-1]["content"]
-        several = [answers] if isinstance(answers, str) else list(answers or [])
+        several = answers if isinstance(answers, list) else [] if answers is None else [answers]
         label = row.get("label")
         return Example(
             prompt, _text(several[0]) if several else "", tuple(map(_text, several)),
@@ -190,7 +193,7 @@ def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -
         )  # fmt: skip
     if "text" in row:
         return Example(document=_text(row["text"]), **about)
-    raise Unusable(f"has none of the known layouts (its fields: {', '.join(map(str, row)) or 'none'})")
+    raise Unusable(f"has none of the known layouts (its fields: {', '.join(map(str, row))})")
 
 
 def messages_of(value: Any) -> list[Message]:

@@ -59,7 +59,7 @@ def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]
     try:
         for row in readers[ending](path):
             yield row if isinstance(row, dict) else {}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise SpeechftError(f"cannot be read ({error})", where=path) from None
 
 
@@ -113,7 +113,9 @@ def load_json(path: Path) -> Any:
 
 def _json(path: Path) -> Iterable[Any]:
     value = load_json(path)
-    return value if isinstance(value, list) else value.get("data", [value])
+    if isinstance(value, dict):
+        value = value.get("data", [value])
+    return value if isinstance(value, list) else []
 
 
 def _parquet(path: Path) -> Iterable[Any]:
@@ -125,8 +127,13 @@ def _parquet(path: Path) -> Iterable[Any]:
 def _hub_rows(name: str, reader: str | None, most: int | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
     from datasets import load_dataset
 
-    from speechft.text.corpora import HUB_ROWS
+    from speechft.text.corpora import HUB_ROWS, each
 
+    if reader and reader not in HUB_ROWS:
+        raise SpeechftError(
+            f"reader '{reader}' knows no rows of a hub", where=f"hub:{name}",
+            fix=f"Give a file of that corpus, or one of {', '.join(HUB_ROWS)}.",
+        )  # fmt: skip
     dataset, _, config = name.partition(":")
     try:
         splits = load_dataset(dataset, config or None, streaming=most is not None)
@@ -136,8 +143,7 @@ def _hub_rows(name: str, reader: str | None, most: int | None) -> Iterator[tuple
             f"cannot be loaded ({type(error).__name__}: {reason})", where=f"hub:{name}",
             fix="Check the name and the connection, or give a local file.",
         ) from None  # fmt: skip
-    convert = HUB_ROWS.get(reader or "", lambda row: [row])
     for split, rows in splits.items():
         for number, row in enumerate(islice(rows, most), 1):
-            for made in convert(dict(row)):
+            for made in each(HUB_ROWS[reader], [row]) if reader else [dict(row)]:
                 yield f"{dataset}/{split}:{number}", made, str(split)

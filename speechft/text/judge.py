@@ -83,7 +83,9 @@ def _pair(question: str, first: str, second: str, rubric: str) -> list[Message]:
 
 @dataclass(frozen=True)
 class LocalJudge:
-    """A local model; what it favours is read from its probabilities of each option's first token.
+    """A local model; what it favours is read from its probabilities of the options.
+
+    Where an option begins another, as 1 begins 10, what is counted for it is without the other.
 
     Args:
         text: see `speechft.text.model.load_text_model`.
@@ -94,15 +96,22 @@ class LocalJudge:
     @torch.inference_mode()
     def __call__(self, messages: Sequence[Message], options: Sequence[str]) -> list[float]:
         ids = prompt_tokens(self.text, messages)
+        said = [self.text.tokenizer(option, add_special_tokens=False)["input_ids"] for option in options]
         scores = []
-        for option in options:
-            tokens = self.text.tokenizer(option, add_special_tokens=False)["input_ids"]
+        for tokens in said:
             whole = torch.tensor([[*ids, *tokens]], device=self.text.device)
             with autocast(self.text.device):
                 logits = self.text.model(input_ids=whole).logits[0, len(ids) - 1 : -1].float()
             picked = torch.log_softmax(logits, -1)[torch.arange(len(tokens)), torch.tensor(tokens)]
             scores.append(float(picked.sum()))
-        return torch.softmax(torch.tensor(scores), 0).tolist()
+        shares = torch.softmax(torch.tensor(scores, dtype=torch.float64), 0)
+        alone = shares.clone()
+        for i, one in enumerate(said):
+            for j, other in enumerate(said):
+                if len(other) > len(one) and other[: len(one)] == one:
+                    alone[i] -= shares[j]
+        alone = alone.clamp(min=0)
+        return (alone / alone.sum()).tolist()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from speechft.peft_methods import TEXT_ONLY
 from speechft.precision import inference_dtype
 from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
+from speechft.text.chat import rendered
 
 # For models without a template of their own: roles as words, and the end token after every turn.
 PLAIN_TEMPLATE = (
@@ -201,8 +202,7 @@ def answers(text: TextModel, conversations: Sequence[Sequence[dict[str, str]]], 
 
 def prompt_tokens(text: TextModel, messages: Sequence[dict[str, str]]) -> list[int]:
     """A conversation through the chat template, up to where the assistant is to speak."""
-    rendered = text.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-    return text.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    return text.tokenizer(rendered(text.tokenizer, messages, opened=True), add_special_tokens=False)["input_ids"]
 
 
 def end_tokens(text: TextModel) -> set[int]:

@@ -10,6 +10,7 @@ import torch
 
 from speechft import adapters
 from speechft.errors import SpeechftError
+from speechft.text.chat import rendered
 from speechft.text.config import RewardRecipe
 from speechft.text.data import Corpus, Example, Message
 from speechft.text.metrics import Measure
@@ -44,9 +45,7 @@ def rewards(
     """
     text.model.eval()
     rows = [
-        text.tokenizer(text.tokenizer.apply_chat_template(list(messages), tokenize=False), add_special_tokens=False)[
-            "input_ids"
-        ][-max_length:]
+        text.tokenizer(rendered(text.tokenizer, messages), add_special_tokens=False)["input_ids"][-max_length:]
         for messages in conversations
     ]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -70,7 +69,8 @@ def load_reward_model(folder: str | Path) -> TextModel:
     card = adapters.read_card(folder)
     if card.get("task") != "reward":
         raise SpeechftError("is not a reward model", where=folder, fix="Give OUT/adapter of a recipe of task: reward.")
-    return load_text_model(card["model"], adapter=folder, scalar=True)
+    bits = card["recipe"]["adapter"]["quantize"]  # on other weights than those it was trained on it says something else
+    return load_text_model(card["model"], adapter=folder, quantize=bits, scalar=True)
 
 
 def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[str, Measure]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from speechft.errors import SpeechftError
 from speechft.text.chat import IGNORED, tokenize_chat
 from speechft.text.config import SftRecipe
 from speechft.text.data import Corpus, Example
@@ -24,19 +25,31 @@ def train(recipe: SftRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     trainer = trl.SFTTrainer(
         model=text.model,
         args=settings,
-        train_dataset=tokenized(text, corpus.train, recipe.max_length),
-        eval_dataset=tokenized(text, corpus.dev[: recipe.dev_examples], recipe.max_length),
+        train_dataset=tokenized(text, corpus.train, recipe.max_length, log),
+        eval_dataset=tokenized(text, corpus.dev[: recipe.dev_examples], recipe.max_length, log),
         processing_class=text.tokenizer,
     )
     return fit(trainer, text, recipe, corpus, None, log)
 
 
-def tokenized(text: TextModel, examples: Sequence[Example], max_length: int) -> Any:
-    """Conversations as a dataset of `input_ids` and `labels`; those whose answer was cut off whole are left out."""
+def tokenized(text: TextModel, examples: Sequence[Example], max_length: int, log: OnEvent) -> Any:
+    """Conversations as a dataset of `input_ids` and `labels`; those whose answer was cut off whole are left out.
+
+    Raises:
+        SpeechftError: all of them.
+    """
     from datasets import Dataset
 
-    rows = [tokenize_chat(text.tokenizer, example.messages, max_length) for example in examples]
-    rows = [row for row in rows if any(label != IGNORED for label in row["labels"][1:])]
+    reason = f"nothing is left of its answer at max_length={max_length}"
+    rows = []
+    for example in examples:
+        row = tokenize_chat(text.tokenizer, example.messages, max_length)
+        if any(label != IGNORED for label in row["labels"][1:]):
+            rows.append(row)
+        else:
+            log({"event": "left out", "where": example.where, "reason": reason})
+    if not rows:
+        raise SpeechftError(f"{reason}, nor of any other", where=examples[0].where, fix="Give a larger max_length.")
     return Dataset.from_list(rows)
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speechft.config import SpeechRecipe
+from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.text import correct
 from speechft.text.correct import Heard, answer_rows, best_level, constrained, listen, preference_rows, question, report
@@ -59,6 +65,42 @@ def test_rows_teach_what_was_said() -> None:
     assert preference_rows([clip], "train")[0]["rejected"] == "turn tha lamp"
     right = heard("yes", [0.9], "yes")
     assert preference_rows([right], "train") == []
+
+
+def test_no_clip_is_heard_by_an_adapter_that_knows_it_or_its_sentence(
+    voice: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sentences come twice, spelt in two ways; a recogniser is called by its adapter's folder here."""
+    twice = [
+        dataclasses.replace(u, id=f"{u.id}-{i}", text=text)
+        for u in voice
+        for i, text in enumerate((u.text.upper() + "!", u.text.lower()))
+    ]
+    whole = Manifest(twice, voice.path)
+    trained: dict[str, set[str]] = {}
+    heard_by: dict[str, str] = {}
+
+    def fit(recipe: SpeechRecipe, rest: Manifest, dev: Manifest) -> SimpleNamespace:
+        assert dev is voice
+        trained[str(recipe.output_dir)] = {u.id for u in rest}
+        return SimpleNamespace(adapter=str(recipe.output_dir))
+
+    def listen(recogniser: str, own: Manifest, *more: object) -> list[Heard]:
+        heard_by.update({u.id: recogniser for u in own})
+        return [Heard(u.id, "", (), (), (), u.text) for u in own]
+
+    monkeypatch.setattr(importlib.import_module("speechft.train"), "fit", fit)  # the package has a function so named
+    monkeypatch.setattr("speechft.recogniser.load", lambda model, adapter: adapter)
+    monkeypatch.setattr(correct, "listen", listen)
+    recipe = SpeechRecipe(manifest=tmp_path / "m.jsonl", output_dir=tmp_path)
+    found = correct.cross_validated(recipe, whole, voice, tmp_path, folds=3)
+    assert sorted(one.id for one in found) == sorted(u.id for u in whole)
+    assert len(trained) == 3
+    for name, folder in heard_by.items():
+        sentence = name.rsplit("-", 1)[0]
+        assert not trained[folder] & {f"{sentence}-0", f"{sentence}-1"}
+    with pytest.raises(SpeechftError, match="Use fewer folds"):
+        correct.cross_validated(recipe, whole[:2], voice, tmp_path, folds=3)
 
 
 def test_n_best_lists_come_with_a_confidence_for_every_word(voice: Manifest) -> None:

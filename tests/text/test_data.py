@@ -66,6 +66,13 @@ def test_what_is_no_layout(row: dict) -> None:
         to_example(row)
 
 
+def test_values_of_another_kind_are_taken_or_named() -> None:
+    assert to_example({"prompt": "2 + 1", "answer": 3}).references == ("3",)
+    assert to_example({"prompt": "p", "answer": "a", "extra": None}).extra == {}
+    with pytest.raises(Unusable, match="missing"):
+        to_example({"prompt": "p", "answers": [None]})
+
+
 def test_bad_rows_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
     rows = [json.dumps({"prompt": f"question {i}", "completion": "yes"}) for i in range(40)]
     rows[3:3] = ["{broken", json.dumps({"prompt": "", "completion": "x"}), json.dumps({"prompt": "p"})]
@@ -204,6 +211,35 @@ def test_a_dataset_by_name_as_the_hub_lays_it_out(tmp_path: Path, monkeypatch: p
     assert (len(few.train) + len(few.dev), len(few.test)) == (20, 5)
     with pytest.raises(SpeechftError, match="cannot be loaded"):
         read("hub:" + str(tmp_path / "nothing"))
+
+
+def test_a_row_that_its_reader_cannot_take_takes_no_others_with_it(tmp_path: Path) -> None:
+    chats = [{"id": str(i), "dialogue": f"A: hi {i}", "summary": "s"} for i in range(40)]
+    chats[3]["dialogue"] = None  # type: ignore[assignment]
+    corpus = read(str(write(tmp_path / "chats.json", json.dumps(chats))), reader="samsum")
+    assert [where for where, _ in corpus.left_out] == ["chats.json:4"]
+    pages = [json.dumps({"text": f"t {i}"}) for i in range(40)]
+    corpus = read(str(write(tmp_path / "c4.json", "\n".join(["[1]", "{}", *pages]))), reader="c4", needs="document")
+    assert [where for where, _ in corpus.left_out] == ["c4.json:1", "c4.json:2"]
+    for name, text in (("number.json", "3"), ("broken.parquet", "3")):
+        with pytest.raises(SpeechftError):
+            read(str(write(tmp_path / name, text)))
+
+
+def test_rows_of_a_hub_that_are_not_the_readers_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datasets import Dataset
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "chats"
+    folder.mkdir()
+    rows = {"dialogue": [None, *(f"A: hi {i}" for i in range(40))], "summary": ["s"] * 41}
+    Dataset.from_dict(rows).to_parquet(folder / "train-00000-of-00001.parquet")
+    assert len(read(f"hub:{folder}", reader="samsum").left_out) == 1
+    with pytest.raises(SpeechftError, match="its reader"):
+        read(f"hub:{folder}", reader="squad")
+    for reader in ("samsumm", "mimic"):  # notes of a hub would come without the mark that keeps them here
+        with pytest.raises(SpeechftError, match="knows no rows"):
+            read(f"hub:{folder}", reader=reader)
 
 
 def test_legal_word_vectors_are_no_text(tmp_path: Path) -> None:

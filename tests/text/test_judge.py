@@ -7,8 +7,10 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,6 +92,23 @@ def test_a_local_judge_sums_to_one_and_scores_within_range(tiny_llama: Path) -> 
     weights = judge([{"role": "user", "content": "A or B?"}], ["A", "B"])
     assert sum(weights) == pytest.approx(1)
     assert 1 <= score(judge, "what is red", "a colour") <= 10
+
+
+def test_what_begins_another_option_is_not_counted_for_both(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is all for 10, written in two tokens: 1 must not get a share of that."""
+    text = load_text_model(tiny_llama)
+    one, nought = text.tokenizer("10", add_special_tokens=False)["input_ids"]
+
+    def all_for_ten(input_ids: torch.Tensor) -> SimpleNamespace:
+        logits = torch.zeros(1, input_ids.shape[1], len(text.tokenizer))
+        logits[0, torch.arange(input_ids.shape[1]), torch.where(input_ids[0] == one, nought, one)] = 30.0
+        return SimpleNamespace(logits=logits)
+
+    monkeypatch.setattr(text.model, "forward", all_for_ten)
+    judge = LocalJudge(text)
+    weights = judge([{"role": "user", "content": "A or B?"}], [str(n) for n in range(1, 11)])
+    assert weights[-1] == pytest.approx(1, abs=1e-6)
+    assert score(judge, "what is red", "a colour") == pytest.approx(10, abs=1e-4)
 
 
 @pytest.fixture

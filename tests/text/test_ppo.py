@@ -190,8 +190,13 @@ def test_prompts_of_a_round_are_a_function_of_seed_and_step(prompts: Path, tmp_p
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", pytest.param("rloo", marks=SLOW), pytest.param("grpo", marks=SLOW)])
-def test_the_reward_rises(tiny_llama: Path, prompts: Path, tmp_path: Path, algorithm: str) -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "quantize"),
+    [("ppo", None), *(pytest.param(*case, marks=SLOW) for case in (("ppo", "nf4"), ("rloo", None), ("grpo", None)))],
+)
+def test_the_reward_rises(
+    tiny_llama: Path, prompts: Path, tmp_path: Path, algorithm: str, quantize: str | None
+) -> None:
     """A random model says 'yes' about never, so F1 against it would be 0 for long: chrF gives a slope.
 
     A step of PPO is four updates from 32 answers, one of the others is one update.
@@ -201,7 +206,7 @@ def test_the_reward_rises(tiny_llama: Path, prompts: Path, tmp_path: Path, algor
         model=str(tiny_llama), data=str(prompts), output_dir=tmp_path / algorithm, reward="chrf", algorithm=algorithm,
         max_new_tokens=4, rollouts=32, batch_size=16 if ppo else 32, max_steps=30 if ppo else 60, learning_rate=2e-2,
         kl=0.01, max_length=64,
-        samples=8, evaluations=2,
+        samples=8, evaluations=2, adapter={"quantize": quantize},
     )  # fmt: skip
     result = train(recipe)
     assert result["kept"] == "adapter"

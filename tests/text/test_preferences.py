@@ -39,13 +39,18 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("loss", ["dpo", *(pytest.param(name, marks=SLOW) for name in ("ipo", "kto", "orpo"))])
+LOSSES = [
+    ("dpo", None), ("dpo", "nf4"), *(pytest.param(name, None, marks=SLOW) for name in ("ipo", "kto", "orpo"))
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("loss", "quantize"), LOSSES)
 def test_the_chosen_answer_becomes_the_more_probable_one(
-    tiny_llama: Path, pairs: Path, tmp_path: Path, loss: str
+    tiny_llama: Path, pairs: Path, tmp_path: Path, loss: str, quantize: str | None
 ) -> None:
     recipe = PreferenceRecipe(
         model=str(tiny_llama), data=str(pairs), output_dir=tmp_path / loss, loss=loss, batch_size=8, epochs=4,
-        learning_rate=1e-2, max_length=64, evaluations=1,
+        learning_rate=1e-2, max_length=64, evaluations=1, adapter={"quantize": quantize},
     )  # fmt: skip
     result = train(recipe)
     assert result["kept"] == "adapter"
@@ -92,12 +97,13 @@ def test_full_fine_tuning_with_a_reference_is_refused(tiny_llama: Path, pairs: P
         train(recipe)
 
 
+@pytest.mark.parametrize("quantize", [None, "nf4"])
 def test_a_reward_model_tells_better_from_worse_and_keeps_its_head(
-    tiny_llama: Path, pairs: Path, tmp_path: Path
+    tiny_llama: Path, pairs: Path, tmp_path: Path, quantize: str | None
 ) -> None:
     recipe = RewardRecipe(
         model=str(tiny_llama), data=str(pairs), output_dir=tmp_path, batch_size=8, epochs=4, learning_rate=1e-2,
-        max_length=64, evaluations=1,
+        max_length=64, evaluations=1, adapter={"quantize": quantize},
     )  # fmt: skip
     result = train(recipe)
     assert result["base"]["accuracy"]["value"] == 0.5
@@ -106,6 +112,7 @@ def test_a_reward_model_tells_better_from_worse_and_keeps_its_head(
     assert again["accuracy"]["value"] == result["adapted"]["accuracy"]["value"]
     assert again["margin"]["value"] == pytest.approx(result["adapted"]["margin"]["value"], rel=0.05)
     model = load_reward_model(tmp_path / "adapter")
+    assert getattr(model.model, "is_loaded_in_4bit", False) == (quantize == "nf4")
     question = {"role": "user", "content": "say cat dog"}
     good, bad = rewards(model, [[question, {"role": "assistant", "content": word}] for word in ("yes cat", "no cat")])
     assert good > bad

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from speechft.text.chat import tokenize_document
 from speechft.text.config import PretrainRecipe
 from speechft.text.pipeline import evaluate, train
 
@@ -20,6 +21,20 @@ def sentences(words: str, seed: int) -> list[str]:
         start = rng.randrange(len(order))
         documents.append(" ".join(order[(start + i) % len(order)] for i in range(rng.randint(20, 60))))
     return documents
+
+
+def test_a_document_has_the_start_token_that_the_tokenizer_gives_it(tiny_llama: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+    plain = tokenize_document(tokenizer, "red cat")
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    assert (plain.count(start), plain[-1]) == (0, end)
+    names = [("<|im_start|>", start), ("<|im_end|>", end)]
+    for pattern in ("<|im_start|> $A", "<|im_start|> $A <|im_end|>"):
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=pattern, special_tokens=names)
+        assert tokenize_document(tokenizer, "red cat") == [start, *plain]
 
 
 @pytest.fixture(scope="module")

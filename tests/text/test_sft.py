@@ -53,6 +53,32 @@ def test_loss_is_on_the_assistants_tokens_and_their_end(tiny_llama: Path) -> Non
     assert [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label != IGNORED] == trained
 
 
+def test_a_turn_that_answers_nobody_is_not_learnt(tiny_llama: Path) -> None:
+    tokenizer = load_text_model(tiny_llama).tokenizer
+    turns = ["assistant", "user", "assistant"]
+    messages = [{"role": role, "content": word} for role, word in zip(turns, ["red", "green", "blue"], strict=True)]
+    labels = tokenize_chat(tokenizer, messages)["labels"]
+    assert tokenizer.decode([label for label in labels if label != IGNORED]) == "blue<|im_end|>"
+    tokenizer.chat_template = "{% if messages[0].role != 'user' %}{{ raise_exception('begin with user') }}{% endif %}"
+    with pytest.raises(SpeechftError, match="refuses a conversation of assistant, user, assistant"):
+        tokenize_chat(tokenizer, messages)
+
+
+def test_what_is_too_long_to_learn_from_is_named(tiny_llama: Path, tmp_path: Path) -> None:
+    long = {"prompt": "red " * 60, "completion": "blue"}
+    short = [{"prompt": f"say {word}", "completion": word} for word in COLOURS]
+    rows = [{**row, "split": split} for split in ("train", "dev") for row in short]
+    recipe = SftRecipe(
+        model=str(tiny_llama), data=str(write_rows(tmp_path / "rows.jsonl", [{**long, "split": "train"}, *rows])),
+        output_dir=tmp_path / "out", max_length=48, max_steps=1, max_new_tokens=2,
+    )  # fmt: skip
+    events: list[dict] = []
+    train(recipe, on_event=events.append)
+    assert [event["where"] for event in events if event.get("event") == "left out"] == ["rows.jsonl:1"]
+    with pytest.raises(SpeechftError, match="max_length=8"):
+        train(recipe.model_copy(update={"max_length": 8, "output_dir": tmp_path / "short"}))
+
+
 def test_packed_conversations_do_not_see_each_other(tiny_llama: Path) -> None:
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 

@@ -38,6 +38,8 @@ def test_paths_are_relative_to_the_recipe_and_names_are_not(tmp_path: Path) -> N
         load_recipe(path, ["learning_rat=1"])
     with pytest.raises(SpeechftError, match="multiple of samples"):
         load_recipe(path, ["algorithm=grpo", "batch_size=3"])
+    with pytest.raises(SpeechftError, match="after every batch"):
+        load_recipe(path, ["accumulate=2"])
 
 
 def test_train_then_evaluate_by_the_adapters_task(tiny_llama: Path, tmp_path: Path) -> None:

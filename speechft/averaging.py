@@ -1,4 +1,4 @@
-"""The mean of weights over the second half of a run, which often beats its last weights."""
+"""Means of weights, which often beat the last ones: over the second half of a run, and with the base model."""
 
 from __future__ import annotations
 
@@ -39,10 +39,20 @@ class RunningMean:
         self.values = {name: distributed.placed_like(value, self.parameters[name]) for name, value in placed.items()}
         self.count = count
 
-    @contextlib.contextmanager
-    def in_place(self, model: nn.Module) -> Iterator[None]:
-        """Give the model the mean for a while."""
-        last = adapters.trainable_state(model)
-        adapters.load_trainable_state(model, self.values)
-        yield
-        adapters.load_trainable_state(model, last)
+
+@contextlib.contextmanager
+def in_place(model: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Give the model these values of what is trained for a while."""
+    last = adapters.trainable_state(model)
+    adapters.load_trainable_state(model, dict(values))
+    yield
+    adapters.load_trainable_state(model, last)
+
+
+def mean_with_base(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Half-way back to the base model (Wortsman et al., 2021, arXiv 2109.01903): of a LoRA that began at zero.
+
+    Args:
+        state: of `adapters.trainable_state`. The product of A and B is what is added, so that half of B is half of it.
+    """
+    return {name: value / 2 if "lora_B" in name else value for name, value in state.items()}

@@ -156,7 +156,8 @@ class SpeechRecipe(Settings):
         evaluations: on dev at even distances; null is after each epoch, at most 10 times.
         patience: evaluations without a better dev WER before training stops.
         dev_clips: dev utterances that choose the best state, at most.
-        average: also try the mean of the weights over the last epochs (Izmailov et al., 2018, arXiv 1803.05407).
+        average: also try the mean of the weights over the second half of the run (Izmailov et al., 2018, arXiv
+            1803.05407), and, where few clips were passed over often, its mean with the base model's.
         precision: `auto` is bf16 where the machine multiplies it natively.
         gradient_clip: largest norm of the gradient.
         gradient_checkpointing: keep only what goes into each layer and compute the rest again going back: less memory,

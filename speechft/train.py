@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from speechft import adapters, distributed, memory
-from speechft.averaging import RunningMean
+from speechft.averaging import RunningMean, in_place, mean_with_base
 from speechft.batching import Batch, nothing, teachable
 from speechft.cache import cached_layers, open_or_build
 from speechft.checkpoint import (
@@ -56,6 +56,7 @@ from speechft.whisper import Context, Whisper, core, load_whisper
 
 Event = dict[str, Any]
 RELEASE_EVERY = 4  # steps
+BY_HEART = 3  # passes over the clips from which on half of the change is tried too
 MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
 
 
@@ -233,12 +234,28 @@ class Run:
     def _evaluate_here(self, last: bool) -> None:
         """Evaluations that are due at this step, and what they say about going on."""
         self._consider("trained")
-        if last and self.mean.count > 1:
-            with self.mean.in_place(self.whisper.model):
-                self._consider("mean of weights")
-        elif self.progress.stale >= self.recipe.patience:
+        if not last and self.progress.stale >= self.recipe.patience:
             self.progress.stopped = f"no better on dev for {self.progress.stale} evaluations"
+        if last or self.progress.stopped:
+            self._consider_means()
         self.whisper.model.train()
+
+    def _consider_means(self) -> None:
+        """Of the late weights; and of those and the base model's, where few clips were learnt nearly by heart."""
+        model = self.whisper.model
+        late = self.mean.values if self.mean.count > 1 else None
+        with in_place(model, late) if late else contextlib.nullcontext():
+            if late:
+                self._consider("mean of weights")
+            if self._from_zero and self.recipe.average and self.steps >= BY_HEART * self.per_epoch:
+                with in_place(model, mean_with_base(adapters.trainable_state(model))):
+                    self._consider("mean with base")
+
+    @property
+    def _from_zero(self) -> bool:
+        """Whether half of what is trained is half-way to the base model."""
+        settings = self.recipe.adapter
+        return settings.method == "lora" and not settings.dora and settings.init in ("zero", "eva")
 
     def _train_step(self, step: int, batches: list[Batch]) -> None:
         """One optimiser step over the batches it accumulates."""

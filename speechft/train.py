@@ -249,7 +249,7 @@ class Run:
                 self._consider("mean of weights")
             if self._from_zero and self.recipe.average and self.steps >= BY_HEART * self.per_epoch:
                 with in_place(model, mean_with_base(adapters.trainable_state(model))):
-                    self._consider("mean with base")
+                    self._consider("mean with base", tamer=True)
 
     @property
     def _from_zero(self) -> bool:
@@ -303,13 +303,18 @@ class Run:
             whisper, self.dev, self.recipe.normalizer, confidences=confidences, on_event=self.on_event
         )
 
-    def _consider(self, label: str) -> None:
-        """Evaluate the weights as they are, and keep them if they are the best so far, the base model included."""
+    def _consider(self, label: str, tamer: bool = False) -> None:
+        """Evaluate the weights as they are, and keep them if they are the best so far, the base model included.
+
+        Args:
+            tamer: nearer to the base model than what came before, so it need not have fewer word errors than those.
+        """
         progress = self.progress
         now = self._now()
         rates = distributed.from_first(lambda: self._evaluate(now).rates)
         assert progress.base is not None
-        if rates < (progress.best or progress.base):
+        best = progress.best or progress.base
+        if rates < best or (tamer and rates < progress.base and rates[0] == best[0]):
             progress.best, progress.best_step, progress.stale = rates, progress.step, 0
             if distributed.is_first():
                 save_tensors(self._best_path, adapters.trainable_state(now.model))

@@ -117,6 +117,23 @@ def test_training_learns_and_hands_back_the_best(parts: tuple[Manifest, Manifest
     assert [line["step"] for line in steps] == list(range(1, trained.progress.step + 1))
     assert {"step", "epoch", "loss", "learning_rate", "step_seconds"} <= steps[0].keys()
     assert all({"step", "wer", "cer"} <= line.keys() for line in logged if "loss" not in line)
+    assert logged[-1]["model"] == "mean with base", "12 passes over 8 clips are learning by heart"
+    adapted = load(adapter=trained.adapter).evaluate(train)
+    assert adapted.rates == trained.progress.best, "what is handed back is what was best"
+
+
+def test_of_equal_word_errors_the_tamer_state_is_kept(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
+    run = Run(recipe(parts[0], tmp_path), *parts, on_event=lambda event: None)
+    now = run._evaluate(run.whisper).rates
+    before = now[0], now[1] - 0.01  # as many words wrong, fewer letters
+    run.progress.base, run.progress.best = (now[0] + 0.1, now[1]), before
+    run._consider("trained")
+    assert run.progress.best == before
+    run._consider("mean with base", tamer=True)
+    assert run.progress.best == now
+    run.progress.base, run.progress.best = now, None
+    run._consider("mean with base", tamer=True)
+    assert run.progress.best is None, "no better than the base model"
 
 
 def test_what_the_untrained_model_said_is_kept_and_is_what_it_says(

@@ -73,7 +73,7 @@ def main() -> None:
 class Blind(Run):
     """A run that chooses nothing: its last state is what is looked at."""
 
-    def _consider(self, label: str) -> None:
+    def _consider(self, label: str, tamer: bool = False) -> None:
         pass
 
 

@@ -157,7 +157,7 @@ class SpeechRecipe(Settings):
         patience: evaluations without a better dev WER before training stops.
         dev_clips: dev utterances that choose the best state, at most.
         average: also try the mean of the weights over the second half of the run (Izmailov et al., 2018, arXiv
-            1803.05407), and, where few clips were passed over often, its mean with the base model's.
+            1803.05407), and, where few clips were passed over ten times or more, its mean with the base model's.
         precision: `auto` is bf16 where the machine multiplies it natively.
         gradient_clip: largest norm of the gradient.
         gradient_checkpointing: keep only what goes into each layer and compute the rest again going back: less memory,

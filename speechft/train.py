@@ -10,6 +10,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import math
 import shutil
 import signal
 import time
@@ -56,7 +57,7 @@ from speechft.whisper import Context, Whisper, core, load_whisper
 
 Event = dict[str, Any]
 RELEASE_EVERY = 4  # steps
-BY_HEART = 3  # passes over the clips from which on half of the change is tried too
+BY_HEART = 10  # passes over the clips from which on half of the change is tried too
 MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
 
 
@@ -307,14 +308,16 @@ class Run:
         """Evaluate the weights as they are, and keep them if they are the best so far, the base model included.
 
         Args:
-            tamer: nearer to the base model than what came before, so it need not have fewer word errors than those.
+            tamer: nearer to the base model than what came before: kept also if better than the base model and within
+                a standard error of the best, by the rule of Breiman et al. (1984) for trees.
         """
         progress = self.progress
         now = self._now()
-        rates = distributed.from_first(lambda: self._evaluate(now).rates)
+        rates, words = distributed.from_first(lambda: _rates_and_words(self._evaluate(now)))
         assert progress.base is not None
         best = progress.best or progress.base
-        if rates < best or (tamer and rates < progress.base and rates[0] == best[0]):
+        near = tamer and rates < progress.base and rates[0] <= best[0] + standard_error(best[0], words)
+        if rates < best or near:
             progress.best, progress.best_step, progress.stale = rates, progress.step, 0
             if distributed.is_first():
                 save_tensors(self._best_path, adapters.trainable_state(now.model))
@@ -428,6 +431,16 @@ class Run:
         if utterance.where not in self.progress.left_out:
             self.progress.left_out[utterance.where] = reason
             self.on_event({"event": "left out", "where": utterance.where, "reason": reason})
+
+
+def standard_error(rate: float, words: int) -> float:
+    """Of a share of words that are wrong, as if each were drawn alone; of no error or all, that of one error less."""
+    share = min(max(rate, 1 / words), 1 - 1 / words)
+    return math.sqrt(share * (1 - share) / words)
+
+
+def _rates_and_words(evaluation: Evaluation) -> tuple[Rates, int]:
+    return evaluation.rates, max(1, evaluation.scores.words.length)
 
 
 def _rates(rates: tuple[float, float]) -> Event:

@@ -25,7 +25,7 @@ from speechft.manifest import Manifest
 from speechft.objective import TokenLoss
 from speechft.recogniser import load
 from speechft.split import auto_split
-from speechft.train import Run, fit
+from speechft.train import Run, fit, standard_error
 from speechft.whisper import Context, Whisper, load_whisper
 
 
@@ -122,18 +122,30 @@ def test_training_learns_and_hands_back_the_best(parts: tuple[Manifest, Manifest
     assert adapted.rates == trained.progress.best, "what is handed back is what was best"
 
 
-def test_of_equal_word_errors_the_tamer_state_is_kept(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
+def test_a_tamer_state_is_kept_within_a_standard_error(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
     run = Run(recipe(parts[0], tmp_path), *parts, on_event=lambda event: None)
-    now = run._evaluate(run.whisper).rates
-    before = now[0], now[1] - 0.01  # as many words wrong, fewer letters
-    run.progress.base, run.progress.best = (now[0] + 0.1, now[1]), before
-    run._consider("trained")
-    assert run.progress.best == before
-    run._consider("mean with base", tamer=True)
-    assert run.progress.best == now
-    run.progress.base, run.progress.best = now, None
-    run._consider("mean with base", tamer=True)
-    assert run.progress.best is None, "no better than the base model"
+    evaluation = run._evaluate(run.whisper)
+    wer, cer = evaluation.rates
+    error = standard_error(wer, evaluation.scores.words.length)
+
+    def kept(best: tuple[float, float] | None, base: tuple[float, float], tamer: bool) -> bool:
+        run.progress.best, run.progress.base = best, base
+        run._consider("state", tamer)
+        return run.progress.best == (wer, cer)
+
+    worse = (wer + 1, cer)
+    assert not kept((wer - 0.5 * error, cer), worse, tamer=False)
+    assert kept((wer - 0.5 * error, cer), worse, tamer=True)
+    assert not kept((wer - 2 * error, cer), worse, tamer=True)
+    assert not kept((wer - 0.5 * error, cer), (wer, cer), tamer=True), "it must be better than the base model"
+    assert not kept(None, (wer, cer), tamer=True)
+
+
+def test_standard_error() -> None:
+    assert standard_error(0.2, 100) == pytest.approx(0.04)
+    assert standard_error(0.0, 100) == pytest.approx(standard_error(0.01, 100))
+    assert standard_error(3.0, 100) == pytest.approx(standard_error(0.01, 100))
+    assert standard_error(1.0, 1) == 0
 
 
 def test_what_the_untrained_model_said_is_kept_and_is_what_it_says(

@@ -154,7 +154,8 @@ class SpeechRecipe(Settings):
             `auto` where a whole layer is frozen there, `on` to insist, `off`.
         views: variations of each clip such a cache holds; later epochs see them again.
         evaluations: on dev at even distances; null is after each epoch, at most 10 times.
-        patience: evaluations without a better dev WER before training stops.
+        patience: evaluations without a better dev WER before training stops; where few clips are passed over ten times
+            or more, it goes to its end.
         dev_clips: dev utterances that choose the best state, at most.
         average: also try the mean of the weights over the second half of the run (Izmailov et al., 2018, arXiv
             1803.05407), and, where few clips were passed over ten times or more, its mean with the base model's.

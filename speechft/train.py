@@ -57,7 +57,7 @@ from speechft.whisper import Context, Whisper, core, load_whisper
 
 Event = dict[str, Any]
 RELEASE_EVERY = 4  # steps
-BY_HEART = 10  # passes over the clips from which on half of the change is tried too
+BY_HEART = 10  # passes over the clips from which on they are few: no early end, and half of the change is tried too
 MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
 
 
@@ -235,22 +235,27 @@ class Run:
     def _evaluate_here(self, last: bool) -> None:
         """Evaluations that are due at this step, and what they say about going on."""
         self._consider("trained")
-        if not last and self.progress.stale >= self.recipe.patience:
+        # by heart: dev clips are few too, and the rate has to fall to its end; to stop early is to stop by chance
+        if not (last or self._by_heart) and self.progress.stale >= self.recipe.patience:
             self.progress.stopped = f"no better on dev for {self.progress.stale} evaluations"
         if last or self.progress.stopped:
             self._consider_means()
         self.whisper.model.train()
 
     def _consider_means(self) -> None:
-        """Of the late weights; and of those and the base model's, where few clips were learnt nearly by heart."""
+        """Of the late weights; and of those and the base model's, where clips are learnt by heart."""
         model = self.whisper.model
         late = self.mean.values if self.mean.count > 1 else None
         with in_place(model, late) if late else contextlib.nullcontext():
             if late:
                 self._consider("mean of weights")
-            if self._from_zero and self.recipe.average and self.steps >= BY_HEART * self.per_epoch:
+            if self._from_zero and self.recipe.average and self._by_heart:
                 with in_place(model, mean_with_base(adapters.trainable_state(model))):
                     self._consider("mean with base", tamer=True)
+
+    @property
+    def _by_heart(self) -> bool:
+        return self.steps >= BY_HEART * self.per_epoch
 
     @property
     def _from_zero(self) -> bool:

@@ -141,6 +141,16 @@ def test_a_tamer_state_is_kept_within_a_standard_error(parts: tuple[Manifest, Ma
     assert not kept(None, (wer, cer), tamer=True)
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(9, 3), (10, 10)])
+def test_few_clips_are_trained_on_to_the_end(
+    parts: tuple[Manifest, Manifest], tmp_path: Path, epochs: int, steps: int
+) -> None:
+    """Nothing is learnt here, so nothing gets better: patience ends a run, but not one of ten passes."""
+    still = recipe(parts[0], tmp_path, epochs=epochs, learning_rate=1e-12, evaluations=epochs, patience=3)
+    progress = fit(still, parts[0][:4], parts[1][:1]).progress
+    assert (progress.step, bool(progress.stopped)) == (steps, steps < epochs)
+
+
 def test_standard_error() -> None:
     assert standard_error(0.2, 100) == pytest.approx(0.04)
     assert standard_error(0.0, 100) == pytest.approx(standard_error(0.01, 100))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speechft import memory
@@ -105,5 +105,5 @@ def parts_apart(manifest: Manifest, clips: int | None = None, held_out: int | No
             )
         second = set(units[len(units) // 2 :])
         parts["dev"] = dev.filter(lambda u: keys[u.id] not in second)
-        parts["test"] = dev.filter(lambda u: keys[u.id] in second)
+        parts["test"] = Manifest((replace(u, split="test") for u in dev if keys[u.id] in second), manifest.path)
     return {name: part[: clips if name == "train" else held_out] for name, part in parts.items()}

@@ -41,6 +41,7 @@ def test_half_of_dev_is_the_test_where_there_is_none() -> None:
     parts = parts_apart(one)
     assert [len(part) for part in parts.values()] == [4, 4, 4]
     assert not {u.text for u in parts["dev"]} & {u.text for u in parts["test"]}
+    assert {u.split for u in parts["test"]} == {"test"}
     many = Manifest(replace(u, speaker=f"s{i % 6}") for i, u in enumerate(one))
     parts = parts_apart(many, held_out=3)
     assert not {u.speaker for u in parts["dev"]} & {u.speaker for u in parts["test"]}

@@ -23,9 +23,10 @@ from speechft.files import write_json, write_text
 from speechft.manifest import Manifest
 from speechft.recogniser import load
 from speechft.report import markdown_table, plain
-from speechft.report_tables import percent
+from speechft.report_tables import interval, percent
 from speechft.scoring import Scored, Scores, compare_all
 from speechft.split import split_by_prompt
+from speechft.study import paired_cells
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 TESTED = 0.6  # of a speaker's sentences
@@ -73,18 +74,10 @@ def write(out: Path, arms: dict[str, Scores]) -> None:
     differences = compare_all(arms[whole], {name: scores for name, scores in arms.items() if name != whole})
     lines = []
     for name, scores in arms.items():
-        low, high = scores.wer_ci95
-        line = [
-            name,
-            percent(scores.wer),
-            f"{percent(low)} to {percent(high)}",
-            percent(scores.to_dict()["wer_speaker_mean"]),
-        ]
-        if name in differences:
-            found = differences[name]
-            ends = " to ".join(f"{100 * end:+.1f}" for end in found["wer_ci95"])
-            line += [f"{100 * found['wer']:+.1f}", ends, f"{found['p_speakers_holm']:.3f}"]
-        lines.append(line + ["–"] * (7 - len(line)))
+        data = scores.to_dict()
+        against = paired_cells(differences[name]) if name in differences else "–––"
+        line = [name, percent(data["wer"]), interval(data["wer_ci95"]), percent(data["wer_speaker_mean"])]
+        lines.append([*line, *against])
     heads = ["Strength", "WER", "95% interval", "Speakers' mean", "Points against 1", "its interval", "p (Holm)"]
     table = markdown_table(heads, lines)
     write_text(out / "strengths.md", table)

@@ -24,6 +24,7 @@ from typing import Any
 
 from speechft import exits
 from speechft.manifest import Manifest
+from speechft.report_tables import interval
 from speechft.scoring import compare, score
 
 # a learning rate suits a method: of matrices that are multiplied, of factors and biases, of whole weights
@@ -170,16 +171,11 @@ def lines(arms: dict[str, dict[str, Any]], rows: Manifest) -> list[str]:
     out.append("|---|---|---|---|---|---|")
     for name in sorted(scores, key=lambda name: scores[name].wer):
         arm, found = arms[name], scores[name].to_dict()
-        bounds = " to ".join(percent(bound) for bound in found["wer_ci95"])
         against = compare(scores["default"], scores[name])
         difference = f"{points(against['wer'])} ({' to '.join(points(bound) for bound in against['wer_ci95'])})"
         numbers = f"{arm['steps']} | {arm['share']:.2%} | {arm['learning_rate']:.0e}" if "steps" in arm else "0 | – | –"
-        out.append(f"| {name} | {numbers} | {found['wer']:.1%} ({bounds}) | {difference} |")
+        out.append(f"| {name} | {numbers} | {found['wer']:.1%} ({interval(found['wer_ci95'])}) | {difference} |")
     return out
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
 
 
 def points(value: float | None) -> str:

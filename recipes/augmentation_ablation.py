@@ -25,7 +25,7 @@ from speechft.report_tables import percent
 from speechft.result import environment, notice
 from speechft.scoring import compare_all
 from speechft.split import auto_split
-from speechft.study import base_arm, parts_apart, trained_arm
+from speechft.study import base_arm, paired_cells, parts_apart, trained_arm
 
 
 def main(manifest_path: Path, out: Path, kinds: list[str], settings: list[str]) -> dict:
@@ -53,13 +53,7 @@ def main(manifest_path: Path, out: Path, kinds: list[str], settings: list[str]) 
     differences = compare_all(scores["none"], {name: found for name, found in scores.items() if name != "none"})
     rows = [["base", percent(base.evaluation.scores.wer), "–", "–", "–"], ["none", percent(scores["none"].wer), *"–––"]]
     for name, found in differences.items():
-        low, high = found["wer_ci95"]
-        cells = (
-            f"{found['wer'] * 100:+.1f}",
-            f"{low * 100:+.1f} to {high * 100:+.1f}",
-            f"{found['p_speakers_holm']:.3f}",
-        )
-        rows.append([name, percent(scores[name].wer), *cells])
+        rows.append([name, percent(scores[name].wer), *paired_cells(found)])
     table = markdown_table(["Trained with", "WER", "Points against none", "its interval", "p, speakers (Holm)"], rows)
     result = {
         "notice": notice(test, manifest),

@@ -27,12 +27,12 @@ from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
 from speechft.recogniser import load
 from speechft.report import markdown_table, plain, write_report
-from speechft.report_tables import percent
+from speechft.report_tables import interval, percent
 from speechft.result import environment, notice
 from speechft.scoring import Scores, compare_all
 from speechft.sources import resolve
 from speechft.split import auto_split, split_by_prompt
-from speechft.study import Arm, base_arm, parts_apart, trained_arm
+from speechft.study import Arm, base_arm, paired_cells, parts_apart, trained_arm
 
 SHARES = {"dev": 0.2, "test": 0.4}  # of a speaker's sentences
 
@@ -146,9 +146,9 @@ def write(
     }
     lines = []
     for name, scores in arms.items():
-        ends = " to ".join(map(percent, scores.to_dict()["wer_ci95"]))
+        ends = interval(scores.to_dict()["wer_ci95"])
         found = differences.get(name)
-        lines.append([name, percent(scores.wer), ends, *(cells(found) if found else ("–", "–", "–"))])
+        lines.append([name, percent(scores.wer), ends, *(paired_cells(found) if found else ("–", "–", "–"))])
     heads = ["Arm", "WER", "95% interval", "Points against direct", "its interval", "p, speakers (Holm)"]
     table = markdown_table(heads, lines)
     print(table)
@@ -158,11 +158,6 @@ def write(
     write_report(out, plain(result), arms["direct"], arms[best], title=title, notes=notes)
     write_text(out / "arms.md", table)
     return result
-
-
-def cells(found: Mapping) -> tuple[str, str, str]:
-    low, high = found["wer_ci95"]
-    return f"{found['wer'] * 100:+.1f}", f"{low * 100:+.1f} to {high * 100:+.1f}", f"{found['p_speakers_holm']:.3f}"
 
 
 if __name__ == "__main__":

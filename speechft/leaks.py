@@ -29,8 +29,8 @@ def leaks(manifest: Manifest) -> list[Problem]:
         home = _plain(u.split)
         if home in (None, "train", UNUSED):
             continue
+        text, prompt = sentence_key(u.text), u.prompt_id or ""
         for earlier, said in (("train", "trained on"), ("dev", "in dev")):
-            text, prompt = sentence_key(u.text), u.prompt_id or ""
             by_text = texts[earlier].get(text) if text else None
             same = by_text or (prompts[earlier].get(prompt) if prompt else None)
             if same and home != earlier:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from speechft.report import markdown_table
-from speechft.report_tables import percent
+from speechft.report_tables import interval, percent
 
 PERSONAL = (
     "**These weights were made from people's recordings and are personal data.** Weights can give away how somebody "
@@ -127,7 +127,7 @@ def _measured(result: Mapping[str, Any] | None, speech: bool) -> str:
         [name, *(percent(scores.get(key)) for scores in (base, adapted))]
         for name, key in (("word error rate", "wer"), ("character error rate", "cer"))
     ]
-    rows.insert(1, ["its 95% interval", *(_interval(scores.get("wer_ci95")) for scores in (base, adapted))])
+    rows.insert(1, ["its 95% interval", *(interval(scores.get("wer_ci95")) for scores in (base, adapted))])
     clips, words = adapted.get("n_utterances"), adapted.get("n_words")
     where = (
         f"{clips} clips, {words} words, {adapted.get('n_speakers')} speakers of '{_split(result)}', never trained on"
@@ -204,10 +204,6 @@ def _value(value: Any) -> str:
     if not _is_measure(value) or value["value"] is None:
         return "–"
     return f"{value['value']:.3g} ({' to '.join('–' if b is None else f'{b:.3g}' for b in value['ci95'])})"
-
-
-def _interval(bounds: Any) -> str:
-    return " to ".join(map(percent, bounds)) if bounds and None not in bounds else "–"
 
 
 def _points(fraction: float | None) -> str:

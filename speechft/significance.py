@@ -248,3 +248,9 @@ def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
         return math.nan, math.nan
     low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)
+
+
+def standard_error(rate: float, words: int) -> float:
+    """Of a share of words that are wrong, as if each were drawn alone; of no error or all, that of one error less."""
+    share = min(max(rate, 1 / words), 1 - 1 / words)
+    return math.sqrt(share * (1 - share) / words)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from speechft import memory
 from speechft.config import SpeechRecipe
@@ -107,3 +108,9 @@ def parts_apart(manifest: Manifest, clips: int | None = None, held_out: int | No
         parts["dev"] = dev.filter(lambda u: keys[u.id] not in second)
         parts["test"] = Manifest((replace(u, split="test") for u in dev if keys[u.id] in second), manifest.path)
     return {name: part[: clips if name == "train" else held_out] for name, part in parts.items()}
+
+
+def paired_cells(found: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A difference of `scoring.compare_all` for a table: points, their interval, and p over speakers (Holm)."""
+    low, high = found["wer_ci95"]
+    return f"{found['wer'] * 100:+.1f}", f"{low * 100:+.1f} to {high * 100:+.1f}", f"{found['p_speakers_holm']:.3f}"

@@ -10,7 +10,6 @@ import contextlib
 import copy
 import hashlib
 import json
-import math
 import shutil
 import signal
 import time
@@ -51,6 +50,7 @@ from speechft.precision import mixed_precision
 from speechft.prefetch import prefetch
 from speechft.quantization import optimizer
 from speechft.schedule import planned_steps, rate_factor
+from speechft.significance import standard_error
 from speechft.sources import resolve
 from speechft.tracking import Tracking
 from speechft.whisper import Context, Whisper, core, load_whisper
@@ -436,12 +436,6 @@ class Run:
         if utterance.where not in self.progress.left_out:
             self.progress.left_out[utterance.where] = reason
             self.on_event({"event": "left out", "where": utterance.where, "reason": reason})
-
-
-def standard_error(rate: float, words: int) -> float:
-    """Of a share of words that are wrong, as if each were drawn alone; of no error or all, that of one error less."""
-    share = min(max(rate, 1 / words), 1 - 1 / words)
-    return math.sqrt(share * (1 - share) / words)
 
 
 def _rates_and_words(evaluation: Evaluation) -> tuple[Rates, int]:

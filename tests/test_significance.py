@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 import speechft.significance
 from speechft.error_rate import ErrorRate, align
-from speechft.significance import bootstrap_ci, error_segments, holm, mapsswe, paired_bootstrap, sign_flip
+from speechft.significance import (
+    bootstrap_ci,
+    error_segments,
+    holm,
+    mapsswe,
+    paired_bootstrap,
+    sign_flip,
+    standard_error,
+)
 
 SPEAKERS, CLIPS, WORDS = 25, 8, 10
 NAMES = [f"s{i // CLIPS}" for i in range(SPEAKERS * CLIPS)]
@@ -259,3 +267,10 @@ def test_documentation_examples() -> None:
     result = doctest.testmod(speechft.significance)
     assert result.attempted >= 2
     assert result.failed == 0
+
+
+def test_standard_error() -> None:
+    assert standard_error(0.2, 100) == pytest.approx(0.04)
+    assert standard_error(0.0, 100) == pytest.approx(standard_error(0.01, 100))
+    assert standard_error(3.0, 100) == pytest.approx(standard_error(0.01, 100))
+    assert standard_error(1.0, 1) == 0

@@ -24,8 +24,9 @@ from speechft.feed import Feed
 from speechft.manifest import Manifest
 from speechft.objective import TokenLoss
 from speechft.recogniser import load
+from speechft.significance import standard_error
 from speechft.split import auto_split
-from speechft.train import Run, fit, standard_error
+from speechft.train import Run, fit
 from speechft.whisper import Context, Whisper, load_whisper
 
 
@@ -149,13 +150,6 @@ def test_few_clips_are_trained_on_to_the_end(
     still = recipe(parts[0], tmp_path, epochs=epochs, learning_rate=1e-12, evaluations=epochs, patience=3)
     progress = fit(still, parts[0][:4], parts[1][:1]).progress
     assert (progress.step, bool(progress.stopped)) == (steps, steps < epochs)
-
-
-def test_standard_error() -> None:
-    assert standard_error(0.2, 100) == pytest.approx(0.04)
-    assert standard_error(0.0, 100) == pytest.approx(standard_error(0.01, 100))
-    assert standard_error(3.0, 100) == pytest.approx(standard_error(0.01, 100))
-    assert standard_error(1.0, 1) == 0
 
 
 def test_what_the_untrained_model_said_is_kept_and_is_what_it_says(

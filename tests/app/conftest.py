@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechft.app.store import Store
 from speechft.audio import SAMPLE_RATE
 from speechft.corpora.simulated import Voice, speak
 from speechft.impair import Impairment
@@ -24,6 +25,11 @@ from speechft.impair import Impairment
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "data")
 
 
 @pytest.fixture(scope="session")

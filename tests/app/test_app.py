@@ -13,7 +13,6 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,11 +37,6 @@ from speechft.server.metrics import Metrics
 from speechft.server.voices import Voices
 
 BASE = "bundled:tiny.en"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "data")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,11 +29,6 @@ def media() -> Iterator[MediaReader]:
     reader = MediaReader(processes=1, longest=60.0)
     yield reader
     reader.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "data")
 
 
 @pytest.fixture

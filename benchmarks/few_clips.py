@@ -23,10 +23,11 @@ from speechft.files import write_json, write_text
 from speechft.manifest import Manifest
 from speechft.recogniser import load
 from speechft.report import markdown_table, plain
-from speechft.report_tables import interval, percent
-from speechft.scoring import Scored, Scores, compare_all
+from speechft.report_comparison import comparison
+from speechft.report_tables import percent
+from speechft.scoring import Scored, Scores
 from speechft.split import split_by_prompt
-from speechft.study import paired_cells
+from speechft.study import compared
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 TESTED = 0.6  # of a speaker's sentences
@@ -70,21 +71,11 @@ def trained(recipe: SpeechRecipe, train: Manifest, test: Manifest) -> dict[str, 
 
 
 def write(out: Path, arms: dict[str, Scores]) -> None:
-    whole = f"{STRENGTHS[-1]:g}"
-    differences = compare_all(arms[whole], {name: scores for name, scores in arms.items() if name != whole})
-    lines = []
-    for name, scores in arms.items():
-        data = scores.to_dict()
-        against = paired_cells(differences[name]) if name in differences else "–––"
-        line = [name, percent(data["wer"]), interval(data["wer_ci95"]), percent(data["wer_speaker_mean"])]
-        lines.append([*line, *against])
-    heads = ["Strength", "WER", "95% interval", "Speakers' mean", "Points against 1", "its interval", "p (Holm)"]
-    table = markdown_table(heads, lines)
+    found = compared(arms, f"{STRENGTHS[-1]:g}")
+    head, *rows = comparison(found)
+    table = markdown_table(head, rows)
     write_text(out / "strengths.md", table)
-    write_json(
-        out / "strengths.json",
-        plain({"arms": {n: s.to_dict() for n, s in arms.items()}, "against_whole": differences}),
-    )
+    write_json(out / "strengths.json", plain(found))
     print(table)
 
 

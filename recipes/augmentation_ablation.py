@@ -18,14 +18,9 @@ from speechft.augment_audio import EFFECTS
 from speechft.augmented import augment_manifest, check_kinds
 from speechft.check import usable
 from speechft.config import AugmentSettings, load_recipe
-from speechft.files import write_text
 from speechft.overlap import overlap
-from speechft.report import markdown_table, plain, write_report
-from speechft.report_tables import percent
-from speechft.result import environment, notice
-from speechft.scoring import compare_all
 from speechft.split import auto_split
-from speechft.study import base_arm, paired_cells, parts_apart, trained_arm
+from speechft.study import base_arm, parts_apart, trained_arm, write_study
 
 
 def main(manifest_path: Path, out: Path, kinds: list[str], settings: list[str]) -> dict:
@@ -49,31 +44,8 @@ def main(manifest_path: Path, out: Path, kinds: list[str], settings: list[str]) 
         arm_recipe = recipe.model_copy(update={**fair, "output_dir": out / name, "augment": varied})
         arms[name] = trained_arm(arm_recipe, clips, dev, test, base)
         print(f"{name:14} {len(clips):5} clips, {arms[name].evaluation.scores.wer:.1%} of the words wrong", flush=True)
-    scores = {name: arm.evaluation.scores for name, arm in arms.items()}
-    differences = compare_all(scores["none"], {name: found for name, found in scores.items() if name != "none"})
-    rows = [["base", percent(base.evaluation.scores.wer), "–", "–", "–"], ["none", percent(scores["none"].wer), *"–––"]]
-    for name, found in differences.items():
-        rows.append([name, percent(scores[name].wer), *paired_cells(found)])
-    table = markdown_table(["Trained with", "WER", "Points against none", "its interval", "p, speakers (Holm)"], rows)
-    result = {
-        "notice": notice(test, manifest),
-        "task": "augmentation ablation",
-        "arms": {name: found.to_dict() for name, found in scores.items()},
-        "against_none": differences,
-        "steps": steps,
-        "overlap": str(shared),
-        "leakage": shared.to_dict(),
-        "manifest_sha256": manifest.sha256,
-        "recipe": recipe.model_dump(mode="json"),
-        "environment": environment(),
-    }
-    best = min((name for name in scores if name != "none"), key=lambda name: scores[name].wer)
-    notes = [result["notice"]] if result["notice"] else []
-    title = f"Augmentation: without (before) against {best} (after)"
-    write_report(out, plain(result), scores["none"], scores[best], title=title, notes=notes)
-    write_text(out / "arms.md", table)
-    print(table)
-    return result
+    scores = {name: arm.evaluation.scores for name, arm in {"base": base, **arms}.items()}
+    return write_study(out, "Augmentation", recipe, scores, "none", test, manifest, shared, steps=steps)
 
 
 if __name__ == "__main__":

@@ -22,17 +22,13 @@ from speechft.adapter_arithmetic import average
 from speechft.check import usable
 from speechft.config import SpeechRecipe, load_recipe
 from speechft.errors import SpeechftError
-from speechft.files import write_text
 from speechft.manifest import Manifest
-from speechft.overlap import Overlap, overlap
+from speechft.overlap import overlap
 from speechft.recogniser import load
-from speechft.report import markdown_table, plain, write_report
-from speechft.report_tables import interval, percent
-from speechft.result import environment, notice
-from speechft.scoring import Scores, compare_all
+from speechft.scoring import Scores
 from speechft.sources import resolve
 from speechft.split import auto_split, split_by_prompt
-from speechft.study import Arm, base_arm, paired_cells, parts_apart, trained_arm
+from speechft.study import Arm, base_arm, parts_apart, trained_arm, write_study
 
 SHARES = {"dev": 0.2, "test": 0.4}  # of a speaker's sentences
 
@@ -65,7 +61,7 @@ def main(
         print(f"{speaker[0].speaker}: {shown}", flush=True)
     normalizer = cohort.evaluation.scores.normalizer
     scores = {name: Scores(tuple(r), normalizer) for name, r in rows.items()}
-    return write(out, recipe, manifest, everyone, scores, shared)
+    return write_study(out, "Cohort, then speaker", recipe, scores, "direct", everyone, manifest, shared)
 
 
 def cohort_and_targets(manifest: Manifest, n_speakers: int) -> tuple[Manifest, Manifest, list[Manifest]]:
@@ -119,45 +115,6 @@ def averaged(recipe: SpeechRecipe, arms: Mapping[str, Arm], out: Path, test: Man
         return arms["cohort"]
     average(both, [0.5, 0.5], out)
     return Arm(out, load(recipe.model, out).evaluate(test, recipe.normalizer))
-
-
-def write(
-    out: Path,
-    recipe: SpeechRecipe,
-    manifest: Manifest,
-    tested_on: Manifest,
-    arms: Mapping[str, Scores],
-    shared: Overlap,
-) -> dict:
-    """One table: every arm against direct personalisation, paired, over speakers."""
-    differences = compare_all(arms["direct"], {name: scores for name, scores in arms.items() if name != "direct"})
-    said = notice(tested_on, manifest)
-    result = {
-        "notice": said,
-        "task": "cohort, then speaker",
-        "evaluated_on": {"clips": len(tested_on), "speakers": len(tested_on.speakers)},
-        "arms": {name: scores.to_dict() for name, scores in arms.items()},
-        "against_direct": differences,
-        "overlap": str(shared),
-        "leakage": shared.to_dict(),
-        "manifest_sha256": manifest.sha256,
-        "recipe": recipe.model_dump(mode="json"),
-        "environment": environment(),
-    }
-    lines = []
-    for name, scores in arms.items():
-        ends = interval(scores.to_dict()["wer_ci95"])
-        found = differences.get(name)
-        lines.append([name, percent(scores.wer), ends, *(paired_cells(found) if found else ("–", "–", "–"))])
-    heads = ["Arm", "WER", "95% interval", "Points against direct", "its interval", "p, speakers (Holm)"]
-    table = markdown_table(heads, lines)
-    print(table)
-    best = min((name for name in arms if name != "direct"), key=lambda name: arms[name].wer)
-    notes = [said] if said else []
-    title = f"Cohort, then speaker: direct (before) against {best} (after)"
-    write_report(out, plain(result), arms["direct"], arms[best], title=title, notes=notes)
-    write_text(out / "arms.md", table)
-    return result
 
 
 if __name__ == "__main__":

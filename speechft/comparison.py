@@ -1,4 +1,4 @@
-"""Several adapters on the same recordings: one table, each against the base, p values corrected for their number."""
+"""Several adapters on the same recordings: each against the base and every two, p values corrected for their number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from speechft.report import write_report
 from speechft.report_data import recordings
 from speechft.result import environment, notice, summary
 from speechft.result_schema import FORMAT
-from speechft.scoring import compare_all
+from speechft.scoring import compare_all, compare_pairs
 from speechft.split_files import about_split
 from speechft.whisper import Context
 
@@ -37,6 +37,7 @@ def evaluate_adapters(
     language: str | None = None,
     beams: int = 1,
     typical: str | Path | Manifest | None = None,
+    embed_audio_mb: float = 0.0,
     allow_outside: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> dict[str, Any]:
@@ -45,13 +46,14 @@ def evaluate_adapters(
     Args:
         adapters: folders, two or more.
         typical: speech the base was good at; what each adapter costs there is `forgetting`.
-        manifest, split, split_file, model, out, normalizer, context, language, beams: see
+        manifest, split, split_file, model, out, normalizer, context, language, beams, embed_audio_mb: see
             `speechft.pipeline.evaluate`. The base is `model`, else the one that the first adapter was trained on.
 
     Returns:
         `base`: its scores; `adapters`: by name, each with its scores, `adapter`, `model`, `difference` (paired, with
-        `p_speakers_holm` and `p_mapsswe_holm` for the number of adapters), `forgetting`; `best`: the name with the
-        lowest WER, or `base`; `split`, `notice`, `manifest_sha256`, `overlap`, `leakage`, `environment`.
+        `p_speakers_holm` and `p_mapsswe_holm` for the number of adapters), `forgetting`; `pairs`: every two of them
+        (`scoring.compare_pairs`); `best`: the name with the lowest WER, or `base`; `split`, `notice`,
+        `manifest_sha256`, `overlap`, `leakage`, `environment`.
 
     Raises:
         SpeechftError: a folder is no adapter, or is given twice.
@@ -102,16 +104,23 @@ def evaluate_adapters(
         "leakage": shared.to_dict(),
         "base": {**summary(base), "forgetting": None},
         "adapters": entries,
+        "pairs": compare_pairs({name: evaluation.scores for name, evaluation in found.items()}),
         "best": best,
         "environment": environment(),
     }
     if out:
-        report(Path(out), result, base, found, best, rows)
+        report(Path(out), result, base, found, best, rows, embed_audio_mb)
     return result
 
 
 def report(
-    out: Path, result: dict[str, Any], base: Evaluation, found: dict[str, Evaluation], best: str, rows: Manifest
+    out: Path,
+    result: dict[str, Any],
+    base: Evaluation,
+    found: dict[str, Evaluation],
+    best: str,
+    rows: Manifest,
+    embed_audio_mb: float,
 ) -> None:
     """The report of the best adapter against the base, with the table of all on top."""
     shown = best if best != "base" else min(found, key=lambda name: found[name].scores.wer)
@@ -124,6 +133,7 @@ def report(
         audio=recordings(rows),
         title=f"{len(found)} adapters; in detail: {shown}",
         notes=notes,
+        embed_audio_mb=embed_audio_mb,
     )
 
 

@@ -164,6 +164,7 @@ def evaluate(
     typical: str | Path | Manifest | None = None,
     nli: str | Path | None = None,
     bert: str | Path | None = None,
+    embed_audio_mb: float = 0.0,
     allow_outside: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> dict[str, Any]:
@@ -180,6 +181,7 @@ def evaluate(
         against_base: with an adapter, evaluate the base too and give the paired difference.
         typical: speech the model was good at before; base and adapter are evaluated on it too (`forgetting`).
         nli, bert: folders of SemScore's models; see `speechft.semantic`.
+        embed_audio_mb: of recordings that the page itself holds, see `speechft.report.write_report`.
 
     Returns:
         the scores (`wer`, ..., `per_speaker`, `per_group`), `model`, `adapter`, `real_time_factor`, `difference`,
@@ -231,6 +233,7 @@ def evaluate(
             audio=recordings(chosen),
             title=f"{result['model']} on {split or 'all'}",
             notes=notes,
+            embed_audio_mb=embed_audio_mb,
         )
     return result
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.files import write_text
-from speechft.report_comparison import HEADINGS, comparison_rows
+from speechft.report_comparison import EXPLAINED, comparison, pairs
 from speechft.report_data import Clip, Systems, addresses, flat, measured
 from speechft.report_evidence import shared_table
 from speechft.report_page import page
@@ -268,8 +268,11 @@ def _markdown(
     """The report to paste into a paper's repository: fewer sentences, every number."""
     names = [name for name, _ in systems]
     parts = [f"# {_cell(title)}\n", *(f"> **{_cell(note)}**\n" for note in notes), f"{_cell(said)}\n"]
-    if result.get("adapters"):
-        parts += ["## Adapters compared\n", markdown_table(HEADINGS, comparison_rows(result))]
+    if compared := comparison(result):
+        parts += ["## All compared\n", markdown_table(compared[0], compared[1:])]
+        if every_two := pairs(result):
+            parts.append(markdown_table(every_two[0], every_two[1:]))
+        parts.append(f"{EXPLAINED}\n")
     if systems:
         parts += ["## Measures\n", markdown_table(["", *names], rows), *(f"{_cell(text)}\n" for text in sure)]
         parts += _markdown_breakdowns(systems)

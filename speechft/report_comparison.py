@@ -1,4 +1,7 @@
-"""The table of several adapters against one base: the same cells for a terminal, Markdown and the page."""
+"""Several systems on the same recordings, each against one, and every two: the cells of their tables.
+
+A comparison of adapters holds `base` and `adapters`; a study holds `arms` and the name of its `reference`.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,46 @@ from typing import Any
 
 from speechft.report_tables import interval, percent, points
 
-HEADINGS = (
-    "Model", "WER", "95% interval", "CER", "Difference", "its interval", "p, speakers", "p, segments", "Typical speech",
-)  # fmt: skip
+DIFFERENCE = ("its interval", "p, speakers", "p, segments")
+EXPLAINED = (
+    "Differences are in points of WER, on the same recordings. p values are corrected for the number of rows that have "
+    "one (Holm); 'speakers' asks whether it holds for other people, 'segments' (MAPSSWE) for these recordings."
+)
+PAIRS_OPEN = 10  # more pairs than this are folded away
 
 
-def comparison_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Base first, then the adapters as given; p values are Holm-corrected for the number of adapters."""
-    entries = {"base": result["base"], **result["adapters"]}
-    return [(name, *_cells(entry, result)) for name, entry in entries.items()]
+def comparison(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Headings, then a row each; p values are Holm-corrected for their number. Empty where nothing was compared."""
+    if result.get("adapters"):
+        entries = {"base": result["base"], **result["adapters"]}
+    elif not (entries := result.get("arms") or {}):
+        return []
+    typical = next((e["forgetting"]["base"] for e in entries.values() if e.get("forgetting")), None)
+    against = f"Points against {result.get('reference', 'base')}"
+    headings = ("Model", "WER", "95% interval", "CER", against, *DIFFERENCE, *(("Typical speech",) if typical else ()))
+    rows: list[tuple[str, ...]] = []
+    for name, entry in entries.items():
+        rates = (percent(entry["wer"]), interval(entry["wer_ci95"]), percent(entry["cer"]))
+        kept = ((entry.get("forgetting") or {}).get("adapted", typical),) if typical else ()
+        rows.append((name, *rates, *_difference(entry.get("difference")), *(percent(found["wer"]) for found in kept)))
+    return [headings, *rows]
 
 
-def _cells(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
-    difference = entry.get("difference") or {}
-    low, high = difference.get("wer_ci95") or (None, None)
-    kept = entry.get("forgetting") or next(
-        ({"adapted": e["forgetting"]["base"]} for e in result["adapters"].values() if e["forgetting"]), None
-    )
-    return [
-        percent(entry["wer"]),
-        interval(entry["wer_ci95"]),
-        percent(entry["cer"]),
-        points(difference.get("wer")),
-        f"{points(low)} to {points(high)}" if low is not None and high is not None else "–",
-        _p(difference.get("p_speakers_holm")),
-        _p(difference.get("p_mapsswe_holm")),
-        percent(kept["adapted"]["wer"]) if kept else "–",
+def pairs(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Headings, then the second against the first of every two; p values are corrected for their number."""
+    found = [
+        (f"{pair['second']} against {pair['first']}", *_difference(pair), f"{pair['better']}, {pair['worse']}")
+        for pair in result.get("pairs") or []
     ]
+    return [("Pair", "Points", *DIFFERENCE, "Sentences better, worse"), *found] if found else []
+
+
+def _difference(found: Mapping[str, Any] | None) -> tuple[str, str, str, str]:
+    if not found:
+        return ("–",) * 4
+    low, high = found["wer_ci95"]
+    ends = f"{points(low)} to {points(high)}" if low is not None and high is not None else "–"
+    return points(found["wer"]), ends, _p(found["p_speakers_holm"]), _p(found["p_mapsswe_holm"])
 
 
 def _p(value: float | None) -> str:

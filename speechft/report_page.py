@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any
 
 from speechft.report_charts import OFF, Mark, scale_end, track, track_axis
-from speechft.report_comparison import HEADINGS, comparison_rows
+from speechft.report_comparison import EXPLAINED, PAIRS_OPEN, comparison, pairs
 from speechft.report_data import Systems, embedded, flat, measured, sentences
 from speechft.report_evidence import evidence, speed
 from speechft.report_tables import Axis, Number, Spare, columns, esc, kinds, legend, percent, quiet, section, table
@@ -98,18 +98,22 @@ def _figures(systems: Systems) -> str:
 
 
 def _comparison(result: Mapping[str, Any]) -> str:
-    """All adapters of a comparison in one table; the rest of the page is about the best of them."""
-    if not result.get("adapters"):
+    """All that were compared in one table, and every two; the rest of the page is about the best of them."""
+
+    def cells(caption: str, found: Sequence[Sequence[str]]) -> str:
+        head, *rows = ([esc(row[0]), *(Number(esc(cell)) for cell in row[1:])] for row in found)
+        return table(caption, head, rows)
+
+    if not (each := comparison(result)):
         return ""
-    rows = [[esc(row[0]), *(Number(esc(cell)) for cell in row[1:])] for row in comparison_rows(result)]
-    head = table("Each against the base", ["Model", *map(Number, HEADINGS[1:])], rows)
-    note = (
-        "Differences are in points of WER, on the same recordings. p values are corrected for the number of adapters "
-        "(Holm); 'speakers' asks whether it holds for other people, 'segments' (MAPSSWE) for these recordings."
-    )
+    every_two = pairs(result)
+    second = cells("Every two", every_two) if every_two else ""
+    if len(every_two) > PAIRS_OPEN:
+        second = f"<details><summary>Every two of them, {len(every_two) - 1} pairs</summary>{second}</details>"
+    note = EXPLAINED
     if result.get("adapter"):
         note += f" Below, '{result['adapter']}' is shown in detail."
-    return section("Adapters compared", head, quiet(note))
+    return section("All compared", cells("Each", each), second, quiet(note))
 
 
 def _overall(systems: Systems, rows: Sequence[tuple[str, ...]]) -> str:
@@ -191,7 +195,7 @@ def _groups(systems: Systems) -> str:
 
 
 SCORES = {"base", "adapted", "difference", "per_speaker", "per_group", "by_length", "dose_curve", "left_out"}
-SCORES |= {"adapters", "calibration", "hallucination", "forgetting", "semantic", "leakage"}
+SCORES |= {"adapters", "arms", "pairs", "calibration", "hallucination", "forgetting", "semantic", "leakage"}
 
 
 def _appendix(result: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 from speechft.error_rate import ErrorRate, align, char_errors, word_errors
@@ -296,10 +297,26 @@ def compare_all(base: Scores, others: Mapping[str, Scores]) -> dict[str, dict[st
         `compare` of each by name, and `p_speakers_holm`, `p_mapsswe_holm`.
     """
     found = {name: compare(base, scores) for name, scores in others.items()}
-    for key in ("p_speakers", "p_mapsswe"):
-        for entry, p in zip(found.values(), holm([entry[key] for entry in found.values()]), strict=True):
-            entry[f"{key}_holm"] = p
+    _correct(list(found.values()))
     return found
+
+
+def compare_pairs(systems: Mapping[str, Scores]) -> list[dict[str, Any]]:
+    """Every two of several systems, with p values corrected for the number of pairs (Holm, 1979).
+
+    Returns:
+        `compare` of the second with the first, with their names as `first` and `second`, and the corrected p values.
+    """
+    pairs = list(combinations(systems, 2))
+    found = [{"first": one, "second": two, **compare(systems[one], systems[two])} for one, two in pairs]
+    _correct(found)
+    return found
+
+
+def _correct(differences: Sequence[dict[str, Any]]) -> None:
+    for key in ("p_speakers", "p_mapsswe"):
+        for entry, p in zip(differences, holm([entry[key] for entry in differences]), strict=True):
+            entry[f"{key}_holm"] = p
 
 
 def total(errors: Iterable[ErrorRate]) -> ErrorRate:

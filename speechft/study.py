@@ -1,4 +1,4 @@
-"""What studies are made of: one arm of an experiment, and training sets of a given length."""
+"""What studies are made of: one arm of an experiment, training sets of a given length, and the report of all arms."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
+from speechft.overlap import Overlap
 from speechft.pipeline import Event, load_trained
 from speechft.recogniser import load
+from speechft.report import markdown_table, plain, write_report
+from speechft.report_comparison import comparison
+from speechft.result import environment, notice
+from speechft.scoring import Scores, compare_all, compare_pairs
 from speechft.split import sentence_key
 from speechft.train import fit
 
@@ -110,7 +115,58 @@ def parts_apart(manifest: Manifest, clips: int | None = None, held_out: int | No
     return {name: part[: clips if name == "train" else held_out] for name, part in parts.items()}
 
 
-def paired_cells(found: Mapping[str, Any]) -> tuple[str, str, str]:
-    """A difference of `scoring.compare_all` for a table: points, their interval, and p over speakers (Holm)."""
-    low, high = found["wer_ci95"]
-    return f"{found['wer'] * 100:+.1f}", f"{low * 100:+.1f} to {high * 100:+.1f}", f"{found['p_speakers_holm']:.3f}"
+def compared(arms: Mapping[str, Scores], reference: str) -> dict[str, Any]:
+    """Arms of a study for a result, on the same utterances.
+
+    Returns:
+        `reference`: its name; `arms`: each one's scores, with the paired `difference` to the reference; `pairs`: every
+        two of the others (`scoring.compare_pairs`).
+    """
+    others = {name: scores for name, scores in arms.items() if name != reference}
+    entries = {name: scores.to_dict() for name, scores in arms.items()}
+    for name, difference in compare_all(arms[reference], others).items():
+        entries[name]["difference"] = difference
+    return {"reference": reference, "arms": entries, "pairs": compare_pairs(others)}
+
+
+def write_study(
+    out: Path,
+    task: str,
+    recipe: SpeechRecipe,
+    arms: Mapping[str, Scores],
+    reference: str,
+    tested: Manifest,
+    manifest: Manifest,
+    shared: Overlap,
+    **more: Any,
+) -> dict[str, Any]:
+    """Write a study's result.json and report, all arms in a table and the best one in detail; print the table.
+
+    Args:
+        task: what the study is called.
+        arms: by name; `reference` is the one that the others are compared with, and `before` in the report.
+        tested: the clips that all arms were scored on.
+        manifest: all that was used.
+        shared: what its parts have in common.
+        more: keys for the result.
+    """
+    said = notice(tested, manifest)
+    result = {
+        "notice": said,
+        "task": task,
+        "evaluated_on": {"clips": len(tested), "speakers": len(tested.speakers)},
+        **compared(arms, reference),
+        **more,
+        "overlap": str(shared),
+        "leakage": shared.to_dict(),
+        "manifest_sha256": manifest.sha256,
+        "recipe": recipe.model_dump(mode="json"),
+        "environment": environment(),
+    }
+    best = min((name for name in arms if name != reference), key=lambda name: arms[name].wer)
+    head, *rows = comparison(result)
+    print(markdown_table(head, rows))
+    title = f"{task}: {reference} (before) against {best} (after)"
+    notes = [said] if said else []
+    write_report(out, plain(result), arms[reference], arms[best], title=title, notes=notes)
+    return result

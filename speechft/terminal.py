@@ -173,19 +173,20 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
 
 
 def comparison_table(result: dict[str, Any], out: Path | None) -> None:
-    """Base and adapters, a row each, with the difference to the base and its corrected p values."""
-    from speechft.report_comparison import HEADINGS, comparison_rows
+    """Base and adapters, a row each, with the difference to the base and its corrected p values; then every two."""
+    from speechft.report_comparison import comparison, pairs
 
     console = Console()
     if result.get("notice"):
         console.print(f"[bold yellow]{escape(result['notice'])}[/]")
-    table = Table(title=f"{result['clips']} clips by {result['speakers']} speaker(s)")
-    for column in HEADINGS:
-        table.add_column(column, justify="left" if column == HEADINGS[0] else "right")
-    for row in comparison_rows(result):
-        bold = "bold" if row[0] == result["best"] else None
-        table.add_row(*map(escape, row), style=bold)
-    console.print(table)
+    titles = (f"{result['clips']} clips by {result['speakers']} speaker(s)", "Every two")
+    for title, (headings, *rows) in zip(titles, (comparison(result), pairs(result)), strict=True):
+        table = Table(title=title)
+        for column in headings:
+            table.add_column(column, justify="left" if column == headings[0] else "right")
+        for row in rows:
+            table.add_row(*map(escape, row), style="bold" if row[0] == result["best"] else None)
+        console.print(table)
     _print_notes(console, next(iter(result["adapters"].values()))["difference"]["notes"])
     if out:
         console.print(f"Report:  {out / 'report.html'}")

@@ -13,7 +13,7 @@ from speechft.comparison import adapter_names, evaluate_adapters
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.pipeline import evaluate
-from speechft.report_comparison import HEADINGS, comparison_rows
+from speechft.report_comparison import comparison, pairs
 from speechft.significance import holm
 from speechft.sources import resolve
 from speechft.whisper import load_whisper
@@ -55,15 +55,21 @@ def test_one_table_of_several_adapters(adapters: list[Path], voice: Manifest, tm
         assert entry["forgetting"]["clips"] == 2
     rates = {"base": result["base"]["wer"], **{name: entry["wer"] for name, entry in result["adapters"].items()}}
     assert rates[result["best"]] == min(rates.values())
-    rows = comparison_rows(result)
+    head, *rows = comparison(result)
     assert [row[0] for row in rows] == ["base", *result["adapters"]]
-    assert {len(row) for row in rows} == {len(HEADINGS)}
+    assert {len(row) for row in rows} == {len(head)}
+    assert head[-1] == "Typical speech"
     assert rows[0][4:8] == ("–",) * 4
+    little, more = result["adapters"]
+    (pair,) = result["pairs"]
+    assert (pair["first"], pair["second"]) == (little, more)
+    assert pair["wer"] == pytest.approx(rates[more] - rates[little])
+    assert pairs(result)[1][0] == f"{more} against {little}"
     assert json.loads((tmp_path / "result.json").read_text())["best"] == result["best"]
     for name in ("report.html", "report.md"):
         text = (tmp_path / name).read_text()
         assert "simulated voice" in text
-        assert all(entry in text for entry in ("Adapters compared", *(name for name in result["adapters"])))
+        assert all(entry in text for entry in ("All compared", *(name for name in result["adapters"])))
 
 
 def test_what_is_no_adapter_is_refused_before_the_work(voice: Manifest, tmp_path: Path) -> None:
@@ -73,8 +79,10 @@ def test_what_is_no_adapter_is_refused_before_the_work(voice: Manifest, tmp_path
 
 def test_what_one_adapter_forgets(adapters: list[Path], voice: Manifest, tmp_path: Path) -> None:
     typical = voice.split("dev")[:2]
-    result = evaluate(voice.split("test")[:1], adapter=adapters[1], typical=typical, out=tmp_path)
+    result = evaluate(voice.split("test")[:1], adapter=adapters[1], typical=typical, out=tmp_path, embed_audio_mb=1)
     found = result["forgetting"]
     assert found["clips"] == 2
     assert found["difference"]["wer"] == pytest.approx(found["adapted"]["wer"] - found["base"]["wer"])
-    assert "What it forgot" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "What it forgot" in page
+    assert "data:audio/" in page

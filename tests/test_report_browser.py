@@ -14,7 +14,7 @@ import soundfile
 from speechft.calibration import Judged, calibration
 from speechft.manifest import Utterance
 from speechft.report import write_report
-from speechft.scoring import compare_all, score
+from speechft.scoring import compare_all, compare_pairs, score
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -77,6 +77,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "base": {**before.to_dict(), "calibration": calibration(words)},
         "adapted": {**after.to_dict(), "calibration": calibration(words)},
         "adapters": entries,
+        "pairs": compare_pairs(scores),
         "adapter": "a",
         "forgetting": {"clips": 9, "speakers": 3, "base": kept, "adapted": kept, "difference": differences["a"]},
         "semantic": {"semscore": None, "phonetic": 0.9, "phonetic_by_word": 0.7, "note": "no SemScore: no models"},

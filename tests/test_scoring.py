@@ -16,7 +16,8 @@ from speechft.error_rate import ErrorRate
 from speechft.errors import SpeechftError
 from speechft.hallucination import repeats
 from speechft.manifest import Utterance
-from speechft.scoring import Scores, compare, compare_all, score, total
+from speechft.scoring import Scores, compare, compare_all, compare_pairs, score, total
+from speechft.significance import holm
 
 TEXTS = ("no", "put the kettle on", "please call my sister tomorrow morning", "yes please", "the tea is cold")
 HEARD = ("yes", "put a kettle on", "please call sister tomorrow morning", "yes please", "the tea is very cold")
@@ -263,6 +264,16 @@ def test_compare_all_corrects_for_how_many(scores: Scores) -> None:
         "p_mapsswe_holm": 0,
     }
     assert compare_all(scores, {}) == {}
+
+
+def test_every_two_are_compared_and_corrected_for_the_number_of_pairs(scores: Scores) -> None:
+    right = score(corpus(), TEXTS)
+    found = valid_json(compare_pairs({"a": scores, "b": right, "c": right}))
+    assert [(pair["first"], pair["second"]) for pair in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [pair["wer"] for pair in found] == [-scores.wer, -scores.wer, 0]
+    for key in ("p_speakers", "p_mapsswe"):
+        assert [pair[f"{key}_holm"] for pair in found] == holm([pair[key] for pair in found])
+    assert compare_pairs({"a": scores}) == []
 
 
 def test_one_voice_is_noted() -> None:

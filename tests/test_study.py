@@ -85,8 +85,9 @@ def test_augmentation_ablation(voice: Manifest, tmp_path: Path) -> None:
     out = run("augmentation_ablation.py", voice.path, tmp_path, "--kinds", "noise", "--set", "max_steps=4")
     assert "| noise |" in out
     found = json.loads((tmp_path / "result.json").read_text())
-    assert list(found["arms"]) == ["none", "frames", "noise"]
-    assert {"p_speakers_holm"} <= found["against_none"]["noise"].keys()
+    assert list(found["arms"]) == ["base", "none", "frames", "noise"]
+    assert {"p_speakers_holm"} <= found["arms"]["noise"]["difference"].keys()
+    assert len(found["pairs"]) == 3
 
 
 @pytest.mark.slow
@@ -98,4 +99,5 @@ def test_cohort_then_speaker(voice: Manifest, tmp_path: Path) -> None:
     run("cohort_then_speaker.py", path, tmp_path, "--personal-steps", 3, "--set", "max_steps=10", "min_steps=10")
     found = json.loads((tmp_path / "result.json").read_text())
     assert {"base", "direct", "cohort"} <= found["arms"].keys()
-    assert (tmp_path / "arms.md").read_text().startswith("| Arm |")
+    for name in ("report.html", "report.md"):
+        assert "Points against direct" in (tmp_path / name).read_text()

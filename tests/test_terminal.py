@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from speechft.manifest import Utterance
-from speechft.scoring import compare, compare_all, score
+from speechft.scoring import compare, compare_all, compare_pairs, score
 from speechft.terminal import before_after, comparison_table, scores_table
 
 ROWS = [Utterance(Path(f"/c/{i}.wav"), "put the kettle on", f"u{i}", f"s{i % 2}") for i in range(4)]
@@ -43,9 +43,13 @@ def test_one_system(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_several_adapters(capsys: pytest.CaptureFixture[str]) -> None:
+    both = {"a": BETTER, "b": BETTER}
     entries = {
         name: {**BETTER.to_dict(), "difference": difference, "forgetting": None}
-        for name, difference in compare_all(WORSE, {"a": BETTER, "b": BETTER}).items()
+        for name, difference in compare_all(WORSE, both).items()
     }
-    comparison_table({"base": WORSE.to_dict(), "adapters": entries, "best": "a", "clips": 4, "speakers": 2}, None)
-    assert "2 speakers: no p value over speakers can be below 0.5." in words(capsys)
+    result = {"base": WORSE.to_dict(), "adapters": entries, "pairs": compare_pairs(both), "best": "a"}
+    comparison_table({**result, "clips": 4, "speakers": 2}, None)
+    said = words(capsys)
+    assert "2 speakers: no p value over speakers can be below 0.5." in said
+    assert "b against a" in said

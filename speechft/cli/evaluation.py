@@ -47,6 +47,9 @@ def evaluate(
     ] = None,
     nli: Annotated[Path | None, typer.Option(help="Folder of an NLI model, for SemScore.")] = None,
     bert: Annotated[Path | None, typer.Option(help="Folder of roberta-large, for SemScore.")] = None,
+    embed_audio: Annotated[
+        float, typer.Option(min=0, metavar="MB", help="Recordings to put into the page itself, most errors first.")
+    ] = 0,
     task: Annotated[str | None, typer.Option(help="A text task, such as sft; an adapter knows its own.")] = None,
     allow_outside: Outside = False,
     as_json: AsJson = False,
@@ -62,9 +65,12 @@ def evaluate(
     shared: dict[str, Any] = {
         "split": split, "split_file": split_file, "model": model, "out": out, "normalizer": normalizer,
         "context": context, "language": language, "beams": beams, "typical": typical, "allow_outside": allow_outside,
+        "embed_audio_mb": embed_audio,
     }  # fmt: skip
     adapters = adapter or []
     if is_text(task, adapters):
+        if len(adapters) > 1:
+            raise SpeechftError("text adapters are not compared in one call", fix="Evaluate them one at a time.")
         evaluate_text(manifest, task, as_json, split=split, model=model, adapter=next(iter(adapters), None), out=out)
         return
     with Watcher(quiet=as_json) as watch:

@@ -30,6 +30,7 @@ BATCH_FRAMES = 14_000  # log-mel frames decoded together: 28 clips of 5 s
 ENCODER_FRAMES = 6_000  # of them, encoded at once
 MOST_CLIPS = 64
 RETRY_SILENCE: Seconds = 10.0  # more after a clip, where the first result repeats itself
+PROBLEMS = NONE, GUESSES, LOOPS = "", "uncertain", "repeats itself"  # that a guard finds, the worst last
 SILENT_PEAK = 1e-4  # of full scale (-80 dB): below it there is nothing to hear
 
 
@@ -239,11 +240,23 @@ def _retry(
         left = [rows[index] for index in trying]
         found = _search(model, trying, (states[left], positions[left]), trial, temperature, languages)
         for index, transcript in zip(trying, found, strict=True):
-            old = out[index]
-            if (bool(transcript.problem), -transcript.mean_logprob) < (bool(old.problem), -old.mean_logprob):
-                out[index] = transcript
+            out[index] = better(out[index], transcript)
             if not transcript.problem:
                 del frames[index]
+
+
+def better(one: Transcript, two: Transcript) -> Transcript:
+    """Which of two transcripts of a clip to keep: none with a problem, then one that guesses, last one that loops.
+
+    Loops are sure of themselves (each round makes the next more probable), so their probability says nothing: of two,
+    the shorter invents less.
+    """
+
+    def rank(found: Transcript) -> tuple[int, float]:
+        loops = found.problem == LOOPS
+        return PROBLEMS.index(found.problem), len(found.tokens) if loops else -found.mean_logprob
+
+    return min(one, two, key=rank)
 
 
 def _search(
@@ -308,11 +321,11 @@ def _judge(transcript: Transcript, capped: bool, options: DecodeOptions) -> Tran
     guessing = transcript.mean_logprob < options.mean_logprob
     if transcript.no_speech > options.no_speech and guessing:
         return replace(transcript, text="", tokens=(), logprobs=())
-    problem = ""
+    problem = NONE
     if capped or compression_ratio(transcript.text) > options.compression_ratio:
-        problem = "repeats itself"
+        problem = LOOPS
     elif guessing:
-        problem = "uncertain"
+        problem = GUESSES
     return replace(transcript, problem=problem)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
 
 from speechft.audio import log_mel, pad_frames
-from speechft.decode import DecodeOptions, Transcript, _judge, compression_ratio, decode
+from speechft.decode import DecodeOptions, Transcript, _judge, better, compression_ratio, decode
 from speechft.decoder import inference_copy
 from speechft.manifest import Manifest
 from speechft.whisper import Context, Whisper
@@ -33,8 +35,8 @@ def test_beams_are_at_least_as_probable(tiny: Whisper, clips: list[np.ndarray]) 
     model = inference_copy(tiny, torch.float32)
     greedy = decode(model, clips, PLAIN, ready=True)
     beams = decode(model, clips, DecodeOptions(beams=4, temperatures=()), ready=True)
-    better = [b.mean_logprob >= g.mean_logprob - 1e-3 for g, b in zip(greedy, beams, strict=True)]
-    assert sum(better) >= len(better) - 1  # a beam can lose the best path early; not often
+    more = [b.mean_logprob >= g.mean_logprob - 1e-3 for g, b in zip(greedy, beams, strict=True)]
+    assert sum(more) >= len(more) - 1  # a beam can lose the best path early; not often
     assert all(len(b.alternatives) == 3 for b in beams)
 
 
@@ -73,6 +75,17 @@ def test_guards_name_loops_and_guesses() -> None:
     assert _judge(guess, False, options).problem == "uncertain"
     silence = Transcript("thank you", tokens=(1, 2), logprobs=(-3.0, -2.0), no_speech=0.9)
     assert _judge(silence, False, options).text == ""
+
+
+def test_a_guess_is_better_than_a_loop_that_is_sure_of_itself() -> None:
+    fine, guess = Transcript("a b", (1, 2), (-0.5, -0.5)), Transcript("a c", (1, 3), (-1.4, -1.4), problem="uncertain")
+    loop = Transcript("a a a", (1,) * 90, (-0.01,) * 90, problem="repeats itself")
+    longer = Transcript("a a a a", (1,) * 99, (-0.001,) * 99, problem="repeats itself")
+    surer = Transcript("a d", (1, 4), (-1.1, -1.1), problem="uncertain")
+    order = [fine, surer, guess, loop, longer]
+    for first, second in combinations(order, 2):
+        assert better(first, second) is first
+        assert better(second, first) is first
 
 
 def test_noise_does_not_run_on(tiny: Whisper) -> None:

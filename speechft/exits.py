@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 what the user gave was wrong, 128 + the signal when stoppe
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import re
@@ -18,6 +19,7 @@ from rich.markup import escape
 
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted, raise_on_terminate
+from speechft.supervision import ended_by_itself, memory_limit, supervised
 
 FILE_FAULTS = {
     errno.ENOSPC: "Free some space",
@@ -29,6 +31,8 @@ FILE_FAULTS = {
     errno.ENAMETOOLONG: "Choose a shorter name",
     errno.EIO: "The disk may be failing: copy what matters to another one",
 }
+
+MORE_MEMORY = "Free some, lower batch_size, or take a smaller model; then run the same command again: it goes on."
 
 
 def file_fault(error: Exception) -> str | None:
@@ -50,8 +54,7 @@ def memory_fault(error: Exception) -> str | None:
 
     if not ran_out(error):
         return None
-    advice = "Free some, lower batch_size, or take a smaller model; then run the same command again: it goes on."
-    return f"There is not enough memory. {advice}"
+    return f"There is not enough memory. {MORE_MEMORY}"
 
 
 def run(command: Callable[[], object]) -> NoReturn:
@@ -60,7 +63,16 @@ def run(command: Callable[[], object]) -> NoReturn:
     Args:
         command: its return value is the exit code if it is a number.
     """
+    if limit := memory_limit():
+        ended = supervised()
+        if ended is None:
+            found = (
+                f"Ended without a word: there is not enough memory, most likely, under a limit of {limit / 1e6:.0f} MB."
+            )
+            stop(f"[bold red]Error:[/] {found} {MORE_MEMORY}", 2)
+        sys.exit(ended)
     raise_on_terminate()
+    atexit.register(ended_by_itself)
     try:
         code = command()
     except SpeechftError as error:

@@ -8,42 +8,39 @@ The limits lie between what the libraries take before any work and what the work
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from common import Tally, complaint, run
+from common import Tally, complaint, run, speechft
 
 from speechft.corpora.simulated import prepare_simulated
 
-# The command line in a process whose address space is what it is once everything is loaded, and `room` MB.
-LIMITED = """
-import resource, sys
+# The command line, and how much address space it took: once everything is loaded, and at most.
+MEASURED = """
+import sys
 import accelerate, numpy, peft, torch, transformers, librosa, speechft.pipeline, speechft.cli
 
 def size(field):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(field))
 
-room, report = float(sys.argv[1]), sys.argv[2]
-# the threads of both are there now; OpenBLAS ends a process that has no memory for them
+# the threads of both are there now
 torch.ones(1000, 1000) @ torch.ones(1000, 1000)
 numpy.ones((1000, 1000)) @ numpy.ones((1000, 1000))
-before = size("VmSize")
-if room:
-    resource.setrlimit(resource.RLIMIT_AS, (before + int(room * 1e6),) * 2)
-sys.argv = ["speechft", *sys.argv[3:]]
+before, report = size("VmSize"), sys.argv[1]
+sys.argv = ["speechft", *sys.argv[2:]]
 try:
     speechft.cli.main()
 finally:
-    if not room:
-        print((size("VmPeak") - before) / 1e6, file=open(report, "w"))
+    print(before, size("VmPeak"), file=open(report, "w"))
 """
 
 
 def main(a: argparse.Namespace) -> Tally:
     tally = Tally("too little memory", notes="")
-    smaller = 0
+    smaller = unsaid = 0
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         manifest = prepare_simulated(folder / "voice", n_sentences=20, severity=0.5)
@@ -55,27 +52,36 @@ def main(a: argparse.Namespace) -> Tally:
             "transcribe": ["transcribe", *map(str, clips)],
         }  # fmt: skip
         for name, words in jobs.items():
-            done, most = limited(words, folder / f"{name} whole", 0)
-            assert done.returncode == 0, done.stderr
+            before, most = measured(words, folder / f"{name} whole")
             for number in range(1, a.count + 1):
-                room = most * number / (a.count + 1)
-                done, _ = limited(words, folder / f"{name} {number}", room)
+                room = (most - before) * number // (a.count + 1)
+                done = limited(words, folder / f"{name} {number}", before + room)
                 smaller += done.returncode == 0 and "memory" in done.stderr
                 wrong = complaint(done, (0, 2))
                 if not wrong and done.returncode == 2 and "memory" not in done.stderr:
                     wrong = f"does not say that memory is missing: {done.stderr.strip()[-200:]}"
-                tally.count(f"{name} with {room:.0f} of {most:.0f} MB", wrong)
-    tally.notes = f"train, evaluate, transcribe; {smaller} went on with smaller batches, the rest fitted or said so"
+                unsaid += "most likely" in done.stderr
+                tally.count(f"{name} with {room / 1e6:.0f} of {(most - before) / 1e6:.0f} MB", wrong)
+    tally.notes = (
+        f"train, evaluate, transcribe; {smaller} went on with smaller batches, {unsaid} were ended by a library and "
+        "said so all the same, the rest fitted or said so"
+    )
     return tally
 
 
-def limited(words: list[str], out: Path, room: float) -> tuple[subprocess.CompletedProcess[str], float]:
-    """A command with `room` MB, and what it took at most; 0 is no limit."""
-    report = out.with_suffix(".mb")
+def measured(words: list[str], out: Path) -> tuple[int, int]:
+    """Bytes of address space of a command without a limit: before it begins, and at most."""
+    report = out.with_suffix(".txt")
+    command = [sys.executable, "-c", MEASURED, str(report), *(word.replace("{out}", str(out)) for word in words)]
+    subprocess.run(command, check=True, capture_output=True, timeout=900)
+    before, most = map(int, report.read_text().split())
+    return before, most
+
+
+def limited(words: list[str], out: Path, limit: int) -> subprocess.CompletedProcess[str]:
+    """A command that may have so many bytes of address space."""
     own = [word.replace("{out}", str(out)) for word in words]
-    command = [sys.executable, "-c", LIMITED, str(room), str(report), *own]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    return done, float(report.read_text()) if report.exists() else 0.0
+    return speechft(*own, timeout=900, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
 
 
 if __name__ == "__main__":

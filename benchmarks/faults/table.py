@@ -35,8 +35,7 @@ modules and of every way to cut a batch; decoding against transformers' `generat
 (`benchmarks/server.py` counts thousands). `make soak` is a server under load for half an hour and fifty trainings in
 one process.
 
-Not covered: Windows and macOS; OpenBLAS, OpenMP and the C library, which end the process themselves, with a line of
-their own, where they find no memory for a thread (what is lost above under "too little memory"); memory that the system
+Not covered: Windows and macOS; memory that the system
 takes back by killing the process (that is a kill -9, and the same command goes on); a GPU's memory that runs out (the
 code is the same, and was not seen on a GPU); a disk that returns other bytes than were written; power that fails
 between a write and the disk (folders are renamed, not flushed); studies of text recipes killed; a clock that jumps

@@ -4,13 +4,15 @@ arXiv 2212.08073; Lee et al., 2023, arXiv 2309.00267)."""
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechftError
-from speechft.files import write_text
+from speechft.files import write_json, write_text
 from speechft.text import preferences
 from speechft.text.config import FeedbackRecipe
 from speechft.text.data import Corpus, Example
@@ -19,6 +21,7 @@ from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, answers, load_text_model
 from speechft.text.training import Fitted, OnEvent
 
+AT_ONCE = 16  # prompts, sampled and judged before that is written
 LEAST_GAP = 0.05  # of the judge's favour between the best and the worst answer to a prompt
 
 
@@ -50,20 +53,40 @@ def pairs(
 ) -> list[Example]:
     """The best and the worst of each prompt's answers, where the judge tells them apart."""
     found = []
-    asked = [example.prompt for example in examples for _ in range(recipe.samples)]
-    said = answers(text, asked, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=recipe.seed)
-    for number, example in enumerate(examples):
-        unique = list(dict.fromkeys(filter(None, said[number * recipe.samples : (number + 1) * recipe.samples])))
-        if len(unique) >= 2:
-            points = ranking(judge, example.prompt, unique, recipe.rubric)
-            best, worst = max(points), min(points)
+    for start in range(0, len(examples), AT_ONCE):
+        part = examples[start : start + AT_ONCE]
+        for example, (said, points) in zip(part, judged(text, judge, part, recipe), strict=True):
+            best, worst = max(points, default=0.0), min(points, default=0.0)
             if best - worst >= LEAST_GAP:
-                chosen, rejected = unique[points.index(best)], unique[points.index(worst)]
+                chosen, rejected = said[points.index(best)], said[points.index(worst)]
                 extra = {"favour": round(best - worst, 4)}
                 found.append(
                     dataclasses.replace(example, answer=chosen, references=(chosen,), rejected=rejected, extra=extra)
                 )
-        log({"event": "judged", "prompts": number + 1, "of": len(examples)})
+        log({"event": "judged", "prompts": start + len(part), "of": len(examples)})
+    return found
+
+
+def judged(
+    text: TextModel, judge: Any, examples: Sequence[Example], recipe: FeedbackRecipe
+) -> list[tuple[list[str], list[float]]]:
+    """Different answers to each prompt and the judge's points for them, none where there are fewer than two.
+
+    What was judged is kept in OUT/judged and read from there by a run that goes on: a judge may cost hours, or money.
+    """
+    prompts = [example.prompt for example in examples]
+    settings = {key: getattr(recipe, key) for key in ("max_new_tokens", "temperature", "seed")}
+    asked = {"model": recipe.model, "quantize": recipe.adapter.quantize, "judge": recipe.judge, "rubric": recipe.rubric}
+    key = json.dumps([prompts, settings, asked, recipe.samples], sort_keys=True)
+    file = Path(recipe.output_dir) / "judged" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    if file.is_file():
+        return [(entry["answers"], entry["points"]) for entry in json.loads(file.read_text(encoding="utf-8"))]
+    said = iter(answers(text, [prompt for prompt in prompts for _ in range(recipe.samples)], **settings))
+    found = []
+    for prompt in prompts:
+        unique = list(dict.fromkeys(filter(None, islice(said, recipe.samples))))
+        found.append((unique, ranking(judge, prompt, unique, recipe.rubric)) if len(unique) > 1 else ([], []))
+    write_json(file, [{"answers": unique, "points": points} for unique, points in found])
     return found
 
 

@@ -27,6 +27,7 @@ from speechft.text.model import TextModel, autocast, load_text_model, prompt_tok
 
 RUBRIC = "Which answer is more helpful, correct and to the point?"
 SCORES = tuple(range(1, 11))
+BAD_REQUEST = 400
 
 
 class Choice(Protocol):
@@ -134,7 +135,12 @@ class EndpointJudge:
     timeout_s: float = 60.0
 
     def __call__(self, messages: Sequence[Message], options: Sequence[str]) -> list[float]:
-        body = {"model": self.model, "messages": list(messages), "temperature": 0, "max_tokens": 8}
+        body = {"model": self.model, "messages": list(messages)}
+        said = self._said({**body, "temperature": 0, "max_tokens": 8}, or_else=body)
+        return said_option(said, options)
+
+    def _said(self, body: dict[str, Any], or_else: dict[str, Any] | None = None) -> str:
+        """The reply; `or_else` is sent where the server takes no such limits, as those of models that think first."""
         request = urllib.request.Request(  # noqa: S310 - the address is the user's own setting, checked by judge_from
             self.url.rstrip("/") + "/chat/completions",
             data=json.dumps(body).encode(),
@@ -143,23 +149,28 @@ class EndpointJudge:
         )
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_s) as response:  # noqa: S310
-                said = json.load(response)["choices"][0]["message"]["content"]
+                return str(json.load(response)["choices"][0]["message"]["content"])
         except (urllib.error.URLError, OSError, ValueError, KeyError, IndexError) as error:
+            if or_else and getattr(error, "code", None) == BAD_REQUEST:
+                return self._said(or_else)
             raise SpeechftError(
                 f"does not answer as a chat server ({type(error).__name__}: {error})", where=self.url,
                 fix="Check the address, the model's name and the key.",
             ) from None  # fmt: skip
-        return said_option(str(said), options)
 
 
 def said_option(said: str, options: Sequence[str]) -> list[float]:
-    """All weight on the option that a reply begins with or holds first; even weights where it holds none.
+    """All weight on the option that a reply calls its answer, or else holds first; even weights where it holds none.
 
     >>> said_option("B, because it is right.", ["A", "B"])
     [0.0, 1.0]
+    >>> said_option("A better answer is B.", ["A", "B"])
+    [0.0, 1.0]
     """
     ordered = sorted(options, key=len, reverse=True)  # 10 before 1
-    found = re.search(r"(?<![\w.])(" + "|".join(map(re.escape, ordered)) + r")(?![\w.]*\w)", said)
+    option = r"(?<![\w.])(" + "|".join(map(re.escape, ordered)) + r")(?![\w.]*\w)"
+    named = r"(?i:answer|option|choice|response|reply|score|rating)\W*(?:(?i:is|would be)\W+)?" + option
+    found = re.search(named, said) or re.search(option, said)
     if not found:
         return [1 / len(options)] * len(options)
     return [float(option == found.group(1)) for option in options]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.server
 import json
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -80,7 +82,16 @@ def test_a_ranking_orders_as_the_judge_does(answers: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("said", "expected"),
-    [("A", "A"), ("B.", "B"), ("The answer B is better than A", "B"), ("Answer: B", "B"), ("neither", None)],
+    [
+        ("A", "A"),
+        ("B.", "B"),
+        ("The answer B is better than A", "B"),
+        ("Answer: B", "B"),
+        ("neither", None),
+        ("A better answer is B", "B"),
+        ("A is a better answer than B", "A"),
+        ("The better response is **A**.", "A"),
+    ],
 )
 def test_what_was_said(said: str, expected: str | None) -> None:
     assert said_option(said, ["A", "B"]) == ([0.5, 0.5] if expected is None else [expected == "A", expected == "B"])
@@ -112,13 +123,22 @@ def test_what_begins_another_option_is_not_counted_for_both(tiny_llama: Path, mo
 
 
 @pytest.fixture
-def server() -> Iterator[str]:
+def asked() -> list[dict[str, Any]]:
+    """The requests that a server got."""
+    return []
+
+
+@pytest.fixture
+def server(asked: list[dict[str, Any]]) -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(body)
             weights = prefers_longer(body["messages"], ["A", "B"])
             reply = {"choices": [{"message": {"content": "A" if weights[0] > weights[1] else "B"}}]}
-            self.send_response(200 if self.path == "/v1/chat/completions" and body["model"] == "m" else 404)
+            known = self.path == "/v1/chat/completions" and body["model"] in ("m", "thinker")
+            refused = body["model"] == "thinker" and "max_tokens" in body
+            self.send_response(400 if refused else 200 if known else 404)
             self.end_headers()
             self.wfile.write(json.dumps(reply).encode())
 
@@ -135,6 +155,7 @@ def test_an_endpoint_judges_by_the_protocol(server: str) -> None:
     judge = judge_from(f"url:{server} m")
     assert isinstance(judge, EndpointJudge)
     assert compare(judge, "?", "a long answer", "short") == Verdict(1, 1.0, 1.0)
+    assert compare(judge_from(f"url:{server} thinker"), "?", "a long answer", "short") == Verdict(1, 1.0, 1.0)
     with pytest.raises(SpeechftError, match="404"):
         compare(judge_from(f"url:{server} other"), "?", "a", "b")
 
@@ -145,8 +166,10 @@ def test_what_is_no_judge(name: str) -> None:
         judge_from(name)
 
 
-def test_feedback_from_sampling_to_an_adapter_the_judge_prefers(talker: Path, server: str, tmp_path: Path) -> None:
-    """The judge likes long answers; after training on its preferences they are longer and win."""
+def test_feedback_from_sampling_to_an_adapter_the_judge_prefers(
+    talker: Path, server: str, asked: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """The judge likes long answers; after training on its preferences they are longer and win. It is asked once."""
     data = tmp_path / "prompts.jsonl"
     data.write_text(
         "".join(
@@ -165,3 +188,15 @@ def test_feedback_from_sampling_to_an_adapter_the_judge_prefers(talker: Path, se
     assert result["adapted"]["win_rate"]["ci95"][0] > 0.5
     rows = [json.loads(line) for line in (tmp_path / "out" / "preferences.jsonl").read_text().splitlines()]
     assert all(len(row["chosen"]) > len(row["rejected"]) for row in rows)
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "judged" and "of" not in event:
+            raise KeyboardInterrupt
+
+    asked.clear()
+    shutil.copytree(tmp_path / "out" / "judged", tmp_path / "again" / "judged")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe.model_copy(update={"output_dir": tmp_path / "again"}), on_event=stop)
+    assert not asked
+    kept = [(tmp_path / name / "preferences.jsonl").read_text() for name in ("out", "again")]
+    assert kept[0] == kept[1]

@@ -19,12 +19,12 @@ from speechft import exits
 from speechft.audio import SAMPLE_RATE
 from speechft.augment_audio import EFFECTS
 from speechft.check import usable
-from speechft.decode import DecodeOptions
 from speechft.decode import decode as decoded
 from speechft.decoder import inference_copy
 from speechft.recogniser import load
 from speechft.scoring import score
 from speechft.spectral import stretched
+from speechft.transcript import DecodeOptions
 
 SEVERITIES = (0.0, 0.25, 0.5, 1.0)
 WINDOWS = (400, 512, 768, 1024, 2048)  # samples

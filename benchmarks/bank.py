@@ -26,11 +26,12 @@ from safetensors.torch import load_file
 from speechft import adapters, exits
 from speechft.bank import AdapterBank
 from speechft.checkpoint import save_tensors
-from speechft.decode import DecodeOptions, decode
+from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.manifest import Manifest
 from speechft.recogniser import load
 from speechft.sources import resolve
+from speechft.transcript import DecodeOptions
 from speechft.whisper import load_whisper
 
 ALL = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]

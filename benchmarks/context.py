@@ -9,7 +9,7 @@ import argparse
 import json
 
 from speechft import Manifest, exits, load
-from speechft.decode import DecodeOptions
+from speechft.transcript import DecodeOptions
 from speechft.whisper import Context
 
 POLICIES = ("clip", "clip+0.5s", "clip+2s", "clip+5s", "clip+10s", "clip+15s", "full")

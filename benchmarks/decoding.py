@@ -22,10 +22,11 @@ import torch
 from speechft import Manifest, exits, load
 from speechft.adapters import merge
 from speechft.audio import SAMPLE_RATE, log_mel, pad_frames
-from speechft.decode import DecodeOptions, decode
+from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.precision import inference_dtype
 from speechft.scoring import score
+from speechft.transcript import DecodeOptions
 
 BATCH = 16
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from speechft import Manifest, exits, load
 from speechft.check import usable
-from speechft.decode import DecodeOptions
 from speechft.files import write_text
 from speechft.min_wer import refine
 from speechft.scoring import compare
 from speechft.split import auto_split
 from speechft.study import parts_apart
+from speechft.transcript import DecodeOptions
 
 ARMS = {"more training": {"risk": 0.0, "cross_entropy": 1.0}, "minimum WER": {"risk": 1.0, "cross_entropy": 0.1}}
 

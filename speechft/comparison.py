@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from speechft import memory
-from speechft.decode import DecodeOptions
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
@@ -21,6 +20,7 @@ from speechft.result import environment, notice, summary
 from speechft.result_schema import FORMAT
 from speechft.scoring import compare_all, compare_pairs
 from speechft.split_files import about_split
+from speechft.transcript import DecodeOptions
 from speechft.whisper import Context
 
 

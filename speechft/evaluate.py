@@ -13,12 +13,13 @@ import numpy as np
 
 from speechft.audio import SAMPLE_RATE, WINDOW_SECONDS
 from speechft.calibration import calibration, judge_words
-from speechft.decode import DecodeOptions, Transcript, decode
+from speechft.decode import decode
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import normalizer as named_normalizer
 from speechft.scoring import Scores, score
 from speechft.tasks import command_of, entities_of
+from speechft.transcript import DecodeOptions, Transcript
 from speechft.whisper import Context, Whisper
 from speechft.word_times import words_of
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from speechft.audio import HOP_LENGTH, MAX_FRAMES, SAMPLE_RATE, log_mel, pad_frames
-from speechft.decode import DecodeOptions, decode
+from speechft.decode import decode
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_json
@@ -23,6 +23,7 @@ from speechft.recogniser import load
 from speechft.result import notice
 from speechft.scoring import Scores, compare, score, total
 from speechft.search import greedy_search
+from speechft.transcript import DecodeOptions
 from speechft.whisper import Context, Whisper
 
 Event = dict[str, Any]

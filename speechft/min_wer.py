@@ -19,7 +19,6 @@ from speechft import adapters
 from speechft.batching import IGNORED, Batch, token_tensors
 from speechft.checkpoint import locked
 from speechft.config import SpeechRecipe
-from speechft.decode import DecodeOptions
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
 from speechft.evaluate import Rates, evaluate_model
@@ -27,6 +26,7 @@ from speechft.manifest import Manifest
 from speechft.normalize import normalizer
 from speechft.objective import FrozenHeadLoss
 from speechft.train import Event, Run, Trained
+from speechft.transcript import DecodeOptions
 from speechft.whisper import core, decoder_states, encode
 
 Hypothesis = tuple[list[int], int]  # label ids, word errors

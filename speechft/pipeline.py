@@ -9,7 +9,6 @@ from typing import Any
 
 from speechft import distributed, memory
 from speechft.config import SpeechRecipe
-from speechft.decode import DecodeOptions
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
@@ -24,6 +23,7 @@ from speechft.semantic import semantic
 from speechft.split import auto_split
 from speechft.split_files import about_split, apply_split, usable_rows
 from speechft.train import Event, fit
+from speechft.transcript import DecodeOptions
 from speechft.whisper import Context
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from speechft import adapters
-from speechft.decode import DecodeOptions
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation, evaluate_model
 from speechft.manifest import Manifest
 from speechft.recording import Recording, transcribe
 from speechft.sources import resolve, resolve_adapter
+from speechft.transcript import DecodeOptions
 from speechft.whisper import Context, Whisper, load_whisper
 
 DEFAULT_MODEL = "bundled:tiny.en"

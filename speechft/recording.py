@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from speechft.audio import SAMPLE_RATE, Seconds, load_audio, log_mel
-from speechft.decode import SILENT_PEAK, DecodeOptions, Transcript, decode
+from speechft.decode import SILENT_PEAK, decode
 from speechft.decoder import inference_copy
+from speechft.transcript import DecodeOptions, Transcript
 from speechft.whisper import Context, Whisper
 from speechft.word_times import Word, word_times
 

@@ -16,8 +16,9 @@ from scipy.ndimage import median_filter
 from torch import Tensor
 
 from speechft.audio import FRAMES_PER_SECOND, Seconds, pad_frames
-from speechft.decode import Transcript, precision
+from speechft.decode import precision
 from speechft.decoder import DecoderCache
+from speechft.transcript import Transcript
 from speechft.whisper import Whisper, encode
 
 POSITION_SECONDS: Seconds = 2 / FRAMES_PER_SECOND  # an encoder position is two log-mel frames

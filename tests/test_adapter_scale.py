@@ -10,11 +10,11 @@ import torch
 
 from speechft import adapters
 from speechft.adapter_scale import choose_scale, save_at_best_scale, set_scale
-from speechft.decode import DecodeOptions
 from speechft.errors import SpeechftError
 from speechft.evaluate import evaluate_model
 from speechft.manifest import Manifest
 from speechft.sources import resolve
+from speechft.transcript import DecodeOptions
 from speechft.whisper import Whisper
 
 PLAIN = DecodeOptions(temperatures=())  # without retries, which a spoilt model would need for every clip

@@ -15,11 +15,12 @@ import torch
 
 from speechft import adapters
 from speechft.bank import AdapterBank
-from speechft.decode import DecodeOptions, decode
+from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.sources import resolve
+from speechft.transcript import DecodeOptions
 from speechft.whisper import Context, Whisper
 
 VOICES: dict[str, dict[str, Any]] = {

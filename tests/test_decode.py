@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from speechft.audio import log_mel, pad_frames
-from speechft.decode import DecodeOptions, Transcript, _judge, better, compression_ratio, decode
+from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.manifest import Manifest
+from speechft.transcript import DecodeOptions, Transcript, better, compression_ratio, judged
 from speechft.whisper import Context, Whisper
 
 PLAIN = DecodeOptions(temperatures=())
@@ -68,13 +69,13 @@ def test_the_original_model_is_not_changed(tiny: Whisper, clips: list[np.ndarray
 def test_guards_name_loops_and_guesses() -> None:
     options = DecodeOptions()
     loop = Transcript("ha " * 60, tokens=(1,) * 60, logprobs=(-0.1,) * 60)
-    assert _judge(loop, False, options).problem == "repeats itself"
+    assert judged(loop, False, options).problem == "repeats itself"
     stutter = Transcript("I I I want want to go go home", tokens=(1,) * 10, logprobs=(-0.1,) * 10)
-    assert _judge(stutter, False, options).problem == ""  # real stutter is no loop
+    assert judged(stutter, False, options).problem == ""  # real stutter is no loop
     guess = Transcript("perhaps", tokens=(1,), logprobs=(-3.0,), end_logprob=-1.0)
-    assert _judge(guess, False, options).problem == "uncertain"
+    assert judged(guess, False, options).problem == "uncertain"
     silence = Transcript("thank you", tokens=(1, 2), logprobs=(-3.0, -2.0), no_speech=0.9)
-    assert _judge(silence, False, options).text == ""
+    assert judged(silence, False, options).text == ""
 
 
 def test_a_guess_is_better_than_a_loop_that_is_sure_of_itself() -> None:

@@ -19,12 +19,12 @@ import yaml
 
 from speechft import adapters, load
 from speechft.config import SpeechRecipe
-from speechft.decode import DecodeOptions
 from speechft.errors import SpeechftError
 from speechft.hub import push
 from speechft.manifest import Manifest
 from speechft.pipeline import evaluate
 from speechft.sources import hub_id, resolve, resolve_adapter
+from speechft.transcript import DecodeOptions
 from speechft.whisper import Whisper
 
 MODEL, REPO = "bundled:tiny.en", "somebody/voice"

@@ -107,7 +107,8 @@ def test_other_errors_are_not_tried_again() -> None:
 def test_decoding_goes_on_with_fewer_clips(voice: Manifest) -> None:
     found = limited(f"""
         from speechft.manifest import Manifest
-        from speechft.decode import DecodeOptions, decode
+        from speechft.decode import decode
+        from speechft.transcript import DecodeOptions
         from speechft.memory import release
         from speechft.whisper import Context, load_whisper
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft import formats
-from speechft.decode import Transcript
 from speechft.manifest import Manifest
 from speechft.recording import LONGEST, Recording, Segment, speech_pieces, transcribe
+from speechft.transcript import Transcript
 from speechft.whisper import Whisper
 from speechft.word_times import Word
 

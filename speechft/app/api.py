@@ -26,7 +26,6 @@ from speechft.app.speech import spoken
 from speechft.app.store import FREE, Store, VoiceFolder
 from speechft.app.transfer import export_voice, import_voice
 from speechft.audio import SAMPLE_RATE
-from speechft.decode import DecodeOptions
 from speechft.errors import SpeechftError
 from speechft.recording import Recording, Segment
 from speechft.server.api import check_language, transcription_app
@@ -35,6 +34,7 @@ from speechft.server.guard import COOKIE, failure
 from speechft.server.media import MediaReader
 from speechft.server.metrics import Metrics
 from speechft.server.voices import Voices
+from speechft.transcript import DecodeOptions
 
 UNCERTAIN = 0.6  # words below this confidence are marked
 BEAMS = 5  # of which the others are the alternatives

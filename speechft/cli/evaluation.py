@@ -104,10 +104,10 @@ def transcribe(
 
     Example: `speechft transcribe new.m4a --adapter runs/me/adapter --format srt`
     """
-    from speechft.decode import DecodeOptions
     from speechft.files import write_text
     from speechft.formats import FORMATS, render
     from speechft.recogniser import load
+    from speechft.transcript import DecodeOptions
 
     if kind not in FORMATS:
         raise SpeechftError(f"unknown format '{kind}'", fix=f"Use one of {', '.join(FORMATS)}.")

@@ -18,7 +18,6 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from speechft.audio import SAMPLE_RATE
-from speechft.decode import compression_ratio
 from speechft.errors import SpeechftError
 from speechft.formats import render
 from speechft.recording import Recording, Segment
@@ -27,6 +26,7 @@ from speechft.server.guard import failure
 from speechft.server.media import MediaReader
 from speechft.server.metrics import Measured, Metrics
 from speechft.server.voices import UnknownVoice, Voices
+from speechft.transcript import compression_ratio
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 FIELDS = 30  # of a form, at most

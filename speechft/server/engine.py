@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from speechft.audio import SAMPLE_RATE, Seconds
-from speechft.decode import DecodeOptions, Transcript, decode
+from speechft.decode import decode
 from speechft.recording import Recording, Segment, segment, speech_pieces, timed_words
 from speechft.server.voices import Voices
+from speechft.transcript import DecodeOptions, Transcript
 from speechft.word_times import Word
 
 BATCH_SECONDS: Seconds = 140.0  # of sound in one call of `decode`, which cuts it further to what memory allows

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from speechft.config import SpeechRecipe
-from speechft.decode import DecodeOptions
 from speechft.error_rate import ErrorRate, align, word_errors
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
@@ -22,6 +21,7 @@ from speechft.normalize import normalizer
 from speechft.significance import bootstrap_ci, paired_bootstrap
 from speechft.text.data import Message
 from speechft.text.model import TextModel, answers
+from speechft.transcript import DecodeOptions
 
 TASK = "A recogniser wrote what a person said, best guess first. Write what was said."
 LEVELS = (0.0, 0.3, 0.5, 0.7, 0.9, 1.1)  # words as sure as this stay; at 0 nothing may change, above 1 everything

@@ -19,13 +19,13 @@ import soundfile
 from server.conftest import Running, served
 
 from speechft.audio import SAMPLE_RATE, load_audio
-from speechft.decode import DecodeOptions
 from speechft.manifest import Manifest
 from speechft.recogniser import load
 from speechft.server.engine import Busy, Engine, _Job
 from speechft.server.guard import Guard, failure
 from speechft.server.media import MediaReader
 from speechft.server.run import address, guarded, token_for
+from speechft.transcript import DecodeOptions
 
 
 @pytest.fixture(scope="module")

@@ -108,12 +108,12 @@ def _comparison(result: Mapping[str, Any]) -> str:
         return ""
     every_two = pairs(result)
     second = cells("Every two", every_two) if every_two else ""
-    if len(every_two) > PAIRS_OPEN:
-        second = f"<details><summary>Every two of them, {len(every_two) - 1} pairs</summary>{second}</details>"
+    if (number := len(every_two) - 1) > PAIRS_OPEN:
+        second = f"<details><summary>Every two of them, {number} pairs</summary>{second}</details>"
     note = EXPLAINED
     if result.get("adapter"):
         note += f" Below, '{result['adapter']}' is shown in detail."
-    return section("All compared", cells("Each", each), second, quiet(note))
+    return section("All compared", cells(f"Each against {result.get('reference', 'base')}", each), second, quiet(note))
 
 
 def _overall(systems: Systems, rows: Sequence[tuple[str, ...]]) -> str:

@@ -138,7 +138,8 @@ def report(
 
 
 def adapter_names(folders: Sequence[Path]) -> dict[str, Path]:
-    """A short name for each folder: its own, or its run's where it is only called `adapter`.
+    """A short name for each folder: its own, or its run's where it is only called `adapter`, and no more of the path
+    than tells it from the others.
 
     Raises:
         SpeechftError: a folder is given twice.
@@ -146,9 +147,13 @@ def adapter_names(folders: Sequence[Path]) -> dict[str, Path]:
     resolved = [folder.resolve() for folder in folders]
     if len(set(resolved)) < len(resolved):
         raise SpeechftError("an adapter is given twice", fix="Give each folder once.")
-    short = [path.parent.name if path.name == "adapter" else path.name for path in resolved]
-    names = [
-        name if short.count(name) == 1 and name != "base" else str(folder)
-        for name, folder in zip(short, folders, strict=True)
-    ]
-    return dict(zip(names, folders, strict=True))
+    paths = [path.parent.parts if path.name == "adapter" else path.parts for path in resolved]
+
+    def name(path: tuple[str, ...], whole: Path) -> str:
+        for length in range(1, len(path)):
+            end = path[-length:]
+            if end != ("base",) and sum(other[-length:] == end for other in paths) == 1:
+                return "/".join(end)
+        return str(whole)
+
+    return {name(path, whole): folder for path, whole, folder in zip(paths, resolved, folders, strict=True)}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -181,9 +182,9 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
         console.print(f"[bold yellow]{escape(result['notice'])}[/]")
     titles = (f"{result['clips']} clips by {result['speakers']} speaker(s)", "Every two")
     for title, (headings, *rows) in zip(titles, (comparison(result), pairs(result)), strict=True):
-        table = Table(title=title)
+        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # many columns: without lines between them
         for column in headings:
-            table.add_column(column, justify="left" if column == headings[0] else "right")
+            table.add_column(column, justify="left" if column == headings[0] else "right", overflow="fold")
         for row in rows:
             table.add_row(*map(escape, row), style="bold" if row[0] == result["best"] else None)
         console.print(table)

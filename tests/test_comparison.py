@@ -20,8 +20,10 @@ from speechft.whisper import load_whisper
 
 
 def test_names_are_short_and_unlike() -> None:
-    folders = [Path(name) for name in ("runs/a/adapter", "runs/b/adapter", "c", "x/d", "y/d", "z/base")]
-    assert list(adapter_names(folders)) == ["a", "b", "c", "x/d", "y/d", "z/base"]
+    folders = [Path(name) for name in ("runs/a/adapter", "runs/b/adapter", "c", "x/d", "y/d", "z/base", "/deep/x/e/d")]
+    assert list(adapter_names(folders)) == ["a", "b", "c", "x/d", "y/d", "z/base", "e/d"]
+    same = [Path("runs/a"), Path("runs/a/adapter")]
+    assert len(adapter_names(same)) == 2
     with pytest.raises(SpeechftError, match="given twice"):
         adapter_names([Path("a"), Path("b/../a")])
 

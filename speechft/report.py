@@ -11,7 +11,7 @@ from typing import Any
 from speechft.files import write_text
 from speechft.report_comparison import EXPLAINED, comparison, pairs
 from speechft.report_data import Clip, Systems, addresses, flat, measured
-from speechft.report_evidence import shared_table
+from speechft.report_evidence import dose_table, forgetting_table, forgotten, shared_table
 from speechft.report_page import page
 from speechft.report_tables import interval, percent, points
 from speechft.scoring import Scored, Scores, compare
@@ -282,6 +282,13 @@ def _markdown(
         ]
         parts += [f"## The {len(worst)} sentences with the most errors\n"]
         parts += [markdown_table(["Id", "Said", *names, "Words wrong"], worst)]
+    if kept := result.get("forgetting"):
+        titles, *rates = forgetting_table(kept)
+        where = f"On {kept['clips']} clips of typical speech by {kept['speakers']} speakers. {forgotten(kept)}\n"
+        parts += ["## What it forgot\n", markdown_table(titles, rates), where]
+    if result.get("dose_curve"):
+        titles, *doses = dose_table(result["dose_curve"])
+        parts += ["## How much recording it takes\n", markdown_table(titles, doses)]
     if result.get("leakage"):
         head, *shared = shared_table(result["leakage"])
         parts += ["## What training and test share\n", markdown_table(head, shared)]

@@ -189,19 +189,25 @@ def _forgotten(found: Mapping[str, Any] | None) -> str:
     """What the adapter costs on typical speech."""
     if not found:
         return ""
-    rows = [
-        [name, Number(percent(found[key]["wer"])), Number(interval(found[key]["wer_ci95"]))]
-        for name, key in (("Before", "base"), ("After", "adapted"))
-    ]
+    head, *rows = ([name, *map(Number, cells)] for name, *cells in forgetting_table(found))
     caption = f"Words wrong on {found['clips']} clips of typical speech by {found['speakers']} speakers"
+    said = f'<p class="notice" role="note">{esc(found["notice"])}</p>' if found.get("notice") else ""
+    return section("What it forgot", said, table(caption, head, rows), quiet(forgotten(found)))
+
+
+def forgetting_table(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Headings, then before and after on typical speech."""
+    systems = (("Before", found["base"]), ("After", found["adapted"]))
+    rows = [(name, percent(scores["wer"]), interval(scores["wer_ci95"])) for name, scores in systems]
+    return [("Model", "WER", "95% interval"), *rows]
+
+
+def forgotten(found: Mapping[str, Any]) -> str:
+    """The difference on typical speech, in a sentence."""
     low, high = found["difference"]["wer_ci95"]
     sure = "" if low is None else f" (95% interval {low * 100:+.1f} to {high * 100:+.1f})"
     change = found["difference"]["wer"]
-    note = "" if change is None else f"Difference: {change * 100:+.1f} points{sure}.".replace("-", "−")
-    said = f'<p class="notice" role="note">{esc(found["notice"])}</p>' if found.get("notice") else ""
-    return section(
-        "What it forgot", said, table(caption, ["Model", Number("WER"), Number("95% interval")], rows), quiet(note)
-    )
+    return "" if change is None else f"Difference: {change * 100:+.1f} points{sure}.".replace("-", "−")
 
 
 def _summarised(part: str) -> str:
@@ -235,10 +241,9 @@ def _training(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 def _dose(points: Sequence[Mapping[str, Any]]) -> str:
     """Minutes of recordings against words wrong, where a recipe measured it."""
-    known = [p for p in points if p.get("minutes") is not None and p.get("wer") is not None]
+    known = sorted(_known(points), key=lambda p: p["minutes"])
     if not known:
         return ""
-    known.sort(key=lambda p: p["minutes"])
     band = [(p["minutes"], *p["wer_ci95"]) for p in known if p.get("wer_ci95") and None not in p["wer_ci95"]]
     drawn = curve(
         [(p["minutes"], p["wer"]) for p in known],
@@ -248,7 +253,17 @@ def _dose(points: Sequence[Mapping[str, Any]]) -> str:
         dots=True,
         band=band,
     )
-    rows = [[f"{p['minutes']:g}", Number(percent(p["wer"])), Number(interval(p.get("wer_ci95")))] for p in known]
-    headings = ["Minutes", Number("WER"), Number("95% interval")]
-    numbers = table("Words wrong by minutes of training recordings", headings, rows)
+    head, *rows = ([minutes, *map(Number, cells)] for minutes, *cells in dose_table(points))
+    numbers = table("Words wrong by minutes of training recordings", head, rows)
     return section("How much recording it takes", f"<figure>{drawn}</figure>", numbers)
+
+
+def dose_table(points: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Headings, then a row a dose, the smallest first."""
+    known = sorted(_known(points), key=lambda p: p["minutes"])
+    rows = [(f"{p['minutes']:g}", percent(p["wer"]), interval(p.get("wer_ci95"))) for p in known]
+    return [("Minutes", "WER", "95% interval"), *rows]
+
+
+def _known(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [p for p in points if p.get("minutes") is not None and p.get("wer") is not None]

@@ -77,7 +77,8 @@ def test_dose_curve(voice: Manifest, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "result.json").read_text())
     assert [point["minutes"] for point in found["dose_curve"]][:2] == [0.0, 0.3]
     assert next(iter(found)) == "notice"
-    assert "How much recording it takes" in (tmp_path / "report.html").read_text()
+    for name in ("report.html", "report.md"):
+        assert "How much recording it takes" in (tmp_path / name).read_text()
 
 
 @pytest.mark.slow

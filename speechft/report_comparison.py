@@ -18,6 +18,11 @@ EXPLAINED = (
 PAIRS_OPEN = 10  # more pairs than this are folded away
 
 
+def reference(result: Mapping[str, Any]) -> str:
+    """The name of what the others are compared with."""
+    return str(result.get("reference", "base"))
+
+
 def comparison(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Headings, then a row each; p values are Holm-corrected for their number. Empty where nothing was compared."""
     if result.get("adapters"):
@@ -25,7 +30,7 @@ def comparison(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     elif not (entries := result.get("arms") or {}):
         return []
     typical = next((e["forgetting"]["base"] for e in entries.values() if e.get("forgetting")), None)
-    against = f"Points against {result.get('reference', 'base')}"
+    against = f"Points against {reference(result)}"
     headings = ("Model", "WER", "95% interval", "CER", against, *DIFFERENCE, *(("Typical speech",) if typical else ()))
     rows: list[tuple[str, ...]] = []
     for name, entry in entries.items():

@@ -241,7 +241,7 @@ def _training(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 def _dose(points: Sequence[Mapping[str, Any]]) -> str:
     """Minutes of recordings against words wrong, where a recipe measured it."""
-    known = sorted(_known(points), key=lambda p: p["minutes"])
+    known = _known(points)
     if not known:
         return ""
     band = [(p["minutes"], *p["wer_ci95"]) for p in known if p.get("wer_ci95") and None not in p["wer_ci95"]]
@@ -260,10 +260,12 @@ def _dose(points: Sequence[Mapping[str, Any]]) -> str:
 
 def dose_table(points: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """Headings, then a row a dose, the smallest first."""
-    known = sorted(_known(points), key=lambda p: p["minutes"])
+    known = _known(points)
     rows = [(f"{p['minutes']:g}", percent(p["wer"]), interval(p.get("wer_ci95"))) for p in known]
     return [("Minutes", "WER", "95% interval"), *rows]
 
 
 def _known(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [p for p in points if p.get("minutes") is not None and p.get("wer") is not None]
+    """The doses with a result, the smallest first."""
+    known = [p for p in points if p.get("minutes") is not None and p.get("wer") is not None]
+    return sorted(known, key=lambda p: p["minutes"])

@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any
 
 from speechft.report_charts import OFF, Mark, scale_end, track, track_axis
-from speechft.report_comparison import EXPLAINED, PAIRS_OPEN, comparison, pairs
+from speechft.report_comparison import EXPLAINED, PAIRS_OPEN, comparison, pairs, reference
 from speechft.report_data import Systems, embedded, flat, measured, sentences
 from speechft.report_evidence import evidence, speed
 from speechft.report_tables import Axis, Number, Spare, columns, esc, kinds, legend, percent, quiet, section, table
@@ -113,7 +113,7 @@ def _comparison(result: Mapping[str, Any]) -> str:
     note = EXPLAINED
     if result.get("adapter"):
         note += f" Below, '{result['adapter']}' is shown in detail."
-    return section("All compared", cells(f"Each against {result.get('reference', 'base')}", each), second, quiet(note))
+    return section("All compared", cells(f"Each against {reference(result)}", each), second, quiet(note))
 
 
 def _overall(systems: Systems, rows: Sequence[tuple[str, ...]]) -> str:

@@ -18,7 +18,7 @@ SUPERVISED = "SPEECHFT_SUPERVISED"  # in the child's environment: its parent, an
 
 
 def memory_limit() -> int | None:
-    """Bytes of address space this process may have; None where nobody watches over it yet and there is no limit."""
+    """Bytes of address space this process may have; None without a limit, or where its parent supervises it."""
     parent = os.environ.get(SUPERVISED, "").partition(":")[0]
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY or parent == str(os.getppid()) else soft

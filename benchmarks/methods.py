@@ -24,8 +24,9 @@ from typing import Any
 
 from speechft import exits
 from speechft.manifest import Manifest
+from speechft.paired import compare
 from speechft.report_tables import interval
-from speechft.scoring import compare, score
+from speechft.scoring import score
 
 # a learning rate suits a method: of matrices that are multiplied, of factors and biases, of whole weights
 PLACES = ("both", "encoder", "decoder")

@@ -16,9 +16,10 @@ from speechft import exits
 from speechft.check import usable
 from speechft.config import load_recipe
 from speechft.overlap import overlap
+from speechft.paired import compare
 from speechft.report import write_report
 from speechft.result import environment, notice
-from speechft.scoring import Scores, compare, finite
+from speechft.scoring import Scores, finite
 from speechft.significance import bootstrap_ci
 from speechft.split import auto_split
 from speechft.study import Arm, base_arm, minutes_of, parts_apart, trained_arm

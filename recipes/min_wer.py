@@ -17,7 +17,7 @@ from speechft import Manifest, exits, load
 from speechft.check import usable
 from speechft.files import write_text
 from speechft.min_wer import refine
-from speechft.scoring import compare
+from speechft.paired import compare
 from speechft.split import auto_split
 from speechft.study import parts_apart
 from speechft.transcript import DecodeOptions

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from speechft import Manifest, SpeechRecipe, exits, load
 from speechft.overlap import overlap
-from speechft.scoring import compare
+from speechft.paired import compare
 from speechft.split import auto_split
 from speechft.train import fit
 

@@ -12,13 +12,13 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
+from speechft.paired import compare_all, compare_pairs
 from speechft.pipeline import Event, evaluated, forgetting, rows_to_evaluate
 from speechft.recogniser import load
 from speechft.report import write_report
 from speechft.report_data import recordings
 from speechft.result import environment, notice, summary
 from speechft.result_schema import FORMAT
-from speechft.scoring import compare_all, compare_pairs
 from speechft.split_files import about_split
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Context
@@ -52,7 +52,7 @@ def evaluate_adapters(
     Returns:
         `base`: its scores; `adapters`: by name, each with its scores, `adapter`, `model`, `difference` (paired, with
         `p_speakers_holm` and `p_mapsswe_holm` for the number of adapters), `forgetting`; `pairs`: every two of them
-        (`scoring.compare_pairs`); `best`: the name with the lowest WER, or `base`; `split`, `notice`,
+        (`paired.compare_pairs`); `best`: the name with the lowest WER, or `base`; `split`, `notice`,
         `manifest_sha256`, `overlap`, `leakage`, `environment`.
 
     Raises:

@@ -19,9 +19,10 @@ from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_json
 from speechft.manifest import Manifest
+from speechft.paired import compare
 from speechft.recogniser import load
 from speechft.result import notice
-from speechft.scoring import Scores, compare, score, total
+from speechft.scoring import Scores, score, total
 from speechft.search import greedy_search
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Context, Whisper

@@ -13,12 +13,12 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
+from speechft.paired import compare
 from speechft.recogniser import Recogniser, load
 from speechft.report import write_report
 from speechft.report_data import recordings
 from speechft.result import caveats, environment, notice, read_metrics, simulated, summary, training_summary
 from speechft.result_schema import FORMAT
-from speechft.scoring import compare
 from speechft.semantic import semantic
 from speechft.split import auto_split
 from speechft.split_files import about_split, apply_split, usable_rows

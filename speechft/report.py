@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from speechft.files import write_text
+from speechft.paired import compare
 from speechft.report_comparison import EXPLAINED, comparison, pairs
 from speechft.report_data import Clip, Systems, addresses, flat, measured
 from speechft.report_evidence import dose_table, forgetting_table, forgotten, shared_table
 from speechft.report_page import page
 from speechft.report_tables import interval, percent, points
-from speechft.scoring import Scored, Scores, compare
+from speechft.scoring import Scored, Scores
 
 WORST_SHOWN = 20  # sentences in report.md
 

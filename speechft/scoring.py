@@ -1,30 +1,20 @@
-"""Transcripts against texts: the error rates of a corpus, of its speakers and groups, and against another system."""
+"""Transcripts against texts: the error rates of a corpus, of its speakers and of its groups."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from typing import Any
 
-from speechft.error_rate import ErrorRate, align, char_errors, word_errors
-from speechft.errors import SpeechftError
+from speechft.error_rate import ErrorRate, char_errors, word_errors
 from speechft.hallucination import LOOP_TIMES, hallucinations, repeats
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import describe, normalizer
 from speechft.references import CloserText, clipped_errors, closer_text
-from speechft.significance import (
-    ENOUGH_SPEAKERS,
-    bootstrap_ci,
-    error_segments,
-    holm,
-    mapsswe,
-    paired_bootstrap,
-    sign_flip,
-)
+from speechft.significance import ENOUGH_SPEAKERS, bootstrap_ci
 from speechft.tasks import command_of, command_success, entities_of, entity_errors
 
 WORST_SHARE = 0.01  # of the clips; one looping clip can move a corpus by ten points
@@ -250,75 +240,6 @@ def score(
     return Scores(tuple(rows), describe(normalizer_name))
 
 
-def compare(base: Scores, other: Scores) -> dict[str, Any]:
-    """The paired difference of two systems on the same utterances.
-
-    Returns:
-        `wer` (other - base; negative is better) with `wer_ci95` over speakers; `relative` to base; `p_speakers` by
-        flipping speakers (is it so for other people?) and `p_mapsswe` over `segments` (is it so for these?); how many
-        utterances and speakers are `better`, `worse`, `same`; `notes`.
-
-    Raises:
-        SpeechftError: the utterances, their texts or the normaliser differ.
-    """
-    one, two = ([(r.id, r.normalized[0]) for r in scores.rows] for scores in (base, other))
-    if one != two or base.normalizer != other.normalizer:
-        raise SpeechftError("two results on different utterances or normalisers cannot be paired")
-    before, after = [r.words for r in base.rows], [r.words for r in other.rows]
-    difference, bounds = paired_bootstrap(before, after, base.speakers)
-    changes = [a.errors - b.errors for b, a in zip(before, after, strict=True)]
-    of_speaker: dict[str, int] = defaultdict(int)
-    for speaker, change in zip(base.speakers, changes, strict=True):
-        of_speaker[speaker] += change
-    segments = [pair for b, a in zip(base.rows, other.rows, strict=True) for pair in _segments(b, a)]
-    n = len(of_speaker)
-    one_voice = "one speaker: interval and p value are about this voice only"
-    few = f"{n} speakers: no p value over speakers can be below {2.0 ** (1 - n):g}" if n < ENOUGH_SPEAKERS else ""
-    return {
-        "wer": finite(difference),
-        "wer_ci95": [finite(bound) for bound in bounds],
-        "relative": finite(difference / base.wer) if base.wer else None,
-        "p_speakers": sign_flip(before, after, base.speakers),
-        "p_mapsswe": mapsswe([b for b, _ in segments], [a for _, a in segments]),
-        "segments": len(segments),
-        "better": sum(c < 0 for c in changes),
-        "worse": sum(c > 0 for c in changes),
-        "same": sum(c == 0 for c in changes),
-        "speakers_better": sum(change < 0 for change in of_speaker.values()),
-        "speakers_worse": sum(change > 0 for change in of_speaker.values()),
-        "notes": [one_voice if n == 1 else few] if 0 < n < ENOUGH_SPEAKERS else [],
-    }
-
-
-def compare_all(base: Scores, others: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
-    """Several systems against one, with p values corrected for how many there are (Holm, 1979).
-
-    Returns:
-        `compare` of each by name, and `p_speakers_holm`, `p_mapsswe_holm`.
-    """
-    found = {name: compare(base, scores) for name, scores in others.items()}
-    _correct(list(found.values()))
-    return found
-
-
-def compare_pairs(systems: Mapping[str, Scores]) -> list[dict[str, Any]]:
-    """Every two of several systems, with p values corrected for the number of pairs (Holm, 1979).
-
-    Returns:
-        `compare` of the second with the first, with their names as `first` and `second`, and the corrected p values.
-    """
-    pairs = list(combinations(systems, 2))
-    found = [{"first": one, "second": two, **compare(systems[one], systems[two])} for one, two in pairs]
-    _correct(found)
-    return found
-
-
-def _correct(differences: Sequence[dict[str, Any]]) -> None:
-    for key in ("p_speakers", "p_mapsswe"):
-        for entry, p in zip(differences, holm([entry[key] for entry in differences]), strict=True):
-            entry[f"{key}_holm"] = p
-
-
 def total(errors: Iterable[ErrorRate]) -> ErrorRate:
     """The sum of counts; of none, zeros."""
     return sum(errors, ErrorRate())
@@ -338,13 +259,6 @@ def _closer(scores: Scores) -> dict[str, Any]:
         "wer_closer_text_clipped": finite(clipped.rate),
         "closer_text": {"text": whole.text, "verbatim": whole.verbatim, "equal": whole.equal} if both else None,
     }
-
-
-def _segments(base: Scored, other: Scored) -> list[tuple[int, int]]:
-    if not base.words.errors and not other.words.errors:
-        return []
-    one, two = (align(*(text.split() for text in row.normalized)) for row in (base, other))
-    return error_segments(one, two)
 
 
 def _interval(rows: Sequence[Scored]) -> list[float | None]:

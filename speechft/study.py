@@ -15,12 +15,13 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
 from speechft.overlap import Overlap
+from speechft.paired import compare_all, compare_pairs
 from speechft.pipeline import Event, load_trained
 from speechft.recogniser import load
 from speechft.report import markdown_table, plain, write_report
 from speechft.report_comparison import comparison
 from speechft.result import environment, notice
-from speechft.scoring import Scores, compare_all, compare_pairs
+from speechft.scoring import Scores
 from speechft.split import sentence_key
 from speechft.train import fit
 
@@ -120,7 +121,7 @@ def compared(arms: Mapping[str, Scores], reference: str) -> dict[str, Any]:
 
     Returns:
         `reference`: its name; `arms`: each one's scores, with the paired `difference` to the reference; `pairs`: every
-        two of the others (`scoring.compare_pairs`).
+        two of the others (`paired.compare_pairs`).
     """
     others = {name: scores for name, scores in arms.items() if name != reference}
     entries = {name: scores.to_dict() for name, scores in arms.items()}

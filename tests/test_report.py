@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
+from speechft.paired import compare
 from speechft.report import answer, markdown_table, plain, remarks, summary_rows, write_report
 from speechft.report_charts import Mark, averaged, curve, scale_end, track
 from speechft.report_data import addresses, confusions, embedded, recordings
-from speechft.scoring import Scores, compare, score
+from speechft.scoring import Scores, score
 
 SENTENCES = (
     "please put the kettle on",

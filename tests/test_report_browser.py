@@ -13,8 +13,9 @@ import soundfile
 
 from speechft.calibration import Judged, calibration
 from speechft.manifest import Utterance
+from speechft.paired import compare_all, compare_pairs
 from speechft.report import write_report
-from speechft.scoring import compare_all, compare_pairs, score
+from speechft.scoring import score
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None

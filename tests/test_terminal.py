@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from speechft.manifest import Utterance
-from speechft.scoring import compare, compare_all, compare_pairs, score
+from speechft.paired import compare, compare_all, compare_pairs
+from speechft.scoring import score
 from speechft.terminal import before_after, comparison_table, scores_table
 
 ROWS = [Utterance(Path(f"/c/{i}.wav"), "put the kettle on", f"u{i}", f"s{i % 2}") for i in range(4)]

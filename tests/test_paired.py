@@ -1,0 +1,106 @@
+"""Systems against one another: by utterance and speaker, corrected for how many, and nothing that cannot be paired."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speechft.errors import SpeechftError
+from speechft.manifest import Utterance
+from speechft.paired import compare, compare_all, compare_pairs
+from speechft.scoring import Scores, score
+from speechft.significance import holm
+
+TEXTS = ("no", "put the kettle on", "please call my sister tomorrow morning", "yes please", "the tea is cold")
+HEARD = ("yes", "put a kettle on", "please call sister tomorrow morning", "yes please", "the tea is very cold")
+
+
+def one(i: int, text: str, speaker: str) -> Utterance:
+    return Utterance(Path(f"/c/{i}.wav"), text, f"u{i}", speaker)
+
+
+def corpus(speakers: tuple[str, ...] = ("anna", "ben", "anna", "ben", "cleo")) -> list[Utterance]:
+    return [one(i, text, speaker) for i, (text, speaker) in enumerate(zip(TEXTS, speakers, strict=True))]
+
+
+@pytest.fixture
+def scores() -> Scores:
+    return score(corpus(), HEARD)
+
+
+def valid_json(value: object) -> Any:
+    """Through JSON and back, with NaN and infinity refused as strict readers do."""
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+def test_compare(scores: Scores) -> None:
+    better = score(corpus(), [TEXTS[0], TEXTS[1], *HEARD[2:4], "tea"])
+    found = valid_json(compare(scores, better))
+    # errors 1 1 1 0 1 before; 0 0 1 0 3 after
+    assert found["wer"] == 0.0
+    assert found["relative"] == 0.0
+    assert (found["better"], found["worse"], found["same"]) == (2, 1, 2)
+    assert found["speakers_better"] == 2  # anna 2 to 1, ben 1 to 0; cleo 1 to 3
+    assert found["wer_ci95"][0] <= 0 <= found["wer_ci95"][1]
+    perfect = compare(scores, score(corpus(), TEXTS))
+    assert perfect["wer"] == -scores.wer
+    assert perfect["relative"] == -1.0
+    assert 0 <= perfect["p_mapsswe"] <= 1
+    assert perfect["segments"] == 4
+    assert perfect["p_speakers"] == 0.25  # three speakers, all better: 2 of 8 flips
+    assert perfect["notes"] == ["3 speakers: no p value over speakers can be below 0.25"]
+    assert compare(score(corpus(), TEXTS), scores)["relative"] is None
+
+
+def test_compare_all_corrects_for_how_many(scores: Scores) -> None:
+    found = valid_json(compare_all(scores, {"same": scores, "right": score(corpus(), TEXTS)}))
+    assert found["right"]["p_speakers"] == 0.25
+    assert found["right"]["p_speakers_holm"] == 0.5
+    assert found["same"]["p_mapsswe_holm"] == 1.0
+    assert found["right"] | {"p_speakers_holm": 0, "p_mapsswe_holm": 0} == {
+        **valid_json(compare(scores, score(corpus(), TEXTS))),
+        "p_speakers_holm": 0,
+        "p_mapsswe_holm": 0,
+    }
+    assert compare_all(scores, {}) == {}
+
+
+def test_every_two_are_compared_and_corrected_for_the_number_of_pairs(scores: Scores) -> None:
+    right = score(corpus(), TEXTS)
+    found = valid_json(compare_pairs({"a": scores, "b": right, "c": right}))
+    assert [(pair["first"], pair["second"]) for pair in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [pair["wer"] for pair in found] == [-scores.wer, -scores.wer, 0]
+    for key in ("p_speakers", "p_mapsswe"):
+        assert [pair[f"{key}_holm"] for pair in found] == holm([pair[key] for pair in found])
+    assert compare_pairs({"a": scores}) == []
+
+
+def test_one_voice_is_noted() -> None:
+    before, after = score(corpus(("me",) * 5), HEARD), score(corpus(("me",) * 5), TEXTS)
+    assert compare(before, after)["notes"] == ["one speaker: interval and p value are about this voice only"]
+    assert compare(before, after)["p_speakers"] == 2 / 2**4  # four of five sentences better
+
+
+def test_compare_counts_a_speaker_without_reference_words() -> None:
+    rows = [one(0, "tea", "anna"), one(1, "", "ben")]
+    invented, silent = score(rows, ["tea", "thank you"]), score(rows, ["tea", ""])
+    assert compare(invented, silent)["speakers_better"] == 1
+    assert compare(silent, invented)["speakers_better"] == 0
+
+
+def test_compare_refuses_what_cannot_be_paired(scores: Scores) -> None:
+    others = [replace(u, id=f"v{u.id}") for u in corpus()]
+    corrected = [replace(u, text=u.text + " now") for u in corpus()]
+    for other in (
+        score(others, HEARD),
+        score(corrected, HEARD),
+        score(corpus()[::-1], HEARD[::-1]),
+        score(corpus()[:-1], HEARD[:-1]),
+        score(corpus(), HEARD, "basic"),
+    ):
+        with pytest.raises(SpeechftError, match="cannot be paired"):
+            compare(scores, other)

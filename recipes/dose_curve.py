@@ -4,7 +4,7 @@
     python recipes/dose_curve.py me/manifest.jsonl runs/dose --minutes 2 8 --set max_steps=100 model=bundled:base
 
 Every dose is trained on `--repeats` different choices of clips; larger doses hold the smaller ones. Writes result.json
-and a report with the curve; a study that was cut off goes on where it was.
+and a report with the curve, and a table of the doses, each in its first choice; a study that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from speechft.check import usable
 from speechft.config import load_recipe
 from speechft.overlap import overlap
 from speechft.paired import compare
-from speechft.report import write_report
-from speechft.result import environment, notice
 from speechft.scoring import Scores, finite
 from speechft.significance import bootstrap_ci
 from speechft.split import auto_split
-from speechft.study import Arm, base_arm, minutes_of, parts_apart, trained_arm
+from speechft.study import Arm, base_arm, minutes_of, parts_apart, trained_arm, write_study
+
+NONE = "no training"
 
 
 def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, settings: list[str]) -> dict:
@@ -31,7 +31,7 @@ def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, set
     base_recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out}"])
     shared = overlap(manifest)
     base = base_arm(base_recipe, test)
-    points = [point(0.0, [base], base)]
+    points, firsts = [point(0.0, [base], base)], {NONE: base.evaluation.scores}
     everything = round(train.seconds / 60, 2)
     for dose in [*(m for m in sorted(minutes) if m < everything), everything]:
         arms = []
@@ -42,23 +42,10 @@ def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, set
             wer = arms[-1].evaluation.scores.wer
             print(f"{dose:6.2f} min, choice {repeat}: {len(clips):4} clips, {wer:.1%} of the words wrong", flush=True)
         points.append(point(dose, arms, base))
-    result = {
-        "notice": notice(test, manifest),
-        "task": "dose curve",
-        "dose_curve": points,
-        "overlap": str(shared),
-        "leakage": shared.to_dict(),
-        "evaluated_on": {"split": test[0].split, "clips": len(test), "speakers": len(test.speakers)},
-        "manifest_sha256": manifest.sha256,
-        "recipe": base_recipe.model_dump(mode="json"),
-        "environment": environment(),
-    }
-    notes = [result["notice"]] if result["notice"] else []
-    last = arms[0].evaluation.scores
-    write_report(
-        out, result, base.evaluation.scores, last, title="Minutes of recordings against words wrong", notes=notes
+        firsts[f"{dose:g} min"] = arms[0].evaluation.scores
+    return write_study(
+        out, "Minutes of recordings", base_recipe, firsts, NONE, test, manifest, shared, dose_curve=points
     )
-    return result
 
 
 def point(minutes: float, arms: list[Arm], base: Arm) -> dict:

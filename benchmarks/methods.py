@@ -25,7 +25,7 @@ from typing import Any
 from speechft import exits
 from speechft.manifest import Manifest
 from speechft.paired import compare
-from speechft.report_tables import interval
+from speechft.report_tables import interval, points
 from speechft.scoring import score
 
 # a learning rate suits a method: of matrices that are multiplied, of factors and biases, of whole weights
@@ -177,10 +177,6 @@ def lines(arms: dict[str, dict[str, Any]], rows: Manifest) -> list[str]:
         numbers = f"{arm['steps']} | {arm['share']:.2%} | {arm['learning_rate']:.0e}" if "steps" in arm else "0 | – | –"
         out.append(f"| {name} | {numbers} | {found['wer']:.1%} ({interval(found['wer_ci95'])}) | {difference} |")
     return out
-
-
-def points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:+.1f}"
 
 
 if __name__ == "__main__":

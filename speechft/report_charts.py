@@ -11,6 +11,7 @@ from html import escape
 from typing import NamedTuple
 
 EDGE = 2.0  # per cent kept free at either side, so that marks at the ends are whole
+LEVELS = 10.0  # per cent kept free at the left of a curve for the numbers of its levels, on a phone too
 WIDEST = 1.5  # a rate above it is drawn at the edge: one looping speaker must not squeeze all others
 OFF = "›"  # beside a mark at the edge whose rate lies beyond it
 CURVE_HEIGHT = 170  # pixels
@@ -105,7 +106,7 @@ def curve(
     y_end = scale_end(y_all) if percent else (max(y_all) * 1.05 or 1.0)
 
     def x(value: float) -> float:
-        return EDGE + (100 - 2 * EDGE) * value / x_end
+        return LEVELS + (100 - EDGE - LEVELS) * value / x_end
 
     def y(value: float) -> float:
         return CURVE_HEIGHT - 22 - (CURVE_HEIGHT - 40) * min(value, y_end) / y_end
@@ -129,7 +130,7 @@ def curve(
         f'<svg class="curve" height="{CURVE_HEIGHT}" role="img" aria-label="{escape(said, quote=True)}">{grid}'
         f'<svg x="0" y="0" width="100%" height="{CURVE_HEIGHT}" viewBox="0 0 100 {CURVE_HEIGHT}" '
         f'preserveAspectRatio="none">{shapes}</svg>{marks}'
-        f'<text x="{EDGE}%" y="{foot}">{escape(across)} 0</text>'
+        f'<text x="{LEVELS}%" y="{foot}">{escape(across)} 0</text>'
         f'<text x="{100 - EDGE}%" y="{foot}" text-anchor="end">{x_end:g}</text></svg>'
     )
 

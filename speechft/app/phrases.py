@@ -66,15 +66,18 @@ def prompt_id(text: str) -> str:
     return hashlib.sha256(tidy(text).casefold().encode()).hexdigest()[:16]
 
 
-def save_sets(voice: VoiceFolder, sets: dict[str, list[str]]) -> None:
+def save_sets(voice: VoiceFolder, sets: dict[str, list[str]], skipped: list[str] | None = None) -> None:
     """Keep a voice's edited sets.
+
+    Args:
+        skipped: the sentences that are left out; as they are where it is None.
 
     Raises:
         SpeechftError: they are too many to be meant.
     """
-    if sum(map(len, sets.values())) > MOST_PHRASES or len(sets) > 50:
+    if sum(map(len, [*sets.values(), skipped or []])) > MOST_PHRASES or len(sets) > 50:
         raise SpeechftError(f"there are more than {MOST_PHRASES} sentences", fix="Make the sets shorter.")
-    voice.save_phrases(sets, voice.phrases()["skipped"])
+    voice.save_phrases(sets, voice.phrases()["skipped"] if skipped is None else skipped)
 
 
 def set_skipped(voice: VoiceFolder, text: str, skipped: bool) -> None:

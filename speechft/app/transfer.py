@@ -1,4 +1,4 @@
-"""A voice as one file, to move it to another machine: adapter, card and consent; recordings only where asked for."""
+"""A voice as one file, to move it to another machine: adapter, card and consent, and what was said where asked for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft import adapters
+from speechft.app.phrases import save_sets
 from speechft.app.store import ID, MOST_TEXT, Store, Take, VoiceFolder, tidy
 from speechft.app.training import words_for
 from speechft.audio import SAMPLE_RATE
@@ -29,7 +30,7 @@ def export_voice(voice: VoiceFolder, recordings: bool) -> bytes:
     """The voice as a zip file.
 
     Args:
-        recordings: also the recordings and their sentences.
+        recordings: also the recordings, their sentences, and those still to practise, which hold names.
 
     Raises:
         SpeechftError: there is nothing to export yet.
@@ -48,6 +49,7 @@ def export_voice(voice: VoiceFolder, recordings: bool) -> bytes:
                 add(voice.adapter / name, f"adapter/{name}")
             add(voice.run / "result.json", "result.json")
         if recordings:
+            archive.writestr("phrases.json", json.dumps(voice.phrases()))
             for take in voice.takes():
                 for ending in ("wav", "json"):
                     add(voice.recordings / f"{take.id}.{ending}", f"recordings/{take.id}.{ending}")
@@ -83,7 +85,7 @@ def _check(members: dict[str, zipfile.ZipInfo]) -> None:
         folder, _, file = name.rpartition("/")
         stem, _, ending = file.rpartition(".")
         known = (
-            name in ("voice.json", "result.json")
+            name in ("voice.json", "result.json", "phrases.json")
             or (folder == "adapter" and file in ADAPTER_FILES)
             or (folder == "recordings" and ID.fullmatch(stem) and ending in ("wav", "json"))
         )
@@ -109,6 +111,8 @@ def _place(store: Store, archive: zipfile.ZipFile, model: str) -> VoiceFolder:
             for name in sorted(names):
                 if name.endswith(".wav") and (said := f"{name[:-4]}.json") in names:
                     voice.put(_take(name, archive.read(said)), _wav(archive.read(name)))
+            if "phrases.json" in names:
+                _place_phrases(voice, json.loads(archive.read("phrases.json")))
             for path in adapter:
                 store.vault.write(voice.run / "adapter" / path.name, path.read_bytes())
             if adapter and "result.json" in names:
@@ -135,6 +139,11 @@ def _take(name: str, data: bytes) -> Take:
     if take is None or not 0 < len(take.text) <= MOST_TEXT:
         raise ValueError
     return take
+
+
+def _place_phrases(voice: VoiceFolder, said: Any) -> None:
+    sets = {str(name): [str(line) for line in lines] for name, lines in said["sets"].items()}
+    save_sets(voice, sets, [str(text) for text in said["skipped"]])
 
 
 def _wav(data: bytes) -> bytes:

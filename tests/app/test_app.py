@@ -273,6 +273,9 @@ def hostile_imports() -> Iterator[dict[str, bytes]]:
         yield {"voice.json": about, "recordings/a.json": wrong, "recordings/a.wav": wav()}
     for wrong in (b"", b"RIFF", b"OggS" + wav(), wav()[:30]):
         yield {"voice.json": about, "recordings/a.json": take, "recordings/a.wav": wrong}
+    many = json.dumps({"sets": {"Mine": ["tea"] * 6000}, "skipped": []}).encode()
+    for wrong in (b"[]", b"{}", b'{"sets": [], "skipped": []}', b'{"sets": {}, "skipped": 1}', b"[" * 100_000, many):
+        yield {"voice.json": about, "phrases.json": wrong}
 
 
 def test_an_import_that_holds_something_else_leaves_nothing(client: TestClient, store: Store) -> None:
@@ -321,10 +324,12 @@ def trained(voice: VoiceFolder) -> VoiceFolder:
 def test_a_voice_moves_to_another_computer(store: Store, anna: VoiceFolder) -> None:
     anna.add(wav(), "hello", FREE, 2.0)
     trained(anna)
+    phrases.save_sets(anna, {"Mine": ["Sam is here"]}, ["hello"])
     there = import_voice(store, export_voice(anna, recordings=True), BASE)
     assert there.id != anna.id
     assert there.about["consent"] == anna.about["consent"]
     assert [t.text for t in there.takes()] == ["hello"]
+    assert there.phrases() == {"sets": {"Mine": ["Sam is here"]}, "skipped": ["hello"]}
     assert there.adapter
     assert (
         there.adapter.joinpath("adapter_model.safetensors").read_bytes()
@@ -332,6 +337,7 @@ def test_a_voice_moves_to_another_computer(store: Store, anna: VoiceFolder) -> N
     )
     alone = import_voice(store, export_voice(anna, recordings=False), BASE)
     assert alone.takes() == []
+    assert alone.phrases()["sets"] == {}  # they name people
     with pytest.raises(SpeechftError, match="trained on"):
         import_voice(store, export_voice(anna, recordings=False), "bundled:base")
 

@@ -8,9 +8,11 @@ the processes (FSDP2). Files are written, dev is decoded and people are spoken t
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -18,7 +20,9 @@ from torch import Tensor, nn
 from speechft.errors import SpeechftError
 
 T = TypeVar("T")
-SHARDED = "SPEECHFT_SHARDED"  # an environment variable, so that it is asked for once
+SHARDED = "SPEECHFT_SHARDED"  # an environment variable, so that it is asked for once: what is spread, one of
+MOMENTS, WEIGHTS = "moments and gradients", "weights too"
+STAGES = {0: "", 1: MOMENTS, 2: MOMENTS, 3: WEIGHTS}  # of DeepSpeed's ZeRO (Rajbhandari et al., 2019, arXiv 1910.02054)
 PATIENCE = timedelta(hours=6)  # that the others wait while the first decodes dev or fills the cache
 
 
@@ -37,8 +41,8 @@ def is_first() -> bool:
 
 
 def is_sharded() -> bool:
-    """Whether `accelerate launch` asked for FSDP2."""
-    return world() > 1 and os.environ.get(SHARDED) == "true"
+    """Whether `accelerate launch` asked for FSDP2, or for a stage of DeepSpeed's that spreads anything."""
+    return world() > 1 and bool(os.environ.get(SHARDED))
 
 
 def start() -> None:
@@ -49,17 +53,13 @@ def start() -> None:
     """
     if world() == 1:
         return
-    if _asked_for("ACCELERATE_USE_DEEPSPEED"):
-        raise SpeechftError(
-            "DeepSpeed is not supported",
-            where="accelerate",
-            fix="FSDP2 spreads a model as its stages 2 and 3 do: accelerate launch --config_file configs/fsdp2.yaml.",
-        )
+    if _asked_for("ACCELERATE_USE_DEEPSPEED"):  # its engine would own steps and checkpoints; its stages are FSDP2's
+        os.environ |= {"ACCELERATE_USE_DEEPSPEED": "false", SHARDED: _of_deepspeed()}
     if _asked_for("ACCELERATE_USE_FSDP"):
         if os.environ.get("FSDP_VERSION", "1") != "2":
             raise SpeechftError("FSDP 1 is not supported", where="accelerate", fix="Set fsdp_version: 2.")
         # accelerate knows FSDP2 on GPUs alone, and only for models that are called as a whole; `shard` does both
-        os.environ |= {"ACCELERATE_USE_FSDP": "false", SHARDED: "true"}
+        os.environ |= {"ACCELERATE_USE_FSDP": "false", SHARDED: WEIGHTS}
     import torch
     from accelerate import PartialState
 
@@ -70,11 +70,37 @@ def _asked_for(variable: str) -> bool:
     return os.environ.get(variable, "false").lower() in ("true", "1")
 
 
+def _of_deepspeed() -> str:
+    """What the configuration that `accelerate launch` was given for DeepSpeed spreads over the processes.
+
+    Raises:
+        SpeechftError: it cannot be read, or wants weights or moments kept on a CPU or disk.
+    """
+    path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+    try:
+        if path == "none":
+            stage = int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", 2))
+            names = (f"ACCELERATE_DEEPSPEED_OFFLOAD_{part}_DEVICE" for part in ("OPTIMIZER", "PARAM"))
+            devices = {os.environ.get(name, "none") for name in names}
+        else:
+            zero = json.loads(Path(path).read_text(encoding="utf-8")).get("zero_optimization", {})
+            stage = zero.get("stage", 0)
+            devices = {(zero.get(part) or {}).get("device", "none") for part in ("offload_optimizer", "offload_param")}
+        spread = STAGES[stage]
+    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise SpeechftError(
+            f"no stage of DeepSpeed's can be read ({error})", where=path, fix="Set zero_stage to 0, 1, 2 or 3."
+        ) from None
+    if devices != {"none"}:
+        raise SpeechftError("DeepSpeed's offloading is not supported", where="accelerate", fix="Set it to none.")
+    return spread
+
+
 def shard(root: nn.Module, layers: Iterable[nn.Module]) -> None:
     """Spread a model over the processes in place (FSDP2): of each layer, every process keeps its part.
 
-    A layer is put together for its forward pass and again for its backward pass. Gradients come out as the mean over
-    the processes.
+    A layer is put together for its forward pass and again for its backward pass, or, where gradients and moments alone
+    are to be spread, once a step. Gradients come out as the mean over the processes.
 
     Args:
         root: what is called.
@@ -82,9 +108,10 @@ def shard(root: nn.Module, layers: Iterable[nn.Module]) -> None:
     """
     from torch.distributed.fsdp import fully_shard
 
+    again = os.environ[SHARDED] == WEIGHTS
     for layer in layers:
-        fully_shard(layer)
-    fully_shard(root)
+        fully_shard(layer, reshard_after_forward=again)
+    fully_shard(root, reshard_after_forward=again)
 
 
 def whole(tensor: Tensor) -> Tensor:

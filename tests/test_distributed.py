@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,10 @@ def told(event):
 fit(recipe, clips[:7], clips[7:8], on_event=told)
 """
 
+NEEDS_DEEPSPEED = pytest.mark.skipif(find_spec("deepspeed") is None, reason="accelerate wants DeepSpeed installed")
+FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+DEEPSPEED = {"ACCELERATE_USE_DEEPSPEED": "true"}  # as `accelerate launch` hands a configuration on
+
 
 def launched(script: str, *words: str, processes: int = 2, env: dict[str, str] | None = None) -> list[str]:
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -108,8 +113,10 @@ def test_one_process_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed is not supported"),
-        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "fsdp_version: 2"),
+        (DEEPSPEED | {"ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "cpu"}, "offloading is not supported"),
+        (DEEPSPEED | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "7"}, "no stage"),
+        (DEEPSPEED | {"ACCELERATE_DEEPSPEED_CONFIG_FILE": "missing.json"}, "missing.json"),
+        (FSDP2 | {"FSDP_VERSION": "1"}, "fsdp_version: 2"),
     ],
 )
 def test_what_the_loop_does_not_do_is_refused(
@@ -121,11 +128,34 @@ def test_what_the_loop_does_not_do_is_refused(
         distributed.start()
 
 
-def test_the_file_for_accelerate_spreads_a_model(tmp_path: Path) -> None:
-    script, config = tmp_path / "sharded.py", Path(__file__).parent.parent / "configs" / "fsdp2.yaml"
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_stage_of_deepspeed_is_found(stage: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", str(stage))
+    assert distributed._of_deepspeed() == distributed.STAGES[stage]
+    file = tmp_path / "ds.json"
+    file.write_text(json.dumps({"zero_optimization": {"stage": stage, "offload_param": None}}))
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "1")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(file))
+    assert distributed._of_deepspeed() == distributed.STAGES[stage]
+
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
+
+
+@pytest.mark.parametrize(
+    ("launch", "asked"),
+    [
+        ([*ACCELERATE, str(CONFIGS / "fsdp2.yaml")], {}),
+        (launched("")[:-1], DEEPSPEED | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}),
+        pytest.param([*ACCELERATE, str(CONFIGS / "deepspeed.yaml")], {}, marks=NEEDS_DEEPSPEED),
+    ],
+)
+def test_a_model_is_spread(launch: list[str], asked: dict[str, str], tmp_path: Path) -> None:
+    script = tmp_path / "sharded.py"
     script.write_text(SHARDED)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    done = subprocess.run([*launch, str(script), str(tmp_path)], capture_output=True, text=True)
+    command = [*launch, str(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | asked)
     assert done.returncode == 0, done.stderr
     root = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
     with torch.no_grad():
@@ -167,11 +197,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize(
+    ("method", "asked"),
+    [("lora", FSDP2), ("full", FSDP2), ("full", DEEPSPEED | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"})],
+)
 def test_two_processes_that_share_a_model_train_what_one_does(
-    method: str, noises: Manifest, small: Path, tmp_path: Path
+    method: str, asked: dict[str, str], noises: Manifest, small: Path, tmp_path: Path
 ) -> None:
-    """FSDP2; three clips a batch, so that the processes never have equally many."""
+    """Three clips a batch, so that the processes never have equally many."""
     script = tmp_path / "run.py"
     script.write_text(RUN)
 
@@ -181,9 +214,8 @@ def test_two_processes_that_share_a_model_train_what_one_does(
             "epochs": 2, "min_steps": 0, "checkpoint_every": 2, "precision": "fp32", "augment": None, "context": "clip",
             "adapter": {"rank": 4, "method": method}, "learning_rate": 3e-3, "cache": "off",
         }  # fmt: skip
-        asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if processes > 1 else {}
         command = launched(str(script), json.dumps(recipe), str(stop), processes=processes)
-        return subprocess.run(command, env=os.environ | asked).returncode
+        return subprocess.run(command, env=os.environ | (asked if processes > 1 else {})).returncode
 
     def losses(name: str) -> list[float]:
         lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]

@@ -70,7 +70,7 @@ def attach(
         dora: weight-decomposed LoRA (Liu et al., 2024, arXiv 2402.09353).
         init: what LoRA starts at: `zero`, a change of nothing; `pissa`, the main directions of the weights (Meng et
             al., 2024, arXiv 2404.02948); `loftq`, what quantisation lost of them (Li et al., 2023, arXiv 2310.08659);
-            `eva`, those of the layers' inputs: call `peft_methods.initialise_from_data` next.
+            `eva`, those of the layers' inputs: call `eva.initialise_from_data` next.
         virtual_tokens: of prompt and prefix tuning.
 
     Returns:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, get_args
 
 import torch
@@ -22,7 +22,6 @@ RANKED = ("lora", "adalora", "vera")
 # last names of layers in Whisper and in Llama-like models
 ATTENTION_ENDS, FEED_FORWARD_ENDS = ["out_proj", "o_proj"], ["fc2", "down_proj"]
 KEYS_AND_VALUES = ["k_proj", "v_proj"]
-EVA_BATCHES = 4
 ADALORA_WARMUP, ADALORA_FINAL = 0.1, 0.3  # shares of the steps before ranks are taken away, and after
 ORTHOGONALITY = 0.1  # weight of AdaLoRA's regularisation
 
@@ -176,42 +175,6 @@ def _block(model: nn.Module, projections: list[str], most: int) -> int:
     layers = [m for n, m in model.named_modules() if n.rsplit(".", 1)[-1] in projections and isinstance(m, nn.Linear)]
     common = math.gcd(*(layer.in_features for layer in layers)) or most
     return max(size for size in range(1, most + 1) if common % size == 0)
-
-
-def initialise_from_data(model: Any, batches: Iterable[Any], forward: Callable[[Any], Any]) -> None:
-    """EVA: start the A's of LoRA at the main directions of what their layers are fed (Paischer et al., 2024, arXiv
-    2410.07170). Does nothing to an adapter that was not attached with `init="eva"`.
-
-    Args:
-        model: from `adapters.attach`.
-        batches: some, the first `EVA_BATCHES` are used.
-        forward: runs the model on one.
-    """
-    from itertools import islice
-
-    from peft import initialize_lora_eva_weights
-
-    config: Any = getattr(model, "peft_config", {}).get("default")
-    if getattr(config, "init_lora_weights", None) != "eva":
-        return
-
-    def rows(layer_input: Any, model_input: Any, layer_name: str) -> Tensor:
-        x = layer_input[0] if isinstance(layer_input, tuple) else layer_input
-        return x.reshape(-1, x.shape[-1]).float()
-
-    was_training, pattern = model.training, config.target_modules
-    model.eval()
-    with torch.no_grad():
-        initialize_lora_eva_weights(
-            model,
-            list(islice(batches, EVA_BATCHES)),
-            forward_fn=lambda _, batch: forward(batch),
-            prepare_model_inputs_fn=None,
-            prepare_layer_inputs_fn=rows,
-            show_progress_bar=False,
-        )
-    config.target_modules = pattern  # peft spells out every layer; they are the same
-    model.train(was_training)
 
 
 def follow(model: Any, optimizer: torch.optim.Optimizer, steps: int) -> RankSchedule | None:

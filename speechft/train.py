@@ -39,13 +39,14 @@ from speechft.checkpoint import (
 from speechft.config import SpeechRecipe
 from speechft.descent import Descender, bear_with
 from speechft.errors import SpeechftError
+from speechft.eva import initialise_from_data
 from speechft.evaluate import Evaluation, Rates, evaluate_model
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.interruption import Interrupted, deferred
 from speechft.manifest import Manifest, Utterance
 from speechft.objective import TokenLoss, recompute_layers
-from speechft.peft_methods import follow, initialise_from_data
+from speechft.peft_methods import follow
 from speechft.precision import mixed_precision
 from speechft.prefetch import prefetch
 from speechft.quantization import optimizer

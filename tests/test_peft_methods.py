@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from speechft import adapters, peft_methods
+from speechft import adapters, eva, peft_methods
 from speechft.audio import log_mel, pad_frames
 from speechft.batching import IGNORED
 from speechft.decoder import is_quantized
@@ -86,7 +86,7 @@ def attached(models: dict[str, Any], kind: str, name: str, **more: Any) -> Any:
         | more
     )
     model = adapters.attach(copy.deepcopy(models[kind]), **settings)
-    peft_methods.initialise_from_data(model, [batch(kind)] * 2, lambda _: loss(model, kind))
+    eva.initialise_from_data(model, [batch(kind)] * 2, lambda _: loss(model, kind))
     return model
 
 

@@ -29,7 +29,6 @@ from speechft.paired import compare
 from speechft.report_tables import interval, points
 from speechft.scoring import score
 
-# a learning rate suits a method: of matrices that are multiplied, of factors and biases, of whole weights
 PLACES = ("both", "encoder", "decoder")
 ARMS: dict[str, dict[str, Any]] = {"default": {}}
 ARMS |= {f"lora, {place}": {"adapter": {"placement": place}} for place in ("encoder", "decoder")}
@@ -39,16 +38,12 @@ ARMS["lora, decoder from the cache"] = {
 }  # fmt: skip
 ARMS["lora, upper half of the encoder"] = {"adapter": {"placement": "encoder", "encoder_from": 2}}
 ARMS |= {f"{name}, both": {"adapter": {name: True}} for name in ("rslora", "dora")}
-ARMS["pissa, both"] = {"adapter": {"init": "pissa"}}
-ARMS["eva, both"] = {"adapter": {"init": "eva"}}
-for method, rate in {
-    "adalora": 2e-3, "vera": 1e-2, "ia3": 1e-2, "oft": 1e-3, "houlsby": 1e-3, "pfeiffer": 1e-3, "bitfit": 3e-3,
-    "norms": 3e-3, "full": 2e-5,
-}.items():  # fmt: skip
-    ARMS |= {
-        f"{method}, {place}": {"adapter": {"method": method, "placement": place}, "learning_rate": rate}
-        for place in (PLACES if method in ("houlsby", "ia3") else ("both",))
-    }
+ARMS |= {f"{init}, both": {"adapter": {"init": init}} for init in ("pissa", "eva")}
+ARMS |= {
+    f"{method}, {place}": {"adapter": {"method": method, "placement": place}}
+    for method in ("adalora", "vera", "ia3", "oft", "houlsby", "pfeiffer", "bitfit", "norms", "full")
+    for place in (PLACES if method in ("houlsby", "ia3") else ("both",))
+}
 PILOT, WARM = 8, 3  # steps that a step's time is taken from, and of them those that do not count
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +28,12 @@ Optimizer = Literal["adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[Positive, Positive]
+
+# a method's learning rate by LoRA's, where a recipe gives none: of factors, biases and few vectors, of whole weights
+RATES: dict[Method, float] = {
+    "lora": 1, "adalora": 4, "vera": 20, "ia3": 20, "oft": 2, "boft": 2, "houlsby": 2, "pfeiffer": 2, "bitfit": 6,
+    "norms": 6, "prompt": 100, "prefix": 50, "full": 0.04,
+}  # fmt: skip
 
 
 class Settings(BaseModel):
@@ -80,6 +87,16 @@ class AdapterSettings(Settings):
     def attach_arguments(self) -> dict[str, Any]:
         """What `speechft.adapters.attach` takes of them."""
         return self.model_dump(exclude={"quantize", "licence"})
+
+
+def with_rate_of_method(recipe: Any) -> Any:
+    """Fit a recipe's learning rate to what is trained, in place, unless it was given one."""
+    settings = recipe.adapter
+    if "learning_rate" not in recipe.model_fields_set:
+        rate = recipe.learning_rate * RATES[settings.method]
+        rate /= math.sqrt(settings.rank) if settings.rslora else 1  # LoRA divides by the rank, rsLoRA by its root
+        object.__setattr__(recipe, "learning_rate", rate)  # frozen to everybody else
+    return recipe
 
 
 class AugmentSettings(Settings):
@@ -142,7 +159,7 @@ class SpeechRecipe(Settings):
         batch_seconds: instead of `batch_size`: about so much sound a batch, as many short clips or few long ones.
         max_steps: optimiser steps at most; null for all epochs.
         epochs: passes over the training clips at most.
-        learning_rate: at its highest.
+        learning_rate: at its highest; unless given, 5e-4 for LoRA, and what suits another `adapter.method` (`RATES`).
         schedule, warmup: its course (`speechft.schedule`), and the share of steps it rises for.
         decay, cycles: the share of steps that `warmup-stable-decay` falls for; the cycles of `cosine-restarts`.
         min_steps: small corpora are passed over more than `epochs` times until so many steps are made.
@@ -214,6 +231,8 @@ class SpeechRecipe(Settings):
     tracking: Tracker | None = None
     allow_outside: bool = False
     search: Search = {}
+
+    _rate = model_validator(mode="after")(with_rate_of_method)
 
 
 RECIPES: dict[str, type[Settings]] = {"speech": SpeechRecipe}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
-from speechft.config import load_recipe
+from speechft.config import RATES, Method, SpeechRecipe, load_recipe
 from speechft.errors import SpeechftError
+from speechft.text.config import PreferenceRecipe
 
 NEEDED = ["manifest=m.jsonl", "output_dir=out"]
 
@@ -91,3 +93,28 @@ def test_aliases_that_would_explode_are_not_written_out(tmp_path: Path) -> None:
     with pytest.raises(SpeechftError) as refused:
         load_recipe(path, NEEDED)
     assert len(str(refused.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [
+        ({}, 5e-4),
+        ({"adapter": {"method": "full"}}, 2e-5),
+        ({"adapter": {"method": "ia3"}}, 1e-2),
+        ({"adapter": {"rslora": True, "rank": 16}}, 5e-4 / 4),
+        ({"adapter": {"method": "full"}, "learning_rate": 1e-3}, 1e-3),
+    ],
+)
+def test_a_learning_rate_suits_the_method_unless_it_is_given(settings: dict[str, Any], rate: float) -> None:
+    recipe = SpeechRecipe(manifest="m.jsonl", output_dir="out", **settings)
+    assert recipe.learning_rate == pytest.approx(rate)
+    assert SpeechRecipe(**recipe.model_dump()) == recipe  # what a result or an adapter's card says trains the same
+
+
+def test_every_method_has_a_learning_rate() -> None:
+    assert set(RATES) == set(get_args(Method))
+
+
+def test_a_text_recipe_has_its_own_rate_and_the_same_rule() -> None:
+    assert PreferenceRecipe(data="d", output_dir="out").learning_rate == 5e-5
+    assert PreferenceRecipe(data="d", output_dir="out", adapter={"method": "ia3"}).learning_rate == pytest.approx(1e-3)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from speechft.config import AdapterSettings, Optimizer, Positive, Search, Settings, Share, Tracker
+from speechft.config import AdapterSettings, Optimizer, Positive, Search, Settings, Share, Tracker, with_rate_of_method
 from speechft.schedule import Schedule
 from speechft.text.metrics import ANSWER_METRICS
 
@@ -34,6 +34,7 @@ class TextRecipe(Settings):
         output_dir: gets adapter/, result.json, metrics.jsonl, checkpoints/.
         batch_size: sequences a forward pass; `accumulate` of them make an optimiser step.
         max_steps: optimiser steps at most; null for all epochs.
+        learning_rate: at its highest; unless given, one that suits `adapter.method`, as in a speech recipe.
         max_length: tokens of a sequence; longer ones are cut.
         other_domain: documents of another kind, as `data`; their perplexity shows what was forgotten.
         stride: tokens between the windows that documents' perplexity is measured in; null is half of `max_length`.
@@ -72,6 +73,8 @@ class TextRecipe(Settings):
     checkpoint_every: Count = 200
     tracking: Tracker | None = None
     search: Search = Field(default={})
+
+    _rate = model_validator(mode="after")(with_rate_of_method)
 
 
 class PretrainRecipe(TextRecipe):

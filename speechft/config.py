@@ -89,12 +89,15 @@ class AdapterSettings(Settings):
         return self.model_dump(exclude={"quantize", "licence"})
 
 
+def rate_of_method(settings: AdapterSettings) -> float:
+    """What suits a method as its learning rate, by LoRA's; rsLoRA divides by the root of the rank, not by the rank."""
+    return RATES[settings.method] / (math.sqrt(settings.rank) if settings.rslora else 1)
+
+
 def with_rate_of_method(recipe: Any) -> Any:
     """Fit a recipe's learning rate to what is trained, in place, unless it was given one."""
-    settings = recipe.adapter
     if "learning_rate" not in recipe.model_fields_set:
-        rate = recipe.learning_rate * RATES[settings.method]
-        rate /= math.sqrt(settings.rank) if settings.rslora else 1  # LoRA divides by the rank, rsLoRA by its root
+        rate = recipe.learning_rate * rate_of_method(recipe.adapter)
         object.__setattr__(recipe, "learning_rate", rate)  # frozen to everybody else
     return recipe
 

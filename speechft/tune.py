@@ -24,7 +24,7 @@ from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_json, write_text
 from speechft.manifest import Manifest
 from speechft.tune_report import markdown, row, search_result
-from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space
+from speechft.tune_space import Space, default_space
 
 Event = dict[str, Any]
 Follow = Callable[[Event], None]
@@ -67,7 +67,7 @@ def tune(
     The first trial is the recipe as it is. A trial that was cut off with its process is tried again.
 
     Args:
-        recipe: of speech or text; its `search` is the space, `SPEECH_SPACE` or `TEXT_SPACE` where it is empty. Its
+        recipe: of speech or text; its `search` is the space, `default_space` where it is empty. Its
             `output_dir` gets best.yaml, trials.json, trials.md, importance.svg, and best/, the run of the best recipe.
         trials: of the whole study, those of earlier calls included.
         minutes: of this call's search; the trial that is under way then is its last.
@@ -178,7 +178,7 @@ class Worker:
 def space_of(recipe: Any) -> Space:
     """What a study of a recipe varies."""
     plain = recipe.model_copy(update={"search": {}, "evaluations": recipe.evaluations or EVALUATIONS})
-    return Space(plain, recipe.search or (SPEECH_SPACE if recipe.task == "speech" else TEXT_SPACE))
+    return Space(plain, recipe.search or default_space(recipe))
 
 
 def _with_whole_paths(recipe: Any) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from speechft.config import Search, SearchRange, validated
+from speechft.config import Search, SearchRange, rate_of_method, validated
 from speechft.errors import SpeechftError
 
 SPEECH_SPACE: Search = {
@@ -24,6 +24,13 @@ TEXT_SPACE: Search = {
     "adapter.rank": [8, 16, 32],
     "schedule": ["linear", "cosine", "constant"],
 }
+
+
+def default_space(recipe: Any) -> Search:
+    """What is varied where a recipe names nothing; learning rates about the one that suits its method."""
+    space = SPEECH_SPACE if recipe.task == "speech" else TEXT_SPACE
+    rates, factor = cast(SearchRange, space["learning_rate"]), rate_of_method(recipe.adapter)
+    return space | {"learning_rate": SearchRange(low=rates.low * factor, high=rates.high * factor, log=True)}
 
 
 class Space:

@@ -19,7 +19,7 @@ from speechft.interruption import Interrupted
 from speechft.manifest import Manifest
 from speechft.text.config import SftRecipe
 from speechft.tune import Task, _cut_off_again, _objective, tune
-from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, with_values
+from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, default_space, with_values
 
 SEARCH = {
     "learning_rate": {"low": 5e-4, "high": 5e-3, "log": True},
@@ -86,6 +86,15 @@ def test_the_recipe_itself_is_in_its_space(recipe: SpeechRecipe, search: dict) -
     space = Space(recipe, search)
     assert space.at(space.own) == recipe
     assert space.at(space.ask(Ask())) != recipe
+
+
+def test_learning_rates_are_searched_about_the_method_s_own() -> None:
+    recipe = SpeechRecipe(manifest=Path("m"), output_dir=Path("o"), adapter={"method": "full"})
+    rates = default_space(recipe)["learning_rate"]
+    assert (rates.low, rates.high) == pytest.approx((1.2e-5, 2.4e-4))
+    assert rates.low < recipe.learning_rate < rates.high
+    text = SftRecipe(data="d.jsonl", output_dir=Path("o"))
+    assert default_space(text) == TEXT_SPACE
 
 
 def test_a_space_in_a_recipe_file(tmp_path: Path) -> None:

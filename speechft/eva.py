@@ -6,7 +6,7 @@ again until its running estimate stands still, which took minutes on a laptop wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 BATCHES = 4
+MOST_BYTES = 1e9  # of sums at a time: a model with wider or more layers is passed through more than once
 
 
 class InputMoments:
@@ -55,17 +56,33 @@ def initialise_from_data(model: Any, batches: Iterable[Any], forward: Callable[[
     if getattr(config, "init_lora_weights", None) != "eva":
         return
     layers: dict[str, Any] = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
-    moments = {name: InputMoments() for name in layers}
-    hooks = [layer.register_forward_hook(moments[name].add) for name, layer in layers.items()]
+    looked_at = list(islice(batches, BATCHES))
     was_training, pattern = model.training, config.target_modules
     model.eval()
-    with torch.no_grad():
-        for batch in islice(batches, BATCHES):
-            forward(batch)
-    for hook in hooks:
-        hook.remove()
-    fed: dict[str, Any] = {name: layer.lora_A["default"].weight for name, layer in layers.items() if moments[name].rows}
-    found = {name: moments[name].directions(config.r).to(weight) for name, weight in fed.items()}
+    found: dict[str, Tensor] = {}
+    for names in _groups(layers):
+        moments = {name: InputMoments() for name in names}
+        hooks = [layers[name].register_forward_hook(moments[name].add) for name in names]
+        with torch.no_grad():
+            for batch in looked_at:
+                forward(batch)
+        for hook in hooks:
+            hook.remove()
+        found |= {name: fed.directions(config.r) for name, fed in moments.items() if fed.rows}
     initialize_lora_eva_weights(model, eva_state_dict=found)
     config.target_modules = pattern  # peft spells out every layer; they are the same
     model.train(was_training)
+
+
+def _groups(layers: dict[str, Any]) -> Iterator[list[str]]:
+    """Names of layers whose sums fit into memory together."""
+    names: list[str] = []
+    size = 0.0
+    for name, layer in layers.items():
+        needed = 8 * layer.in_features**2
+        if names and size + needed > MOST_BYTES:
+            yield names
+            names, size = [], 0.0
+        names.append(name)
+        size += needed
+    yield names

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from speechft import eva
 from speechft.eva import InputMoments, initialise_from_data
 
 
@@ -44,8 +45,11 @@ class TwoLayers(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:the following layers were initialized")
-@pytest.mark.parametrize("init", ["eva", True])
-def test_only_layers_that_were_fed_and_asked_for(init: str | bool) -> None:
+@pytest.mark.parametrize(("init", "most_bytes"), [("eva", 1e9), ("eva", 1), (True, 1e9)])
+def test_only_layers_that_were_fed_and_asked_for(
+    init: str | bool, most_bytes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eva, "MOST_BYTES", most_bytes)  # one layer at a time, or all
     torch.manual_seed(0)
     settings = {"eva_config": peft.EvaConfig(rho=1.0)} if init == "eva" else {}
     config = peft.LoraConfig(r=3, target_modules=["used", "unused"], init_lora_weights=init, **settings)

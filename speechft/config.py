@@ -34,6 +34,7 @@ RATES: dict[Method, float] = {
     "lora": 1, "adalora": 4, "vera": 20, "ia3": 20, "oft": 2, "boft": 2, "houlsby": 2, "pfeiffer": 2, "bitfit": 6,
     "norms": 6, "prompt": 100, "prefix": 50, "full": 0.04,
 }  # fmt: skip
+PISSA_RATE = 0.2  # it starts at the largest directions of the weights, so each step moves them more
 
 
 class Settings(BaseModel):
@@ -91,7 +92,8 @@ class AdapterSettings(Settings):
 
 def rate_of_method(settings: AdapterSettings) -> float:
     """What suits a method as its learning rate, by LoRA's; rsLoRA divides by the root of the rank, not by the rank."""
-    return RATES[settings.method] / (math.sqrt(settings.rank) if settings.rslora else 1)
+    start = PISSA_RATE if settings.init == "pissa" else 1
+    return RATES[settings.method] * start / (math.sqrt(settings.rank) if settings.rslora else 1)
 
 
 def with_rate_of_method(recipe: Any) -> Any:

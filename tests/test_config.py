@@ -102,6 +102,7 @@ def test_aliases_that_would_explode_are_not_written_out(tmp_path: Path) -> None:
         ({"adapter": {"method": "full"}}, 2e-5),
         ({"adapter": {"method": "ia3"}}, 1e-2),
         ({"adapter": {"rslora": True, "rank": 16}}, 5e-4 / 4),
+        ({"adapter": {"init": "pissa"}}, 1e-4),
         ({"adapter": {"method": "full"}, "learning_rate": 1e-3}, 1e-3),
     ],
 )

@@ -202,7 +202,7 @@ def plot_runs(done: dict[str, Any], kind: str, out: Path) -> None:
         axes.set_xlabel(varied)
         if kind == "text":
             axes.set_yscale("log")
-    label = {"speech": "WER of dev, %", "text": "perplexity of answers"}[kind]
+    label = {"speech": "WER of dev, %", "text": "perplexity"}[kind]
     np.atleast_1d(panels)[0].set_ylabel(f"{label} (dashed: before)")
     _save(figure, out)
 

@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import jiwer
 import pytest
+from five_sentences import HEARD, TEXTS, corpus, one, valid_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.error_rate import ErrorRate
 from speechft.errors import SpeechftError
 from speechft.hallucination import repeats
-from speechft.manifest import Utterance
 from speechft.paired import compare
 from speechft.scoring import Scores, score, total
-
-TEXTS = ("no", "put the kettle on", "please call my sister tomorrow morning", "yes please", "the tea is cold")
-HEARD = ("yes", "put a kettle on", "please call sister tomorrow morning", "yes please", "the tea is very cold")
-
-
-def one(i: int, text: str, speaker: str = "", **more: Any) -> Utterance:
-    return Utterance(Path(f"/c/{i}.wav"), text, f"u{i}", speaker, **more)
-
-
-def corpus(speakers: tuple[str, ...] = ("anna", "ben", "anna", "ben", "cleo")) -> list[Utterance]:
-    return [one(i, text, speaker) for i, (text, speaker) in enumerate(zip(TEXTS, speakers, strict=True))]
 
 
 @pytest.fixture
 def scores() -> Scores:
     return score(corpus(), HEARD)
-
-
-def valid_json(value: object) -> Any:
-    """Through JSON and back, with NaN and infinity refused as strict readers do."""
-    return json.loads(json.dumps(value, allow_nan=False))
 
 
 def test_corpus_rate_is_no_average(scores: Scores) -> None:

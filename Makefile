@@ -43,8 +43,9 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/decoding.py $(MANIFEST)
 	$(BIN)/python benchmarks/time_to_wer.py $(MANIFEST) $(BENCH_FLAGS)
 
-# What faults do, counted; the part on full disks needs root.
+# Everything that can go wrong, counted: hours. The part on full disks needs root.
 reliability: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -e ".[release]"
 	$(BIN)/python benchmarks/faults/table.py
 
 # The tests of the core with the oldest and the newest packages, on each Python that is here.
@@ -65,7 +66,6 @@ docs: $(RUNS)
 dist: $(RUNS)
 	$(BIN)/python -m pip install --quiet -e ".[release]"
 	rm -rf dist
-	$(BIN)/python -m build --outdir dist
 	$(BIN)/python benchmarks/wheel.py dist
 
 # dist/sbom.json: what is installed, in CycloneDX's form.

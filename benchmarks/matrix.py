@@ -1,6 +1,7 @@
 """The tests of the core at both ends of what is supported, each in an environment of its own.
 
     python benchmarks/matrix.py [3.11:oldest 3.12:newest 3.13:newest] [--work .matrix] [--tests tests/test_train.py ...]
+        [--out DIR]
 
 An entry is a Python and a file of constraints. A Python that is not on this machine is named and not counted as passed.
 Environments are kept under --work, so that a second run installs nothing.
@@ -15,6 +16,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from faults.common import Tally
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = ("3.11:oldest", "3.12:newest", "3.13:newest")
@@ -32,12 +35,17 @@ def main() -> None:
     parser.add_argument("entries", nargs="*", default=ENTRIES)
     parser.add_argument("--work", type=Path, default=ROOT / ".matrix")
     parser.add_argument("--tests", nargs="+", default=[f"tests/test_{name}.py" for name in TESTS])
+    parser.add_argument("--out", type=Path, help="folder for the count as JSON")
     a = parser.parse_args()
     results = {entry: tested(entry, a.work, a.tests) for entry in a.entries}
     print("\n| Python: constraints | result | |\n|---|---|---|")
     for entry, (passed, said) in results.items():
         print(f"| {entry} | {'passed' if passed else 'FAILED'} | {said} |")
-    sys.exit(not all(passed for passed, _ in results.values()))
+    tally = Tally("Pythons and core packages", notes=", ".join(a.entries))
+    for entry, (passed, said) in results.items():
+        tally.count(entry, None if passed else said)
+    tally.save(a.out)
+    sys.exit(bool(tally.lost))
 
 
 def tested(entry: str, work: Path, tests: list[str]) -> tuple[bool, str]:

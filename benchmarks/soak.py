@@ -25,6 +25,7 @@ from typing import Any
 import fuzz
 import httpx
 import psutil
+from faults.common import Tally
 from server import PATH, Server, ask
 
 from speechft import exits
@@ -52,7 +53,23 @@ def main() -> None:
     print(json.dumps(results, indent=2))
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "soak.json").write_text(json.dumps(results, indent=2) + "\n")
-    sys.exit(not all(part["flat"] and not part.get("server_errors") for part in results.values()))
+    tally = counted(results)
+    tally.save(a.out)
+    sys.exit(bool(tally.lost))
+
+
+def counted(results: dict[str, Any]) -> Tally:
+    """Answers and trainings as tried; an error of the server's, memory or files that grow as lost."""
+    tally, notes = Tally("soak"), []
+    for name, part in results.items():
+        tally.tried += part.get("answers", 0) + part.get("hostile", 0) + part.get("runs", 0)
+        tally.lost += [f"{name}: an answer of 5xx"] * part.get("server_errors", 0)
+        tally.lost += [] if part["flat"] else [f"{name}: it grows"]
+        what = f"{part['minutes']:.0f} min, {part['clients']} clients" if "minutes" in part else f"{part['runs']} runs"
+        memory, files = (" to ".join(map(str, part[key])) for key in ("memory_mb", "open_files"))
+        notes.append(f"{name}, {what}: {memory} MB, {files} open files")
+    tally.survived, tally.notes = tally.tried - len(tally.lost), "; ".join(notes)
+    return tally
 
 
 def soak_server(manifest: Manifest, folder: Path, minutes: float, clients: int) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""The built wheel, installed in an environment of its own: the verbs, and the quickstart, far from the checkout.
+"""Builds sdist and wheel, installs the wheel in an environment of its own, and tries it far from the checkout.
 
-    python benchmarks/wheel.py dist [--borrow] [--no-quickstart]
+    python benchmarks/wheel.py dist [--borrow] [--out DIR]
 
-With --borrow the packages it needs are those of this interpreter, and only speechft comes from the wheel: seconds
-instead of minutes, and the same test of what the wheel holds.
+With --borrow the packages it needs are those of this interpreter, and only speechft comes from the wheel: minutes less,
+and the same test of what the wheel holds. `build` has to be installed (the extra `release`).
 """
 
 from __future__ import annotations
@@ -16,32 +16,39 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+from faults.common import Tally
+
+ROOT = Path(__file__).parents[1]
 # In a process of its own: where speechft comes from, without the editable checkout that may be installed beside it.
 WHERE = "import speechft; print(speechft.__file__)"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dist", type=Path)
+    parser.add_argument("dist", type=Path, help="folder for sdist and wheel")
     parser.add_argument("--borrow", action="store_true", help="take the other packages from this interpreter")
-    parser.add_argument("--no-quickstart", action="store_true", help="only look at it and at its help")
+    parser.add_argument("--out", type=Path, help="folder for the count as JSON")
     a = parser.parse_args()
-    (wheel,) = a.dist.resolve().glob("*.whl")
+    subprocess.run([sys.executable, "-m", "build", "--outdir", a.dist, ROOT], check=True)  # the wheel from the sdist
+    wheel = max(a.dist.resolve().glob("*.whl"), key=lambda path: path.stat().st_mtime)
+    tally = Tally("wheel, built and installed")
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         python = installed(wheel, folder / "venv", a.borrow)
-        where = said(python, folder, "-c", WHERE).strip()
-        assert where.startswith(str(folder / "venv")), f"speechft comes from {where}"
-        assert "quickstart" in said(python, folder, "-m", "speechft.cli", "--help")
-        page = Path(where).parent / "app" / "page" / "index.html"
-        assert page.is_file(), "the wheel lacks the app's page"
-        assert (Path(where).parent / "py.typed").is_file(), "the wheel lacks its types"
-        print(f"{wheel.name}: imported from {where}")
-        if not a.no_quickstart:
-            said(python, folder, "-m", "speechft.cli", "quickstart", "--out", "quickstart")
-            result = json.loads((folder / "quickstart" / "result.json").read_text())
-            rates = [f"{result[system]['wer']:.1%}" for system in ("base", "adapted")]
-            print(f"quickstart from the wheel: WER {rates[0]} before, {rates[1]} after")
+        where = Path(said(python, folder, "-c", WHERE).strip())
+        inside = where.is_relative_to(folder / "venv")
+        tally.count("imported from the wheel", None if inside else f"comes from {where}")
+        for part, lost in (("app/page/index.html", "the app's page"), ("py.typed", "its types")):
+            tally.count(part, None if (where.parent / part).is_file() else f"the wheel lacks {lost}")
+        helps = "quickstart" in said(python, folder, "-m", "speechft.cli", "--help")
+        tally.count("help", None if helps else "does not name the quickstart")
+        said(python, folder, "-m", "speechft.cli", "quickstart", "--out", "quickstart")
+        result = json.loads((folder / "quickstart" / "result.json").read_text(encoding="utf-8"))
+        before, after = (result[system]["wer"] for system in ("base", "adapted"))
+        tally.count("quickstart", None if after < before else "it did not help")
+        tally.notes = f"{wheel.name}; its quickstart: WER {before:.1%} before, {after:.1%} after"
+    tally.save(a.out)
+    sys.exit(bool(tally.lost))
 
 
 def installed(wheel: Path, venv: Path, borrow: bool) -> Path:

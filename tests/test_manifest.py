@@ -7,7 +7,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -267,13 +266,10 @@ def test_probe_counts_packets_and_names_what_is_not_sound(tmp_path: Path) -> Non
         probe_duration(Utterance(tmp_path / "b.wav", "x", "1"))
 
 
-def test_ten_thousand_rows_load_quickly(tmp_path: Path) -> None:
+def test_ten_thousand_rows_load_without_a_look_at_the_audio(tmp_path: Path) -> None:
     rows = [{"audio": f"audio/s{i % 50}/{i}.wav", "text": "some words", "duration_s": 2.0} for i in range(10_000)]
     path = write(tmp_path / "m.jsonl", rows)
-    start = time.perf_counter()
-    manifest = Manifest.load(path)
-    assert time.perf_counter() - start < 2.0  # 0.25 s on an idle machine
-    assert manifest.seconds == 20_000
+    assert Manifest.load(path).seconds == 20_000  # none of these files exists
 
 
 def test_import_brings_no_torch() -> None:

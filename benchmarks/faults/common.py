@@ -1,4 +1,4 @@
-"""What the scripts on faults share: a command that runs in a process of its own, and the count at the end."""
+"""What scripts on reliability share: a command that runs in a process of its own, and the count at the end."""
 
 from __future__ import annotations
 
@@ -38,6 +38,13 @@ class Tally:
             print(f"LOST {what}: {wrong}", flush=True)
         else:
             self.survived += 1
+
+    def save(self, out: Path | None) -> None:
+        """Print the count, and write `tally.json` into a folder, if one is given."""
+        print(f"{self.name}: tried {self.tried}, survived {self.survived}, lost {len(self.lost)}")
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "tally.json").write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
 def speechft(*words: object, timeout: float = 600, **more: object) -> subprocess.CompletedProcess[str]:
@@ -98,8 +105,5 @@ def run(
     a = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "2")
     tally = script(a)
-    print(f"{tally.name}: tried {tally.tried}, survived {tally.survived}, lost {len(tally.lost)}")
-    if a.out:
-        a.out.mkdir(parents=True, exist_ok=True)
-        (a.out / f"{Path(sys.argv[0]).stem}.json").write_text(json.dumps(asdict(tally), indent=2) + "\n")
+    tally.save(a.out)
     sys.exit(bool(tally.lost))

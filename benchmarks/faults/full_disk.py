@@ -1,8 +1,9 @@
 """A disk that is full, at every stage: the command ends in a sentence, and goes on once there is space.
 
-    sudo python benchmarks/faults/full_disk.py
+    sudo python benchmarks/faults/full_disk.py [--jobs prepare caching ...]
 
-A small file system in memory is mounted under the output folder (root only), too small by a different amount each time.
+A small file system in memory is mounted under the output folder and the caches (root only). It holds each time another
+share of what an undisturbed run leaves.
 """
 
 from __future__ import annotations
@@ -12,84 +13,87 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from common import Tally, complaint, run, speechft
-from kills import outcome, paired
+from kills import all_jobs, outcome
 
-from speechft.corpora.simulated import prepare_simulated
-
-SIZES_MB = (0.1, 0.5, 1, 2, 4, 8, 12, 20, 30, 45)
+JOBS = ("prepare", "caching", "training", "exporting", "study", "fleet")
+SHARES = (0.001, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+ROOMY_MB = 1000
 
 
 def main(a: argparse.Namespace) -> Tally:
-    tally = Tally("full disk, then more space", notes="prepare, train; tmpfs of ten sizes")
+    tally = Tally("full or read-only disk, then more space", notes=f"{', '.join(a.jobs)}; {len(SHARES)} sizes each")
     if os.geteuid() != 0:
         tally.notes += "; not run: mounting needs root"
         return tally
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
-        manifest = prepare_simulated(folder / "voice", n_sentences=20, severity=0.5)
         small = folder / "small"
-        train = [
-            "train", f"manifest={manifest}", f"output_dir={small / 'out'}", "max_steps=6", "batch_size=4",
-            "dev_clips=2", "checkpoint_every=2", "test=false", "adapter.rank=16",
-        ]  # fmt: skip
-        jobs = {"prepare": ["prepare", "folder", str(paired(folder)), str(small / "out")], "train": train}
-        for name, words in jobs.items():
-            expected = at_size(words, small, 500)[1]
-            for size in SIZES_MB:
-                tally.count(f"{name} with {size} MB", squeezed(words, small, size, expected))
-        read_only(tally, train, small)
+        jobs = all_jobs(folder)
+        for name in a.jobs:
+            # the caches are beside the manifest, so it has to be on the small disk too
+            places = {"{out}": str(small / "out"), str(folder / "voice"): str(small / "voice")}
+            words = [replaced(word, places) for word in jobs[name]]
+            with disk(small, ROOMY_MB, folder / "voice") as given_mb:
+                done = speechft(*words)
+                assert done.returncode == 0, done.stderr
+                expected = outcome(small / "out")
+                needed = used_mb(small) - given_mb
+            for share in SHARES:
+                with disk(small, share * needed, folder / "voice"):
+                    tally.count(f"{name} with {share:.1%} of {needed:.1f} MB", squeezed(words, small, expected))
+            with disk(small, ROOMY_MB, folder / "voice"):
+                remount(small, "ro")
+                tally.count(f"{name} on a read-only disk", complaint(speechft(*words)))
     return tally
 
 
-def at_size(words: list[str], small: Path, megabytes: float) -> tuple[subprocess.CompletedProcess[str], str]:
-    mount(small, megabytes)
-    try:
-        done = speechft(*words)
-        return done, outcome(small / "out")
-    finally:
-        unmount(small)
+def squeezed(words: list[str], small: Path, expected: str) -> str | None:
+    """What is wrong when there is too little space at first, and more for the same command later."""
+    first = speechft(*words)
+    if wrong := complaint(first, (0, 2)):
+        return wrong
+    if first.returncode == 2 and "space" not in first.stderr.lower():
+        return f"does not say that space is missing: {first.stderr.strip()[-200:]}"
+    remount(small, f"size={ROOMY_MB}m")
+    again = speechft(*words)
+    if wrong := complaint(again, (0,)):
+        return f"with more space: {wrong}"
+    return None if outcome(small / "out") == expected else "the result differs"
 
 
-def squeezed(words: list[str], small: Path, megabytes: float, expected: str) -> str | None:
-    """Too small at first; then the same file system is made larger."""
-    mount(small, megabytes)
-    try:
-        first = speechft(*words)
-        if wrong := complaint(first, (0, 2)):
-            return wrong
-        if first.returncode == 2 and "space" not in first.stderr.lower():
-            return f"does not say that space is missing: {first.stderr.strip()[-200:]}"
-        subprocess.run(["mount", "-o", "remount,size=500m", str(small)], check=True)
-        again = speechft(*words)
-        if wrong := complaint(again, (0,)):
-            return f"with more space: {wrong}"
-        return None if outcome(small / "out") == expected else "the result differs"
-    finally:
-        unmount(small)
-
-
-def read_only(tally: Tally, words: list[str], small: Path) -> None:
-    mount(small, 100)
-    subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
-    try:
-        tally.count("train on a read-only disk", complaint(speechft(*words)))
-    finally:
-        unmount(small)
-
-
-def mount(small: Path, megabytes: float) -> None:
+@contextmanager
+def disk(small: Path, megabytes: float, voice: Path) -> Iterator[float]:
+    """A file system with the voice in it and this much space beside; gives what the voice takes, in MB."""
     small.mkdir(exist_ok=True)
-    size = f"size={int(megabytes * 1024)}k"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(small)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOMY_MB}m", "tmpfs", str(small)], check=True)
+    try:
+        shutil.copytree(voice, small / "voice")
+        given_mb = used_mb(small)
+        remount(small, f"size={max(4, int((given_mb + megabytes) * 1024))}k")
+        yield given_mb
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+        shutil.rmtree(small, ignore_errors=True)
 
 
-def unmount(small: Path) -> None:
-    subprocess.run(["umount", "-l", str(small)], check=True)
-    shutil.rmtree(small, ignore_errors=True)
+def used_mb(small: Path) -> float:
+    return shutil.disk_usage(small).used / 2**20
+
+
+def replaced(word: str, places: dict[str, str]) -> str:
+    for old, new in places.items():
+        word = word.replace(old, new)
+    return word
+
+
+def remount(small: Path, option: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{option}", str(small)], check=True)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, 0)
+    run(main, __doc__, 0, lambda parser: parser.add_argument("--jobs", nargs="+", default=JOBS, choices=JOBS))

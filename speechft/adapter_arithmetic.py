@@ -22,6 +22,7 @@ from speechft import adapters
 from speechft.checkpoint import save_tensors
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
+from speechft.seen import Seen
 
 
 def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out: str | Path) -> Path:
@@ -61,6 +62,7 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
         config = configs[0] | {"r": rank, "lora_alpha": rank, "use_rslora": False}  # a scale of 1
         (work / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         card = {key: cards[0][key] for key in _KEPT if key in cards[0]} | {"format": 1, "sum_of": origin}
+        card["seen"] = Seen.by(cards).to_dict()
         (work / adapters.CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         replace_folder(work, out)
     finally:

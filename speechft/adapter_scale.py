@@ -49,7 +49,7 @@ def set_scale(model: Any, scale: float) -> None:
 def choose_scale(
     whisper: Whisper,
     dev: Manifest,
-    normalizer: str = "whisper-english",
+    normalizer: str = "auto",
     scales: Sequence[float] = SCALES,
     **settings: Any,
 ) -> tuple[float, dict[float, float]]:
@@ -79,7 +79,7 @@ def save_at_best_scale(
     out: str | Path,
     *,
     model: str | None = None,
-    normalizer: str = "whisper-english",
+    normalizer: str = "auto",
     scales: Sequence[float] = SCALES,
     **settings: Any,
 ) -> tuple[float, dict[float, float]]:

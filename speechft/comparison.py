@@ -13,12 +13,13 @@ from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.paired import compare_all, compare_pairs
-from speechft.pipeline import Event, evaluated, forgetting, rows_to_evaluate
-from speechft.recogniser import load
+from speechft.pipeline import Event, evaluated, forgetting, listed, rows_to_evaluate
+from speechft.recogniser import card_of, load
 from speechft.report import write_report
 from speechft.report_data import recordings
 from speechft.result import environment, notice, summary
 from speechft.result_schema import FORMAT
+from speechft.seen import Seen
 from speechft.split_files import about_split
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Context
@@ -32,7 +33,7 @@ def evaluate_adapters(
     split_file: str | Path | None = None,
     model: str | None = None,
     out: str | Path | None = None,
-    normalizer: str = "whisper-english",
+    normalizer: str = "auto",
     context: str | None = None,
     language: str | None = None,
     beams: int = 1,
@@ -53,15 +54,16 @@ def evaluate_adapters(
         `base`: its scores; `adapters`: by name, each with its scores, `adapter`, `model`, `difference` (paired, with
         `p_speakers_holm` and `p_mapsswe_holm` for the number of adapters), `forgetting`; `pairs`: every two of them
         (`paired.compare_pairs`); `best`: the name with the lowest WER, or `base`; `split`, `notice`,
-        `manifest_sha256`, `overlap`, `leakage`, `environment`.
+        `manifest_sha256`, `overlap`, `leakage`, `left_out`, `caveats`, `environment`.
 
     Raises:
         SpeechftError: a folder is no adapter, or is given twice.
     """
     names = adapter_names([Path(folder) for folder in adapters])
-    rows, split, whole = rows_to_evaluate(manifest, split, allow_outside, on_event, split_file)
-    shared = overlap(whole)
-    other = rows_to_evaluate(typical, None, allow_outside, on_event)[0] if typical else None
+    seen = Seen.by(card_of(adapter=folder) for folder in adapters)
+    given = rows_to_evaluate(manifest, split, allow_outside, on_event, split_file, seen)
+    rows, split, shared = given.chosen, given.split, overlap(given.whole)
+    other = rows_to_evaluate(typical, None, allow_outside, on_event).chosen if typical else None
     settings: dict[str, Any] = {"options": DecodeOptions(beams=beams)}
     forced: dict[str, Any] = {"context": Context(context)} if context else {}
 
@@ -102,6 +104,8 @@ def evaluate_adapters(
         "split_file": about_split(split_file) if split_file else None,
         "overlap": str(shared),
         "leakage": shared.to_dict(),
+        "left_out": listed(given.left_out | base.unreadable),
+        "caveats": given.caveats,
         "base": {**summary(base), "forgetting": None},
         "adapters": entries,
         "pairs": compare_pairs({name: evaluation.scores for name, evaluation in found.items()}),
@@ -124,7 +128,7 @@ def report(
 ) -> None:
     """The report of the best adapter against the base, with the table of all on top."""
     shown = best if best != "base" else min(found, key=lambda name: found[name].scores.wer)
-    notes = [result["notice"]] if result["notice"] else []
+    notes = [note for note in (result["notice"], *result["caveats"]) if note]
     write_report(
         out,
         {**result, "adapter": shown},

@@ -189,7 +189,7 @@ class SpeechRecipe(Settings):
         most_skipped: such steps in a row, at most; one more stops the run.
         checkpoint_every: optimiser steps between checkpoints that a killed run goes on from.
         test: evaluate base and adapter on the test split at the end.
-        normalizer: of both texts before words are counted.
+        normalizer: of both texts before words are counted; `auto` goes by the rows' language.
         tracking: `tensorboard`, `trackio` or `wandb`, through accelerate.
         allow_outside: let the manifest name audio outside its own folder.
         search: what `speechft tune` varies: keys such as `adapter.rank`, each with a list of values or a range.
@@ -232,7 +232,7 @@ class SpeechRecipe(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     checkpoint_every: Annotated[int, Field(ge=1)] = 100
     test: bool = True
-    normalizer: str = "whisper-english"
+    normalizer: str = "auto"
     tracking: Tracker | None = None
     allow_outside: bool = False
     search: Search = {}

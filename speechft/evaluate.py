@@ -16,6 +16,7 @@ from speechft.calibration import calibration, judge_words
 from speechft.decode import decode
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
+from speechft.normalize import chosen
 from speechft.normalize import normalizer as named_normalizer
 from speechft.scoring import Scores, score
 from speechft.tasks import command_of, entities_of
@@ -68,7 +69,7 @@ class Evaluation:
 def evaluate_model(
     whisper: Whisper,
     manifest: Manifest,
-    normalizer: str = "whisper-english",
+    normalizer: str = "auto",
     *,
     options: DecodeOptions | None = None,
     context: Context | None = None,
@@ -91,6 +92,7 @@ def evaluate_model(
     """
     if not len(manifest):
         raise SpeechftError("no utterance to evaluate on", where=manifest.path)
+    normalizer = chosen(normalizer, (u.language for u in manifest), whisper.language)
     for utterance in manifest:  # before the work, not after it
         command_of(utterance, named_normalizer(normalizer))
         entities_of(utterance, named_normalizer(normalizer))

@@ -19,6 +19,7 @@ from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_json
 from speechft.manifest import Manifest
+from speechft.normalize import chosen
 from speechft.paired import compare
 from speechft.recogniser import load
 from speechft.result import notice
@@ -40,7 +41,7 @@ def check_export(
     rows: Manifest,
     *,
     model: str | None = None,
-    normalizer: str = "whisper-english",
+    normalizer: str = "auto",
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Event:
     """Score an export in its own software, and against ours.
@@ -62,6 +63,7 @@ def check_export(
         raise SpeechftError("no utterance to compare on", where=rows.path)
     exported = Path(exported)
     whisper = load(model, adapter).whisper
+    normalizer = chosen(normalizer, (u.language for u in rows), whisper.language)
     package, run = RUNTIMES[to]
     clips = [u.load()[: MAX_FRAMES * HOP_LENGTH] for u in rows]
     said: list[str] = []

@@ -108,7 +108,7 @@ def _published(card: dict[str, Any], base: str, licence: str | None) -> dict[str
     """Our card without what only this machine, or only the people recorded, should know."""
     recipe = {key: value for key, value in card.get("recipe", {}).items() if key not in PRIVATE_SETTINGS}
     model = card["model"] if hub_id(card["model"]) else base
-    published = card | {"model": model, "recipe": recipe}
+    published = {key: value for key, value in card.items() if key != "seen"} | {"model": model, "recipe": recipe}
     return published | {"licence": licence} if licence else published
 
 

@@ -23,7 +23,7 @@ from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
 from speechft.evaluate import Rates, evaluate_model
 from speechft.manifest import Manifest
-from speechft.normalize import normalizer
+from speechft.normalize import chosen, normalizer
 from speechft.objective import FrozenHeadLoss
 from speechft.train import Event, Run, Trained
 from speechft.transcript import DecodeOptions
@@ -145,7 +145,7 @@ class _Refinement(Run):
     def _n_best(self) -> list[list[Hypothesis]]:
         """The different hypotheses of each training clip; those too long for the decoder are left out."""
         self.whisper.model.eval()
-        clean = normalizer(self.recipe.normalizer)
+        clean = normalizer(chosen(self.recipe.normalizer, (u.language for u in self.train), self.base.language))
         found = evaluate_model(
             self.whisper, self.train, self.recipe.normalizer, options=self.options, on_event=self.on_event
         )

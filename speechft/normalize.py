@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 from speechft.errors import SpeechftError
@@ -12,6 +12,8 @@ from speechft.errors import SpeechftError
 LIBRARY = "whisper-normalizer"
 # A name's version goes up when what it does changes; a result says both.
 VERSIONS = {"whisper-english": 1, "basic": 1, "whisper-basic": 1, "characters": 1, "none": 1}
+AUTO = "auto"
+SPACELESS = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}  # written without spaces between words
 
 
 @cache
@@ -28,6 +30,7 @@ def normalizer(name: str) -> Callable[[str], str]:
             `characters`: `basic`, then every letter a word, for languages written without spaces (zh, ja, th, my);
             the word error rate is then a character error rate.
             `none`: the text as it is.
+            Where `auto` is allowed too, `chosen` says which of these it is.
 
     Raises:
         SpeechftError: unknown; the nearest name is given.
@@ -46,6 +49,31 @@ def normalizer(name: str) -> Callable[[str], str]:
     near = difflib.get_close_matches(name, VERSIONS, n=1)
     hint = f"Did you mean '{near[0]}'?" if near else f"Use one of {', '.join(VERSIONS)}."
     raise SpeechftError(f"unknown normaliser '{name}'", fix=hint)
+
+
+def chosen(name: str, languages: Iterable[str | None], model_language: str | None = None) -> str:
+    """The normaliser for texts; a name other than `auto` is its own answer.
+
+    Args:
+        name: see `normalizer`, or `auto`: `whisper-english` for English, `characters` for languages written without
+            spaces, else `basic`. What evens out English also makes different words of other languages equal.
+        languages: of the texts, such as "en" or "zh-CN"; those that are not given say nothing.
+        model_language: what a model is told to hear, for texts that say nothing.
+    """
+    if name != AUTO:
+        return name
+    found = {_primary(language) for language in languages if language} or {_primary(model_language or "en")}
+    if found == {"en"}:
+        return "whisper-english"
+    return "characters" if found <= SPACELESS else "basic"
+
+
+def _primary(language: str) -> str:
+    """ISO 639-1 of a language with a region or of its English name: "en" of "en-GB", "en_IN" and "English"."""
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    first = language.strip().lower().replace("_", "-").partition("-")[0]
+    return TO_LANGUAGE_CODE.get(first, first)
 
 
 def describe(name: str) -> str:

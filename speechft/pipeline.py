@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from speechft import distributed, memory
+from speechft.audio import WINDOW_SECONDS
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.paired import compare
-from speechft.recogniser import Recogniser, load
+from speechft.recogniser import Recogniser, card_of, load
 from speechft.report import write_report
 from speechft.report_data import recordings
 from speechft.result import caveats, environment, notice, read_metrics, simulated, summary, training_summary
 from speechft.result_schema import FORMAT
+from speechft.seen import NOTHING, Seen
 from speechft.semantic import semantic
-from speechft.split import auto_split
+from speechft.split import auto_split, usual_splits
 from speechft.split_files import about_split, apply_split, usable_rows
 from speechft.train import Event, fit
 from speechft.transcript import DecodeOptions
@@ -99,7 +101,7 @@ def train(
         "difference": compare(base.scores, adapted.scores),
         "overlap": str(shared),
         "leakage": shared.to_dict(),
-        "left_out": [{"where": where, "reason": reason} for where, reason in left_out.items()],
+        "left_out": listed(left_out),
         "data": about_data,
         "training": training_summary(trained),
         "recipe": recipe.model_dump(mode="json"),
@@ -156,7 +158,7 @@ def evaluate(
     model: str | None = None,
     adapter: str | Path | None = None,
     out: str | Path | None = None,
-    normalizer: str = "whisper-english",
+    normalizer: str = "auto",
     context: str | None = None,
     language: str | None = None,
     beams: int = 1,
@@ -172,7 +174,8 @@ def evaluate(
 
     Args:
         manifest: a path, or utterances.
-        split: of the manifest; None means test, else dev, else everything.
+        split: of the manifest; None means test, else dev, else everything that the adapter was neither trained on nor
+            chosen by.
         split_file: see `speechft.split_files`; replaces the manifest's own splits.
         model, adapter, language: see `speechft.load`.
         out: a folder for result.json, report.md and report.html.
@@ -185,13 +188,17 @@ def evaluate(
 
     Returns:
         the scores (`wer`, ..., `per_speaker`, `per_group`), `model`, `adapter`, `real_time_factor`, `difference`,
-        `semantic`, `forgetting`, and what the splits of the whole manifest share (`overlap`, `leakage`).
+        `semantic`, `forgetting`, what the splits of the whole manifest share (`overlap`, `leakage`), rows that could
+        not be used (`left_out`) and what a reader must know besides (`caveats`).
     """
-    chosen, split, whole = rows_to_evaluate(manifest, split, allow_outside, on_event, split_file)
-    shared = overlap(whole)
-    unforgotten = rows_to_evaluate(typical, None, allow_outside, on_event)[0] if typical and adapter else None
+    if typical and not adapter:
+        raise SpeechftError("typical speech is for what an adapter costs there", fix="Give --adapter too.")
     options = DecodeOptions(beams=beams)
     forced = Context(context) if context else None
+    seen = Seen.by([card_of(model, adapter)])
+    rows = rows_to_evaluate(manifest, split, allow_outside, on_event, split_file, seen)
+    chosen, split, shared = rows.chosen, rows.split, overlap(rows.whole)
+    unforgotten = rows_to_evaluate(typical, None, allow_outside, on_event).chosen if typical else None
     recogniser = load(model, adapter, language=language)
     found = evaluated(recogniser, chosen, normalizer, on_event, options=options, context=forced)
     base = kept = None
@@ -216,7 +223,8 @@ def evaluate(
         "split_file": about_split(split_file) if split_file else None,
         "overlap": str(shared),
         "leakage": shared.to_dict(),
-        "left_out": [{"where": where, "reason": reason} for where, reason in found.unreadable.items()],
+        "left_out": listed(rows.left_out | found.unreadable),
+        "caveats": rows.caveats,
         "base": summary(base) if base else None,
         "difference": compare(base.scores, found.scores) if base else None,
         "forgetting": kept,
@@ -224,7 +232,6 @@ def evaluate(
         "environment": environment(),
     }
     if out:
-        notes = [result["notice"]] if result["notice"] else []
         write_report(
             Path(out),
             result,
@@ -232,10 +239,28 @@ def evaluate(
             found.scores,
             audio=recordings(chosen),
             title=f"{result['model']} on {split or 'all'}",
-            notes=notes,
+            notes=[note for note in (result["notice"], *rows.caveats) if note],
             embed_audio_mb=embed_audio_mb,
         )
     return result
+
+
+class Rows(NamedTuple):
+    """What is evaluated.
+
+    Attributes:
+        chosen: the rows.
+        split: their name; None for all rows of a manifest without splits.
+        whole: all usable rows.
+        left_out: rows that could not be used, with the reason.
+        caveats: what a reader of their scores must know.
+    """
+
+    chosen: Manifest
+    split: str | None
+    whole: Manifest
+    left_out: dict[str, str]
+    caveats: list[str]
 
 
 def rows_to_evaluate(
@@ -244,20 +269,34 @@ def rows_to_evaluate(
     allow_outside: bool,
     on_event: Callable[[Event], None],
     split_file: str | Path | None = None,
-) -> tuple[Manifest, str | None, Manifest]:
-    """The usable rows of a split, its name, and all usable rows.
-
-    The split is the one asked for, else test, else dev, else all (None).
-    """
+    seen: Seen = NOTHING,
+) -> Rows:
+    """The usable rows of a split: the one asked for, else test, else dev, else all that no adapter has seen."""
+    left_out: dict[str, str] = {}
     if not isinstance(manifest, Manifest):
         manifest, problems = usable_rows(manifest, split_file, allow_outside)
-        for problem in problems:
-            if problem.severity == "error":
-                on_event({"event": "left out", "where": problem.where, "reason": problem.what})
+        left_out = {problem.where: problem.what for problem in problems if problem.severity == "error"}
+        for where, reason in left_out.items():
+            on_event({"event": "left out", "where": where, "reason": reason})
     elif split_file:
         manifest = apply_split(manifest, split_file)
+    manifest = usual_splits(manifest)
     split = split or next((name for name in ("test", "dev") if name in manifest.splits), None)
-    return (manifest.split(split) if split else manifest), split, manifest
+    chosen = manifest.split(split) if split else seen.unseen(manifest)
+    caveats = seen.caveats(chosen)
+    if missing := len(manifest) - len(chosen) if not split else 0:
+        caveats.append(
+            f"The manifest has no splits: {missing} recordings that the adapter was trained on or chosen by were left "
+            f"out, and these are the other {len(chosen)}."
+        )
+    if long := sum((u.duration_s or 0) > WINDOW_SECONDS for u in chosen):
+        caveats.append(f"{long} recordings last over 30 s: only their first 30 s are heard, the rest counts as missed.")
+    return Rows(chosen, split, manifest, left_out, caveats)
+
+
+def listed(left_out: Mapping[str, str]) -> list[dict[str, str]]:
+    """Rows left out, as a result has them."""
+    return [{"where": where, "reason": reason} for where, reason in left_out.items()]
 
 
 def forgetting(base: Evaluation, adapted: Evaluation, manifest: Manifest) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Recogniser:
             ready=True,
         )
 
-    def evaluate(self, manifest: Manifest, normalizer: str = "whisper-english", **settings: Any) -> Evaluation:
+    def evaluate(self, manifest: Manifest, normalizer: str = "auto", **settings: Any) -> Evaluation:
         """Error rates on a manifest; see `speechft.evaluate.evaluate_model`."""
         return evaluate_model(self.whisper, manifest, normalizer, **settings)
 
@@ -106,6 +106,14 @@ def load(
     adapted = adapters.load(whisper.model, adapter, folder)
     context = Context(card.get("context", OTHERS_CONTEXT))
     return Recogniser(whisper.with_(model=adapted, context=context), adapter)
+
+
+def card_of(model: str | Path | None = None, adapter: str | Path | None = None) -> dict[str, Any]:
+    """What an adapter, or a model that was fine-tuned as a whole, says of itself; empty where it says nothing."""
+    if adapter:
+        return adapters.read_card(resolve_adapter(adapter))
+    own = resolve(str(model)) / adapters.CARD if model else None
+    return adapters.read_object(own) if own and own.is_file() else {}
 
 
 def _base_of(adapter: Path) -> str:

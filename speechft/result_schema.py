@@ -142,6 +142,7 @@ class EvaluationResult(Scores):
     overlap: str
     leakage: list[Shared]
     left_out: list[LeftOut]
+    caveats: list[str] = []
     base: Scores | None
     difference: Difference | None
     environment: dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any
 from speechft.error_rate import ErrorRate, char_errors, word_errors
 from speechft.hallucination import LOOP_TIMES, hallucinations, repeats
 from speechft.manifest import Manifest, Utterance
-from speechft.normalize import describe, normalizer
+from speechft.normalize import chosen, describe, normalizer
 from speechft.references import CloserText, clipped_errors, closer_text
 from speechft.significance import ENOUGH_SPEAKERS, bootstrap_ci
 from speechft.tasks import command_of, command_success, entities_of, entity_errors
@@ -203,9 +203,7 @@ class Scores:
         }
 
 
-def score(
-    utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer_name: str = "whisper-english"
-) -> Scores:
+def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer_name: str = "auto") -> Scores:
     """Score one hypothesis an utterance.
 
     Args:
@@ -213,6 +211,7 @@ def score(
         hypotheses: in the same order.
         normalizer_name: see `speechft.normalize`; it is applied to both.
     """
+    normalizer_name = chosen(normalizer_name, (u.language for u in utterances))
     normalize = normalizer(normalizer_name)
     fields = Manifest(utterances).groups
     rows = []

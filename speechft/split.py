@@ -99,7 +99,7 @@ def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: in
     Raises:
         SpeechftError: too few speakers or sentences for the splits that are missing.
     """
-    manifest = Manifest((_renamed(u) for u in manifest), manifest.path)
+    manifest = usual_splits(manifest)
     present = set(manifest.splits) - {UNUSED}
     open_rows = Manifest((u for u in manifest if not u.split), manifest.path)
     if not present and _by_speaker(manifest):
@@ -120,8 +120,15 @@ def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: in
     return _with_splits(manifest, new)
 
 
+def usual_splits(manifest: Manifest) -> Manifest:
+    """Splits by the names used here: in small letters, and `dev` for what others call "validation" and the like."""
+    return Manifest((_renamed(u) for u in manifest), manifest.path)
+
+
 def _renamed(utterance: Utterance) -> Utterance:
-    return replace(utterance, split="dev") if utterance.split in DEV_NAMES else utterance
+    name = utterance.split and utterance.split.strip().lower()
+    name = "dev" if name in DEV_NAMES else name
+    return utterance if name == utterance.split else replace(utterance, split=name)
 
 
 def _by_speaker(manifest: Manifest) -> bool:

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from speechft import adapters, distributed, memory
+from speechft import adapters, distributed, memory, seen
 from speechft.averaging import RunningMean, in_place, mean_with_base
 from speechft.batching import Batch, nothing, teachable
 from speechft.cache import cached_layers, open_or_build
@@ -45,6 +45,7 @@ from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.interruption import Interrupted, deferred
 from speechft.manifest import Manifest, Utterance
+from speechft.normalize import chosen
 from speechft.objective import TokenLoss, recompute_layers
 from speechft.peft_methods import follow
 from speechft.precision import mixed_precision
@@ -364,8 +365,9 @@ class Run:
             "context": self.context.for_decoding().policy,
             "trained_context": self.context.policy,
             "language": self.recipe.language,
-            "normalizer": self.recipe.normalizer,
+            "normalizer": chosen(self.recipe.normalizer, (u.language for u in self.train), self.base.language),
             "train_sha256": self.train.sha256,
+            "seen": {"train": seen.hashes(self.train), "dev": seen.hashes(self.dev)},
             "licence": self.recipe.adapter.licence or adapters.VOICE_LICENCE,
             "dev_wer": {"base": self.progress.base[0], "adapted": self.progress.best[0]},  # type: ignore[index]
             "recipe": self.recipe.model_dump(mode="json", exclude={"manifest", "output_dir", "speakers", "search"}),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
-from speechft.normalize import VERSIONS, describe, normalizer
+from speechft.normalize import VERSIONS, chosen, describe, normalizer
 
 
 def test_whisper_english_evens_out_spelling() -> None:
@@ -124,3 +124,20 @@ def test_stutter_stays(text: str) -> None:
 @given(st.sampled_from(list(VERSIONS)), st.text(max_size=40))
 def test_any_text_is_accepted(name: str, text: str) -> None:
     assert isinstance(normalizer(name)(text), str)
+
+
+@pytest.mark.parametrize(
+    ("languages", "model", "expected"),
+    [
+        (["en-GB", None], None, "whisper-english"),
+        ([None], None, "whisper-english"),
+        (["English"], "de", "whisper-english"),
+        ([None], "ta", "basic"),
+        (["zh-CN", "ja"], None, "characters"),
+        (["hi", "en"], None, "basic"),
+        (["Mandarin"], None, "characters"),
+    ],
+)
+def test_auto_goes_by_language(languages: list[str | None], model: str | None, expected: str) -> None:
+    assert chosen("auto", languages, model) == expected
+    assert chosen("none", languages, model) == "none"

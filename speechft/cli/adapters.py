@@ -64,7 +64,7 @@ def export(
 def _rows_to_check(manifest: Path, split: str | None, clips: int | None, allow_outside: bool) -> Any:
     from speechft.pipeline import rows_to_evaluate
 
-    return rows_to_evaluate(manifest, split, allow_outside, lambda event: None)[0][:clips]
+    return rows_to_evaluate(manifest, split, allow_outside, lambda event: None).chosen[:clips]
 
 
 @app.command()

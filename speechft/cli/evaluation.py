@@ -34,8 +34,8 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and the report.")] = None,
     normalizer: Annotated[
-        str, typer.Option(help="whisper-english, basic, characters, whisper-basic or none.")
-    ] = "whisper-english",
+        str, typer.Option(help="auto (by language), whisper-english, basic, characters, whisper-basic or none.")
+    ] = "auto",
     context: Annotated[str | None, typer.Option(help="Override: clip, clip+10s, full.")] = None,
     language: Language = None,
     beams: Annotated[int, typer.Option(min=1, max=20, help="1 is greedy.")] = 1,
@@ -75,6 +75,8 @@ def evaluate(
         return
     with Watcher(quiet=as_json) as watch:
         if len(adapters) > 1:
+            if nli or bert or not against_base:
+                raise SpeechftError("--nli, --bert and --alone are for one adapter", fix="Leave them out.")
             result = evaluate_adapters(manifest, adapters, **shared, on_event=watch)
         else:
             only = adapters[0] if adapters else None
@@ -82,7 +84,10 @@ def evaluate(
             result = run(manifest, adapter=only, **more, **shared, on_event=watch)
     if as_json:
         print_json(result)
-    elif "adapters" in result:
+        return
+    for caveat in result["caveats"]:
+        err.print(f"[yellow]Note:[/] {escape(caveat)}", soft_wrap=True)
+    if "adapters" in result:
         comparison_table(result, out)
     elif result["base"]:
         before_after({**result, "adapted": result}, out)

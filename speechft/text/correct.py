@@ -17,7 +17,7 @@ from speechft.config import SpeechRecipe
 from speechft.error_rate import ErrorRate, align, word_errors
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
-from speechft.normalize import normalizer
+from speechft.normalize import chosen, normalizer
 from speechft.significance import bootstrap_ci, paired_bootstrap
 from speechft.text.data import Message
 from speechft.text.model import TextModel, answers
@@ -49,13 +49,14 @@ class Heard:
     reference: str
 
 
-def listen(recogniser: Any, manifest: Manifest, beams: int = 4, normalise: str = "whisper-english") -> list[Heard]:
+def listen(recogniser: Any, manifest: Manifest, beams: int = 4, normalise: str = "auto") -> list[Heard]:
     """N-best lists of a manifest's clips.
 
     Args:
         recogniser: from `speechft.load`.
         normalise: each word, of hypotheses and references; correction works on normalised words.
     """
+    normalise = chosen(normalise, (u.language for u in manifest), recogniser.whisper.language)
     clean = normalizer(normalise)
     found = recogniser.evaluate(manifest, normalise, confidences=True, options=DecodeOptions(beams=beams))
     heard = []
@@ -90,7 +91,9 @@ def cross_validated(
     from speechft.recogniser import load
     from speechft.train import fit
 
-    clean = normalizer(recipe.normalizer)  # "Stop!" and "stop" are the same sentence
+    clean = normalizer(
+        chosen(recipe.normalizer, (u.language for u in train), recipe.language)
+    )  # "Stop!" and "stop" are the same sentence
     fold_of = {u.id: int(hashlib.sha256(clean(u.text).encode()).hexdigest()[:8], 16) % folds for u in train}
     if len(set(fold_of.values())) < folds:
         raise SpeechftError(f"too few different sentences for {folds} folds", where=train.path, fix="Use fewer folds.")

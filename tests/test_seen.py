@@ -1,0 +1,69 @@
+"""An adapter says what it has seen, and an evaluation takes it at its word."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from speechft.config import SpeechRecipe
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest
+from speechft.pipeline import evaluate, prepared, rows_to_evaluate
+from speechft.recogniser import card_of
+from speechft.seen import NOTHING, Seen, hashes
+from speechft.train import fit
+
+
+def silent(event: dict) -> None:
+    pass
+
+
+def test_what_was_seen_is_left_out_of_a_manifest_without_splits(voice: Manifest, tmp_path: Path) -> None:
+    bare = Manifest((replace(u, split=None) for u in voice), voice.path)
+    seen = Seen.by([{"seen": {"train": hashes(bare[:3]), "dev": hashes(bare[3:4])}}, {}])
+    found = rows_to_evaluate(bare, None, False, silent, seen=seen)
+    assert [u.id for u in found.chosen] == [u.id for u in bare[4:]]
+    assert "4 recordings" in found.caveats[0]
+    whole = Seen.by([{"seen": {"train": hashes(bare), "dev": []}}])
+    with pytest.raises(SpeechftError, match="all of these"):
+        rows_to_evaluate(bare, None, False, silent, seen=whole)
+
+
+def test_scores_on_what_was_trained_on_say_so(voice: Manifest) -> None:
+    split = Manifest((replace(u, split="test" if i < 4 else "train") for i, u in enumerate(voice)), voice.path)
+    seen = Seen.by([{"seen": {"train": hashes(split[:1]), "dev": hashes(split[1:3])}}])
+    found = rows_to_evaluate(split, None, False, silent, seen=seen)
+    assert len(found.chosen) == 4
+    assert [caveat[:1] for caveat in found.caveats] == ["1", "2"]
+    assert rows_to_evaluate(split, None, False, silent, seen=NOTHING).caveats == []
+
+
+@pytest.mark.parametrize("name", ["Test", "TEST", "validation", "Dev"])
+def test_splits_by_other_names_are_found(voice: Manifest, name: str) -> None:
+    split = Manifest((replace(u, split=name if i < 4 else "Train") for i, u in enumerate(voice)), voice.path)
+    found = rows_to_evaluate(split, None, False, silent)
+    assert (len(found.chosen), found.split) == (4, "test" if name.lower() == "test" else "dev")
+
+
+def test_long_recordings_are_named(voice: Manifest) -> None:
+    long = Manifest([replace(voice[0], duration_s=50.0), *voice[1:]], voice.path)
+    assert "1 recordings last over 30 s" in rows_to_evaluate(long, None, False, silent).caveats[0]
+
+
+def test_an_adapter_is_not_evaluated_on_what_it_learnt(voice: Manifest, tmp_path: Path) -> None:
+    """The manifest has no splits: the run makes its own, and the evaluation finds the same test clips again."""
+    bare = Manifest((replace(u, split=None) for u in voice[:18]), voice.path)
+    path = bare.save(voice.path.parent / "bare.jsonl").path
+    recipe = SpeechRecipe(
+        manifest=path, output_dir=tmp_path, max_steps=2, min_steps=0, batch_size=4, adapter={"rank": 4}, evaluations=1
+    )
+    split, _ = prepared(recipe)
+    trained = fit(recipe, split.split("train"), split.split("dev"), base=(9.0, 9.0))
+    assert trained.adapter
+    rows = rows_to_evaluate(path, None, False, silent, seen=Seen.by([card_of(adapter=trained.adapter)]))
+    assert [u.id for u in rows.chosen] == [u.id for u in split.split("test")]
+    found = evaluate(path, adapter=trained.adapter, against_base=False)
+    assert found["n_utterances"] == len(rows.chosen)
+    assert found["caveats"] == rows.caveats

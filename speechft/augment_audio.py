@@ -20,8 +20,10 @@ from speechft.audio import SAMPLE_RATE, Seconds
 from speechft.impair_speech import impaired
 from speechft.spectral import GRID, filtered, move_resonances, stretched
 
+NONE_GIVEN: Mapping[str, float] = {}
 LEVEL = 0.99  # of full scale: what comes out louder is turned down
 TAPER_HZ = 4_800.0  # above it a warped envelope is led back to the top of the band (Jaitly and Hinton, 2013)
+ACTIVE_DB = 30.0  # below the loudest frame: what is quieter counts as a pause
 REVERB_START: Seconds = 0.003  # reflections come after the direct sound
 
 
@@ -32,12 +34,14 @@ class Effect:
     Attributes:
         make: function of samples at 16 kHz, amount and generator.
         amounts: lowest and highest that is drawn.
+        possible: lowest and highest that can be asked for.
         unit: of the amount.
         stretches: whether the length is divided by the amount.
     """
 
     make: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
     amounts: tuple[float, float]
+    possible: tuple[float, float]
     unit: str
     stretches: bool = False
 
@@ -77,17 +81,25 @@ def formants(samples: np.ndarray, fraction: float, rng: np.random.Generator) -> 
 
 
 def noise(samples: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
-    """Add noise with the long-term spectrum of the clip itself, `snr_db` below it: the hardest steady noise."""
-    from torchaudio.functional import add_noise
-
+    """Add noise with the long-term spectrum of the clip itself, `snr_db` below its speech: the hardest steady noise."""
     if not samples.any():  # nothing that noise could lie below
         return samples.copy()
     spectrum = np.abs(np.fft.rfft(samples))
     spectrum = np.convolve(spectrum, np.ones(201) / 201, mode="same")  # steady noise has the shape, not the harmonics
     turned = spectrum * np.exp(2j * np.pi * rng.random(len(spectrum)))
     made = np.fft.irfft(turned, len(samples)).astype(np.float32)
-    waves = (torch.from_numpy(np.ascontiguousarray(x))[None] for x in (samples, made))
-    return unclipped(add_noise(*waves, torch.tensor([snr_db]))[0].numpy())
+    made *= speech_level(samples) * 10 ** (-snr_db / 20) / max(float(np.sqrt(np.mean(made**2))), 1e-9)
+    return unclipped(samples + made)
+
+
+def speech_level(samples: np.ndarray) -> float:
+    """Root mean square while somebody speaks: pauses and silence around the words are not part of it.
+
+    As the active speech level of ITU-T P.56, but simpler: frames of 20 ms that are within 30 dB of the loudest one.
+    """
+    length = min(len(samples), SAMPLE_RATE // 50)
+    energies = np.mean(samples[: len(samples) // length * length].reshape(-1, length).astype(np.float64) ** 2, axis=1)
+    return float(np.sqrt(energies[energies >= energies.max() * 10 ** (-ACTIVE_DB / 10)].mean()))
 
 
 def reverberation(samples: np.ndarray, rt60: Seconds, rng: np.random.Generator) -> np.ndarray:
@@ -107,19 +119,24 @@ def reverberation(samples: np.ndarray, rt60: Seconds, rng: np.random.Generator) 
 
 
 EFFECTS: Mapping[str, Effect] = {
-    "speed": Effect(speed, (0.9, 1.1), "times", stretches=True),
-    "tempo": Effect(tempo, (0.8, 1.2), "times", stretches=True),
-    "pitch": Effect(pitch, (-3.0, 3.0), "semitones"),
-    "vocal_tract": Effect(vocal_tract, (0.88, 1.12), "times"),
-    "formants": Effect(formants, (0.1, 0.5), "of the way to the neutral vowel"),
-    "noise": Effect(noise, (5.0, 20.0), "dB below the speech"),
-    "reverberation": Effect(reverberation, (0.2, 0.8), "s to fall by 60 dB"),
-    "impairment": Effect(impaired, (0.25, 1.0), "of the simulated speaker's severity"),
+    "speed": Effect(speed, (0.9, 1.1), (0.5, 2.0), "times", stretches=True),
+    "tempo": Effect(tempo, (0.8, 1.2), (0.5, 2.0), "times", stretches=True),
+    "pitch": Effect(pitch, (-3.0, 3.0), (-12.0, 12.0), "semitones"),
+    "vocal_tract": Effect(vocal_tract, (0.88, 1.12), (0.7, 1.4), "times"),
+    "formants": Effect(formants, (0.1, 0.5), (0.0, 1.0), "of the way to the neutral vowel"),
+    "noise": Effect(noise, (5.0, 20.0), (-10.0, 60.0), "dB below the speech"),
+    "reverberation": Effect(reverberation, (0.2, 0.8), (0.05, 5.0), "s to fall by 60 dB"),
+    "impairment": Effect(impaired, (0.25, 1.0), (0.0, 1.0), "of the simulated speaker's severity"),
 }
 
 
 def vary(
-    samples: np.ndarray, kinds: Sequence[str], seed: int, name: str = "", copy: int = 0
+    samples: np.ndarray,
+    kinds: Sequence[str],
+    seed: int,
+    name: str = "",
+    copy: int = 0,
+    given: Mapping[str, float] = NONE_GIVEN,
 ) -> tuple[np.ndarray, dict[str, float]]:
     """One variation of a clip, with amounts drawn from each effect's range, in the order of `kinds`.
 
@@ -127,6 +144,7 @@ def vary(
         samples: mono 16 kHz.
         kinds: names in `EFFECTS`.
         seed, name, copy: decide everything, on any machine and in any order of clips.
+        given: amounts that are not drawn, by kind.
 
     Returns:
         float32 samples, and the amount of each effect.
@@ -135,7 +153,8 @@ def vary(
     amounts = {}
     for kind in kinds:
         low, high = EFFECTS[kind].amounts
-        amounts[kind] = round(float(rng.uniform(low, high)), 3)
+        drawn = round(float(rng.uniform(low, high)), 3)
+        amounts[kind] = given.get(kind, drawn)
         samples = EFFECTS[kind].make(samples, amounts[kind], rng)
     return unclipped(samples), amounts
 

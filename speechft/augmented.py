@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from speechft.audio import SAMPLE_RATE
-from speechft.augment_audio import EFFECTS, unclipped, vary
+from speechft.augment_audio import EFFECTS, NONE_GIVEN, unclipped, vary
 from speechft.check import usable
 from speechft.errors import SpeechftError
 from speechft.files import write_text
@@ -27,7 +27,8 @@ body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 48rem; margin: 0 auto; 
 table {{ border-collapse: collapse; width: 100%; }} th, td {{ text-align: left; padding: .3rem .5rem .3rem 0; }}
 audio {{ width: 100%; min-width: 9rem; }} th {{ font-weight: 400; }} .n {{ white-space: nowrap; }}
 </style></head><body><main><h1>Variations to listen to</h1>
-<p>Each recording as it is, then each effect at the two ends of its range. What is made here is synthetic.</p>
+<p>Each recording as it is, then each effect at the two ends of its range, or as asked for.
+What is made here is synthetic.</p>
 {body}</main></body></html>
 """
 
@@ -40,6 +41,17 @@ def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
     return tuple(kinds)
 
 
+def check_amounts(amounts: Mapping[str, float], kinds: Sequence[str]) -> None:
+    """Raises SpeechftError for an amount that its effect cannot have, or of an effect that is not asked for."""
+    for kind, amount in amounts.items():
+        if kind not in kinds:
+            raise SpeechftError(f"an amount for '{kind}', which is not asked for", fix=f"Add --kind {kind}.")
+        low, high = EFFECTS[kind].possible
+        if not low <= amount <= high:
+            unit = EFFECTS[kind].unit
+            raise SpeechftError(f"{kind}={amount:g} is not possible", fix=f"Give {low:g} to {high:g} ({unit}).")
+
+
 def augment_manifest(
     manifest: str | Path | Manifest,
     out: str | Path,
@@ -49,6 +61,7 @@ def augment_manifest(
     together: bool = False,
     split: str = "train",
     seed: int = 0,
+    amounts: Mapping[str, float] = NONE_GIVEN,
     allow_outside: bool = False,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Manifest:
@@ -64,14 +77,16 @@ def augment_manifest(
         together: one copy with all effects in their order, instead of one for each.
         split: whose clips are varied.
         seed: of the amounts and of what is random in an effect.
+        amounts: for all clips alike, by kind, instead of ones that are drawn: `{"noise": 10.0}` is 10 dB.
 
     Returns:
         the manifest; copies have `"synthetic": true`, `synthetic_from` (an id), `augmentation` and its `amounts`.
 
     Raises:
-        SpeechftError: an unknown effect, no clip in the split, or a recording that cannot be read.
+        SpeechftError: an unknown effect or impossible amount, no clip in the split, or a recording that cannot be read.
     """
     kinds = check_kinds(kinds)
+    check_amounts(amounts, kinds)
     if not isinstance(manifest, Manifest):
         manifest, _ = usable(manifest, allow_outside)
     if not manifest.splits:
@@ -89,8 +104,8 @@ def augment_manifest(
         samples = utterance.load()
         for effects in sets:
             for copy in range(copies):
-                varied, amounts = vary(samples, effects, seed, utterance.id, copy)
-                rows.append(_written(utterance, varied, amounts, folder, copy))
+                varied, had = vary(samples, effects, seed, utterance.id, copy, amounts)
+                rows.append(_written(utterance, varied, had, folder, copy))
         progress(done, len(chosen))
     return Manifest([*manifest, *rows], out).save(out)
 
@@ -128,6 +143,7 @@ def listen(
     *,
     clips: int = LISTEN_CLIPS,
     seed: int = 0,
+    amounts: Mapping[str, float] = NONE_GIVEN,
     allow_outside: bool = False,
 ) -> Path:
     """Examples of every effect on a few recordings, with a page to play them.
@@ -137,11 +153,13 @@ def listen(
         out: folder for index.html and the examples.
         kinds: effects; all unless given.
         clips: recordings, spread over the manifest.
+        amounts: by kind, instead of both ends of its range.
 
     Returns:
         the path of index.html.
     """
     kinds = check_kinds(kinds or tuple(EFFECTS))
+    check_amounts(amounts, kinds)
     if not isinstance(manifest, Manifest):
         manifest, _ = usable(manifest, allow_outside)
     if not len(manifest):
@@ -149,17 +167,19 @@ def listen(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     step = max(1, len(manifest) // clips)
-    sections = [_examples(u, number, out, kinds, seed) for number, u in enumerate(manifest[::step][:clips], 1)]
+    sections = [_examples(u, number, out, kinds, seed, amounts) for number, u in enumerate(manifest[::step][:clips], 1)]
     return write_text(out / "index.html", PAGE.format(body="\n".join(sections)))
 
 
-def _examples(utterance: Utterance, number: int, out: Path, kinds: Sequence[str], seed: int) -> str:
+def _examples(
+    utterance: Utterance, number: int, out: Path, kinds: Sequence[str], seed: int, amounts: Mapping[str, float]
+) -> str:
     """One recording and its variations, written, as a section of the page."""
     samples = utterance.load()
     made = [("as recorded", "", samples)]
     for kind in kinds:
         effect = EFFECTS[kind]
-        for amount in effect.amounts:
+        for amount in [amounts[kind]] if kind in amounts else effect.amounts:
             varied = effect.make(samples, amount, np.random.default_rng([seed, number]))
             made.append((kind.replace("_", " "), f"{amount:g} {effect.unit}", varied))
     rows = []

@@ -108,3 +108,12 @@ def test_mistakes_are_named(corpus: Manifest, tmp_path: Path) -> None:
         augment_manifest(corpus, tmp_path / "m.jsonl", ["noise"], split="devel")
     with pytest.raises(SpeechftError, match="no effect"):
         augment_manifest(corpus, tmp_path / "m.jsonl", [])
+
+
+def test_amounts_can_be_given(corpus: Manifest) -> None:
+    folder = corpus.path.parent  # type: ignore[union-attr]
+    out = augment_manifest(corpus, folder / "loud.jsonl", ["noise"], amounts={"noise": 3.0})
+    assert {u.extra["amounts"] for u in out if u.extra.get("synthetic")} == {"noise 3"}
+    for amounts, said in (({"noise": 300.0}, "not possible"), ({"pitch": 1.0}, "not asked for")):
+        with pytest.raises(SpeechftError, match=said):
+            augment_manifest(corpus, folder / "not.jsonl", ["noise"], amounts=amounts)

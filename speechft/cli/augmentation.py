@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,10 @@ def augment(
         typer.Option(
             help="speed, tempo, pitch, vocal_tract, formants, noise, reverberation or impairment; repeatable."
         ),
+    ] = None,
+    amount: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=VALUE", help="Not drawn: noise=10 (dB), impairment=0.7 (severity); repeatable."),
     ] = None,
     copies: Annotated[int, typer.Option(min=1, help="Of each clip and effect.")] = 1,
     together: Annotated[bool, typer.Option("--together", help="All effects in one copy.")] = False,
@@ -40,13 +44,14 @@ def augment(
     if listen is None and out is None:
         raise SpeechftError("nothing to write", fix="Give --listen FOLDER, --out MANIFEST, or both.")
     kinds, found = tuple(kind or ()), {}
+    shared: dict[str, Any] = {"seed": seed, "amounts": _amounts(amount or []), "allow_outside": allow_outside}
     with Watcher(quiet=as_json) as watch:
         if listen:
-            found["listen"] = str(write_examples(manifest, listen, kinds, seed=seed, allow_outside=allow_outside))
+            found["listen"] = str(write_examples(manifest, listen, kinds, **shared))
         if out:
             made = augment_manifest(
-                manifest, out, kinds, copies=copies, together=together, split=split, seed=seed,
-                allow_outside=allow_outside, progress=lambda _, of: watch({"event": "checked", "of": of}),
+                manifest, out, kinds, copies=copies, together=together, split=split, **shared,
+                progress=lambda _, of: watch({"event": "checked", "of": of}),
             )  # fmt: skip
             count = sum(bool(u.extra.get("synthetic")) for u in made)
             found |= {"manifest": str(out), "utterances": str(len(made)), "synthetic": str(count)}
@@ -54,3 +59,14 @@ def augment(
         print_json(found)
     else:
         typer.echo("\n".join(f"{name}: {value}" for name, value in found.items()))
+
+
+def _amounts(given: list[str]) -> dict[str, float]:
+    amounts = {}
+    for words in given:
+        kind, _, value = words.partition("=")
+        try:
+            amounts[kind] = float(value)
+        except ValueError:
+            raise SpeechftError(f"'{words}' is no amount", fix="Write KIND=VALUE, such as noise=10.") from None
+    return amounts

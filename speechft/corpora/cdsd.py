@@ -17,17 +17,16 @@ from speechft.corpora.prepared import Preparation, Prepared, corpus_root, key_an
 SPLITS = ("train", "dev", "test")
 
 
-def prepare_cdsd(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_cdsd(source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False) -> Prepared:
     """A manifest in the challenge's split, which is within each speaker; the full release comes without one.
 
     Args:
         source: the folder of the speakers' folders; for the full release that of 1h and 10h, or one of these.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
     """
     full = any(any(Path(source).glob(pattern)) for pattern in ("Audio/*", "*/Audio/*", "*/*/Audio/*"))
     root = corpus_root(source, "**/Audio/*/*.wav" if full else "*/wav/train", "CDSD")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     if full:
         for folder in sorted(root.glob("**/Audio/*/")):
             part = folder.parent.parent

@@ -48,7 +48,7 @@ class Preparation:
         source: folder that the corpus lies in.
         out: folder to write `manifest.jsonl` into, or the manifest's own path ending in ".jsonl".
         copy: copy recordings that lie outside the manifest's folder.
-        allow_outside: take recordings that lie outside `source`, as a table with absolute paths may name.
+        allow_outside: take recordings that lie outside `source`, where absolute paths in a table or links lead.
     """
 
     def __init__(self, source: Path, out: str | Path, copy: bool = True, allow_outside: bool = False) -> None:
@@ -163,6 +163,8 @@ class Preparation:
 def corpus_root(source: str | Path, pattern: str, name: str) -> Path:
     """The folder that a corpus's files lie in as it is handed out: the one given, or the only one in it that fits.
 
+    It is resolved, as `Preparation.source` is: paths made from it can be compared with that one.
+
     Args:
         pattern: glob of something that every copy of the corpus has.
         name: of the corpus.
@@ -170,18 +172,18 @@ def corpus_root(source: str | Path, pattern: str, name: str) -> Path:
     Raises:
         SpeechftError: it looks otherwise.
     """
-    source = Path(source)
+    given, source = source, Path(source).resolve()
     if not source.is_dir():
-        raise SpeechftError("is not a folder", where=source, fix=f"Give the folder that {name} was unpacked into.")
+        raise SpeechftError("is not a folder", where=given, fix=f"Give the folder that {name} was unpacked into.")
     if any(source.glob(pattern)):
         return source
     inside = [path for path in sorted(source.iterdir()) if path.is_dir() and any(path.glob(pattern))]
     if len(inside) == 1:
-        return inside[0]
+        return inside[0].resolve()
     what = f"does not look like {name}: there is no {pattern} in it"
     if inside:
         what = f"holds several parts that look like {name}: {', '.join(path.name for path in inside[:5])}"
-    raise SpeechftError(what, where=source, fix="Give the folder that it was unpacked into; for your own, use folder.")
+    raise SpeechftError(what, where=given, fix="Give the folder that it was unpacked into; for your own, use folder.")
 
 
 def nearest(path: Path, others: Sequence[Path]) -> list[Path]:

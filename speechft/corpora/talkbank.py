@@ -29,7 +29,9 @@ QUOTIENTS = ((25, "very severe"), (50, "severe"), (75, "moderate"), (100, "mild"
 LANGUAGES = {"eng": "en", "spa": "es", "fra": "fr", "deu": "de", "zho": "zh", "nld": "nl", "ita": "it", "jpn": "ja"}
 
 
-def prepare_talkbank(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_talkbank(
+    source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False
+) -> Prepared:
     """A manifest of the participants' utterances: `text` is what was meant, `text_verbatim` what was said.
 
     Left out: other speakers (they are not counted one by one), utterances without a time mark, with unintelligible
@@ -37,11 +39,10 @@ def prepare_talkbank(source: str | Path, out: str | Path, *, copy: bool = True) 
 
     Args:
         source: the folder with transcripts and recordings, however deep.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
     """
     root = corpus_root(source, "**/*.cha", "a TalkBank corpus")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     transcripts, recordings = _by_stem(root.rglob("*.cha")), _by_stem(root.rglob("*"), AUDIO_ENDINGS)
     used: set[Path] = set()
     for path in sorted(root.rglob("*.cha")):

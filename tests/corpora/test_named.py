@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechft.corpora import CORPORA, prepare, talkbank
+from speechft import corpora
+from speechft.corpora import CORPORA, talkbank
 from speechft.corpora.prepared import Prepared
 from speechft.corpora.sap import both_references
 from speechft.corpora.uaspeech import severity
@@ -37,6 +39,27 @@ def written(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def prepare(name: str, source: Path, out: Path) -> Prepared:
+    """Of the folder by its whole path; by a relative path and through a link it gives the same rows."""
+    aside = out.parent.parent / f"{out.parent.name}-{out.name}"  # outside the corpus, which may hold `out`
+    aside.mkdir(exist_ok=True)
+    link = aside / "link"
+    if source.exists():
+        link.symlink_to(source)
+    ways = (Path(os.path.relpath(source)), link)
+    others = [corpora.prepare(name, way, aside / f"out{number}") for number, way in enumerate(ways)]
+    prepared = corpora.prepare(name, source, out)
+    for other in others:
+        assert plain_rows(other) == plain_rows(prepared)
+        assert other.left_out == prepared.left_out
+    return prepared
+
+
+def plain_rows(prepared: Prepared) -> list[dict[str, object]]:
+    assert prepared.manifest.path is not None
+    return [u.to_row(prepared.manifest.path.parent.resolve()) for u in prepared.manifest]
 
 
 def by_id(prepared: Prepared) -> dict[str, Utterance]:
@@ -545,3 +568,16 @@ def test_another_tree_is_refused(tmp_path: Path, name: str) -> None:
         prepare(name, tmp_path / "source", tmp_path / "out")
     with pytest.raises(SpeechftError, match="not a folder"):
         prepare(name, tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_linked_recordings_are_taken_when_they_may_lie_outside(tmp_path: Path) -> None:
+    """As git-annex keeps them: every recording a link into a store."""
+    sound(tmp_path / "store/object.wav")
+    written(tmp_path / "torgo/F01/Session1/prompts/0001.txt", "stick")
+    (tmp_path / "torgo/F01/Session1/wav_headMic").mkdir()
+    (tmp_path / "torgo/F01/Session1/wav_headMic/0001.wav").symlink_to(tmp_path / "store/object.wav")
+    with pytest.raises(SpeechftError, match="allow_outside takes it"):
+        corpora.prepare("torgo", tmp_path / "torgo", tmp_path / "out")
+    prepared = corpora.prepare("torgo", tmp_path / "torgo", tmp_path / "out", allow_outside=True)
+    assert [u.id for u in prepared.manifest] == ["F01-Session1-0001"]
+    assert prepared.manifest[0].audio.is_relative_to(tmp_path / "out/audio")

@@ -34,8 +34,10 @@ def prepare_talkbank(
 ) -> Prepared:
     """A manifest of the participants' utterances: `text` is what was meant, `text_verbatim` what was said.
 
-    Left out: other speakers (they are not counted one by one), utterances without a time mark, with unintelligible
-    stretches (xxx, yyy, www) or without words, transcripts without a recording, and recordings without a transcript.
+    An utterance with a word in phonetic signs ("dɑk@u [: dog]") has no `text_verbatim`. Left out: other speakers (they
+    are not counted one by one), utterances without a time mark, with unintelligible stretches (xxx, yyy, www), with a
+    word whose target is unknown ("[: x@n]", or phonetic signs alone) or without words, transcripts without a recording,
+    and recordings without a transcript.
 
     Args:
         source: the folder with transcripts and recordings, however deep.
@@ -90,7 +92,7 @@ def _add(
     if line.start_s is None or line.end_s is None:
         work.leave_out(where, "it has no time mark")
     elif line.unclear:
-        work.leave_out(where, "a part of it is unintelligible or not transcribed")
+        work.leave_out(where, "a part of it is unintelligible, not transcribed, or of unknown meaning")
     elif not line.meant:
         work.leave_out(where, "there are no words in it")
     else:

@@ -30,20 +30,28 @@ def prepare_cdsd(source: str | Path, out: str | Path, *, copy: bool = True, allo
     if full:
         for folder in sorted(root.glob("**/Audio/*/")):
             part = folder.parent.parent
-            texts = _texts([part / "Text" / f"{folder.name}_label.txt"])
+            texts = _texts(work, [part / "Text" / f"{folder.name}_label.txt"])
             for audio in sorted(folder.glob("*.wav")):
                 _add(work, audio, texts, folder.name, None, {"part": part.name} if part != root else {})
         return work.finish()
     for folder in sorted(path.parent for path in root.glob("*/wav")):
-        texts = _texts(sorted(path for pattern in ("transcript*", "transcript/**/*") for path in folder.glob(pattern)))
+        texts = _texts(
+            work, sorted(path for pattern in ("transcript*", "transcript/**/*") for path in folder.glob(pattern))
+        )
         for split in SPLITS:
             for audio in sorted((folder / "wav" / split).rglob("*.wav")):
                 _add(work, audio, texts, folder.name, split, {})
     return work.finish()
 
 
-def _texts(paths: Iterable[Path]) -> dict[str, str]:
-    return {Path(key).stem: text for path in paths for key, text in key_and_text(path).items()}
+def _texts(work: Preparation, paths: Iterable[Path]) -> dict[str, str]:
+    """By recording's name without its ending. Where two say different things the first counts."""
+    found: dict[str, str] = {}
+    for path in paths:
+        for key, text in key_and_text(work, path).items():
+            if found.setdefault(Path(key).stem, text) != text:
+                work.leave_out(f"{work.name_of(path)}: {key}", "an earlier line has another text for the recording")
+    return found
 
 
 def _add(

@@ -160,9 +160,10 @@ def _transcript_lines(work: Preparation, files: list[Path]) -> dict[Path, str]:
     found = {}
     for path in files:
         if path.name.endswith(".trans.txt"):
-            for line in (_decode(work, path) or "").splitlines():
+            for number, line in enumerate((_decode(work, path) or "").splitlines(), 1):
                 name, _, text = line.partition(" ")
-                found[path.with_name(name)] = text.strip()
+                if name and found.setdefault(path.parent / name, text.strip()) != text.strip():
+                    work.leave_out(f"{work.name_of(path)}:{number}", f"an earlier line has another text for '{name}'")
     return found
 
 

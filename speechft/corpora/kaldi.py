@@ -48,11 +48,11 @@ def add_data_folder(
     for needed in ("wav.scp", "text"):
         if not (folder / needed).is_file():
             raise SpeechftError(f"has no file '{needed}'", where=folder, fix="A Kaldi data folder needs one.")
-    recordings, texts = key_and_text(folder / "wav.scp"), key_and_text(folder / "text")
-    speakers, genders = key_and_text(folder / "utt2spk"), key_and_text(folder / "spk2gender")
-    segments = {key: value.split() for key, value in key_and_text(folder / "segments").items()}
-    for number, (utterance, text) in enumerate(texts.items(), 1):
-        where = f"{folder.name}/text:{number}"
+    recordings, texts = key_and_text(work, folder / "wav.scp"), key_and_text(work, folder / "text")
+    speakers, genders = key_and_text(work, folder / "utt2spk"), key_and_text(work, folder / "spk2gender")
+    segments = {key: value.split() for key, value in key_and_text(work, folder / "segments").items()}
+    for utterance, text in texts.items():
+        where = f"{folder.name}/text: {utterance}"
         try:
             recording, *span = segments.get(utterance, [utterance])
             start, end = map(float, span[:2]) if utterance in segments else (0.0, -1.0)

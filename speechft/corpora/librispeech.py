@@ -32,7 +32,7 @@ def prepare_librispeech(
         name, speaker, chapter = folder.relative_to(root).parts
         texts = folder / f"{speaker}-{chapter}.trans.txt"
         split = name.partition("-")[0]
-        said = key_and_text(texts)
+        said = key_and_text(work, texts)
         for audio in sorted(folder.glob("*.flac")):
             if audio.stem not in said:
                 work.leave_out(audio, f"{texts.name} has no text for it")

@@ -66,9 +66,11 @@ class Preparation:
 
     def leave_out(self, where: object, reason: str) -> None:
         """Remember something that isn't taken; `where` is a path in the corpus or "file:row"."""
-        if isinstance(where, Path) and where.is_relative_to(self.source):
-            where = where.relative_to(self.source).as_posix()
-        self.left_out.append((str(where), reason))
+        self.left_out.append((self.name_of(where) if isinstance(where, Path) else str(where), reason))
+
+    def name_of(self, path: Path) -> str:
+        """What to call a file: its path in the corpus."""
+        return path.relative_to(self.source).as_posix() if path.is_relative_to(self.source) else str(path)
 
     def add(self, values: Mapping[str, Any], where: object) -> Path | None:
         """Take one row, or leave it out and say why.
@@ -198,8 +200,10 @@ def gender(word: str | None) -> str | None:
     return names.get((word or "").strip().lower())
 
 
-def key_and_text(path: Path) -> dict[str, str]:
+def key_and_text(work: Preparation, path: Path) -> dict[str, str]:
     """Lines of a key, white space, and the rest; none if there is no such file.
+
+    Of several lines with one key the first counts; the others are left out by file and line.
 
     Raises:
         SpeechftError: it is not UTF-8.
@@ -210,8 +214,15 @@ def key_and_text(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise SpeechftError("is not UTF-8", where=path, fix="Convert it to UTF-8.") from None
-    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
-    return {pair[0]: pair[1].strip() if len(pair) > 1 else "" for pair in pairs}
+    found: dict[str, str] = {}
+    first: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        key, *rest = line.split(maxsplit=1) or [""]
+        if key in first:
+            work.leave_out(f"{work.name_of(path)}:{number}", f"line {first[key]} is about '{key}' already")
+        elif key:
+            found[key], first[key] = "".join(rest).strip(), number
+    return found
 
 
 def _copy(audio: Path, target: Path) -> Path:

@@ -39,7 +39,7 @@ def prepare_speechocean762(
     except ValueError:
         raise SpeechftError("is not JSON", where=path, fix="Unpack it again; without it no row is rated.") from None
     for split in ("train", "test"):
-        ages = key_and_text(root / split / "spk2age")
+        ages = key_and_text(work, root / split / "spk2age")
         add_data_folder(work, root / split, split, partial(_more, scores, ages))
     return work.finish()
 

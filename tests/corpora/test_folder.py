@@ -96,10 +96,13 @@ def test_everything_left_out_is_listed(tmp_path: Path) -> None:
 def test_librispeech_lines(tmp_path: Path) -> None:
     for name in ("1-0001", "1-0002"):
         clip(tmp_path / f"s/19/{name}.flac")
-    (tmp_path / "s/19/1.trans.txt").write_text("1-0001 HELLO THERE\n1-0003 GONE\n")
+    (tmp_path / "s/19/1.trans.txt").write_text("1-0001 HELLO THERE\n\n1-0003 GONE\n1-0001 BYE\n")
     prepared = prepare_folder(tmp_path / "s", tmp_path / "o")
     assert texts(prepared) == {"1-0001": "HELLO THERE"}
-    assert prepared.left_out == (("19/1-0002.flac", "no transcript beside it"),)
+    assert prepared.left_out == (
+        ("19/1.trans.txt:4", "an earlier line has another text for '1-0001'"),
+        ("19/1-0002.flac", "no transcript beside it"),
+    )
 
 
 def test_audiofolder_metadata(tmp_path: Path) -> None:

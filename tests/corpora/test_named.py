@@ -173,6 +173,30 @@ def test_kaldi_segments_that_cannot_be_read_are_left_out(tmp_path: Path, line: s
     assert [reason for _, reason in prepared.left_out] == ["its line of segments is not 'u1 RECORDING START END'"]
 
 
+def test_what_stands_twice_in_a_table_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("one", "two"):
+        sound(data / f"{name}.wav")
+    written(data / "wav.scp", "u1 one.wav\nu1 two.wav\n")
+    written(data / "text", "u1 first words\n\nu1 other words\n")
+    written(data / "utt2spk", "u1 anna\nu1 ben\n")
+    written(data / "spk2gender", "anna f\n")
+    (row,) = (prepared := prepare("kaldi", data, tmp_path / "out")).manifest
+    assert (row.text, row.speaker, row.audio.name) == ("first words", "anna", "one.wav")
+    already = "line 1 is about 'u1' already"
+    assert dict(prepared.left_out) == {"wav.scp:2": already, "text:3": already, "utt2spk:2": already}
+
+    sound(tmp_path / "cdsd/01/wav/train/a.wav")
+    written(tmp_path / "cdsd/01/transcript/text.txt", "a 你好\na.wav 再见\n")
+    written(tmp_path / "cdsd/01/transcript/train.txt", "a 你好\na 你好\n")
+    (row,) = (prepared := prepare("cdsd", tmp_path / "cdsd", tmp_path / "out2")).manifest
+    assert row.text == "你好"
+    assert dict(prepared.left_out) == {
+        "01/transcript/text.txt: a.wav": "an earlier line has another text for the recording",
+        "01/transcript/train.txt:2": "line 1 is about 'a' already",
+    }
+
+
 def test_speechocean762(tmp_path: Path) -> None:
     root = tmp_path / "speechocean762"
     for split, speaker, number in (("train", "0001", "000010011"), ("test", "0003", "000030012")):

@@ -22,7 +22,7 @@ from typing import Any
 
 from speechft.corpora.prepared import AUDIO_ENDINGS, SPLIT_NAMES, Preparation, Prepared
 from speechft.errors import SpeechftError
-from speechft.rows import BadRow, read_rows
+from speechft.rows import FLAGS, BadRow, read_rows
 
 TRANSCRIPT_ENDINGS = (".txt", ".lab", ".transcript", ".normalized.txt")
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")  # as Hugging Face's audiofolder has them
@@ -50,6 +50,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "age": ("age",),
     "language": ("language", "lang", "locale"),
     "text_verbatim": ("text_verbatim", "verbatim"),
+    **{name: (name,) for name in (*FLAGS, "command", "entities")},
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance, probe_duration
-from speechft.rows import BadRow, Folder, duplicate_id, parse_row, with_ids
+from speechft.rows import BadRow, Folder, duplicate_id, parse_row, read_flag, with_ids
 
 AUDIO_ENDINGS = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".webm", ".amr"),
@@ -76,15 +76,18 @@ class Preparation:
         """Take one row, or leave it out and say why.
 
         Args:
-            values: fields as in a manifest; `audio` relative to the source or absolute.
+            values: fields as in a manifest; `audio` relative to the source or absolute, `entities` also as one text
+                with semicolons between them.
             where: what to call the row in the list of what was left out.
 
         Returns:
             the resolved recording when it was taken.
         """
         given = {name: value for name, value in values.items() if value is not None and value != ""}
+        if isinstance(named := given.get("entities"), str):
+            given["entities"] = [entity.strip() for entity in named.split(";") if entity.strip()]
         try:
-            if not str(given.get("text", "")).strip() and given.get("no_speech") is not True:
+            if not str(given.get("text", "")).strip() and not read_flag("no_speech", given.get("no_speech", False)):
                 raise BadRow("empty-text", "there is no text", "")
             if not given.get("audio"):
                 raise BadRow("missing-field", "there is no recording", "")

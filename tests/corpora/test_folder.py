@@ -271,3 +271,17 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SpeechftError, match=r"nothing could be used; 1 .*a.wav: no transcript"):
         prepare_folder(tmp_path / "s", tmp_path / "o")
     assert listed(tmp_path / "o") == [("a.wav", "no transcript beside it")]
+
+
+def test_a_table_has_true_and_false_in_words_and_entities_with_semicolons(tmp_path: Path) -> None:
+    for name in "abcd":
+        clip(tmp_path / f"{name}.wav")
+    rows = ['a.wav,"Anna, at ten",False,,Anna; ten', "b.wav,,no,TRUE,", "c.wav,x,1,0,", "d.wav,x,maybe,,"]
+    (tmp_path / "t.csv").write_text("audio,text,Synthetic,no_speech,entities\n" + "\n".join(rows))
+    prepared = prepare_csv(tmp_path / "t.csv", tmp_path)
+    assert [u.extra for u in prepared.manifest] == [
+        {"synthetic": False, "entities": ["Anna", "ten"]},
+        {"synthetic": False, "no_speech": True},
+        {"synthetic": True, "no_speech": False},
+    ]
+    assert prepared.left_out == (("t.csv:5", "'synthetic' is 'maybe', neither true nor false"),)

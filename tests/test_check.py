@@ -86,7 +86,7 @@ def plant(folder: Folder) -> None:
     folder.sound("long.wav", 31)
     folder.row("too-long", audio="long.wav")
     folder.sound("long test.wav", 31)
-    folder.row("too-long", "warning", audio="long test.wav", split="test")
+    folder.row("too-long", "warning", audio="long test.wav", split="test")  # of which the first 30 s are transcribed
     folder.sound("30.wav", 29.9)
     folder.row("too-many-tokens", "warning", audio="30.wav", text="antidisestablishmentarian " * 80)
     folder.expected.add(("too-fast", "warning", f"m.jsonl:{len(folder.lines)}"))

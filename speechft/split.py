@@ -39,7 +39,7 @@ def _letter(character: str) -> str:
 
 
 def split_by_speaker(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
-    """Give every row a split so that no speaker is in two; rows without a speaker count as one speaker.
+    """Give every row a split so that no speaker is in two.
 
     Args:
         manifest: any split its rows have is replaced.
@@ -47,10 +47,21 @@ def split_by_speaker(manifest: Manifest, dev: float = 0.1, test: float = 0.2, se
         seed: another seed, another choice.
 
     Raises:
-        SpeechftError: there are fewer speakers than splits.
+        SpeechftError: a row has no speaker, or there are fewer speakers than splits.
     """
+    refuse_nameless(manifest)
     keys = {u.id: u.speaker for u in manifest}
     return _split(manifest, keys, dict.fromkeys(keys.values(), 1), {"test": test, "dev": dev}, seed, "speakers")
+
+
+def refuse_nameless(manifest: Manifest) -> None:
+    """Raises SpeechftError where a row has no speaker: it may be of any, and so in two parts at once."""
+    bare = [u for u in manifest if not u.speaker]
+    if bare:
+        count = "no row has" if len(bare) == len(manifest) else f"{len(bare)} of {len(manifest)} rows do not have"
+        what = f"{count} a 'speaker', so that speakers cannot be kept apart; the first is this one"
+        fix = "Give every row its speaker, or split by sentence (prompt-disjoint)."
+        raise SpeechftError(what, where=bare[0].where, fix=fix)
 
 
 def split_by_prompt(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
@@ -97,7 +108,8 @@ def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: in
     split already. "validation" and the like are renamed "dev".
 
     Raises:
-        SpeechftError: too few speakers or sentences for the splits that are missing.
+        SpeechftError: too few speakers or sentences for the splits that are missing, or rows without a speaker where
+            they are split by it.
     """
     manifest = Manifest((_renamed(u) for u in manifest), manifest.path)
     present = set(manifest.splits) - {UNUSED}

@@ -74,8 +74,9 @@ def command_success(rows: Sequence[Scored]) -> dict[str, Any] | None:
     """How many commands would have been carried out; None where no row has a command.
 
     Returns:
-        `clips`; `exact`, the share whose words are all there, in a row; `nearest`, the share for which a device that
-        knows the `commands` of these rows and takes the one with the fewest different characters takes the right one. Nothing heard is no command.
+        `clips`; `exact`, the share whose words are all there, in a row; `nearest`, the share for which a device
+        that knows the `commands` of these rows and takes the one with the fewest different characters takes the
+        right one; nothing heard is no command.
     """
     from rapidfuzz.distance import Levenshtein
 

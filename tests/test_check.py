@@ -86,7 +86,7 @@ def plant(folder: Folder) -> None:
     folder.sound("long.wav", 31)
     folder.row("too-long", audio="long.wav")
     folder.sound("long test.wav", 31)
-    folder.row("too-long", "warning", audio="long test.wav", split="test")  # of which the first 30 s are transcribed
+    folder.row("too-long", "warning", audio="long test.wav", split="test")
     folder.sound("30.wav", 29.9)
     folder.row("too-many-tokens", "warning", audio="30.wav", text="antidisestablishmentarian " * 80)
     folder.expected.add(("too-fast", "warning", f"m.jsonl:{len(folder.lines)}"))
@@ -275,3 +275,12 @@ def test_outside_when_allowed(folder: Folder, tmp_path: Path) -> None:
     inner.row("outside", audio="../up.wav")
     assert found(check(inner.write())) == inner.expected
     assert check(inner.write(), allow_outside=True) == []
+
+
+def test_a_long_test_clip_is_said_to_lose_its_end(folder: Folder) -> None:
+    for split in ("train", "test"):
+        folder.sound(f"{split}.wav", 31)
+        folder.row("too-long", audio=f"{split}.wav", split=split)
+    train, test = (p.what for p in check(folder.write()) if p.kind == "too-long")
+    assert train.endswith("Whisper hears 30 s at once")
+    assert test.endswith("Whisper hears 30 s at once, so the rest is not transcribed and counts as missed")

@@ -158,7 +158,7 @@ def _add_pairs(work: Preparation, files: list[Path], taken: set[Path]) -> None:
 
 def _transcript_lines(work: Preparation, files: list[Path]) -> dict[Path, str]:
     """Clips by path without ending, and their text, from LibriSpeech's *.trans.txt: "name words ..."."""
-    found = {}
+    found: dict[Path, str] = {}
     for path in files:
         if path.name.endswith(".trans.txt"):
             for number, line in enumerate((_decode(work, path) or "").splitlines(), 1):

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from speechft.manifest import Manifest, Problem, Utterance
-from speechft.split import DEV_NAMES, UNUSED, sentence_key
+from speechft.split import DEV_NAMES, UNUSED, name_key, sentence_keys
 
 
 def leaks(manifest: Manifest) -> list[Problem]:
@@ -22,16 +22,17 @@ def leaks(manifest: Manifest) -> list[Problem]:
     for u in manifest:
         home = _plain(u.split)
         if home in texts:
-            texts[home].setdefault(sentence_key(u.text), u)
+            for key in sentence_keys(u):
+                texts[home].setdefault(key, u)
             prompts[home].setdefault(u.prompt_id or "", u)
     found = []
     for u in manifest:
         home = _plain(u.split)
         if home in (None, "train", UNUSED):
             continue
-        text, prompt = sentence_key(u.text), u.prompt_id or ""
+        keys, prompt = sorted(sentence_keys(u)), u.prompt_id or ""
         for earlier, said in (("train", "trained on"), ("dev", "in dev")):
-            by_text = texts[earlier].get(text) if text else None
+            by_text = next((texts[earlier][key] for key in keys if key in texts[earlier]), None)
             same = by_text or (prompts[earlier].get(prompt) if prompt else None)
             if same and home != earlier:
                 kind, thing = ("text-leak", "text") if by_text else ("prompt-leak", f"prompt '{prompt}'")
@@ -42,7 +43,24 @@ def leaks(manifest: Manifest) -> list[Problem]:
         fix = "Split by speaker, or say with the results that the speakers were known."
         found += _in_two_splits(manifest, "speaker", {u.id: u.speaker for u in manifest}, fix)
     fix = "Split by session, or say that room, microphone and day were known."
-    return found + _in_two_splits(manifest, "session", _sessions(manifest), fix)
+    found += _in_two_splits(manifest, "session", _sessions(manifest), fix)
+    found += _nearly_one_name("speaker", [(u.speaker, u) for u in manifest])
+    return found + _nearly_one_name("prompt", [(u.prompt_id or "", u) for u in manifest])
+
+
+def _nearly_one_name(thing: str, named: Sequence[tuple[str, Utterance]]) -> list[Problem]:
+    """Names that differ only in case or spaces, each at its first row: they may be one, and are taken for two."""
+    first: dict[str, tuple[str, Utterance]] = {}
+    seen: set[str] = set()
+    found = []
+    for name, u in named:
+        one, row = first.setdefault(name_key(name), (name, u))
+        if name != one and name not in seen:
+            what = f"{thing} '{name}' may be the '{one}' of {row.where}: they differ only in case or spaces"
+            fix = f"If they are one {thing}, write the name one way; they are taken for two."
+            found.append(Problem("warning", f"{thing}-name", u.where, what, fix))
+        seen.add(name)
+    return found
 
 
 def _plain(split: str | None) -> str | None:

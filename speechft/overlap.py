@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.manifest import Manifest, Seconds, Utterance
-from speechft.split import UNUSED, sentence_key, session_of
+from speechft.split import UNUSED, name_key, sentence_key, sentence_keys, session_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class SharedBetween:
         audio: ids of rows of `second` whose sound is in `first` too.
         text_rows: how many rows of `second` have a text that is in `first`.
         rows: how many rows `second` has.
+        alike: speakers and prompts of `second` that differ from one of `first` only in case or spaces.
     """
 
     first: str
@@ -35,6 +36,7 @@ class SharedBetween:
     audio: tuple[str, ...]
     text_rows: int
     rows: int
+    alike: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         kinds = (
@@ -47,7 +49,8 @@ class SharedBetween:
         if self.texts:
             share = f"{self.text_rows} of {self.rows} rows of {self.second}"
             found.append(f"{len(self.texts)} sentence{'s' if len(self.texts) > 1 else ''} ({share})")
-        return f"{self.first} and {self.second} share {', '.join(found) or 'nothing'}"
+        alike = f", and perhaps {', '.join(self.alike)}, but for case or spaces" if self.alike else ""
+        return f"{self.first} and {self.second} share {', '.join(found) or 'nothing'}{alike}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON. Sentences and prompts are counted, not written out: splits are passed on, texts may not be."""
@@ -91,24 +94,36 @@ def overlap(manifest: Manifest, audio: bool = True, sounds: Mapping[str, str] | 
     )
     parts = {name: manifest.split(name) for name in names}
     content = audio_contents(u.audio for u in manifest) if audio else {}
+    keys = {u.id: sentence_keys(u) for u in manifest}
     pairs = []
     for first, second in combinations(names, 2):
         one, other = parts[first], parts[second]
-        texts = _common(one, other, lambda u: sentence_key(u.text))
+        said = {key for u in one for key in keys[u.id]}
+        known = [u for u in other if not said.isdisjoint(keys[u.id])]
         shared = {
             "speakers": _common(one, other, lambda u: u.speaker),
             "sessions": _common(one, other, session_of),
             "prompts": _common(one, other, lambda u: u.prompt_id or ""),
             "audio": _same_sound(one, other, content, sounds or {}),
         }
-        inside = set(texts)
-        text_rows = sum(sentence_key(u.text) in inside for u in other)
-        pairs.append(SharedBetween(first, second, texts=texts, text_rows=text_rows, rows=len(other), **shared))
+        texts = tuple(sorted({sentence_key(u.text) for u in known}))
+        alike = _alike(one, other, "speaker", lambda u: u.speaker)
+        alike += _alike(one, other, "prompt", lambda u: u.prompt_id or "")
+        pairs.append(
+            SharedBetween(first, second, texts=texts, alike=alike, text_rows=len(known), rows=len(other), **shared)
+        )
     return Overlap(tuple(pairs))
 
 
 def _common(one: Manifest, other: Manifest, key: Callable[[Utterance], str]) -> tuple[str, ...]:
     return tuple(sorted(({key(u) for u in one} & {key(u) for u in other}) - {""}))
+
+
+def _alike(one: Manifest, other: Manifest, thing: str, name: Callable[[Utterance], str]) -> tuple[str, ...]:
+    """Names in `other` that are none of `one`, and would be without case and spaces."""
+    known = {name(u) for u in one}
+    keys = {name_key(known_name) for known_name in known}
+    return tuple(f"{thing} '{new}'" for new in sorted({name(u) for u in other} - known) if name_key(new) in keys)
 
 
 def audio_contents(paths: Iterable[Path]) -> dict[Path, Hashable]:

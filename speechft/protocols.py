@@ -17,7 +17,15 @@ from typing import Any
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance, probe_duration
-from speechft.split import DEV_NAMES, UNUSED, sentence_key, split_by_prompt, split_by_session, split_by_speaker
+from speechft.split import (
+    DEV_NAMES,
+    UNUSED,
+    refuse_nameless,
+    sentence_key,
+    split_by_prompt,
+    split_by_session,
+    split_by_speaker,
+)
 
 ROUNDING = 1e-3  # seconds: a sum of lengths may miss the minutes it was asked for by as little
 TORGO_SPEAKER = re.compile(r"[FM]C?\d\d")  # F01 has dysarthria, FC01 is a control
@@ -61,7 +69,7 @@ def leave_one_speaker_out(
         seed: chooses the sentences.
 
     Raises:
-        SpeechftError: no such speaker, or nobody else to train on.
+        SpeechftError: no such speaker, nobody else to train on, or a row that has no speaker and may be this one's.
     """
     who = ", ".join(manifest.speakers[:20]) or "nobody: its rows have no 'speaker'"
     if not speaker:
@@ -73,6 +81,7 @@ def leave_one_speaker_out(
         raise SpeechftError(
             f"nobody but '{speaker}' speaks, so nobody is left to train on", where=manifest.path, fix=fix
         )
+    refuse_nameless(manifest)
     tested = {u.id for u in split_by_prompt(manifest, 0.0, 0.2, seed).split("test")} if unseen_prompts else set()
 
     def part(u: Utterance) -> str:

@@ -33,6 +33,9 @@ WORDS: tuple[str, ...] = (
     "language",
 )
 TIMES = ("start_s", "end_s", "duration_s")
+# Fields that hold true or false; tables and spreadsheets write them as words or 1 and 0.
+FLAGS = ("no_speech", "simulated", "synthetic")
+TRUTH = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0"), False)
 MAX_SECONDS = 1e7  # 115 days: a longer recording is a mistake of unit
 LONGEST_NAME = 255  # bytes, on all common file systems
 ALLOW_OUTSIDE = (
@@ -209,7 +212,7 @@ def parse_row(values: dict[str, Any], row: int, source: str, inside: Folder) -> 
         elif name == "age":
             fields[name] = value if type(value) in (int, float) else _word(name, value)
         elif name not in ("audio", "text") and value is not None and value == value:  # pandas' empty is NaN
-            extra[name] = value
+            extra[name] = read_flag(name, value) if name in FLAGS else value
     start, end = fields.get("start_s") or 0.0, fields.get("end_s")
     if end is not None and end <= start:
         raise BadRow("times", f"end_s ({end}) is not after start_s ({start})", "Both count from the file's start.")
@@ -252,6 +255,14 @@ def _time(name: str, value: object) -> Seconds | None:
     if not 0 <= value < MAX_SECONDS:  # also false for NaN
         raise BadRow("times", f"'{name}' is {value}", fix)
     return float(value)
+
+
+def read_flag(name: str, value: object) -> bool:
+    """Whether a field of `FLAGS` is set; an empty one is not."""
+    known = TRUTH.get(f"{value}".strip().casefold() or "no")
+    if known is None:
+        raise BadRow("type", f"'{name}' is {value!r}, neither true nor false", f'Write "{name}": true, or false.')
+    return known
 
 
 def _kind(value: object) -> str:

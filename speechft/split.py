@@ -7,13 +7,16 @@ the file: the same data always splits the same way, and a new row moves others o
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
+from speechft.normalize import normalizer
 
 LEAST_DEV = 6
 ENOUGH_SPEAKERS = 5  # with fewer, whole speakers make parts too uneven: split by sentence
@@ -32,6 +35,30 @@ def sentence_key(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
+def sentence_keys(utterance: Utterance) -> frozenset[str]:
+    """The names of a row's sentence: two rows say the same if they have one in common; none for no words.
+
+    Beside `sentence_key` it is what the error rate makes of English: "I'm here at ten" and "I am here at 10" are one.
+    """
+    return _sentence_keys(utterance.text, utterance.language or "")
+
+
+def name_key(name: str) -> str:
+    """A speaker's or prompt's name without case and spaces at its ends: those with one key may be one."""
+    return " ".join(name.casefold().split())
+
+
+@lru_cache(maxsize=2**16)
+def _sentence_keys(text: str, language: str) -> frozenset[str]:
+    key = sentence_key(text)
+    english = language.lower().startswith("en") if language else key.isascii()
+    if not key or not english:
+        return frozenset({key} - {""})
+    # "o'clock" would become the number 0.
+    scored = normalizer("whisper-english")(re.sub(r"(?i)\bo['’`]clock\b", "oclock", text))
+    return frozenset({key, scored} - {""})
+
+
 def _letter(character: str) -> str:
     if character in "'’`":
         return ""
@@ -39,7 +66,7 @@ def _letter(character: str) -> str:
 
 
 def split_by_speaker(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
-    """Give every row a split so that no speaker is in two; rows without a speaker count as one speaker.
+    """Give every row a split so that no speaker is in two.
 
     Args:
         manifest: any split its rows have is replaced.
@@ -47,16 +74,27 @@ def split_by_speaker(manifest: Manifest, dev: float = 0.1, test: float = 0.2, se
         seed: another seed, another choice.
 
     Raises:
-        SpeechftError: there are fewer speakers than splits.
+        SpeechftError: a row has no speaker, or there are fewer speakers than splits.
     """
+    refuse_nameless(manifest)
     keys = {u.id: u.speaker for u in manifest}
     return _split(manifest, keys, dict.fromkeys(keys.values(), 1), {"test": test, "dev": dev}, seed, "speakers")
+
+
+def refuse_nameless(manifest: Manifest) -> None:
+    """Raises SpeechftError where a row has no speaker: it may be of any, and so in two parts at once."""
+    bare = [u for u in manifest if not u.speaker]
+    if bare:
+        count = "no row has" if len(bare) == len(manifest) else f"{len(bare)} of {len(manifest)} rows do not have"
+        what = f"{count} a 'speaker', so that speakers cannot be kept apart; the first is this one"
+        fix = "Give every row its speaker, or split by sentence (prompt-disjoint)."
+        raise SpeechftError(what, where=bare[0].where, fix=fix)
 
 
 def split_by_prompt(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: int = 0) -> Manifest:
     """Give every row a split so that no sentence is in two: the split for one voice.
 
-    Rows are one sentence when their texts are equal without case and punctuation, or their `prompt_id` is.
+    Rows are one sentence when their texts are equal (see `sentence_keys`), or their `prompt_id` is.
 
     Args:
         manifest: any split its rows have is replaced.
@@ -97,7 +135,8 @@ def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: in
     split already. "validation" and the like are renamed "dev".
 
     Raises:
-        SpeechftError: too few speakers or sentences for the splits that are missing.
+        SpeechftError: too few speakers or sentences for the splits that are missing, or rows without a speaker where
+            they are split by it.
     """
     manifest = usual_splits(manifest)
     present = set(manifest.splits) - {UNUSED}
@@ -213,6 +252,7 @@ def _sentences(manifest: Manifest) -> dict[str, str]:
         text = sentence_key(u.text)
         marks = [f"text {text}"] if text else []
         marks += [f"prompt {u.prompt_id}"] if u.prompt_id else []
+        marks += [f"also {key}" for key in sorted(sentence_keys(u))]  # sorts first, so it links and never names
         marks = marks or [f"row {u.id}"]  # clips in which nobody speaks are not one sentence
         first[u.id] = marks[0]
         for mark in marks:

@@ -74,8 +74,9 @@ def command_success(rows: Sequence[Scored]) -> dict[str, Any] | None:
     """How many commands would have been carried out; None where no row has a command.
 
     Returns:
-        `clips`; `exact`, the share whose words are all there, in a row; `nearest`, the share for which a device that
-        knows the `commands` of these rows and takes the one with the fewest different characters takes the right one.
+        `clips`; `exact`, the share whose words are all there, in a row; `nearest`, the share for which a device
+        that knows the `commands` of these rows and takes the one with the fewest different characters takes the
+        right one; nothing heard is no command.
     """
     from rapidfuzz.distance import Levenshtein
 
@@ -87,9 +88,9 @@ def command_success(rows: Sequence[Scored]) -> dict[str, Any] | None:
     for row in asked:
         heard = row.normalized[1]
         exact += times((row.command or "").split(), heard.split()) > 0
-        distances = [Levenshtein.normalized_distance(command, heard) for command in known]
+        distances = [Levenshtein.distance(command, heard) for command in known]
         best = min(distances)
-        nearest += distances[known.index(row.command or "")] == best and distances.count(best) == 1
+        nearest += bool(heard) and distances[known.index(row.command or "")] == best and distances.count(best) == 1
     return {
         "clips": len(asked),
         "commands": len(known),

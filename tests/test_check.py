@@ -275,3 +275,29 @@ def test_outside_when_allowed(folder: Folder, tmp_path: Path) -> None:
     inner.row("outside", audio="../up.wav")
     assert found(check(inner.write())) == inner.expected
     assert check(inner.write(), allow_outside=True) == []
+
+
+def test_a_long_test_clip_is_said_to_lose_its_end(folder: Folder) -> None:
+    for split in ("train", "test"):
+        folder.sound(f"{split}.wav", 31)
+        folder.row("too-long", audio=f"{split}.wav", split=split)
+    train, test = (p.what for p in check(folder.write()) if p.kind == "too-long")
+    assert train.endswith("Whisper hears 30 s at once")
+    assert test.endswith("Whisper hears 30 s at once, so the rest is not transcribed and counts as missed")
+
+
+def test_names_that_may_be_one_are_named(folder: Folder) -> None:
+    folder.row(None, speaker="A", prompt_id="p0", text="one thing")
+    folder.row(None, speaker="b", prompt_id="p1", text="another thing")
+    folder.row("speaker-name", "warning", speaker=" a", prompt_id="p2", text="a third", split="test")
+    folder.row("prompt-name", "warning", speaker="c", prompt_id="P1", text="a fourth", split="test")
+    folder.row(None, speaker=" a", prompt_id="P1", text="a fifth", split="test")
+    problems = check(folder.write())
+    assert found(problems) == folder.expected
+    assert "speaker ' a' may be the 'A' of m.jsonl:1: they differ only in case or spaces" in {p.what for p in problems}
+
+
+def test_a_sentence_is_known_as_the_error_rate_reads_it(folder: Folder) -> None:
+    folder.row(None, text="Come at ten o'clock.")
+    folder.row("text-leak", "warning", text="come at 10 oclock", split="test")
+    assert found(check(folder.write())) == folder.expected

@@ -74,3 +74,16 @@ def test_text_cards_have_the_fields_of_the_hub(path: Path) -> None:
     fields, _ = read_card(path)
     assert set(HUB_FIELDS) <= fields.keys()
     assert all(fields[name] for name in HUB_FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "protocol", "offered"),
+    [
+        ("ssnce", "session-disjoint", False),  # its rows have no session, and not all of TalkBank's have one
+        ("talkbank", "session-disjoint", False),
+        ("cdsd", "official", True),
+    ],
+)
+def test_a_card_offers_the_protocols_that_its_rows_allow(corpus: str, protocol: str, offered: bool) -> None:
+    fields, _ = read_card(FOLDER / f"{corpus}.md")
+    assert (protocol in fields["protocols"]) is offered

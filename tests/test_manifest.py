@@ -275,3 +275,19 @@ def test_ten_thousand_rows_load_without_a_look_at_the_audio(tmp_path: Path) -> N
 def test_import_brings_no_torch() -> None:
     code = "import sys, speechft.manifest, speechft.split, speechft.check; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [(True, True), ("True", True), (1, True), (" yes", True), ("False", False), ("0", False), ("", False)],
+)
+def test_true_and_false_as_tables_write_them(tmp_path: Path, given: object, read: bool) -> None:
+    rows = [
+        {"audio": "a.wav", "text": "x", "synthetic": given},
+        {"audio": "b.wav", "text": "x", "simulated": "perhaps"},
+    ]
+    manifest, (problem,) = Manifest.read(write(tmp_path / "m.jsonl", rows))
+    assert manifest[0].extra == {"synthetic": read}
+    assert str(problem) == (
+        "m.jsonl:2: 'simulated' is 'perhaps', neither true nor false. Write \"simulated\": true, or false."
+    )

@@ -40,6 +40,11 @@ def uaspeech() -> Manifest:
     return Manifest(rows)
 
 
+def nameless() -> Manifest:
+    """As `torgo`, and three rows of nobody knows whom."""
+    return Manifest([*torgo(), *(row(f"n{i}", f"more {i}", "") for i in range(3))])
+
+
 def counts(manifest: Manifest) -> Counter[str | None]:
     return Counter(u.split for u in manifest)
 
@@ -167,6 +172,10 @@ def test_unused_rows_stay_unused_in_training() -> None:
         (Manifest([row("a", "x", "s")]), "session-disjoint", {}, "no 'session'"),
         (Manifest([row("a", "x", "s", session="1")]), "session-disjoint", {}, "sessions"),
         (Manifest([row("a", "x", "s")]), "speaker-disjoint", {}, "speakers"),
+        (Manifest([row("a", "x", "")]), "speaker-disjoint", {}, "utterance 'a': no row has a 'speaker'"),
+        (nameless(), "speaker-disjoint", {}, "utterance 'n0': 3 of [0-9]+ rows do not have a 'speaker'"),
+        (nameless(), "speaker-and-prompt-disjoint", {}, "utterance 'n0': 3 of"),
+        (nameless(), "leave-one-speaker-out", {"speaker": "F01"}, "utterance 'n0': 3 of"),
         (Manifest([row("a", "x", "s")]), "prompt-disjoint", {}, "sentences"),
         (torgo(), "low-resource", {"minutes": 1}, "trained on"),
         (torgo(), "low-resource", {}, "minutes"),

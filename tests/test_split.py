@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.overlap import overlap
-from speechft.split import auto_split, sentence_key, split_by_prompt, split_by_speaker
+from speechft.split import auto_split, sentence_key, sentence_keys, split_by_prompt, split_by_speaker
 
 
 def one(i: int, text: str = "", speaker: str = "", split: str | None = None, **more: object) -> Utterance:
@@ -45,6 +45,36 @@ def homes(manifest: Manifest) -> dict[str, str | None]:
 )
 def test_sentence_key(left: str, right: str, same: bool) -> None:
     assert (sentence_key(left) == sentence_key(right)) is same
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "language", "same"),
+    [
+        ("Come at ten o'clock.", "come at 10 oclock", None, True),
+        ("I'm here.", "I am here", "en", True),
+        ("isn't it", "isnt it", None, True),
+        ("What a colour!", "what a color", "en-GB", True),
+        ("I'm here.", "I am here", "de", False),
+        ("मैं हूँ", "म ह", None, False),  # whose vowel signs the English normaliser deletes
+        ("two teas", "two tea", "en", False),
+    ],
+)
+def test_the_same_sentence_as_the_error_rate_reads_it(left: str, right: str, language: str | None, same: bool) -> None:
+    rows = [one(1, left, split="train", language=language), one(2, right, split="test", language=language)]
+    assert (not sentence_keys(rows[0]).isdisjoint(sentence_keys(rows[1]))) is same
+    pair = overlap(Manifest(rows), audio=False).between("train", "test")
+    assert (pair.text_rows, pair.texts) == ((1, (sentence_key(right),)) if same else (0, ()))
+    others = [one(number, f"filler {number} words") for number in range(10, 20)]
+    for seed in range(3):  # so that a split by sentence keeps such rows together
+        done = {u.id: u.split for u in split_by_prompt(Manifest([*rows, *others]), seed=seed)}
+        assert done["u1"] == done["u2"] or not same
+
+
+def test_names_that_differ_in_case_or_spaces_are_told() -> None:
+    rows = [one(1, speaker="A", split="train", prompt_id="p0"), one(2, speaker="a ", split="test", prompt_id="P0")]
+    assert str(overlap(Manifest(rows), audio=False)) == (
+        "train and test share nothing, and perhaps speaker 'a ', prompt 'P0', but for case or spaces"
+    )
 
 
 def test_no_speaker_in_two_splits() -> None:

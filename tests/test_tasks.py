@@ -33,6 +33,12 @@ def test_a_command_is_right_when_its_words_are() -> None:
     }  # fmt: skip
 
 
+def test_the_nearest_command_is_the_one_with_the_fewest_edits() -> None:
+    rows = [one(0, "on", command=True), one(1, "turn the lamp on", command=True)]
+    found = score(rows, ["turn on", "turn on"]).to_dict()["command_success"]
+    assert found["nearest"] == 0.5  # 5 letters in front of "on", and 9 are missing of "turn the lamp on"
+
+
 def test_nothing_heard_is_no_nearest_command() -> None:
     rows = [one(0, "lamp on", command=True), one(1, "call anna", command=True)]
     assert score(rows, ["", ""]).to_dict()["command_success"]["nearest"] == 0.0

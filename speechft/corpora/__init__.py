@@ -37,7 +37,7 @@ def prepare(
         out: folder for manifest.jsonl.
         split: of a hub dataset; None takes all.
         copy: copy recordings beside the manifest.
-        allow_outside: take recordings from outside the source folder.
+        allow_outside: take recordings from outside the source folder, where absolute paths in a table or links lead.
     """
     from speechft.corpora import folder, hub
 
@@ -55,5 +55,5 @@ def prepare(
         return Prepared(Manifest.load(prepare_simulated(Path(out))), ())
     if corpus in NAMED:
         module = import_module(f"speechft.corpora.{corpus}")
-        return getattr(module, f"prepare_{corpus}")(source, out, copy=copy)
+        return getattr(module, f"prepare_{corpus}")(source, out, copy=copy, allow_outside=allow_outside)
     raise SpeechftError(f"unknown corpus '{corpus}'", fix=f"Use one of {', '.join(CORPORA)}.")

@@ -17,34 +17,41 @@ from speechft.corpora.prepared import Preparation, Prepared, corpus_root, key_an
 SPLITS = ("train", "dev", "test")
 
 
-def prepare_cdsd(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_cdsd(source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False) -> Prepared:
     """A manifest in the challenge's split, which is within each speaker; the full release comes without one.
 
     Args:
         source: the folder of the speakers' folders; for the full release that of 1h and 10h, or one of these.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
     """
     full = any(any(Path(source).glob(pattern)) for pattern in ("Audio/*", "*/Audio/*", "*/*/Audio/*"))
     root = corpus_root(source, "**/Audio/*/*.wav" if full else "*/wav/train", "CDSD")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     if full:
         for folder in sorted(root.glob("**/Audio/*/")):
             part = folder.parent.parent
-            texts = _texts([part / "Text" / f"{folder.name}_label.txt"])
+            texts = _texts(work, [part / "Text" / f"{folder.name}_label.txt"])
             for audio in sorted(folder.glob("*.wav")):
                 _add(work, audio, texts, folder.name, None, {"part": part.name} if part != root else {})
         return work.finish()
     for folder in sorted(path.parent for path in root.glob("*/wav")):
-        texts = _texts(sorted(path for pattern in ("transcript*", "transcript/**/*") for path in folder.glob(pattern)))
+        texts = _texts(
+            work, sorted(path for pattern in ("transcript*", "transcript/**/*") for path in folder.glob(pattern))
+        )
         for split in SPLITS:
             for audio in sorted((folder / "wav" / split).rglob("*.wav")):
                 _add(work, audio, texts, folder.name, split, {})
     return work.finish()
 
 
-def _texts(paths: Iterable[Path]) -> dict[str, str]:
-    return {Path(key).stem: text for path in paths for key, text in key_and_text(path).items()}
+def _texts(work: Preparation, paths: Iterable[Path]) -> dict[str, str]:
+    """By recording's name without its ending. Where two say different things the first counts."""
+    found: dict[str, str] = {}
+    for path in paths:
+        for key, text in key_and_text(work, path).items():
+            if found.setdefault(Path(key).stem, text) != text:
+                work.leave_out(f"{work.name_of(path)}: {key}", "an earlier line has another text for the recording")
+    return found
 
 
 def _add(

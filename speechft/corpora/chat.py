@@ -18,6 +18,8 @@ BULLET = re.compile(r"\x15-?(\d+)_(\d+)-?\x15")  # milliseconds; a hyphen tells 
 TOKENS = re.compile(r"\[[^\]]*\]|[<>]|[^\s<>\[\]]+")
 RETRACED = {"[/]", "[//]", "[///]", "[/-]", "[/?]"}  # repetition, correction, reformulation, false start, unclear which
 UNTRANSCRIBED = {"xxx", "yyy", "www"}
+UNKNOWN = "xxx"  # for a target nobody knows, which AphasiaBank writes "x@n"
+SOUNDS = re.compile(r"@u\b")  # marks a word that is given in phonetic signs: "tɛf@u"
 MARKS = re.compile(r"[↑↓≠⌈⌉⌊⌋∆∇°▁▔☺♋⁇∬Ϋ↗↘→‡„ˈˌ^:\"“”]")
 Words = tuple[list[str], list[str]]  # said, meant
 
@@ -28,11 +30,11 @@ class Line:
 
     Attributes:
         speaker: code of the tier, such as PAR.
-        said: every word and part of a word that was spoken.
+        said: every word and part of a word that was spoken; "" where one of them is given in phonetic signs only.
         meant: without fillers, fragments and what was taken back; slips replaced where the transcriber knew by what.
         start_s, end_s: seconds from the start of the recording; None without a time mark.
         number: of the line in the file.
-        unclear: something in it could not be understood or was not transcribed.
+        unclear: something in it could not be understood or was not transcribed, or nobody knows what was meant by it.
     """
 
     speaker: str
@@ -109,12 +111,13 @@ def _line(speaker: str, value: str, number: int) -> Line:
     start = int(times[0][0]) / 1000 if times else None
     end = int(times[-1][1]) / 1000 if times else None
     said, meant = both_texts(BULLET.sub(" ", value))
-    unclear = bool(UNTRANSCRIBED & {word.lower() for word in said.split()})
+    unclear = bool(UNTRANSCRIBED & {word.lower() for word in (*said.split(), *meant.split())})
+    said = "" if SOUNDS.search(said) else said
     return Line(speaker, said, meant, start, end, number, unclear)
 
 
 def both_texts(main: str) -> tuple[str, str]:
-    """(what was said, what was meant) of a main line without its time mark."""
+    """(what was said, what was meant) of a main line without its time mark; what was meant by "tɛf@u" is "xxx"."""
     groups: list[list[Words]] = [[]]  # open < > groups, the line itself outermost
     for piece in TOKENS.findall(main):
         if piece == "<":
@@ -125,8 +128,8 @@ def both_texts(main: str) -> tuple[str, str]:
                 groups[-1].append(_joined(inner))
         elif piece.startswith("["):
             _apply(piece, groups[-1])
-        else:
-            groups[-1].append(_word(piece))
+        elif any(words := _word(piece)):  # a code behind a pause is about the word before it
+            groups[-1].append(words)
     said, meant = _joined([_joined(group) for group in groups])
     return " ".join(said), " ".join(meant)
 
@@ -143,9 +146,14 @@ def _apply(code: str, parts: list[Words]) -> None:
     if code in RETRACED:
         parts[-1] = (said, [])
     elif code.startswith(("[: ", "[:: ")):
-        parts[-1] = (said, code.strip("[]:").split())
+        parts[-1] = (said, [w for target in code.strip("[]:").split() for w in _target(target)])
     elif match := re.fullmatch(r"\[x (\d{1,2})\]", code):
         parts[-1] = (said * int(match[1]), meant)
+
+
+def _target(word: str) -> list[str]:
+    """A word that the transcriber took to be meant."""
+    return [UNKNOWN] if word.lower().startswith("x@n") else _word(word)[1]
 
 
 def _word(token: str) -> Words:
@@ -154,6 +162,9 @@ def _word(token: str) -> Words:
         return [], []
     extra = token.startswith("&")  # &- a filler, &+ a fragment, &~ no word; & alone any of them in old files
     word = token.lstrip("&-+~") if extra else token
+    if SOUNDS.search(word):
+        sounds = word.partition("@")[0]
+        return [f"{sounds}@u"], [] if extra else [UNKNOWN]
     word = re.sub(r"@[\w:$&-]*", "", word)
     meant = re.sub(r"↫[^↫]*↫", "", word).replace("(", "").replace(")", "")
     said = re.sub(r"\([^)]*\)", "", word).replace("↫", "")

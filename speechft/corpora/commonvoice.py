@@ -19,16 +19,17 @@ SPLITS = ("train", "dev", "test")
 GENDERS = {"male_masculine": "male", "female_feminine": "female"}  # the values since version 17
 
 
-def prepare_commonvoice(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_commonvoice(
+    source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False
+) -> Prepared:
     """A manifest of the clips that volunteers found right, in the corpus's own split.
 
     Args:
         source: the folder of one language, or one above it if that holds one language.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
     """
     root = corpus_root(source, "clips", "Common Voice")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     listed = set()  # in one of the three parts, taken or not
     for split in SPLITS:

@@ -23,18 +23,19 @@ THERAPY_OUTCOME = {
 }  # fmt: skip
 
 
-def prepare_easycall(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_easycall(
+    source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False
+) -> Prepared:
     """A manifest of all recordings; the text is taken from the name, which has neither accents nor punctuation.
 
     Everybody reads the same list, so `prompt_id` is the phrase: a split by speaker shares nearly all of them.
 
     Args:
         source: the folder of the speakers' folders.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
     """
     root = corpus_root(source, "*/Sessione_*/*.wav", "EasyCall")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     for audio in sorted(root.glob("*/Sessione_*/*.wav")):
         match = NAME.fullmatch(audio.stem)
         if match is None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from speechft.corpora.prepared import AUDIO_ENDINGS, SPLIT_NAMES, Preparation, Prepared
 from speechft.errors import SpeechftError
-from speechft.rows import BadRow, read_rows
+from speechft.rows import FLAGS, BadRow, read_rows
 
 TRANSCRIPT_ENDINGS = (".txt", ".lab", ".transcript", ".normalized.txt")
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")  # as Hugging Face's audiofolder has them
@@ -50,6 +50,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "age": ("age",),
     "language": ("language", "lang", "locale"),
     "text_verbatim": ("text_verbatim", "verbatim"),
+    **{name: (name,) for name in (*FLAGS, "command", "entities")},
 }
 
 
@@ -157,12 +158,13 @@ def _add_pairs(work: Preparation, files: list[Path], taken: set[Path]) -> None:
 
 def _transcript_lines(work: Preparation, files: list[Path]) -> dict[Path, str]:
     """Clips by path without ending, and their text, from LibriSpeech's *.trans.txt: "name words ..."."""
-    found = {}
+    found: dict[Path, str] = {}
     for path in files:
         if path.name.endswith(".trans.txt"):
-            for line in (_decode(work, path) or "").splitlines():
+            for number, line in enumerate((_decode(work, path) or "").splitlines(), 1):
                 name, _, text = line.partition(" ")
-                found[path.with_name(name)] = text.strip()
+                if name and found.setdefault(path.parent / name, text.strip()) != text.strip():
+                    work.leave_out(f"{work.name_of(path)}:{number}", f"an earlier line has another text for '{name}'")
     return found
 
 

@@ -127,7 +127,7 @@ def _is_sound(kind: Any) -> bool:
 
 
 def _plain(rows: Any, audio_name: str) -> Iterator[dict[str, Any]]:
-    """Rows without what a manifest cannot hold; the names of classes instead of their numbers."""
+    """Rows without what a manifest has no use for, such as lists of numbers; classes by name instead of number."""
     import datasets
 
     classes = {name: kind for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)}
@@ -136,7 +136,11 @@ def _plain(rows: Any, audio_name: str) -> Iterator[dict[str, Any]]:
         for name, kind in classes.items():
             if row[name] is not None and row[name] >= 0:  # -1 is "no label"
                 row[name] = kind.int2str(row[name])
-        yield {k: v for k, v in row.items() if k == audio_name or isinstance(v, str | int | float)}
+        yield {k: v for k, v in row.items() if k == audio_name or isinstance(v, str | int | float) or _are_texts(v)}
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 def _write(sound: Any, folder: Path, number: int) -> Path:

@@ -13,7 +13,7 @@ from speechft.corpora.prepared import Preparation, Prepared, gender, key_and_tex
 from speechft.errors import SpeechftError
 
 
-def prepare_kaldi(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_kaldi(source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False) -> Prepared:
     """A manifest of one data folder, or of several named train, dev, test beside one another.
 
     Args:
@@ -21,8 +21,9 @@ def prepare_kaldi(source: str | Path, out: str | Path, *, copy: bool = True) -> 
         out: see `Preparation`.
         copy: recordings beside the manifest; wav.scp names them by absolute path, or relative to where Kaldi runs
             (tried: the data folder and the folders above it).
+        allow_outside: changes nothing, as wav.scp may name any file.
     """
-    root = Path(source)
+    root = Path(source).resolve()
     parts = {"": root} if (root / "wav.scp").is_file() else {p.parent.name: p.parent for p in root.glob("*/wav.scp")}
     if not parts:
         raise SpeechftError("is not a Kaldi data folder", where=source, fix="Give the folder that holds wav.scp.")
@@ -47,11 +48,11 @@ def add_data_folder(
     for needed in ("wav.scp", "text"):
         if not (folder / needed).is_file():
             raise SpeechftError(f"has no file '{needed}'", where=folder, fix="A Kaldi data folder needs one.")
-    recordings, texts = key_and_text(folder / "wav.scp"), key_and_text(folder / "text")
-    speakers, genders = key_and_text(folder / "utt2spk"), key_and_text(folder / "spk2gender")
-    segments = {key: value.split() for key, value in key_and_text(folder / "segments").items()}
-    for number, (utterance, text) in enumerate(texts.items(), 1):
-        where = f"{folder.name}/text:{number}"
+    recordings, texts = key_and_text(work, folder / "wav.scp"), key_and_text(work, folder / "text")
+    speakers, genders = key_and_text(work, folder / "utt2spk"), key_and_text(work, folder / "spk2gender")
+    segments = {key: value.split() for key, value in key_and_text(work, folder / "segments").items()}
+    for utterance, text in texts.items():
+        where = f"{folder.name}/text: {utterance}"
         try:
             recording, *span = segments.get(utterance, [utterance])
             start, end = map(float, span[:2]) if utterance in segments else (0.0, -1.0)

@@ -23,16 +23,17 @@ WOMEN = {"SKA", "ZHAA", "LXC", "NCC", "SVBI", "TNI", "HJK", "YDCK", "MBMPS", "NJ
 FIRST_LANGUAGE = {speaker: language for language, speakers in LANGUAGES.items() for speaker in speakers}
 
 
-def prepare_l2arctic(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_l2arctic(
+    source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False
+) -> Prepared:
     """A manifest of all speakers, with their first language as a group.
 
     Args:
         source: the folder of the speakers' folders.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
     """
     root = corpus_root(source, "**/transcript", "L2-ARCTIC")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     for folder in sorted({path.parent for name in ("transcript", "wav") for path in root.rglob(name)}):
         suitcase = folder.name == "suitcase_corpus"
         texts = {path.stem: path for path in (folder / "transcript").glob("*.txt")}

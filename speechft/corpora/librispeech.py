@@ -13,25 +13,26 @@ from pathlib import Path
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender, key_and_text
 
 
-def prepare_librispeech(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_librispeech(
+    source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False
+) -> Prepared:
     """A manifest of all parts that are there.
 
     Args:
         source: the folder of the parts, or the one above it; or one part's, such as test-clean.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
     """
     part = Path(source).resolve()
     alone = any(part.glob("*/*/*.trans.txt"))
     root = part.parent if alone else corpus_root(source, "*/*/*/*.trans.txt", "LibriSpeech")
     chapters = f"{escape(part.name) if alone else '*'}/*/*"
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     genders = _genders(root / "SPEAKERS.TXT")
     for folder in sorted({path.parent for end in ("trans.txt", "flac") for path in root.glob(f"{chapters}/*.{end}")}):
         name, speaker, chapter = folder.relative_to(root).parts
         texts = folder / f"{speaker}-{chapter}.trans.txt"
         split = name.partition("-")[0]
-        said = key_and_text(texts)
+        said = key_and_text(work, texts)
         for audio in sorted(folder.glob("*.flac")):
             if audio.stem not in said:
                 work.leave_out(audio, f"{texts.name} has no text for it")

@@ -18,18 +18,17 @@ PAUSES = {"", "sil", "pau", "sp", "h#", "#", "."}
 EXPERIMENTER = "JP"
 
 
-def prepare_nemours(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_nemours(source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False) -> Prepared:
     """A manifest of the recordings that have a text; `kind` tells sentences from paragraphs.
 
     The second 37 sentences are the first with their nouns swapped: sentences differ and words do not.
 
     Args:
         source: the folder that holds SPEECH, or one below it.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
     """
     root = corpus_root(source, "**/[Ww][Aa][Vv]/*.[Ww][Aa][Vv]", "Nemours")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     texts: dict[str, list[Path]] = {}
     for path in sorted(root.rglob("*")):
         texts.setdefault(path.name.lower(), []).append(path)

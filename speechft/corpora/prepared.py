@@ -13,7 +13,7 @@ from typing import Any
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance, probe_duration
-from speechft.rows import BadRow, Folder, duplicate_id, parse_row, with_ids
+from speechft.rows import BadRow, Folder, duplicate_id, parse_row, read_flag, with_ids
 
 AUDIO_ENDINGS = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".webm", ".amr"),
@@ -48,7 +48,7 @@ class Preparation:
         source: folder that the corpus lies in.
         out: folder to write `manifest.jsonl` into, or the manifest's own path ending in ".jsonl".
         copy: copy recordings that lie outside the manifest's folder.
-        allow_outside: take recordings that lie outside `source`, as a table with absolute paths may name.
+        allow_outside: take recordings that lie outside `source`, where absolute paths in a table or links lead.
     """
 
     def __init__(self, source: Path, out: str | Path, copy: bool = True, allow_outside: bool = False) -> None:
@@ -66,23 +66,28 @@ class Preparation:
 
     def leave_out(self, where: object, reason: str) -> None:
         """Remember something that isn't taken; `where` is a path in the corpus or "file:row"."""
-        if isinstance(where, Path) and where.is_relative_to(self.source):
-            where = where.relative_to(self.source).as_posix()
-        self.left_out.append((str(where), reason))
+        self.left_out.append((self.name_of(where) if isinstance(where, Path) else str(where), reason))
+
+    def name_of(self, path: Path) -> str:
+        """What to call a file: its path in the corpus."""
+        return path.relative_to(self.source).as_posix() if path.is_relative_to(self.source) else str(path)
 
     def add(self, values: Mapping[str, Any], where: object) -> Path | None:
         """Take one row, or leave it out and say why.
 
         Args:
-            values: fields as in a manifest; `audio` relative to the source or absolute.
+            values: fields as in a manifest; `audio` relative to the source or absolute, `entities` also as one text
+                with semicolons between them.
             where: what to call the row in the list of what was left out.
 
         Returns:
             the resolved recording when it was taken.
         """
         given = {name: value for name, value in values.items() if value is not None and value != ""}
+        if isinstance(named := given.get("entities"), str):
+            given["entities"] = [entity.strip() for entity in named.split(";") if entity.strip()]
         try:
-            if not str(given.get("text", "")).strip() and given.get("no_speech") is not True:
+            if not str(given.get("text", "")).strip() and not read_flag("no_speech", given.get("no_speech", False)):
                 raise BadRow("empty-text", "there is no text", "")
             if not given.get("audio"):
                 raise BadRow("missing-field", "there is no recording", "")
@@ -163,6 +168,8 @@ class Preparation:
 def corpus_root(source: str | Path, pattern: str, name: str) -> Path:
     """The folder that a corpus's files lie in as it is handed out: the one given, or the only one in it that fits.
 
+    It is resolved, as `Preparation.source` is: paths made from it can be compared with that one.
+
     Args:
         pattern: glob of something that every copy of the corpus has.
         name: of the corpus.
@@ -170,18 +177,18 @@ def corpus_root(source: str | Path, pattern: str, name: str) -> Path:
     Raises:
         SpeechftError: it looks otherwise.
     """
-    source = Path(source)
+    given, source = source, Path(source).resolve()
     if not source.is_dir():
-        raise SpeechftError("is not a folder", where=source, fix=f"Give the folder that {name} was unpacked into.")
+        raise SpeechftError("is not a folder", where=given, fix=f"Give the folder that {name} was unpacked into.")
     if any(source.glob(pattern)):
         return source
     inside = [path for path in sorted(source.iterdir()) if path.is_dir() and any(path.glob(pattern))]
     if len(inside) == 1:
-        return inside[0]
+        return inside[0].resolve()
     what = f"does not look like {name}: there is no {pattern} in it"
     if inside:
         what = f"holds several parts that look like {name}: {', '.join(path.name for path in inside[:5])}"
-    raise SpeechftError(what, where=source, fix="Give the folder that it was unpacked into; for your own, use folder.")
+    raise SpeechftError(what, where=given, fix="Give the folder that it was unpacked into; for your own, use folder.")
 
 
 def nearest(path: Path, others: Sequence[Path]) -> list[Path]:
@@ -196,8 +203,10 @@ def gender(word: str | None) -> str | None:
     return names.get((word or "").strip().lower())
 
 
-def key_and_text(path: Path) -> dict[str, str]:
+def key_and_text(work: Preparation, path: Path) -> dict[str, str]:
     """Lines of a key, white space, and the rest; none if there is no such file.
+
+    Of several lines with one key the first counts; the others are left out by file and line.
 
     Raises:
         SpeechftError: it is not UTF-8.
@@ -208,8 +217,15 @@ def key_and_text(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise SpeechftError("is not UTF-8", where=path, fix="Convert it to UTF-8.") from None
-    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
-    return {pair[0]: pair[1].strip() if len(pair) > 1 else "" for pair in pairs}
+    found: dict[str, str] = {}
+    first: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        key, *rest = line.split(maxsplit=1) or [""]
+        if key in first:
+            work.leave_out(f"{work.name_of(path)}:{number}", f"line {first[key]} is about '{key}' already")
+        elif key:
+            found[key], first[key] = "".join(rest).strip(), number
+    return found
 
 
 def _copy(audio: Path, target: Path) -> Path:

@@ -23,7 +23,7 @@ UNINTELLIGIBLE = re.compile(r"(?i)\[(unintelligible|inaudible|xxx?)\]|\bxxx\b|\{
 STRETCH = re.compile(r"(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)\s+(.+)")  # in "#ts" form: start and end in seconds, words
 
 
-def prepare_sap(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_sap(source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False) -> Prepared:
     """A manifest in the project's own split.
 
     `text_verbatim` is the transcript with the disfluencies that stand in round brackets, `text` that without them:
@@ -34,11 +34,10 @@ def prepare_sap(source: str | Path, out: str | Path, *, copy: bool = True) -> Pr
 
     Args:
         source: the folder with the splits' folders in it.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
     """
     root = corpus_root(source, "**/*.json", "Speech Accessibility Project")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     recordings = {path.name.lower(): path for path in sorted(root.rglob("*.wav"))}
     free = dict(recordings)
     for path in sorted(root.rglob("*.json")):

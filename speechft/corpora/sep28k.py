@@ -8,7 +8,7 @@ from speechft.corpora.prepared import Prepared
 from speechft.errors import SpeechftError
 
 
-def prepare_sep28k(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_sep28k(source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False) -> Prepared:
     """Refuses: the corpus says where somebody stutters, not what they say, so nothing can be trained to write it down.
 
     Raises:

@@ -19,26 +19,27 @@ from speechft.errors import SpeechftError
 SCORES = ("accuracy", "completeness", "fluency", "prosodic", "total")
 
 
-def prepare_speechocean762(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_speechocean762(
+    source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False
+) -> Prepared:
     """A manifest in the corpus's own split of train and test, which share no speaker.
 
     Args:
         source: the folder that holds WAVE, train and test.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
 
     Raises:
         SpeechftError: the scores are no JSON.
     """
     root = corpus_root(source, "train/wav.scp", "speechocean762")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     path = root / "resource" / "scores.json"
     try:
         scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError:
         raise SpeechftError("is not JSON", where=path, fix="Unpack it again; without it no row is rated.") from None
     for split in ("train", "test"):
-        ages = key_and_text(root / split / "spk2age")
+        ages = key_and_text(work, root / split / "spk2age")
         add_data_folder(work, root / split, split, partial(_more, scores, ages))
     return work.finish()
 

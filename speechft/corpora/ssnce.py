@@ -20,22 +20,21 @@ NUMBER = re.compile(r"_?(\d+)")  # what follows the speaker in the name of a rec
 CLASSES = ("control", "mild", "moderate", "severe")
 
 
-def prepare_ssnce(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_ssnce(source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False) -> Prepared:
     """A manifest of all speakers; `severity` is the folder that the makers put a speaker in.
 
     Everybody reads the same 365 texts, so `prompt_id` is their number.
 
     Args:
         source: the folder that holds data and documents.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
 
     Raises:
         SpeechftError: documents/complete_text is missing or not UTF-8.
     """
     root = corpus_root(source, "data/*/*/audio", "SSNCE")
     texts = _texts(root / "documents")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     for folder in sorted(path.parent for path in root.glob("data/*/*/audio")):
         speaker, severity = folder.name, folder.parent.name
         if severity not in CLASSES:

@@ -29,19 +29,22 @@ QUOTIENTS = ((25, "very severe"), (50, "severe"), (75, "moderate"), (100, "mild"
 LANGUAGES = {"eng": "en", "spa": "es", "fra": "fr", "deu": "de", "zho": "zh", "nld": "nl", "ita": "it", "jpn": "ja"}
 
 
-def prepare_talkbank(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_talkbank(
+    source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False
+) -> Prepared:
     """A manifest of the participants' utterances: `text` is what was meant, `text_verbatim` what was said.
 
-    Left out: other speakers (they are not counted one by one), utterances without a time mark, with unintelligible
-    stretches (xxx, yyy, www) or without words, transcripts without a recording, and recordings without a transcript.
+    An utterance with a word in phonetic signs ("dɑk@u [: dog]") has no `text_verbatim`. Left out: other speakers (they
+    are not counted one by one), utterances without a time mark, with unintelligible stretches (xxx, yyy, www), with a
+    word whose target is unknown ("[: x@n]", or phonetic signs alone) or without words, transcripts without a recording,
+    and recordings without a transcript.
 
     Args:
         source: the folder with transcripts and recordings, however deep.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
     """
     root = corpus_root(source, "**/*.cha", "a TalkBank corpus")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     transcripts, recordings = _by_stem(root.rglob("*.cha")), _by_stem(root.rglob("*"), AUDIO_ENDINGS)
     used: set[Path] = set()
     for path in sorted(root.rglob("*.cha")):
@@ -89,7 +92,7 @@ def _add(
     if line.start_s is None or line.end_s is None:
         work.leave_out(where, "it has no time mark")
     elif line.unclear:
-        work.leave_out(where, "a part of it is unintelligible or not transcribed")
+        work.leave_out(where, "a part of it is unintelligible, not transcribed, or of unknown meaning")
     elif not line.meant:
         work.leave_out(where, "there are no words in it")
     else:

@@ -22,7 +22,7 @@ SEVERITY = {
 }  # fmt: skip
 
 
-def prepare_torgo(source: str | Path, out: str | Path, *, copy: bool = True) -> Prepared:
+def prepare_torgo(source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False) -> Prepared:
     """A manifest of the head microphone's recordings, the array's where there is no other.
 
     Left out: prompts that are pictures or instructions, unintelligible ones ("xxx"), a second microphone's recording
@@ -30,11 +30,10 @@ def prepare_torgo(source: str | Path, out: str | Path, *, copy: bool = True) -> 
 
     Args:
         source: the folder of the speakers' folders, or of F, FC, M, MC as the archives unpack.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
     """
     root = corpus_root(source, "**/Session*/prompts", "TORGO")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     parts = [path for name in ("prompts", *MICROPHONES) for path in root.rglob(f"Session*/{name}")]
     for session in sorted({path.parent for path in parts}):
         speaker = next((part for part in reversed(session.parts) if SPEAKER.fullmatch(part)), None)

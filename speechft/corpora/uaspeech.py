@@ -27,7 +27,7 @@ SPLITS = {"B1": "train", "B3": "train", "B2": "test"}
 
 
 def prepare_uaspeech(
-    source: str | Path, out: str | Path, *, copy: bool = True, microphone: str = MICROPHONE
+    source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False, microphone: str = MICROPHONE
 ) -> Prepared:
     """A manifest of one microphone's recordings, in the corpus's own split by block; block 2 of the controls is unused.
 
@@ -36,12 +36,11 @@ def prepare_uaspeech(
 
     Args:
         source: the folder that holds audio and mlf.
-        out: see `Preparation`.
-        copy: recordings beside the manifest.
+        out, copy, allow_outside: see `Preparation`.
         microphone: which of M2 to M8; another is taken for words of which it has no recording that can be read.
     """
     root = corpus_root(source, "mlf/*/*_word.mlf", "UA-Speech")
-    work = Preparation(root, out, copy)
+    work = Preparation(root, out, copy, allow_outside)
     words = {key: word for path in sorted(root.glob("mlf/*/*_word.mlf")) for key, word in _labels(path).items()}
     version = next((name for name in VERSIONS if (root / "audio" / name).is_dir()), None)
     takes: dict[tuple[str, str, str], dict[str, Path]] = {}

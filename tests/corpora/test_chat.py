@@ -30,6 +30,12 @@ from speechft.errors import SpeechftError
         ("↫s-s↫some wa:ter .", "s-ssome water", "some water"),
         ("(1.5) yes [+ gram] ?", "yes", "yes"),
         ("+< <it is> [/] it is &~gaga here .", "it is it is gaga here", "it is here"),
+        ("I (.) [/] I went &=laughs [//] ran .", "I I went ran", "I ran"),
+        ("(.) [/] <I (1.2) want> [/] I want cake .", "I want I want cake", "I want cake"),
+        ("a tɛf@u [: x@n] [* n:uk] .", "a tɛf@u", "a xxx"),
+        ("a tɛf@u .", "a tɛf@u", "a xxx"),
+        ("a dɑk@u [: dog] [* p:n] &+tɛ@u runs .", "a dɑk@u tɛ@u runs", "a dog runs"),
+        ("to Jork [: New_York] .", "to Jork", "to New York"),
         ("", "", ""),
     ],
 )
@@ -57,6 +63,25 @@ def test_headers_times_and_lines_that_go_on(tmp_path: Path) -> None:
     line, skipped = found.lines
     assert (line.said, line.start_s, line.end_s, line.number) == ("uno dos tres", 0.1, 2.3, 6)
     assert (skipped.said, skipped.start_s, skipped.end_s) == ("no", 2.3, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "unclear"),
+    [
+        ("a tɛf@u [: x@n] [* n:uk]", "", True),
+        ("a teffle [: x@n] [* n:uk]", "a teffle", True),
+        ("a tɛf@u", "", True),
+        ("a dɑk@u [: dog]", "", False),
+        ("xxx [/] a dog", "xxx a dog", True),
+        ("a dog", "a dog", False),
+    ],
+)
+def test_what_nobody_knows_is_unclear_and_sounds_are_no_text(
+    tmp_path: Path, line: str, said: str, unclear: bool
+) -> None:
+    (tmp_path / "a.cha").write_text(f"@Begin\n*PAR:\t{line} . \x150_900\x15\n@End\n", "utf-8")
+    (found,) = read_chat(tmp_path / "a.cha").lines
+    assert (found.said, found.unclear) == (said, unclear)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -96,10 +96,13 @@ def test_everything_left_out_is_listed(tmp_path: Path) -> None:
 def test_librispeech_lines(tmp_path: Path) -> None:
     for name in ("1-0001", "1-0002"):
         clip(tmp_path / f"s/19/{name}.flac")
-    (tmp_path / "s/19/1.trans.txt").write_text("1-0001 HELLO THERE\n1-0003 GONE\n")
+    (tmp_path / "s/19/1.trans.txt").write_text("1-0001 HELLO THERE\n\n1-0003 GONE\n1-0001 BYE\n")
     prepared = prepare_folder(tmp_path / "s", tmp_path / "o")
     assert texts(prepared) == {"1-0001": "HELLO THERE"}
-    assert prepared.left_out == (("19/1-0002.flac", "no transcript beside it"),)
+    assert prepared.left_out == (
+        ("19/1.trans.txt:4", "an earlier line has another text for '1-0001'"),
+        ("19/1-0002.flac", "no transcript beside it"),
+    )
 
 
 def test_audiofolder_metadata(tmp_path: Path) -> None:
@@ -268,3 +271,17 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SpeechftError, match=r"nothing could be used; 1 .*a.wav: no transcript"):
         prepare_folder(tmp_path / "s", tmp_path / "o")
     assert listed(tmp_path / "o") == [("a.wav", "no transcript beside it")]
+
+
+def test_a_table_has_true_and_false_in_words_and_entities_with_semicolons(tmp_path: Path) -> None:
+    for name in "abcd":
+        clip(tmp_path / f"{name}.wav")
+    rows = ['a.wav,"Anna, at ten",False,,Anna; ten', "b.wav,,no,TRUE,", "c.wav,x,1,0,", "d.wav,x,maybe,,"]
+    (tmp_path / "t.csv").write_text("audio,text,Synthetic,no_speech,entities\n" + "\n".join(rows))
+    prepared = prepare_csv(tmp_path / "t.csv", tmp_path)
+    assert [u.extra for u in prepared.manifest] == [
+        {"synthetic": False, "entities": ["Anna", "ten"]},
+        {"synthetic": False, "no_speech": True},
+        {"synthetic": True, "no_speech": False},
+    ]
+    assert prepared.left_out == (("t.csv:5", "'synthetic' is 'maybe', neither true nor false"),)

@@ -36,6 +36,7 @@ def dataset(folder: Path) -> datasets.Dataset:
             "speaker_id": [1, 1, 2, 2],
             "severity": [0, 1, 1, 0],
             "scores": [[0.5]] * 4,
+            "entities": [["one"], [], None, ["x"]],
         }
     )
     return rows.cast_column("audio", datasets.Audio(decode=False)).cast_column(
@@ -51,6 +52,7 @@ def test_saved_dataset(tmp_path: Path) -> None:
         ("two", "1", "severe", None),
         ("three", "2", "severe", None),
     ]
+    assert [u.extra for u in prepared.manifest] == [{"entities": ["one"]}, {}, {}]
     assert prepared.left_out == (("train:4", "there is no text"),)
     assert [u.audio.name for u in prepared.manifest] == [
         "000001-clip_0.wav",
@@ -60,7 +62,6 @@ def test_saved_dataset(tmp_path: Path) -> None:
     assert prepared.manifest[0].audio.read_bytes() == (tmp_path / "raw/clip 0.wav").read_bytes()
     assert len(list((tmp_path / "out/audio/train").iterdir())) == 3
     assert Manifest.load(tmp_path / "out") == prepared.manifest
-    assert all(u.extra == {} for u in prepared.manifest)
 
 
 def test_splits_keep_their_names(tmp_path: Path) -> None:

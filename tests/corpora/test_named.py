@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechft.corpora import CORPORA, prepare, talkbank
+from speechft import corpora
+from speechft.corpora import CORPORA, talkbank
 from speechft.corpora.prepared import Prepared
 from speechft.corpora.sap import both_references
 from speechft.corpora.uaspeech import severity
@@ -37,6 +39,27 @@ def written(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def prepare(name: str, source: Path, out: Path) -> Prepared:
+    """Of the folder by its whole path; by a relative path and through a link it gives the same rows."""
+    aside = out.parent.parent / f"{out.parent.name}-{out.name}"  # outside the corpus, which may hold `out`
+    aside.mkdir(exist_ok=True)
+    link = aside / "link"
+    if source.exists():
+        link.symlink_to(source)
+    ways = (Path(os.path.relpath(source)), link)
+    others = [corpora.prepare(name, way, aside / f"out{number}") for number, way in enumerate(ways)]
+    prepared = corpora.prepare(name, source, out)
+    for other in others:
+        assert plain_rows(other) == plain_rows(prepared)
+        assert other.left_out == prepared.left_out
+    return prepared
+
+
+def plain_rows(prepared: Prepared) -> list[dict[str, object]]:
+    assert prepared.manifest.path is not None
+    return [u.to_row(prepared.manifest.path.parent.resolve()) for u in prepared.manifest]
 
 
 def by_id(prepared: Prepared) -> dict[str, Utterance]:
@@ -148,6 +171,30 @@ def test_kaldi_segments_that_cannot_be_read_are_left_out(tmp_path: Path, line: s
     prepared = prepare("kaldi", tmp_path, tmp_path / "out")
     assert [(u.id, u.start_s, u.end_s) for u in prepared.manifest] == [("u2", 1.5, 2.0)]
     assert [reason for _, reason in prepared.left_out] == ["its line of segments is not 'u1 RECORDING START END'"]
+
+
+def test_what_stands_twice_in_a_table_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("one", "two"):
+        sound(data / f"{name}.wav")
+    written(data / "wav.scp", "u1 one.wav\nu1 two.wav\n")
+    written(data / "text", "u1 first words\n\nu1 other words\n")
+    written(data / "utt2spk", "u1 anna\nu1 ben\n")
+    written(data / "spk2gender", "anna f\n")
+    (row,) = (prepared := prepare("kaldi", data, tmp_path / "out")).manifest
+    assert (row.text, row.speaker, row.audio.name) == ("first words", "anna", "one.wav")
+    already = "line 1 is about 'u1' already"
+    assert dict(prepared.left_out) == {"wav.scp:2": already, "text:3": already, "utt2spk:2": already}
+
+    sound(tmp_path / "cdsd/01/wav/train/a.wav")
+    written(tmp_path / "cdsd/01/transcript/text.txt", "a 你好\na.wav 再见\n")
+    written(tmp_path / "cdsd/01/transcript/train.txt", "a 你好\na 你好\n")
+    (row,) = (prepared := prepare("cdsd", tmp_path / "cdsd", tmp_path / "out2")).manifest
+    assert row.text == "你好"
+    assert dict(prepared.left_out) == {
+        "01/transcript/text.txt: a.wav": "an earlier line has another text for the recording",
+        "01/transcript/train.txt:2": "line 1 is about 'a' already",
+    }
 
 
 def test_speechocean762(tmp_path: Path) -> None:
@@ -545,3 +592,16 @@ def test_another_tree_is_refused(tmp_path: Path, name: str) -> None:
         prepare(name, tmp_path / "source", tmp_path / "out")
     with pytest.raises(SpeechftError, match="not a folder"):
         prepare(name, tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_linked_recordings_are_taken_when_they_may_lie_outside(tmp_path: Path) -> None:
+    """As git-annex keeps them: every recording a link into a store."""
+    sound(tmp_path / "store/object.wav")
+    written(tmp_path / "torgo/F01/Session1/prompts/0001.txt", "stick")
+    (tmp_path / "torgo/F01/Session1/wav_headMic").mkdir()
+    (tmp_path / "torgo/F01/Session1/wav_headMic/0001.wav").symlink_to(tmp_path / "store/object.wav")
+    with pytest.raises(SpeechftError, match="allow_outside takes it"):
+        corpora.prepare("torgo", tmp_path / "torgo", tmp_path / "out")
+    prepared = corpora.prepare("torgo", tmp_path / "torgo", tmp_path / "out", allow_outside=True)
+    assert [u.id for u in prepared.manifest] == ["F01-Session1-0001"]
+    assert prepared.manifest[0].audio.is_relative_to(tmp_path / "out/audio")

@@ -19,6 +19,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from speechft.report_answer import answer
+from speechft.report_comparison import chosen, comparison, pairs
+
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -110,8 +113,8 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     """The table a run ends with: base and adapted, with intervals, and where the report is."""
     console = Console()
     base, adapted = result["base"], result["adapted"]
-    if result.get("notice"):
-        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
+    kept = result["adapter"] is None
+    _print_first(console, result, [adapted] if kept else [base, adapted], None if kept else result["difference"])
     table = Table(title=f"{base['n_utterances']} clips, {base['n_words']} words, {base['n_speakers']} speaker(s)")
     for column in ("", "before", "after"):
         table.add_column(column, justify="left" if not column else "right")
@@ -123,9 +126,6 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
         table.add_row("WER, worst speaker", *map(_worst_speaker, (base, adapted)))
     console.print(table)
     _print_notes(console, adapted["notes"])
-    low, high = result["difference"]["wer_ci95"]
-    if result["adapter"] and low is not None and high is not None and low <= 0 <= high:
-        console.print("[yellow]Too small a difference to tell from chance on so few words. More recordings help.[/]")
     forgotten = result.get("forgetting")
     if forgotten:
         console.print(
@@ -153,8 +153,7 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
 def scores_table(result: dict[str, Any], out: Path | None) -> None:
     """One model's error rates."""
     console = Console()
-    if result.get("notice"):
-        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
+    _print_first(console, result, [result], None)
     table = Table(title=f"{result['model']}: {result['n_utterances']} clips, {result['n_words']} words")
     for column in ("WER", "95% interval", "CER", "MER", "WIL", "x real time"):
         table.add_column(column, justify="right")
@@ -175,11 +174,10 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
 
 def comparison_table(result: dict[str, Any], out: Path | None) -> None:
     """Base and adapters, a row each, with the difference to the base and its corrected p values; then every two."""
-    from speechft.report_comparison import comparison, pairs
-
     console = Console()
-    if result.get("notice"):
-        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
+    best = chosen(result)
+    shown = [result["base"], result["adapters"][best.name]] if best else [result["base"]]
+    _print_first(console, result, shown, best.difference if best else None)
     titles = (f"{result['clips']} clips by {result['speakers']} speaker(s)", "Every two")
     for title, (headings, *rows) in zip(titles, (comparison(result), pairs(result)), strict=True):
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # many columns: without lines between them
@@ -213,6 +211,18 @@ def export_table(result: dict[str, Any], out: Path) -> None:
         f"{result['words_that_differ']:.1%} of the words are others."
     )
     console.print(f"Model:  {out}")
+
+
+def _print_first(
+    console: Console,
+    result: Mapping[str, Any],
+    systems: Sequence[Mapping[str, Any]],
+    difference: Mapping[str, Any] | None,
+) -> None:
+    """What must be read before any number, then the result in a sentence, as in the report."""
+    if result.get("notice"):
+        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
+    console.print(f"[bold]{escape(answer(systems, difference, result))}[/]")
 
 
 def _percent(rate: float | None) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
-from speechft.study import minutes_of, parts_apart
+from speechft.scoring import score
+from speechft.study import Arm, minutes_of, parts_apart
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -50,6 +54,22 @@ def test_half_of_dev_is_the_test_where_there_is_none() -> None:
     assert [len(part) for part in parts_apart(with_test).values()] == [3, 8, 1]
     with pytest.raises(SpeechftError, match="cannot be halved"):
         parts_apart(Manifest(u for u in one if u.text in ("t 0",)))
+
+
+def test_a_dose_that_is_measured_again_is_no_surer() -> None:
+    """Of one voice the sentences are drawn, and the same sentence heard again is no other one."""
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    rows = [replace(u, text=" ".join(words)) for u in clips(20)]
+    scores = score(rows, [" ".join(words[: 4 + i % 7]) for i in range(20)])
+    evaluation: Any = SimpleNamespace(scores=scores)
+    point = runpy.run_path(str(RECIPES / "dose_curve.py"))["point"]
+    arm = Arm(None, evaluation)
+    once = point(1.0, [arm], arm)
+    assert once["wer_ci95"] == list(scores.wer_ci95)
+    for repeats in (2, 5):
+        again = point(1.0, [arm] * repeats, arm)
+        assert again["wer"] == pytest.approx(once["wer"])
+        assert again["wer_ci95"] == pytest.approx(once["wer_ci95"])
 
 
 def run(recipe: str, *words: object) -> str:

@@ -15,7 +15,7 @@ from speechft.report_comparison import EXPLAINED, chosen, comparison, pairs
 from speechft.report_data import Clip, Systems, addresses, flat, measured
 from speechft.report_evidence import dose_table, forgetting_table, forgotten, shared_table
 from speechft.report_page import page
-from speechft.report_tables import interval, percent
+from speechft.report_tables import UNNAMED, interval, percent
 from speechft.scoring import Scored, Scores
 
 WORST_SHOWN = 20  # sentences in report.md
@@ -99,7 +99,8 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
         f"{unit}."
     )
     if difference:
-        many = "for other people too" if speakers > 1 else "for this voice"
+        named = any(systems[-1][1].speakers)
+        many = "for other people too" if speakers > 1 else "for this voice" if named else "for recordings like these"
         over_speakers, over_segments = (p_text(difference.get(f"{k}_holm", difference[k])) for k in P_VALUES)
         found.append(
             f"Does it hold {many}? If before and after were swapped at random, {unit[:-1]} by {unit[:-1]}, a "
@@ -120,7 +121,7 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
 
     def worst(entry: Mapping[str, Any]) -> str:
         name = entry["worst_speaker"]
-        return "–" if name is None else f"{percent(entry['per_speaker'][name]['wer'])} ({name})"
+        return "–" if name is None else f"{percent(entry['per_speaker'][name]['wer'])} ({name or UNNAMED})"
 
     rows = [
         row("Words wrong (WER)", "wer"),
@@ -250,6 +251,9 @@ def _markdown_breakdowns(systems: Systems) -> list[str]:
     tables = {"Speakers": [scores.per_speaker for _, scores in systems]}
     tables |= {name: [scores.per_group[name] for _, scores in systems] for name in systems[-1][1].per_group}
     for name, entries in tables.items():
-        rows = [[key, *(percent(e[key]["wer"]) for e in entries), entries[-1][key]["n_words"]] for key in entries[-1]]
+        rows = [
+            [key or UNNAMED, *(percent(e[key]["wer"]) for e in entries), entries[-1][key]["n_words"]]
+            for key in entries[-1]
+        ]
         parts += [f"## {_cell(name)}\n", markdown_table(["", *(n for n, _ in systems), "Words"], rows)]
     return parts

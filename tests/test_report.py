@@ -371,6 +371,37 @@ def test_few_speakers_are_said_to_be_few(tmp_path: Path) -> None:
     assert "2 speakers: no p value over speakers can be below 0.5" in text
 
 
+def test_speakers_without_a_name_are_not_called_one(tmp_path: Path) -> None:
+    rows = [replace(u, speaker="") for u in corpus(3)]
+    one, two = score(rows, heard(rows, 3)), score(rows, heard(rows, 1))
+    page, _ = written(tmp_path, {}, one, two)
+    assert (
+        "on 18 recordings whose speakers are not named; if they are several people, the interval is too narrow."
+    ) in page.words
+    assert "Speakers are not named: the interval is over recordings only" in page.words
+    assert "Does it hold for recordings like these?" in page.words
+    assert "1 speaker" not in page.words
+    assert "this voice" not in page.words
+    for text in (page.words, (tmp_path / "report.md").read_text("utf-8")):
+        assert "not named" in text.partition("Speakers")[2]
+    some = [replace(u, speaker="" if u.speaker == "s0" else u.speaker) for u in corpus()]
+    found = dict(summary_rows(score(some, ["" if not u.speaker else u.text for u in some])))
+    assert found["WER of the worst speaker"] == "100.0% (not named)"
+
+
+def test_one_speaker_has_a_row_too(tmp_path: Path) -> None:
+    page, _ = written(tmp_path, {}, score(corpus(1), heard(corpus(1), 1)), None)
+    assert "Words wrong of every speaker" in page.words
+    assert "s0" in page.words.partition("Words wrong of every speaker")[2].partition("By length")[0]
+
+
+def test_groups_of_one_speaker_and_gaps_are_said_to_have_no_interval(tmp_path: Path) -> None:
+    rows = [replace(u, severity="severe" if u.speaker == "s0" else "mild") for u in corpus()]
+    page, _ = written(tmp_path, {}, score(rows, heard(rows, 1)), None)
+    assert "A group of one speaker has no interval" in page.words
+    assert "points. It has no interval: which groups are best and worst was seen from the same numbers." in page.words
+
+
 def test_summary_rows_for_a_terminal(before: Scores, after: Scores) -> None:
     rows = summary_rows(before, after)
     assert rows[0] == ("Words wrong (WER)", "54.5%", "18.2%")

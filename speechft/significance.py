@@ -5,8 +5,8 @@ the interval speaks about that voice alone (Bisani and Ney, 2004; Liu and Peng, 
 
 What is exact: the sign-flip test, where all flips are tried. What is approximate: bootstrap intervals, which with few
 speakers hold the truth less often than stated even after the correction here (simulated with very different speakers,
-stated 95%: 96% with 40 of them, 92% with 10, 90% with 5, 74% with 3), and MAPSSWE, which leans on the central limit
-theorem where more than `ALL_FLIPS` segments differ.
+stated 95%: 96% with 40 of them, 92% with 10, 90% with 5, 74% with 3, 51% with 2), and MAPSSWE, which leans on the
+central limit theorem where more than `ALL_FLIPS` segments differ.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from speechft.paired import compare
 from speechft.scoring import finite, total
 from speechft.significance import bootstrap_ci
 from speechft.split import auto_split
-from speechft.study import Arm, base_arm, minutes_of, parts_apart, trained_arm, write_study
+from speechft.study import Arm, base_arm, cautions, minutes_of, parts_apart, trained_arm, write_study
 
 NONE = "no training"
 
@@ -30,6 +30,8 @@ def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, set
     train, dev, test = parts_apart(manifest).values()
     base_recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out}"])
     shared = overlap(manifest)
+    for caution in cautions(test, manifest, shared):
+        print(caution, flush=True)
     base = base_arm(base_recipe, test)
     points, firsts = [point(0.0, [base], base)], {NONE: base.evaluation.scores}
     everything = round(train.seconds / 60, 2)

@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
+from speechft.config import load_recipe
+from speechft.corpora.simulated import NOTICE
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
+from speechft.overlap import overlap
 from speechft.scoring import score
-from speechft.study import Arm, minutes_of, parts_apart
+from speechft.study import Arm, minutes_of, parts_apart, write_study
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -70,6 +73,27 @@ def test_a_dose_that_is_measured_again_is_no_surer() -> None:
         again = point(1.0, [arm] * repeats, arm)
         assert again["wer"] == pytest.approx(once["wer"])
         assert again["wer_ci95"] == pytest.approx(once["wer_ci95"])
+
+
+def test_a_study_prints_what_must_be_read_before_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [replace(u, speaker=f"s{i % 6}", split="test" if i % 2 else "train") for i, u in enumerate(clips(12))]
+    whole = Manifest(replace(u, text="the same", extra={"simulated": True}) for u in rows)
+    tested = whole.split("test")
+    texts = [u.text for u in tested]
+    arms = {"base": score(tested, ["well"] * len(tested)), "trained": score(tested, texts)}
+    recipe = load_recipe(None, ["manifest=m.jsonl", "output_dir=out"])
+    write_study(tmp_path, "A study", recipe, arms, "base", tested, whole, overlap(whole))
+    printed = capsys.readouterr().out
+    assert printed.startswith(NOTICE)
+    assert printed.index("Overlap between splits: train and test share") < printed.index("| Model |")
+    assert "Overlap between splits" in (tmp_path / "report.md").read_text().partition("Words wrong")[0]
+
+
+def test_minimum_wer_says_first_that_nobody_spoke() -> None:
+    whole = Manifest(replace(u, split="test", extra={"simulated": True}) for u in clips(4))
+    result = runpy.run_path(str(RECIPES / "min_wer.py"))["result"]([], whole, whole, overlap(whole))
+    assert next(iter(result.items())) == ("notice", NOTICE)
+    assert result["arms"] == []
 
 
 def run(recipe: str, *words: object) -> str:

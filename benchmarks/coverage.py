@@ -19,7 +19,7 @@ from speechft.significance import bootstrap_ci
 
 CLIPS, WORDS, TRUTH = 8, 10, 0.25
 SPREADS = {"very different": (0.6, 1.8), "different": (2.0, 6.0)}
-SPEAKERS = (3, 5, 10, 20, 40)
+SPEAKERS = (2, 3, 5, 10, 20, 40)
 
 
 def main(corpora: int) -> None:

@@ -17,10 +17,10 @@ from speechft.check import usable
 from speechft.config import load_recipe
 from speechft.overlap import overlap
 from speechft.paired import compare
-from speechft.scoring import Scores, finite
+from speechft.scoring import finite, total
 from speechft.significance import bootstrap_ci
 from speechft.split import auto_split
-from speechft.study import Arm, base_arm, minutes_of, parts_apart, trained_arm, write_study
+from speechft.study import Arm, base_arm, cautions, minutes_of, parts_apart, trained_arm, write_study
 
 NONE = "no training"
 
@@ -30,6 +30,8 @@ def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, set
     train, dev, test = parts_apart(manifest).values()
     base_recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out}"])
     shared = overlap(manifest)
+    for caution in cautions(test, manifest, shared):
+        print(caution, flush=True)
     base = base_arm(base_recipe, test)
     points, firsts = [point(0.0, [base], base)], {NONE: base.evaluation.scores}
     everything = round(train.seconds / 60, 2)
@@ -49,14 +51,17 @@ def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, set
 
 
 def point(minutes: float, arms: list[Arm], base: Arm) -> dict:
-    """One dose: the rate over all its choices of clips, its interval over speakers, and the difference to the base."""
+    """One dose: the rate over all its choices of clips, its interval over speakers, and the difference to the base.
+
+    A sentence heard by the models of several choices is drawn as one, since it is no new sentence.
+    """
     scores = [arm.evaluation.scores for arm in arms]
-    pooled = Scores(tuple(row for one in scores for row in one.rows), scores[0].normalizer)
-    low, high = bootstrap_ci([row.words for row in pooled.rows], pooled.speakers)
+    of_clips = [total(row.words for row in rows) for rows in zip(*(one.rows for one in scores), strict=True)]
+    low, high = bootstrap_ci(of_clips, scores[0].speakers)
     difference = compare(base.evaluation.scores, scores[0])
     return {
         "minutes": minutes,
-        "wer": finite(pooled.wer),
+        "wer": finite(total(of_clips).rate),
         "wer_ci95": [finite(low), finite(high)],
         "wers": [one.wer for one in scores],
         "adapters": sum(arm.adapter is not None for arm in arms),

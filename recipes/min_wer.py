@@ -17,9 +17,11 @@ from speechft import Manifest, exits, load
 from speechft.check import usable
 from speechft.files import write_text
 from speechft.min_wer import refine
+from speechft.overlap import Overlap, overlap
 from speechft.paired import compare
+from speechft.result import environment, notice
 from speechft.split import auto_split
-from speechft.study import parts_apart
+from speechft.study import cautions, parts_apart
 from speechft.transcript import DecodeOptions
 
 ARMS = {"more training": {"risk": 0.0, "cross_entropy": 1.0}, "minimum WER": {"risk": 1.0, "cross_entropy": 0.1}}
@@ -34,7 +36,11 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, help="dev clips, and test clips, at most")
     parser.add_argument("--rounds", type=int, default=2)
     a = parser.parse_args()
-    parts = parts_apart(auto_split(usable(a.manifest)[0]), a.clips, a.held_out)
+    manifest = auto_split(usable(a.manifest)[0])
+    parts = parts_apart(manifest, a.clips, a.held_out)
+    shared = overlap(manifest)
+    for caution in cautions(parts["test"], manifest, shared):
+        print(caution, flush=True)
     table = [{"arm": "the adapter", **measured(a.adapter, parts["test"])}]
     for name, weights in ARMS.items():
         folder = a.out / name.replace(" ", "-").lower()
@@ -42,7 +48,21 @@ def main() -> None:
         chosen = {"dev_wer": [refined.progress.base, refined.progress.best], "steps": refined.steps}
         table.append({"arm": name, **chosen, **measured(refined.adapter or a.adapter, parts["test"], a.adapter)})
         print(json.dumps(table[-1]), flush=True)
-    write_text(a.out / "result.json", json.dumps(table, indent=2) + "\n")
+    write_text(a.out / "result.json", json.dumps(result(table, parts["test"], manifest, shared), indent=2) + "\n")
+
+
+def result(table: list[dict[str, Any]], test: Manifest, manifest: Manifest, shared: Overlap) -> dict[str, Any]:
+    """The arms, after what must be read before them, and what they were measured on."""
+    return {
+        "notice": notice(test, manifest),
+        "task": "Minimum word error rate",
+        "evaluated_on": {"clips": len(test), "speakers": len(test.speakers)},
+        "arms": table,
+        "overlap": str(shared),
+        "leakage": shared.to_dict(),
+        "manifest_sha256": manifest.sha256,
+        "environment": environment(),
+    }
 
 
 def measured(adapter: Path, test: Manifest, start: Path | None = None) -> dict[str, Any]:

@@ -36,6 +36,8 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
     segments = [pair for b, a in zip(base.rows, other.rows, strict=True) for pair in _segments(b, a)]
     n = len(of_speaker)
     one_voice = "one speaker: interval and p value are about this voice only"
+    if n == 1 and "" in of_speaker:
+        one_voice = "speakers are not named: interval and p value are over recordings only"
     few = f"{n} speakers: no p value over speakers can be below {2.0 ** (1 - n):g}" if n < ENOUGH_SPEAKERS else ""
     return {
         "wer": finite(difference),

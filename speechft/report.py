@@ -10,14 +10,16 @@ from typing import Any
 
 from speechft.files import write_text
 from speechft.paired import compare
-from speechft.report_comparison import EXPLAINED, comparison, pairs
+from speechft.report_answer import answer, p_text
+from speechft.report_comparison import EXPLAINED, chosen, comparison, pairs
 from speechft.report_data import Clip, Systems, addresses, flat, measured
 from speechft.report_evidence import dose_table, forgetting_table, forgotten, shared_table
 from speechft.report_page import page
-from speechft.report_tables import interval, percent, points
+from speechft.report_tables import UNNAMED, interval, percent
 from speechft.scoring import Scored, Scores
 
 WORST_SHOWN = 20  # sentences in report.md
+P_VALUES = ("p_speakers", "p_mapsswe")
 
 
 def write_report(
@@ -54,7 +56,9 @@ def write_report(
     systems = _systems(base, adapted)
     difference = compare(systems[0][1], systems[1][1]) if len(systems) == 2 else None
     title = title or "Speech recognition result"
-    said = answer(systems, difference, result)
+    if difference and (best := chosen(result)):
+        difference |= {key: best.difference[key] for key in ("p_speakers_holm", "p_mapsswe_holm")}
+    said = answer([measured(scores) for _, scores in systems], difference, result)
     sure = remarks(systems, difference)
     rows = summary_rows(*(scores for _, scores in systems)) if systems else []
     clips = _worst_first(systems, audio or {}) if embed_audio_mb else audio or {}
@@ -78,37 +82,6 @@ def write_report(
     return write_text(out / "report.html", html, errors="replace")
 
 
-def answer(systems: Systems, difference: Mapping[str, Any] | None, result: Mapping[str, Any]) -> str:
-    """The result in a sentence."""
-    if not systems:
-        return "Nothing was scored."
-    scores = systems[-1][1]
-    if not scores.rows:
-        return "Nothing was scored: 0 recordings."
-    where = _where(scores, result)
-    if not scores.words.length:
-        invented = [str(s.words.insertions) for _, s in systems]
-        nothing = "written where there was none to write"
-        if difference is None:
-            return f"{invented[0]} words were {nothing}, {where}."
-        return f"Words {nothing} went from {' to '.join(invented)}, {where}."
-    if difference is None:
-        low, high = scores.wer_ci95
-        return f"{percent(_rate(scores))} of the words are wrong{_interval(low, high)}, {where}."
-    before, after = (percent(_rate(s)) for _, s in systems)
-    low, high = difference["wer_ci95"]
-    if difference["wer"] is None or low is None or high is None:
-        return f"Words wrong went from {before} to {after}, {where}."
-    if low <= 0 <= high:
-        sure = f"too small a difference to tell from chance (95% interval {points(low)} to {points(high)} points)"
-        return f"Words wrong went from {before} to {after}, {sure}, {where}."
-    fell = difference["wer"] < 0
-    least, most = sorted((abs(low), abs(high)))
-    size = f"{abs(difference['wer']) * 100:.1f} points {'fewer' if fell else 'more'}"
-    sure = f"95% interval {least * 100:.1f} to {most * 100:.1f}"
-    return f"Words wrong {'fell' if fell else 'rose'} from {before} to {after}: {size} ({sure}), {where}."
-
-
 def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]:
     """How sure the numbers are, and of what."""
     if not systems:
@@ -126,12 +99,16 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
         f"{unit}."
     )
     if difference:
-        many = "for other people too" if speakers > 1 else "for this voice"
+        named = any(systems[-1][1].speakers)
+        many = "for other people too" if speakers > 1 else "for this voice" if named else "for recordings like these"
+        over_speakers, over_segments = (p_text(difference.get(f"{k}_holm", difference[k])) for k in P_VALUES)
         found.append(
             f"Does it hold {many}? If before and after were swapped at random, {unit[:-1]} by {unit[:-1]}, a "
-            f"difference as large would come with {_p(difference['p_speakers'])}. Does it hold for these recordings? "
-            f"Matched-pair test on {difference['segments']} segments (MAPSSWE): {_p(difference['p_mapsswe'])}."
+            f"difference as large would come with {over_speakers}. Does it hold for these recordings? "
+            f"Matched-pair test on {difference['segments']} segments (MAPSSWE): {over_segments}."
         )
+        if "p_speakers_holm" in difference:
+            found.append("It is the best of several on these recordings: both p are corrected for their number (Holm).")
     return found
 
 
@@ -144,7 +121,7 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
 
     def worst(entry: Mapping[str, Any]) -> str:
         name = entry["worst_speaker"]
-        return "–" if name is None else f"{percent(entry['per_speaker'][name]['wer'])} ({name})"
+        return "–" if name is None else f"{percent(entry['per_speaker'][name]['wer'])} ({name or UNNAMED})"
 
     rows = [
         row("Words wrong (WER)", "wer"),
@@ -204,36 +181,6 @@ def _systems(base: Scores | None, adapted: Scores | None) -> list[tuple[str, Sco
         return [("Before", base), ("After", adapted)]
     scores = adapted if adapted is not None else base
     return [] if scores is None else [("Heard", scores)]
-
-
-def _where(scores: Scores, result: Mapping[str, Any]) -> str:
-    """On what: how many recordings by how many speakers, and whether training had any of them."""
-    clips, speakers = len(scores.rows), len(scores.per_speaker)
-    text = f"on {clips} recording{'s' if clips != 1 else ''} by {speakers} speaker{'s' if speakers != 1 else ''}"
-    split = (result.get("evaluated_on") or {}).get("split")
-    shared = next((p for p in str(result.get("overlap", "")).split("; ") if "train" in p and str(split) in p), "")
-    if not split or not shared:
-        return text
-    if "share nothing" in shared:
-        return f"{text} never trained on"
-    parts = [p for p in result.get("leakage") or [] if {p["first"], p["second"]} == {"train", split}]
-    if parts and parts[0]["text_rows"] and parts[0]["second"] == split:
-        return f"{text}, {parts[0]['text_rows']} of them of sentences that were trained on"
-    if "speaker" in shared and "recording" not in shared and "sentence" not in shared and "prompt" not in shared:
-        return f"{text}, in sentences never trained on"
-    return text
-
-
-def _rate(scores: Scores) -> float | None:
-    return measured(scores)["wer"]
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) or math.isnan(high) else f" (95% interval {percent(low)} to {percent(high)})"
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def _errors(rows: Sequence[Scored]) -> int:
@@ -304,6 +251,9 @@ def _markdown_breakdowns(systems: Systems) -> list[str]:
     tables = {"Speakers": [scores.per_speaker for _, scores in systems]}
     tables |= {name: [scores.per_group[name] for _, scores in systems] for name in systems[-1][1].per_group}
     for name, entries in tables.items():
-        rows = [[key, *(percent(e[key]["wer"]) for e in entries), entries[-1][key]["n_words"]] for key in entries[-1]]
+        rows = [
+            [key or UNNAMED, *(percent(e[key]["wer"]) for e in entries), entries[-1][key]["n_words"]]
+            for key in entries[-1]
+        ]
         parts += [f"## {_cell(name)}\n", markdown_table(["", *(n for n, _ in systems), "Words"], rows)]
     return parts

@@ -6,7 +6,7 @@ A comparison of adapters holds `base` and `adapters`; a study holds `arms` and t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from speechft.report_tables import interval, percent, points
 
@@ -16,6 +16,37 @@ EXPLAINED = (
     "one (Holm); 'speakers' asks whether it holds for other people, 'segments' (MAPSSWE) for these recordings."
 )
 PAIRS_OPEN = 10  # more pairs than this are folded away
+
+
+class Chosen(NamedTuple):
+    """The one of several systems that a report shows in detail.
+
+    Attributes:
+        name, kind, of: what it is called, and of how many of what.
+        p: over speakers, that it does not differ from the reference, corrected for their number (Holm).
+        difference: to the reference.
+    """
+
+    name: str
+    kind: str
+    of: int
+    p: float
+    difference: Mapping[str, Any]
+
+
+def chosen(result: Mapping[str, Any]) -> Chosen | None:
+    """The best of several that were compared; None where there was nothing to choose."""
+    kind, entries = "adapters", result.get("adapters") or {}
+    if not entries:
+        kind, entries = "conditions", result.get("arms") or {}
+    others = {name: entry for name, entry in entries.items() if name != reference(result)}
+    if len(others) < 2:
+        return None
+    name = str(result.get("adapter"))
+    if name not in others:
+        name = min(others, key=lambda one: others[one]["wer"])
+    difference = others[name]["difference"]
+    return Chosen(name, kind, len(others), difference["p_speakers_holm"], difference)
 
 
 def reference(result: Mapping[str, Any]) -> str:

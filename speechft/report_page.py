@@ -17,9 +17,23 @@ from speechft.report_charts import OFF, Mark, scale_end, track, track_axis
 from speechft.report_comparison import EXPLAINED, PAIRS_OPEN, comparison, pairs, reference
 from speechft.report_data import Systems, embedded, flat, measured, sentences
 from speechft.report_evidence import evidence, speed
-from speechft.report_tables import Axis, Number, Spare, columns, esc, kinds, legend, percent, quiet, section, table
+from speechft.report_tables import (
+    UNNAMED,
+    Axis,
+    Number,
+    Spare,
+    columns,
+    esc,
+    kinds,
+    legend,
+    percent,
+    quiet,
+    section,
+    table,
+)
 from speechft.significance import ENOUGH_SPEAKERS
 
+NO_INTERVAL = "It has no interval: which groups are best and worst was seen from the same numbers."
 SPEAKERS_OPEN = 40  # more rows than this are folded away
 
 
@@ -152,7 +166,7 @@ def _compared(
         counts: list[Number] = [Spare(entries[-1].get("n_words", 0))]
         if speakers:
             counts.append(Number(entries[-1].get("n_speakers", "")))
-        rows.append([esc(key) or "–", track(marks, end), *numbers, *counts])
+        rows.append([esc(key or UNNAMED), track(marks, end), *numbers, *counts])
     headings = [esc(heading), Axis(track_axis(end)), *columns(systems, "WER"), Spare("Words")]
     return table(caption, [*headings, Number("Speakers")] if speakers else headings, rows)
 
@@ -164,7 +178,7 @@ def _broken_down(systems: Systems, name: str, heading: str) -> str:
 
 def _speakers(systems: Systems) -> str:
     parts = [scores.per_speaker for _, scores in systems]
-    if not parts or len(parts[-1]) < 2:
+    if not parts or not parts[-1]:
         return ""
     order = sorted(parts[-1], key=lambda name: -(parts[-1][name]["wer"] or 0))
     parts = [{name: part[name] for name in order} for part in parts]
@@ -188,7 +202,9 @@ def _groups(systems: Systems) -> str:
         gap = [s.gaps.get(field) for _, s in systems]
         if gap[-1] is not None:
             shown = " → ".join("–" if value is None else f"{value * 100:.1f}" for value in gap)
-            tables.append(quiet(f"Gap between best and worst: {shown} points."))
+            tables.append(quiet(f"Gap between best and worst: {shown} points. {NO_INTERVAL}"))
+        if any(entry["n_speakers"] < 2 for entry in values.values()) and len(systems[-1][1].per_speaker) > 1:
+            tables.append(quiet("A group of one speaker has no interval: it would be over sentences, not people."))
         if any(entry["n_speakers"] < ENOUGH_SPEAKERS for entry in values.values()):
             tables.append(quiet(f"Groups of fewer than {ENOUGH_SPEAKERS} speakers say little about other people."))
     return section("Groups", legend(systems), *tables) if tables else ""

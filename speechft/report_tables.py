@@ -7,6 +7,8 @@ from html import escape
 
 from speechft.report_data import Systems
 
+UNNAMED = "not named"  # what stands for a speaker whose rows state none
+
 
 def esc(value: object) -> str:
     return escape(str(value), quote=True)

@@ -20,6 +20,7 @@ from speechft.tasks import command_of, command_success, entities_of, entity_erro
 WORST_SHARE = 0.01  # of the clips; one looping clip can move a corpus by ten points
 UNKNOWN = "unknown"  # value of a group for the rows that don't state it
 GROUP_DRAWS = 2_000  # of an interval a group; the corpus gets all
+NAMELESS = "speakers are not named: the interval is over recordings only; if they are several people it is too narrow"
 LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 10_000))  # words of the reference
 
 
@@ -118,10 +119,12 @@ class Scores:
 
     @cached_property
     def per_group(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Rates by field and value; no interval for one speaker's where there are others, over whom theirs is."""
         fields = sorted({name for row in self.rows for name in row.groups})
+        least = min(2, len(self.per_speaker))
         return {
             name: {
-                value: {**_rates(rows), "n_speakers": len({row.speaker for row in rows}), "wer_ci95": _interval(rows)}
+                value: _group(rows, least)
                 for value, rows in self.by([row.groups.get(name) or UNKNOWN for row in self.rows]).items()
             }
             for name in fields
@@ -160,9 +163,13 @@ class Scores:
             if rows:
                 by_length[str(low) if low == high else f"{low}-{high}" if high < 10_000 else f"{low}+"] = _rates(rows)
         notes = []
-        if len(self.per_speaker) < ENOUGH_SPEAKERS:
-            n = len(self.per_speaker)
+        n, nameless = len(self.per_speaker), sum(not row.speaker for row in self.rows)
+        if nameless and n == 1:
+            notes.append(NAMELESS)
+        elif n < ENOUGH_SPEAKERS:
             notes.append(f"{n} speaker{'s' if n != 1 else ''}: the interval says nothing about other people")
+        if nameless and n > 1:
+            notes.append(f"{nameless} of {len(self.rows)} recordings name no speaker: they count as one speaker's")
         if self.rows and not self.words.length:
             notes.append("no text has a word after normalisation: rates are counts of inserted words")
         return {
@@ -184,7 +191,7 @@ class Scores:
             **_closer(self),
             "wer_speaker_mean": sum(speakers) / len(speakers) if speakers else None,
             "worst_speaker": max(
-                (s for s in self.per_speaker if self.per_speaker[s]["wer"] is not None),
+                (s for s in self.per_speaker if self.per_speaker[s]["wer"] is not None and (s or n > 1)),
                 key=lambda s: self.per_speaker[s]["wer"],
                 default=None,
             ),
@@ -260,9 +267,12 @@ def _closer(scores: Scores) -> dict[str, Any]:
     }
 
 
-def _interval(rows: Sequence[Scored]) -> list[float | None]:
-    bounds = bootstrap_ci([row.words for row in rows], [row.speaker for row in rows], draws=GROUP_DRAWS)
-    return [finite(bound) for bound in bounds]
+def _group(rows: Sequence[Scored], least: int) -> dict[str, Any]:
+    """Rates of a group, with an interval if it has `least` speakers."""
+    speakers = [row.speaker for row in rows]
+    n = len(set(speakers))
+    bounds = bootstrap_ci([row.words for row in rows], speakers, draws=GROUP_DRAWS) if n >= least else (math.nan,) * 2
+    return {**_rates(rows), "n_speakers": n, "wer_ci95": [finite(bound) for bound in bounds]}
 
 
 def _rates(rows: Sequence[Scored]) -> dict[str, Any]:

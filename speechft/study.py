@@ -130,6 +130,19 @@ def compared(arms: Mapping[str, Scores], reference: str) -> dict[str, Any]:
     return {"reference": reference, "arms": entries, "pairs": compare_pairs(others)}
 
 
+def cautions(tested: Manifest, manifest: Manifest, shared: Overlap) -> list[str]:
+    """What must be read before any number of a study: that nobody said it, and what its parts have in common.
+
+    Args:
+        tested, manifest, shared: see `write_study`.
+    """
+    said = notice(tested, manifest)
+    one_voice = len(manifest.speakers) == 1
+    kinds = ("sentence", "prompt", "recording", "session") if one_voice else ("speaker", "sentence", "recording")
+    leaks = any(kind in str(shared) for kind in kinds)
+    return [*([said] if said else []), *([f"Overlap between splits: {shared}."] if leaks else [])]
+
+
 def write_study(
     out: Path,
     task: str,
@@ -141,7 +154,8 @@ def write_study(
     shared: Overlap,
     **more: Any,
 ) -> dict[str, Any]:
-    """Write a study's result.json and report, all arms in a table and the best one in detail; print the table.
+    """Write a study's result.json and report, all arms in a table and the best one in detail; print the table
+    after what must be read first.
 
     Args:
         task: what the study is called.
@@ -151,9 +165,8 @@ def write_study(
         shared: what its parts have in common.
         more: keys for the result.
     """
-    said = notice(tested, manifest)
     result = {
-        "notice": said,
+        "notice": notice(tested, manifest),
         "task": task,
         "evaluated_on": {"clips": len(tested), "speakers": len(tested.speakers)},
         **compared(arms, reference),
@@ -166,8 +179,8 @@ def write_study(
     }
     best = min((name for name in arms if name != reference), key=lambda name: arms[name].wer)
     head, *rows = comparison(result)
-    print(markdown_table(head, rows))
+    notes = cautions(tested, manifest, shared)
+    print(*notes, markdown_table(head, rows), sep="\n\n")
     title = f"{task}: {reference} (before) against {best} (after)"
-    notes = [said] if said else []
     write_report(out, plain(result), arms[reference], arms[best], title=title, notes=notes)
     return result

@@ -19,6 +19,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from speechft.report_answer import answer
+from speechft.report_comparison import chosen, comparison, pairs
+from speechft.report_tables import UNNAMED
+
+SPEAKERS_SHOWN = 20  # of more, the worst
+WORST_SPEAKERS = 10
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -110,9 +116,9 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     """The table a run ends with: base and adapted, with intervals, and where the report is."""
     console = Console()
     base, adapted = result["base"], result["adapted"]
-    if result.get("notice"):
-        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
-    table = Table(title=f"{base['n_utterances']} clips, {base['n_words']} words, {base['n_speakers']} speaker(s)")
+    kept = result["adapter"] is None
+    _print_first(console, result, [adapted] if kept else [base, adapted], None if kept else result["difference"])
+    table = Table(title=f"{base['n_utterances']} clips, {base['n_words']} words, {_speakers(base)}")
     for column in ("", "before", "after"):
         table.add_column(column, justify="left" if not column else "right")
     table.add_row("words wrong (WER)", f"{base['wer']:.1%}", f"[bold]{adapted['wer']:.1%}[/]")
@@ -122,10 +128,8 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
         table.add_row("WER, mean of speakers", *(_percent(one["wer_speaker_mean"]) for one in (base, adapted)))
         table.add_row("WER, worst speaker", *map(_worst_speaker, (base, adapted)))
     console.print(table)
+    _print_speakers(console, {"before": base, "after": adapted})
     _print_notes(console, adapted["notes"])
-    low, high = result["difference"]["wer_ci95"]
-    if result["adapter"] and low is not None and high is not None and low <= 0 <= high:
-        console.print("[yellow]Too small a difference to tell from chance on so few words. More recordings help.[/]")
     forgotten = result.get("forgetting")
     if forgotten:
         console.print(
@@ -153,8 +157,7 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
 def scores_table(result: dict[str, Any], out: Path | None) -> None:
     """One model's error rates."""
     console = Console()
-    if result.get("notice"):
-        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
+    _print_first(console, result, [result], None)
     table = Table(title=f"{result['model']}: {result['n_utterances']} clips, {result['n_words']} words")
     for column in ("WER", "95% interval", "CER", "MER", "WIL", "x real time"):
         table.add_column(column, justify="right")
@@ -168,6 +171,7 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
     if result["n_speakers"] > 1:
         mean, worst = _percent(result["wer_speaker_mean"]), _worst_speaker(result)
         console.print(f"{result['n_speakers']} speakers: mean WER {mean}, worst {worst}")
+    _print_speakers(console, {"WER": result})
     _print_notes(console, result["notes"])
     if out:
         console.print(f"Report:  {out / 'report.html'}")
@@ -175,12 +179,11 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
 
 def comparison_table(result: dict[str, Any], out: Path | None) -> None:
     """Base and adapters, a row each, with the difference to the base and its corrected p values; then every two."""
-    from speechft.report_comparison import comparison, pairs
-
     console = Console()
-    if result.get("notice"):
-        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
-    titles = (f"{result['clips']} clips by {result['speakers']} speaker(s)", "Every two")
+    best = chosen(result)
+    shown = [result["base"], result["adapters"][best.name]] if best else [result["base"]]
+    _print_first(console, result, shown, best.difference if best else None)
+    titles = (f"{result['clips']} clips, {_speakers(result['base'])}", "Every two")
     for title, (headings, *rows) in zip(titles, (comparison(result), pairs(result)), strict=True):
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # many columns: without lines between them
         for column in headings:
@@ -215,13 +218,49 @@ def export_table(result: dict[str, Any], out: Path) -> None:
     console.print(f"Model:  {out}")
 
 
+def _print_first(
+    console: Console,
+    result: Mapping[str, Any],
+    systems: Sequence[Mapping[str, Any]],
+    difference: Mapping[str, Any] | None,
+) -> None:
+    """What must be read before any number, then the result in a sentence, as in the report."""
+    if result.get("notice"):
+        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
+    console.print(f"[bold]{escape(answer(systems, difference, result))}[/]")
+
+
 def _percent(rate: float | None) -> str:
     return "-" if rate is None else f"{rate:.1%}"
 
 
 def _worst_speaker(scores: Mapping[str, Any]) -> str:
     name = scores["worst_speaker"]
-    return "-" if name is None else f"{scores['per_speaker'][name]['wer']:.1%} ({escape(name)})"
+    return "-" if name is None else f"{scores['per_speaker'][name]['wer']:.1%} ({escape(name or UNNAMED)})"
+
+
+def _speakers(scores: Mapping[str, Any]) -> str:
+    return "speakers not named" if list(scores["per_speaker"]) == [""] else f"{scores['n_speakers']} speaker(s)"
+
+
+def _print_speakers(console: Console, systems: Mapping[str, Mapping[str, Any]]) -> None:
+    """Words wrong of every speaker, most first; of many the worst."""
+    *_, last = (scores["per_speaker"] for scores in systems.values())
+    if len(last) < 2:
+        return
+    order = sorted(last, key=lambda name: -(last[name]["wer"] or 0))
+    title = "Words wrong of every speaker"
+    if len(order) > SPEAKERS_SHOWN:
+        order, title = order[:WORST_SPEAKERS], f"The worst {WORST_SPEAKERS} of {len(order)} speakers"
+    table = Table(title=title, box=SIMPLE_HEAD)
+    for column in ("speaker", *systems, "words"):
+        table.add_column(column, justify="left" if column == "speaker" else "right", overflow="fold")
+    for name in order:
+        rates = (_percent(scores["per_speaker"][name]["wer"]) for scores in systems.values())
+        table.add_row(escape(name or UNNAMED), *rates, str(last[name]["n_words"]))
+    console.print(table)
+    if len(last) > len(order):
+        console.print(f"{len(last) - len(order)} more speakers are in the report (--out).")
 
 
 def _print_notes(console: Console, notes: Sequence[str]) -> None:

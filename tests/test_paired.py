@@ -63,6 +63,8 @@ def test_every_two_are_compared_and_corrected_for_the_number_of_pairs(scores: Sc
 def test_one_voice_is_noted() -> None:
     before, after = score(corpus(("me",) * 5), HEARD), score(corpus(("me",) * 5), TEXTS)
     assert compare(before, after)["notes"] == ["one speaker: interval and p value are about this voice only"]
+    nameless = [score([replace(u, speaker="") for u in corpus()], heard) for heard in (HEARD, TEXTS)]
+    assert compare(*nameless)["notes"] == ["speakers are not named: interval and p value are over recordings only"]
     assert compare(before, after)["p_speakers"] == 2 / 2**4  # four of five sentences better
 
 

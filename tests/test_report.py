@@ -12,14 +12,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
-from speechft.paired import compare
-from speechft.report import answer, markdown_table, plain, remarks, summary_rows, write_report
+from speechft.paired import compare, compare_all
+from speechft.report import markdown_table, plain, remarks, summary_rows, write_report
+from speechft.report_answer import answer
 from speechft.report_charts import Mark, averaged, curve, scale_end, track
 from speechft.report_data import addresses, confusions, embedded, recordings
 from speechft.scoring import Scores, score
@@ -258,7 +260,78 @@ def test_scores_of_different_utterances_are_refused(tmp_path: Path, before: Scor
 
 
 def said(one: Scores, two: Scores, result: dict[str, Any] | None = None) -> str:
-    return answer([("Before", one), ("After", two)], compare(one, two), result or {})
+    return answer([one.to_dict(), two.to_dict()], compare(one, two), result or {})
+
+
+@pytest.mark.parametrize("speakers", [2, 3, 4])
+def test_the_answer_claims_nothing_beyond_few_speakers(tmp_path: Path, speakers: int) -> None:
+    one, two = (score(corpus(speakers), heard(corpus(speakers), wrong)) for wrong in (3, 1))
+    sentence = (
+        f"Words wrong went from 54.5% to 18.2%, on {6 * speakers} recordings by {speakers} speakers; "
+        "too few speakers to say whether it holds for others."
+    )
+    assert said(one, two) == sentence
+    page, _ = written(tmp_path, {}, one, two)
+    assert sentence in page.words
+    assert sentence in (tmp_path / "report.md").read_text("utf-8")
+    alone = answer([one.to_dict()], None, {})
+    assert alone.startswith("54.5% of the words are wrong, on")
+    assert alone.endswith("; too few speakers to say how it is for others.")
+
+
+def simulated_answers(speakers: int, systems: int, runs: int = 60) -> float:
+    """How often the answer says that words wrong fell, where systems only differ from the base by chance."""
+    rng = np.random.default_rng(0)
+    rows = [
+        Utterance(Path("/a.wav"), "one two three four five six seven eight nine ten", f"{s}-{i}", f"s{s}")
+        for s in range(speakers)
+        for i in range(4)
+    ]
+    fell = 0
+    for _ in range(runs):
+        shares = rng.beta(2, 6, (systems + 1, speakers)).repeat(4, axis=1)
+        texts = [
+            [" ".join("x" if rng.random() < p else w for w in u.text.split()) for u, p in zip(rows, share, strict=True)]
+            for share in shares
+        ]
+        base, *others = (score(rows, heard, "none") for heard in texts)
+        named = {f"a{i}": scores for i, scores in enumerate(others)}
+        entries = {n: {**named[n].to_dict(), "difference": d} for n, d in compare_all(base, named).items()}
+        best = min(named, key=lambda name: named[name].wer)
+        result = {"base": base.to_dict(), "adapters": entries}
+        fell += " wrong fell" in answer([base.to_dict(), entries[best]], compare(base, named[best]), result)
+    return fell / runs
+
+
+@pytest.mark.slow
+def test_the_best_of_several_falls_by_chance_no_more_often_than_stated() -> None:
+    assert simulated_answers(8, 8) <= 0.08
+
+
+def several(base: Scores, others: dict[str, Scores]) -> dict[str, Any]:
+    found = compare_all(base, others)
+    entries = {name: {**scores.to_dict(), "difference": found[name]} for name, scores in others.items()}
+    return {"base": base.to_dict(), "adapters": entries}
+
+
+def test_the_best_of_several_is_said_to_be_chosen(tmp_path: Path) -> None:
+    rows = corpus(12)
+    base, better = score(rows, heard(rows, 3)), score(rows, heard(rows, 1))
+    both = several(base, {"a": better, "b": base})
+    sentence = said(base, better, both)
+    assert sentence.startswith("The best of 2 adapters on these same recordings, 'a': words wrong fell from 54.5% to")
+    assert "(uncorrected 95% interval 36.4 to 36.4; p < 0.001, corrected for 2), on 72 recordings" in sentence
+    page, _ = written(tmp_path, both, base, better)
+    assert sentence in page.words
+    assert "both p are corrected for their number (Holm)" in page.words
+    few = corpus(6)  # p cannot be below 2 ** -5, so not below 0.05 for two
+    base, better = score(few, heard(few, 3)), score(few, heard(few, 1))
+    sentence = said(base, better, several(base, {"a": better, "b": base}))
+    assert "words wrong went from 54.5% to 18.2%, which the best of 2 may reach by chance (p = 0.062" in sentence
+    assert "fell" not in sentence
+    study = several(base, {"2 min": better, "5 min": base})
+    study = {"reference": "none", "arms": {"none": study["base"], **study["adapters"]}}
+    assert said(base, better, study).startswith("The best of 2 conditions on these same recordings, '2 min': words")
 
 
 def test_the_answer_says_how_many_sentences_were_trained_on(before: Scores, after: Scores) -> None:
@@ -296,6 +369,37 @@ def test_few_speakers_are_said_to_be_few(tmp_path: Path) -> None:
     text = " ".join(remarks([("Before", two[0]), ("After", two[1])], compare(*two)))
     assert "2 speakers: the interval says nothing about other people" in text
     assert "2 speakers: no p value over speakers can be below 0.5" in text
+
+
+def test_speakers_without_a_name_are_not_called_one(tmp_path: Path) -> None:
+    rows = [replace(u, speaker="") for u in corpus(3)]
+    one, two = score(rows, heard(rows, 3)), score(rows, heard(rows, 1))
+    page, _ = written(tmp_path, {}, one, two)
+    assert (
+        "on 18 recordings whose speakers are not named; if they are several people, the interval is too narrow."
+    ) in page.words
+    assert "Speakers are not named: the interval is over recordings only" in page.words
+    assert "Does it hold for recordings like these?" in page.words
+    assert "1 speaker" not in page.words
+    assert "this voice" not in page.words
+    for text in (page.words, (tmp_path / "report.md").read_text("utf-8")):
+        assert "not named" in text.partition("Speakers")[2]
+    some = [replace(u, speaker="" if u.speaker == "s0" else u.speaker) for u in corpus()]
+    found = dict(summary_rows(score(some, ["" if not u.speaker else u.text for u in some])))
+    assert found["WER of the worst speaker"] == "100.0% (not named)"
+
+
+def test_one_speaker_has_a_row_too(tmp_path: Path) -> None:
+    page, _ = written(tmp_path, {}, score(corpus(1), heard(corpus(1), 1)), None)
+    assert "Words wrong of every speaker" in page.words
+    assert "s0" in page.words.partition("Words wrong of every speaker")[2].partition("By length")[0]
+
+
+def test_groups_of_one_speaker_and_gaps_are_said_to_have_no_interval(tmp_path: Path) -> None:
+    rows = [replace(u, severity="severe" if u.speaker == "s0" else "mild") for u in corpus()]
+    page, _ = written(tmp_path, {}, score(rows, heard(rows, 1)), None)
+    assert "A group of one speaker has no interval" in page.words
+    assert "points. It has no interval: which groups are best and worst was seen from the same numbers." in page.words
 
 
 def test_summary_rows_for_a_terminal(before: Scores, after: Scores) -> None:

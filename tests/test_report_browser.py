@@ -177,6 +177,29 @@ def test_paper_has_no_controls(browser: Any, report: Path, tmp_path: Path) -> No
     page.close()
 
 
+def test_paper_holds_what_is_folded_and_up_to_300_sentences(browser: Any, tmp_path: Path) -> None:
+    words = [f"word{i:03}" for i in range(320)]
+    rows = [Utterance(Path("/a.wav"), f"{word} here", f"u{i}", f"speaker {i % 50}") for i, word in enumerate(words)]
+    heard = ["here" if i % 2 else f"well {u.text}" for i, u in enumerate(rows)]
+    page = browser.new_page(viewport=WIDTHS["desktop"])
+    page.goto(write_report(tmp_path, {"recipe": {"seed": 0}}, score(rows, heard), None).as_uri())
+    shown = page.locator("#list > li").count(), page.locator("details[open]").count()
+    page.emulate_media(media="print")
+    assert page.get_by_text("speaker 49", exact=True).first.is_visible()  # by style alone
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#list > li").count() == 300
+    assert page.locator("#printed").is_visible()
+    assert page.locator("#printed").inner_text() == (
+        "300 of 320 sentences are printed, in this order: most words wrong."
+    )
+    assert page.locator("details:not([open])").count() == 0
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert (page.locator("#list > li").count(), page.locator("details[open]").count()) == shown
+    page.emulate_media(media="screen")
+    assert not page.locator("#printed").is_visible()
+    page.close()
+
+
 def test_the_page_of_variations_too(browser: Any, tmp_path: Path) -> None:
     from speechft.augmented import listen
     from speechft.manifest import Manifest

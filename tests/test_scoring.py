@@ -91,6 +91,25 @@ def test_groups(scores: Scores) -> None:
     assert found.gaps == {"room": pytest.approx(2 / 7 - 2 / 8), "severity": pytest.approx(2 / 7 - 1 / 6)}
 
 
+def test_a_group_of_one_speaker_has_no_interval_where_others_are_over_speakers() -> None:
+    rows = [replace(u, severity="severe" if u.speaker == "anna" else "mild") for u in corpus()]
+    groups = score(rows, HEARD).per_group["severity"]
+    assert groups["severe"]["wer_ci95"] == [None, None]
+    assert None not in groups["mild"]["wer_ci95"]
+    alone = score([replace(u, speaker="anna") for u in rows], HEARD).per_group["severity"]
+    assert None not in alone["mild"]["wer_ci95"]  # of one voice all are over its sentences
+
+
+def test_speakers_without_a_name_are_no_single_voice() -> None:
+    found = score([replace(u, speaker="") for u in corpus()], HEARD).to_dict()
+    assert found["notes"] == [
+        "speakers are not named: the interval is over recordings only; if they are several people it is too narrow"
+    ]
+    assert found["worst_speaker"] is None
+    mixed = score([replace(u, speaker="" if i == 0 else u.speaker) for i, u in enumerate(corpus())], HEARD).to_dict()
+    assert "1 of 5 recordings name no speaker: they count as one speaker's" in mixed["notes"]
+
+
 def test_raw_and_normalised() -> None:
     found = score([one(0, "Twenty-one teas, please."), one(1, "Hmm.")], ["21 teas please", ""]).to_dict()
     assert found["wer"] == 0.0

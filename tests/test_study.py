@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from speechft.config import load_recipe
+from speechft.corpora.simulated import NOTICE
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
-from speechft.study import minutes_of, parts_apart
+from speechft.overlap import overlap
+from speechft.scoring import score
+from speechft.study import Arm, minutes_of, parts_apart, write_study
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -50,6 +57,43 @@ def test_half_of_dev_is_the_test_where_there_is_none() -> None:
     assert [len(part) for part in parts_apart(with_test).values()] == [3, 8, 1]
     with pytest.raises(SpeechftError, match="cannot be halved"):
         parts_apart(Manifest(u for u in one if u.text in ("t 0",)))
+
+
+def test_a_dose_that_is_measured_again_is_no_surer() -> None:
+    """Of one voice the sentences are drawn, and the same sentence heard again is no other one."""
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    rows = [replace(u, text=" ".join(words)) for u in clips(20)]
+    scores = score(rows, [" ".join(words[: 4 + i % 7]) for i in range(20)])
+    evaluation: Any = SimpleNamespace(scores=scores)
+    point = runpy.run_path(str(RECIPES / "dose_curve.py"))["point"]
+    arm = Arm(None, evaluation)
+    once = point(1.0, [arm], arm)
+    assert once["wer_ci95"] == list(scores.wer_ci95)
+    for repeats in (2, 5):
+        again = point(1.0, [arm] * repeats, arm)
+        assert again["wer"] == pytest.approx(once["wer"])
+        assert again["wer_ci95"] == pytest.approx(once["wer_ci95"])
+
+
+def test_a_study_prints_what_must_be_read_before_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [replace(u, speaker=f"s{i % 6}", split="test" if i % 2 else "train") for i, u in enumerate(clips(12))]
+    whole = Manifest(replace(u, text="the same", extra={"simulated": True}) for u in rows)
+    tested = whole.split("test")
+    texts = [u.text for u in tested]
+    arms = {"base": score(tested, ["well"] * len(tested)), "trained": score(tested, texts)}
+    recipe = load_recipe(None, ["manifest=m.jsonl", "output_dir=out"])
+    write_study(tmp_path, "A study", recipe, arms, "base", tested, whole, overlap(whole))
+    printed = capsys.readouterr().out
+    assert printed.startswith(NOTICE)
+    assert printed.index("Overlap between splits: train and test share") < printed.index("| Model |")
+    assert "Overlap between splits" in (tmp_path / "report.md").read_text().partition("Words wrong")[0]
+
+
+def test_minimum_wer_says_first_that_nobody_spoke() -> None:
+    whole = Manifest(replace(u, split="test", extra={"simulated": True}) for u in clips(4))
+    result = runpy.run_path(str(RECIPES / "min_wer.py"))["result"]([], whole, whole, overlap(whole))
+    assert next(iter(result.items())) == ("notice", NOTICE)
+    assert result["arms"] == []
 
 
 def run(recipe: str, *words: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def test_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
     before_after({**result, "difference": compare(WORSE, BETTER)}, None)
     said = words(capsys)
     assert "4 clips, 16 words, 2 speaker(s)" in said
+    first = "Words wrong went from 56.2% to 18.8%, on 4 recordings by 2 speakers; too few speakers to say whether it"
+    assert said.startswith(first)
     assert "never trained on" not in said  # 'evaluate' may be asked for the clips of training
     assert "WER, worst speaker │ 100.0% (s1) │ 37.5% (s1)" in said
     assert "2 speakers: the interval says nothing about other people." in said
@@ -39,6 +42,7 @@ def test_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
 def test_one_system(capsys: pytest.CaptureFixture[str]) -> None:
     scores_table({**BETTER.to_dict(), "model": "tiny", "real_time_factor": 0.1}, None)
     said = words(capsys)
+    assert said.startswith("18.8% of the words are wrong, on 4 recordings by 2 speakers; too few speakers to say how")
     assert "2 speakers: mean WER 18.8%, worst 37.5% (s1)" in said
     assert "2 speakers: the interval says nothing about other people." in said
 
@@ -52,5 +56,31 @@ def test_several_adapters(capsys: pytest.CaptureFixture[str]) -> None:
     result = {"base": WORSE.to_dict(), "adapters": entries, "pairs": compare_pairs(both), "best": "a"}
     comparison_table({**result, "clips": 4, "speakers": 2}, None)
     said = words(capsys)
+    assert said.startswith("The best of 2 adapters on these same recordings, 'a': words wrong went from 56.2% to 18.8%")
     assert "2 speakers: no p value over speakers can be below 0.5." in said
     assert "b against a" in said
+
+
+def test_every_speaker_up_to_twenty_and_the_worst_of_more(capsys: pytest.CaptureFixture[str]) -> None:
+    for n in (20, 25):
+        rows = [Utterance(Path("/c.wav"), "a b c d e", f"u{i}", f"voice{i:02}") for i in range(n)]
+        heard = [" ".join("abcde"[: 5 - i % 5]).replace("a", "x" if i == 7 else "a") for i in range(n)]
+        scores_table({**score(rows, heard, "none").to_dict(), "model": "tiny", "real_time_factor": 0.1}, None)
+        said = words(capsys)
+        shown = [name for name in (f"voice{i:02}" for i in range(n)) if f" {name} " in said]
+        assert len(shown) == (20 if n == 20 else 10)
+        if n > 20:
+            assert "The worst 10 of 25 speakers" in said
+            assert "15 more speakers are in the report" in said
+            assert "voice04" in shown
+            assert "voice00" not in shown
+
+
+def test_speakers_without_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [replace(u, speaker="") for u in ROWS]
+    scores = [score(rows, [row.hypothesis for row in one.rows]) for one in (WORSE, BETTER)]
+    result: dict[str, Any] = {"base": scores[0].to_dict(), "adapted": scores[1].to_dict(), "adapter": "adapter"}
+    before_after({**result, "difference": compare(*scores)}, None)
+    said = words(capsys)
+    assert "16 words, speakers not named" in said
+    assert "1 speaker" not in said

@@ -1,0 +1,109 @@
+"""The result in one sentence, the same on the page, in Markdown and on the terminal: no more than the clips can carry.
+
+A bootstrap over two to four speakers is far too narrow (`benchmarks/coverage.py`), and the best of several systems
+looks better than it is, so neither may say that words wrong fell because an interval leaves out 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from speechft.report_comparison import Chosen, chosen
+from speechft.report_tables import percent, points
+from speechft.significance import ENOUGH_SPEAKERS
+
+SURE = 0.05  # a corrected p value has to be below it
+
+
+def answer(
+    systems: Sequence[Mapping[str, Any]], difference: Mapping[str, Any] | None, result: Mapping[str, Any]
+) -> str:
+    """The result in a sentence.
+
+    Args:
+        systems: `Scores.to_dict` of one, or of before and after.
+        difference: `paired.compare` of the two.
+        result: for what was compared, and what training had of the recordings.
+    """
+    if not systems:
+        return "Nothing was scored."
+    scores = systems[-1]
+    if not scores["n_utterances"]:
+        return "Nothing was scored: 0 recordings."
+    where = _where(scores, result)
+    if not scores["n_words"]:
+        invented = [str(one["insertions"]) for one in systems]
+        nothing = "written where there was none to write"
+        if difference is None:
+            return f"{invented[0]} words were {nothing}, {where}."
+        return f"Words {nothing} went from {' to '.join(invented)}, {where}."
+    few = 1 < scores["n_speakers"] < ENOUGH_SPEAKERS
+    if difference is None:
+        text = f"{percent(scores['wer'])} of the words are wrong"
+        if few:
+            return f"{text}, {where}; too few speakers to say how it is for others."
+        return f"{text}{_interval(scores['wer_ci95'])}, {where}{_unnamed(scores)}."
+    best = chosen(result)
+    who = f"The best of {best.of} {best.kind} on these same recordings, '{best.name}': words" if best else "Words"
+    before, after = (percent(one["wer"]) for one in systems)
+    went = f"{who} wrong went from {before} to {after}"
+    if few:
+        return f"{went}, {where}; too few speakers to say whether it holds for others."
+    low, high = difference["wer_ci95"]
+    if difference["wer"] is None or low is None or high is None:
+        return f"{went}, {where}."
+    end = f"{where}{_unnamed(scores)}."
+    uncorrected = "uncorrected " if best else ""
+    if low <= 0 <= high:
+        sure = f"({uncorrected}95% interval {points(low)} to {points(high)} points)"
+        return f"{went}, too small a difference to tell from chance {sure}, {end}"
+    if best and best.p >= SURE:
+        return f"{went}, which the best of {best.of} may reach by chance ({_corrected(best)}), {end}"
+    fell = difference["wer"] < 0
+    least, most = sorted((abs(low), abs(high)))
+    size = f"{abs(difference['wer']) * 100:.1f} points {'fewer' if fell else 'more'}"
+    sure = f"{uncorrected}95% interval {least * 100:.1f} to {most * 100:.1f}"
+    sure += f"; {_corrected(best)}" if best else ""
+    return f"{who} wrong {'fell' if fell else 'rose'} from {before} to {after}: {size} ({sure}), {end}"
+
+
+def p_text(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _corrected(best: Chosen) -> str:
+    return f"{p_text(best.p)}, corrected for {best.of}"
+
+
+def _where(scores: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """On what: how many recordings by how many speakers, and whether training had any of them."""
+    clips, speakers = scores["n_utterances"], scores["n_speakers"]
+    by = f"by {speakers} speaker{'s' if speakers != 1 else ''}"
+    if _nameless(scores):
+        by = "whose speakers are not named"
+    text = f"on {clips} recording{'s' if clips != 1 else ''} {by}"
+    split = (result.get("evaluated_on") or {}).get("split")
+    shared = next((p for p in str(result.get("overlap", "")).split("; ") if "train" in p and str(split) in p), "")
+    if not split or not shared:
+        return text
+    if "share nothing" in shared:
+        return f"{text} never trained on" if not _nameless(scores) else f"{text}, none of them trained on"
+    parts = [p for p in result.get("leakage") or [] if {p["first"], p["second"]} == {"train", split}]
+    if parts and parts[0]["text_rows"] and parts[0]["second"] == split:
+        return f"{text}, {parts[0]['text_rows']} of them of sentences that were trained on"
+    if "speaker" in shared and "recording" not in shared and "sentence" not in shared and "prompt" not in shared:
+        return f"{text}, in sentences never trained on"
+    return text
+
+
+def _nameless(scores: Mapping[str, Any]) -> bool:
+    return list(scores["per_speaker"]) == [""]
+
+
+def _unnamed(scores: Mapping[str, Any]) -> str:
+    return "; if they are several people, the interval is too narrow" if _nameless(scores) else ""
+
+
+def _interval(ends: Sequence[float | None]) -> str:
+    return "" if None in ends else f" (95% interval {percent(ends[0])} to {percent(ends[1])})"

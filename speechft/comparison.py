@@ -17,7 +17,7 @@ from speechft.pipeline import Event, evaluated, forgetting, listed, rows_to_eval
 from speechft.recogniser import card_of, load
 from speechft.report import write_report
 from speechft.report_data import recordings
-from speechft.result import environment, notice, summary
+from speechft.result import environment, notice, shared_parts, summary
 from speechft.result_schema import FORMAT
 from speechft.seen import Seen
 from speechft.split_files import about_split
@@ -105,7 +105,7 @@ def evaluate_adapters(
         "overlap": str(shared),
         "leakage": shared.to_dict(),
         "left_out": listed(given.left_out | base.unreadable),
-        "caveats": given.caveats,
+        "caveats": given.caveats + shared_parts(str(shared), len(given.whole.speakers)),
         "base": {**summary(base), "forgetting": None},
         "adapters": entries,
         "pairs": compare_pairs({name: evaluation.scores for name, evaluation in found.items()}),

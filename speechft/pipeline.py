@@ -18,7 +18,16 @@ from speechft.paired import compare
 from speechft.recogniser import Recogniser, card_of, load
 from speechft.report import write_report
 from speechft.report_data import recordings
-from speechft.result import caveats, environment, notice, read_metrics, simulated, summary, training_summary
+from speechft.result import (
+    environment,
+    notice,
+    read_metrics,
+    shared_parts,
+    simulated,
+    summary,
+    training_caveats,
+    training_summary,
+)
 from speechft.result_schema import FORMAT
 from speechft.seen import NOTHING, Seen
 from speechft.semantic import semantic
@@ -107,7 +116,7 @@ def train(
         "recipe": recipe.model_dump(mode="json"),
         "environment": environment(),
     }
-    notes = [str(note) for note in (result["notice"], *caveats(split, trained, result)) if note]
+    notes = [str(note) for note in (result["notice"], *training_caveats(split, trained, result)) if note]
     write_report(
         out,
         result,
@@ -210,6 +219,7 @@ def evaluate(
             before = evaluated(plain, unforgotten, normalizer, on_event, options=options)
             after = evaluated(recogniser, unforgotten, normalizer, on_event, options=options, context=forced)
             kept = forgetting(before, after, unforgotten)
+    caveats = rows.caveats + shared_parts(str(shared), len(rows.whole.speakers))
     result = {
         "notice": notice(chosen),
         "format": FORMAT,
@@ -224,7 +234,7 @@ def evaluate(
         "overlap": str(shared),
         "leakage": shared.to_dict(),
         "left_out": listed(rows.left_out | found.unreadable),
-        "caveats": rows.caveats,
+        "caveats": caveats,
         "base": summary(base) if base else None,
         "difference": compare(base.scores, found.scores) if base else None,
         "forgetting": kept,
@@ -239,7 +249,7 @@ def evaluate(
             found.scores,
             audio=recordings(chosen),
             title=f"{result['model']} on {split or 'all'}",
-            notes=[note for note in (result["notice"], *rows.caveats) if note],
+            notes=[note for note in (result["notice"], *caveats) if note],
             embed_audio_mb=embed_audio_mb,
         )
     return result

@@ -47,7 +47,7 @@ def training_summary(trained: Trained) -> dict[str, Any]:
     }
 
 
-def caveats(split: str, trained: Trained, result: dict[str, Any]) -> list[str]:
+def training_caveats(split: str, trained: Trained, result: dict[str, Any]) -> list[str]:
     """What a reader must know before quoting the numbers."""
     notes = []
     if trained.adapter is None:
@@ -60,11 +60,18 @@ def caveats(split: str, trained: Trained, result: dict[str, Any]) -> list[str]:
             "There is no test split: these clips also chose the best state, which flatters it a little. "
             "Keep some recordings aside as test."
         )
-    one_voice = result["data"]["speakers"] == 1
-    kinds = ("sentence", "prompt", "recording", "session") if one_voice else ("speaker", "sentence", "recording")
-    if any(kind in result["overlap"] for kind in kinds):
-        notes.append(f"Overlap between splits: {result['overlap']}.")
-    return notes
+    return notes + shared_parts(result["overlap"], result["data"]["speakers"])
+
+
+def shared_parts(overlap: str, speakers: int) -> list[str]:
+    """What splits have in common that a reader must know: of one voice, not that its speaker is the same.
+
+    Args:
+        overlap: as `str` of `speechft.overlap.Overlap` says it.
+        speakers: in the whole manifest.
+    """
+    kinds = ("sentence", "prompt", "recording", "session") if speakers == 1 else ("speaker", "sentence", "recording")
+    return [f"Overlap between splits: {overlap}."] if any(kind in overlap for kind in kinds) else []
 
 
 def simulated(manifest: Manifest) -> bool:

@@ -20,7 +20,7 @@ from speechft.pipeline import Event, load_trained
 from speechft.recogniser import load
 from speechft.report import markdown_table, plain, write_report
 from speechft.report_comparison import comparison
-from speechft.result import environment, notice
+from speechft.result import environment, notice, shared_parts
 from speechft.scoring import Scores
 from speechft.split import sentence_key
 from speechft.train import fit
@@ -137,10 +137,7 @@ def cautions(tested: Manifest, manifest: Manifest, shared: Overlap) -> list[str]
         tested, manifest, shared: see `write_study`.
     """
     said = notice(tested, manifest)
-    one_voice = len(manifest.speakers) == 1
-    kinds = ("sentence", "prompt", "recording", "session") if one_voice else ("speaker", "sentence", "recording")
-    leaks = any(kind in str(shared) for kind in kinds)
-    return [*([said] if said else []), *([f"Overlap between splits: {shared}."] if leaks else [])]
+    return [*([said] if said else []), *shared_parts(str(shared), len(manifest.speakers))]
 
 
 def write_study(

@@ -66,4 +66,4 @@ def test_an_adapter_is_not_evaluated_on_what_it_learnt(voice: Manifest, tmp_path
     assert [u.id for u in rows.chosen] == [u.id for u in split.split("test")]
     found = evaluate(path, adapter=trained.adapter, against_base=False)
     assert found["n_utterances"] == len(rows.chosen)
-    assert found["caveats"] == rows.caveats
+    assert found["caveats"][: len(rows.caveats)] == rows.caveats

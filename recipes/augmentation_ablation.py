@@ -20,7 +20,7 @@ from speechft.check import usable
 from speechft.config import AugmentSettings, load_recipe
 from speechft.overlap import overlap
 from speechft.split import auto_split
-from speechft.study import base_arm, parts_apart, trained_arm, write_study
+from speechft.study import base_arm, cautions, parts_apart, trained_arm, write_study
 
 
 def main(manifest_path: Path, out: Path, kinds: list[str], settings: list[str]) -> dict:
@@ -33,6 +33,7 @@ def main(manifest_path: Path, out: Path, kinds: list[str], settings: list[str]) 
     steps = recipe.max_steps or max(recipe.min_steps, 2 * recipe.epochs * len(train) // recipe.batch_size)
     fair = {"max_steps": steps, "min_steps": steps}
     shared = overlap(manifest)
+    print(*cautions(test, manifest, shared), sep="\n", flush=True)
     base = base_arm(recipe, test)
     arms = {}
     for name in ("none", "frames", *kinds):

@@ -28,7 +28,7 @@ from speechft.recogniser import load
 from speechft.scoring import Scores
 from speechft.sources import resolve
 from speechft.split import auto_split, split_by_prompt
-from speechft.study import Arm, base_arm, parts_apart, trained_arm, write_study
+from speechft.study import Arm, base_arm, cautions, parts_apart, trained_arm, write_study
 
 SHARES = {"dev": 0.2, "test": 0.4}  # of a speaker's sentences
 
@@ -41,6 +41,7 @@ def main(
     recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out / 'cohort'}"])
     # What is trained on in either stage against what is tested; that the speakers are shared is the point.
     shared = overlap(Manifest([*train, *(u for speaker in targets for u in speaker)], manifest.path))
+    print(*cautions(Manifest(u for s in targets for u in tested(s)), manifest, shared), sep="\n", flush=True)
 
     # 1. The cohort: one adapter for everybody but the targets; merged, it is the base of the second stage.
     everyone = Manifest([u for speaker in targets for u in tested(speaker)], manifest.path)

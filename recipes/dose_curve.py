@@ -30,8 +30,7 @@ def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, set
     train, dev, test = parts_apart(manifest).values()
     base_recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out}"])
     shared = overlap(manifest)
-    for caution in cautions(test, manifest, shared):
-        print(caution, flush=True)
+    print(*cautions(test, manifest, shared), sep="\n", flush=True)
     base = base_arm(base_recipe, test)
     points, firsts = [point(0.0, [base], base)], {NONE: base.evaluation.scores}
     everything = round(train.seconds / 60, 2)

@@ -39,8 +39,7 @@ def main() -> None:
     manifest = auto_split(usable(a.manifest)[0])
     parts = parts_apart(manifest, a.clips, a.held_out)
     shared = overlap(manifest)
-    for caution in cautions(parts["test"], manifest, shared):
-        print(caution, flush=True)
+    print(*cautions(parts["test"], manifest, shared), sep="\n", flush=True)
     table = [{"arm": "the adapter", **measured(a.adapter, parts["test"])}]
     for name, weights in ARMS.items():
         folder = a.out / name.replace(" ", "-").lower()

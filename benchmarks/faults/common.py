@@ -38,6 +38,7 @@ class Tally:
             print(f"LOST {what}: {wrong}", flush=True)
         else:
             self.survived += 1
+            print(f"survived {what}", flush=True)  # of a run of hours that is cut off, the count is known
 
     def save(self, out: Path | None) -> None:
         """Print the count, and write `tally.json` into a folder, if one is given."""

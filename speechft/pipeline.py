@@ -31,7 +31,7 @@ from speechft.result import (
 from speechft.result_schema import FORMAT
 from speechft.seen import NOTHING, Seen
 from speechft.semantic import semantic
-from speechft.split import auto_split, usual_splits
+from speechft.split import auto_split, usual_name, usual_splits
 from speechft.split_files import about_split, apply_split, usable_rows
 from speechft.train import Event, fit
 from speechft.transcript import DecodeOptions
@@ -291,7 +291,7 @@ def rows_to_evaluate(
     elif split_file:
         manifest = apply_split(manifest, split_file)
     manifest = usual_splits(manifest)
-    split = split or next((name for name in ("test", "dev") if name in manifest.splits), None)
+    split = usual_name(split) if split else next((name for name in ("test", "dev") if name in manifest.splits), None)
     chosen = manifest.split(split) if split else seen.unseen(manifest)
     caveats = seen.caveats(chosen)
     if missing := len(manifest) - len(chosen) if not split else 0:

@@ -160,14 +160,19 @@ def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: in
 
 
 def usual_splits(manifest: Manifest) -> Manifest:
-    """Splits by the names used here: in small letters, and `dev` for what others call "validation" and the like."""
-    return Manifest((_renamed(u) for u in manifest), manifest.path)
+    """Splits by the names used here, see `usual_name`."""
+    names = {name: usual_name(name) for name in manifest.splits}
+    if all(name == usual for name, usual in names.items()):
+        return manifest
+    return Manifest((replace(u, split=names[u.split]) if u.split else u for u in manifest), manifest.path)
 
 
-def _renamed(utterance: Utterance) -> Utterance:
-    name = utterance.split and utterance.split.strip().lower()
-    name = "dev" if name in DEV_NAMES else name
-    return utterance if name == utterance.split else replace(utterance, split=name)
+def usual_name(split: str) -> str:
+    """`train`, `dev` or `test` for "Train", "TEST", "validation" and the like; other names as they are."""
+    name = split.strip().lower()
+    if name in DEV_NAMES:
+        return "dev"
+    return name if name in ("train", "dev", "test") else split
 
 
 def _by_speaker(manifest: Manifest) -> bool:

@@ -45,6 +45,7 @@ def test_splits_by_other_names_are_found(voice: Manifest, name: str) -> None:
     split = Manifest((replace(u, split=name if i < 4 else "Train") for i, u in enumerate(voice)), voice.path)
     found = rows_to_evaluate(split, None, False, silent)
     assert (len(found.chosen), found.split) == (4, "test" if name.lower() == "test" else "dev")
+    assert len(rows_to_evaluate(split, name, False, silent).chosen) == 4  # asked for by its own name too
 
 
 def test_long_recordings_are_named(voice: Manifest) -> None:
@@ -67,3 +68,8 @@ def test_an_adapter_is_not_evaluated_on_what_it_learnt(voice: Manifest, tmp_path
     found = evaluate(path, adapter=trained.adapter, against_base=False)
     assert found["n_utterances"] == len(rows.chosen)
     assert found["caveats"][: len(rows.caveats)] == rows.caveats
+
+
+def test_splits_of_ones_own_keep_their_names(voice: Manifest) -> None:
+    split = Manifest((replace(u, split="Phone" if i < 4 else "train") for i, u in enumerate(voice)), voice.path)
+    assert len(rows_to_evaluate(split, "Phone", False, silent).chosen) == 4

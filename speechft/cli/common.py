@@ -43,7 +43,9 @@ app = typer.Typer(
 err = Console(stderr=True)
 
 ManifestPath = Annotated[Path, typer.Argument(help="JSONL, one utterance a line.", show_default=False)]
-Outside = Annotated[bool, typer.Option("--allow-outside", help="Let audio lie outside the manifest's (or the corpus's) folder.")]
+Outside = Annotated[
+    bool, typer.Option("--allow-outside", help="Let audio lie outside the manifest's or corpus' folder.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the machine-readable result alone on stdout.")]
 Model = Annotated[
     str | None,

@@ -169,6 +169,8 @@ def _row(result: Event, out: Path) -> Event:
         "seconds": result["training"]["seconds"],
         "starts": starts,
         "notice": result["notice"],
+        "overlap": result["overlap"],
+        "leakage": result["leakage"],
     }
 
 
@@ -200,6 +202,7 @@ def _report(recipe: SpeechRecipe, rows: list[Event]) -> Event:
 
 def _markdown(result: Event) -> str:
     from speechft.report import markdown_table
+    from speechft.result import shared_parts
 
     def rate(value: float | None) -> str:
         return "–" if value is None else f"{value:.1%}"
@@ -217,4 +220,6 @@ def _markdown(result: Event) -> str:
     headings = ["speaker", "base WER", "adapted WER", "words", "minutes trained on", "starts", "kept"]
     table = markdown_table(headings, [*rows, [f"all {pooled['speakers']}", *ends]])
     notice = f"**{result['notice']}**\n\n" if result["notice"] else ""
-    return f"# Fleet\n\n{notice}{table}"
+    found = {row["speaker"]: shared_parts(row["overlap"], 1) for row in result["speakers"] if "error" not in row}
+    shared = "".join(f"\n{speaker}: {note}\n" for speaker, notes in found.items() for note in notes)
+    return f"# Fleet\n\n{notice}{table}{shared}"

@@ -8,6 +8,7 @@ with the ranks added up. That is exact; averages of the A's and of the B's apart
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -32,18 +33,24 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
         folders: LoRA adapters of one base model, on the same layers.
         weights: of each; None weighs them equally, to a sum of 1. Weights may be negative or sum to anything: [0.5]
             halves one adapter, [1, 1, -1] adds and takes away.
-        out: a folder; its rank is the sum of theirs.
+        out: a new folder; its rank is the sum of theirs.
 
     Returns:
         the folder.
 
     Raises:
-        SpeechftError: no adapter, adapters for different bases or layers, or of a kind that does not add up.
+        SpeechftError: no adapter, adapters for different bases or layers or of a kind that does not add up, weights
+            that are no numbers, or a folder that exists.
     """
+    out = Path(out)
+    if out.exists():
+        raise SpeechftError("exists already", where=out, fix="Name a new folder.")
     parts = [Path(folder) for folder in folders]
     if not parts:
         raise SpeechftError("no adapter to average")
     shares = [1 / len(parts)] * len(parts) if weights is None else list(weights)
+    if not all(map(math.isfinite, shares)):
+        raise SpeechftError("a weight is not a number", fix="Give finite numbers, such as 0.5.")
     if len(shares) != len(parts):
         raise SpeechftError(f"{len(parts)} adapters, but {len(shares)} weights", fix="Give one weight an adapter.")
     cards = [adapters.read_card(folder) for folder in parts]
@@ -54,7 +61,6 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
     rank = sum(config["r"] for config in configs)
     summed = _side_by_side(states, [share * lora_scale(config) for share, config in zip(shares, configs, strict=True)])
     origin = [{"adapter": str(f.name), "weight": share} for f, share in zip(parts, shares, strict=True)]
-    out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:

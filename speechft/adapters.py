@@ -182,6 +182,7 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base
         base_folder: its files; a whole model gets copies of all but the weights, to be complete.
     """
     out = Path(out)
+    refuse_foreign(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -240,6 +241,12 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         )
         raise SpeechftError("is not an adapter", where=folder, fix=reason)
     return read_object(folder / "adapter_config.json")
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raises SpeechftError where a folder holds something else than what `save` writes, which it would replace."""
+    if folder.exists() and not (folder / CARD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SpeechftError(f"was not made by speechft: it has no {CARD}", where=folder, fix="Choose another folder.")
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ Initialisation = Literal["zero", "pissa", "eva", "loftq"]
 Quantization = Literal["nf4", "nf4-single", "fp4", "int8"]
 Optimizer = Literal["adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[Positive, Positive]
 
@@ -38,7 +39,7 @@ PISSA_RATE = 0.2  # it starts at the largest directions of the weights, so each 
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class AdapterSettings(Settings):
@@ -218,7 +219,7 @@ class SpeechRecipe(Settings):
     gradient_checkpointing: bool = False
     non_finite: Literal["skip", "stop"] = "skip"
     most_skipped: Annotated[int, Field(ge=0)] = 20
-    seed: int = 0
+    seed: Seed = 0
     language: str | None = None
     context: str = "clip"
     cache: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = "auto"
@@ -243,6 +244,16 @@ class SpeechRecipe(Settings):
 RECIPES: dict[str, type[Settings]] = {"speech": SpeechRecipe}
 
 
+class OneKeyOnce(yaml.SafeLoader):
+    """YAML in which a key that stands twice is a mistake, not the last of its values."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if twice := next((str(name) for name in names if names.count(name) > 1), None):
+            raise yaml.YAMLError(f"'{twice}' stands twice")
+        return super().construct_mapping(node, deep)
+
+
 def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> Any:
     """Read a recipe and apply `key=value` overrides, dotted for groups: `adapter.rank=16`.
 
@@ -261,7 +272,7 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
         if path.exists() and not path.is_file():
             raise SpeechftError("is not a file", where=path, fix="Give a recipe such as recipes/personal_voice.yaml.")
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            values = OneKeyOnce(path.read_text(encoding="utf-8")).get_single_data() or {}
         except FileNotFoundError:
             raise SpeechftError(
                 "does not exist", where=path, fix="Give a recipe such as recipes/personal_voice.yaml."

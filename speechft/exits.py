@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from rich.console import Console
-from rich.markup import escape
 
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted, raise_on_terminate
+from speechft.plain_text import escape
 from speechft.supervision import ended_by_itself, memory_limit, supervised
 
 FILE_FAULTS = {
@@ -29,6 +29,10 @@ FILE_FAULTS = {
     errno.EACCES: "Choose a folder that you may read and write",
     errno.EPERM: "Choose a folder that you may read and write",
     errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.EISDIR: "Choose a name that no folder has",
+    errno.EEXIST: "Choose a folder's name that no file has",
+    errno.ENOTDIR: "Choose a folder that is not below a file",
+    errno.ELOOP: "Remove the links that lead in a circle",
     errno.EIO: "The disk may be failing: copy what matters to another one",
 }
 

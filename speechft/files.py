@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from speechft.errors import SpeechftError
+
 
 def write_text(path: Path, text: str | Iterable[str], errors: str = "strict") -> Path:
     """Write a UTF-8 file so that a reader, or a crash, meets the old contents or the new.
@@ -34,6 +36,8 @@ def write_json(path: Path, value: Any) -> Path:
 
 def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> Path:
     """Write a file so that a reader, or a crash, meets the old contents or the new; arguments as in `write_text`."""
+    if path.exists() and not path.is_file():  # to replace a device or a pipe would take it from everybody
+        raise SpeechftError("is not a file, so nothing can be written to it", where=path, fix="Name a new file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}-{secrets.token_hex(4)}.part"
     # Not by tempfile, whose files are private whatever the umask says: to learn the umask is to change it for a moment,

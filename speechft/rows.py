@@ -184,10 +184,20 @@ def read_rows(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[Proble
     return rows, problems
 
 
+def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are all different: of two texts nobody knows which one was said."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRow("json", f"'{twice}' stands twice in the row", "Leave one of them.")
+    return values
+
+
 def _json_object(line: bytes) -> dict[str, Any]:
     fix = "Write the row again as one JSON object, in UTF-8."
     try:
-        values = json.loads(line.decode("utf-8"))
+        values = json.loads(line.decode("utf-8"), object_pairs_hook=_one_of_each)
     except UnicodeDecodeError:
         raise BadRow("json", "the row is not UTF-8 text", fix) from None
     except (ValueError, RecursionError) as error:

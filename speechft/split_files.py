@@ -48,6 +48,8 @@ def write_split(
     Raises:
         SpeechftError: the manifest does not fit the protocol, or not the base.
     """
+    if manifest.path and Path(out).resolve() == manifest.path.resolve():
+        raise SpeechftError("is the manifest itself", where=out, fix="Name another file for the split.")
     start = apply_split(manifest, base) if base else manifest
     done = protocol(start, name, **options)
     shared = overlap(done)

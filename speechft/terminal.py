@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from speechft.plain_text import escape
 from speechft.report_answer import answer
 from speechft.report_comparison import chosen, comparison, pairs
 from speechft.report_tables import UNNAMED

@@ -127,6 +127,8 @@ class Run:
 
         self.started = time.perf_counter()
         self.recipe, self.out = recipe, Path(recipe.output_dir)
+        self.kind = "model" if recipe.adapter.method == "full" else "adapter"
+        adapters.refuse_foreign(self.out / self.kind)  # now, not after hours
         self.on_event = on_event if distributed.is_first() else lambda event: None
         self.dev = dev[: recipe.dev_clips]
         self.progress = Progress()
@@ -335,7 +337,7 @@ class Run:
     def _finish(self, card: dict[str, Any]) -> Trained:
         progress = self.progress
         adapter = None
-        kind = "model" if self.recipe.adapter.method == "full" else "adapter"
+        kind = self.kind
         if not distributed.is_first():
             adapter = self.out / kind if progress.best_step is not None else None
         elif progress.best_step is not None:

@@ -87,6 +87,9 @@ def tune(
     """
     out = Path(recipe.output_dir)
     space_of(recipe)  # its mistakes are named before there is a folder
+    if (out / "trials").exists() and not (out / ".lock").exists():
+        raise SpeechftError("was not made by a study, which would replace it", where=out / "trials",
+                            fix="Choose another output_dir.")  # fmt: skip
     with locked(out):
         mine = Worker(recipe, trials, minutes, storage or out / "study.journal", pruning, dev_utterances)
         space, task, study = mine.space, mine.task, mine.study

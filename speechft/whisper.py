@@ -279,15 +279,22 @@ def load_whisper(
         )
     device = torch.device(device) if device else default_device()
     logging.disable_progress_bar()  # a bar for loading 167 arrays in 10 ms helps nobody
-    model = WhisperForConditionalGeneration.from_pretrained(
+    both: Any = WhisperForConditionalGeneration.from_pretrained(
         folder,
         dtype=dtype,
         use_safetensors=True,
+        output_loading_info=True,
         **quantization(quantize, device, dtype),
     )
+    model, loaded = both
+    if missing := sorted(loaded["missing_keys"]):  # transformers would make up random ones
+        raise SpeechftError(
+            f"lacks {len(missing)} of its weights, such as '{missing[0]}'", where=name,
+            fix="Copy it again: its files are damaged, or its config.json is another model's.",
+        )  # fmt: skip
     keep_differentiable(model)
     if quantize is None:
-        model.to(device)  # type: ignore[arg-type]
+        model.to(device)
     if device.type == "cpu":
         use_short_attention(model)
     model.requires_grad_(False).eval()

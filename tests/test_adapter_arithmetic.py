@@ -37,14 +37,14 @@ def test_a_sum_adds_the_weighted_sum(tiny: Whisper, tmp_path: Path) -> None:
     one = make(tiny, tmp_path / "one", 1)
     two = make(tiny, tmp_path / "two", 2, rank=2, alpha=16.0, rslora=True)
     first, second = added(one, tiny), added(two, tiny)
-    for weights in (None, [0.5, 0.5], [1.0, -0.3]):
+    for number, weights in enumerate((None, [0.5, 0.5], [1.0, -0.3])):
         shares = weights or [0.5, 0.5]
-        found = added(average([one, two], weights, tmp_path / "sum"), tiny)
+        found = added(average([one, two], weights, tmp_path / f"sum{number}"), tiny)
         assert found.keys() == first.keys()
         for name, value in found.items():
             wanted = shares[0] * first[name] + shares[1] * second[name]
             torch.testing.assert_close(value, wanted, atol=1e-5, rtol=1e-4)
-    card = adapters.read_card(tmp_path / "sum")
+    card = adapters.read_card(tmp_path / "sum2")
     assert card["context"] == "clip"
     assert [part["weight"] for part in card["sum_of"]] == [1.0, -0.3]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from speechft.cli.common import (
     AsJson,
@@ -18,6 +17,7 @@ from speechft.cli.common import (
     print_json,
 )
 from speechft.corpora import CORPORA
+from speechft.plain_text import escape
 
 
 @app.command()

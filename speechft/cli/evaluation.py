@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from speechft.cli.common import (
     AdapterPath,
@@ -21,6 +21,7 @@ from speechft.cli.common import (
 )
 from speechft.cli.text import evaluate_text, is_text
 from speechft.errors import SpeechftError
+from speechft.plain_text import escape
 
 
 @app.command()
@@ -116,6 +117,8 @@ def transcribe(
 
     if kind not in FORMATS:
         raise SpeechftError(f"unknown format '{kind}'", fix=f"Use one of {', '.join(FORMATS)}.")
+    if out:
+        check_names(audio, out, kind)
     recogniser = load(model, adapter, language=language)
     failed = False
     for path in audio:
@@ -134,3 +137,15 @@ def transcribe(
             sys.stdout.write(text)
     if failed:
         raise typer.Exit(2)
+
+
+def check_names(audio: Sequence[Path], out: Path, kind: str) -> None:
+    """Raises SpeechftError where a transcript would replace another one, or what somebody wrote beside a recording."""
+    written: dict[str, Path] = {}
+    for path in audio:
+        other = written.setdefault(path.stem, path)
+        if other != path:
+            raise SpeechftError(f"its transcript would replace that of {other}", where=path, fix="Call them apart.")
+        text = out / f"{path.stem}.{kind}"
+        if text.exists() and out.resolve() == path.resolve().parent:
+            raise SpeechftError("exists already, beside the recording", where=text, fix="Give another folder by --out.")

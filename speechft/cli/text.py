@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from speechft.cli.common import AdapterPath, AsJson, app, err, print_json
+from speechft.errors import SpeechftError
+from speechft.plain_text import escape
 
 
 def train_text(recipe: Any, as_json: bool) -> None:
@@ -115,8 +116,11 @@ def export_hosted(
     Example: `speechft hosted mine.jsonl upload --to bedrock-conversation`
     """
     from speechft.text.data import read
-    from speechft.text.hosted import export
+    from speechft.text.hosted import FILES, export
 
+    source, there = Path(data).resolve(), {(out / name).resolve() for name in FILES if (out / name).exists()}
+    if source in there or (there and source == out.resolve()):
+        raise SpeechftError("the data that is read would be replaced", where=out, fix="Name another folder.")
     needs = "preference" if to == "openai-preference" else "answer"
     made = export(read(data, reader=reader, needs=needs), out, to, epochs=epochs, price_per_million=price)
     for where, reason in made.left_out:

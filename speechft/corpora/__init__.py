@@ -41,12 +41,14 @@ def prepare(
     """
     from speechft.corpora import folder, hub
 
+    if Path(source).is_file() and Path(out).resolve() == Path(source).resolve():
+        raise SpeechftError("is the table that is read", where=out, fix="Name a folder for the manifest.")
     if corpus == "folder":
         return folder.prepare_folder(source, out, copy=copy, allow_outside=allow_outside)
     if corpus == "csv":
         return folder.prepare_csv(source, out, copy=copy, allow_outside=allow_outside)
     if corpus == "hub":
-        return hub.prepare_hub(str(source), out, split=split)
+        return hub.prepare_hub(str(source), out, split=split, allow_outside=allow_outside)
     if corpus == "simulated":
         from speechft.corpora.prepared import Prepared
         from speechft.corpora.simulated import prepare_simulated

@@ -36,6 +36,7 @@ def prepare_hub(
     audio_column: str | None = None,
     config: str | None = None,
     revision: str | None = None,
+    allow_outside: bool = False,
 ) -> Prepared:
     """A manifest of a Hugging Face dataset.
 
@@ -47,6 +48,7 @@ def prepare_hub(
         text_column, audio_column: where the guess would be wrong.
         config: the dataset's configuration, where it has several, such as a language.
         revision: a commit or tag of the dataset, so that the same data can be had again.
+        allow_outside: take recordings that a row only names by a path outside a source folder.
 
     Raises:
         SpeechftError: the dataset cannot be had (without the network, say), has no column of audio or text,
@@ -54,9 +56,10 @@ def prepare_hub(
     """
     parts = _load(str(source), split, config, revision)
     work = Preparation(Path(out).parent if str(out).endswith(".jsonl") else Path(out), out)
+    inside = Path(source).resolve() if Path(source).is_dir() and not allow_outside else None
     for name, rows in parts.items():
         named = name if len(parts) > 1 or split else ""
-        _add_rows(work, name, rows, {"text": text_column, "audio": audio_column}, named)
+        _add_rows(work, name, rows, {"text": text_column, "audio": audio_column}, named, inside)
     return work.finish()
 
 
@@ -94,7 +97,9 @@ def _cannot_load(source: str, error: Exception, is_folder: bool) -> SpeechftErro
     return SpeechftError(f"the dataset cannot be loaded ({reason})", where=source, fix=fix)
 
 
-def _add_rows(work: Preparation, name: str, rows: Any, given: Mapping[str, str | None], split: str) -> None:
+def _add_rows(
+    work: Preparation, name: str, rows: Any, given: Mapping[str, str | None], split: str, inside: Path | None
+) -> None:
     import datasets
 
     columns = {ours: theirs for ours, theirs in given.items() if theirs}
@@ -109,7 +114,7 @@ def _add_rows(work: Preparation, name: str, rows: Any, given: Mapping[str, str |
         where = f"{name}:{number}"
         try:
             row = rename_columns(values, names)
-            audio = _write(row["audio"], work.folder / "audio" / name, number)
+            audio = _write(row["audio"], work.folder / "audio" / name, number, inside)
         except BadRow as bad:
             work.leave_out(where, bad.what)
             continue
@@ -143,11 +148,12 @@ def _are_texts(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
-def _write(sound: Any, folder: Path, number: int) -> Path:
+def _write(sound: Any, folder: Path, number: int, inside: Path | None) -> Path:
     """Write one recording as it is stored; samples without a file become flac.
 
     Args:
         sound: {"bytes", "path"} or {"array", "sampling_rate"} as `datasets` has them, or a path.
+        inside: where files must lie that are only named; None takes any, such as those a hub's cache has.
     """
     value = sound if isinstance(sound, Mapping) else {"path": sound}
     path = value.get("path") or ""
@@ -163,6 +169,8 @@ def _write(sound: Any, folder: Path, number: int) -> Path:
         return target
     data = value.get("bytes")
     if data is None and path:
+        if inside and not Path(path).resolve().is_relative_to(inside):
+            raise BadRow("outside", f"audio '{Path(path).name}' lies outside the dataset", "--allow-outside takes it.")
         try:
             data = Path(path).read_bytes()
         except OSError as error:

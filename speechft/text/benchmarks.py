@@ -79,6 +79,8 @@ def run(
                 fix="Run it in a container without a network, with --allow-code.",
             )
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+    if task_folder and not allow_code:
+        refuse_functions(Path(task_folder))
     manager = TaskManager(include_path=str(task_folder) if task_folder else None, include_defaults=task_folder is None)
     unknown = [name for name in names if name not in manager.all_tasks]
     if unknown:
@@ -113,6 +115,16 @@ def run(
     if out:
         write_json(Path(out) / "result.json", result)
     return result
+
+
+def refuse_functions(folder: Path) -> None:
+    """Raises SpeechftError where a task's file names Python code, which the harness would import and run."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".yaml", ".yml", "") and path.is_file() and b"!function" in path.read_bytes():
+            raise SpeechftError(
+                "names Python code that would run with your rights (!function)", where=path,
+                fix="Read that code; then give --allow-code, in a container without a network.",
+            )  # fmt: skip
 
 
 def _scores(found: Any, name: str) -> dict[str, Any]:

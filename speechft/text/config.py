@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from speechft.config import AdapterSettings, Optimizer, Positive, Search, Settings, Share, Tracker, with_rate_of_method
+from speechft.config import (
+    AdapterSettings,
+    Optimizer,
+    Positive,
+    Search,
+    Seed,
+    Settings,
+    Share,
+    Tracker,
+    with_rate_of_method,
+)
 from speechft.schedule import Schedule
 from speechft.text.metrics import ANSWER_METRICS
 
@@ -60,7 +70,7 @@ class TextRecipe(Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     optimizer: Optimizer = "adamw"
     gradient_clip: Positive = 1.0
-    seed: int = 0
+    seed: Seed = 0
     adapter: TextAdapterSettings = TextAdapterSettings()
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     max_length: Annotated[int, Field(ge=8)] = 512

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -46,7 +47,7 @@ def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]
             raise SpeechftError(f"unknown reader '{reader}'", fix=f"Readers: {', '.join(READERS)}.")
         try:
             yield from READERS[reader](path)
-        except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
             raise SpeechftError(f"is not as {reader} is distributed ({error!r})", where=path) from None
         return
     ending = (path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix).lower()
@@ -59,7 +60,7 @@ def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]
     try:
         for row in readers[ending](path):
             yield row if isinstance(row, dict) else {}
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
         raise SpeechftError(f"cannot be read ({error})", where=path) from None
 
 

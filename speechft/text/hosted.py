@@ -26,6 +26,7 @@ from speechft.text.data import Corpus, Example
 from speechft.text.files import opened
 
 CHARACTERS_A_TOKEN = 4  # of English, for the estimate alone; the service counts with its own tokenizer
+FILES = ("train.jsonl", "validation.jsonl")
 LEAST_EXAMPLES = 10  # OpenAI refuses files with fewer
 
 Text = Annotated[str, Field(min_length=1)]
@@ -132,7 +133,7 @@ def export(
     left_out: list[tuple[str, str]] = []
     files, counts = {}, {}
     tokens = 0
-    for split, name in (("train", "train.jsonl"), ("dev", "validation.jsonl")):
+    for split, name in zip(("train", "dev"), FILES, strict=True):
         examples: Sequence[Example] = getattr(corpus, split)
         if any(example.extra.get("access") == "credentialed" for example in examples):
             raise SpeechftError(

@@ -45,6 +45,7 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
     if distributed.world() > 1:
         raise SpeechftError("text recipes train in one process", fix="Run it without torchrun or accelerate launch.")
     out = Path(recipe.output_dir)
+    adapters.refuse_foreign(out / ("model" if recipe.adapter.method == "full" else "adapter"))
     with locked(out):
         corpus = corpus_of(recipe)
         for where, reason in corpus.left_out:

@@ -90,7 +90,9 @@ def test_samples_and_paths(tmp_path: Path) -> None:
     raw = dataset(tmp_path / "raw")
     paths = [str(tmp_path / "raw/clip 0.wav"), str(tmp_path / "gone.wav")]
     datasets.Dataset.from_dict({"path": paths, "text": ["x", "y"]}).save_to_disk(tmp_path / "paths")
-    prepared = prepare_hub(tmp_path / "paths", tmp_path / "o2")
+    with pytest.raises(SpeechftError, match="outside the dataset"):
+        prepare_hub(tmp_path / "paths", tmp_path / "o2")
+    prepared = prepare_hub(tmp_path / "paths", tmp_path / "o2", allow_outside=True)
     assert (len(raw), len(prepared.manifest)) == (4, 1)
     assert "gone.wav" in prepared.left_out[0][1]
 

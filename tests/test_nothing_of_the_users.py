@@ -1,0 +1,115 @@
+"""What is not ours is neither replaced nor deleted, whatever name is given for what we write."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from speechft import adapters
+from speechft.adapter_arithmetic import average
+from speechft.cli.common import app
+from speechft.cli.evaluation import check_names
+from speechft.config import SpeechRecipe, load_recipe
+from speechft.corpora import prepare
+from speechft.errors import SpeechftError
+from speechft.files import write_text
+from speechft.manifest import Manifest
+from speechft.plain_text import escape
+from speechft.split_files import write_split
+from speechft.train import fit
+
+
+def test_a_folder_of_others_is_no_place_for_an_average(tmp_path: Path) -> None:
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings" / "a.wav").write_bytes(b"voice")
+    with pytest.raises(SpeechftError, match="exists already"):
+        average([tmp_path / "one"], None, tmp_path / "recordings")
+    assert (tmp_path / "recordings" / "a.wav").read_bytes() == b"voice"
+
+
+def test_weights_of_an_average_are_numbers(tmp_path: Path) -> None:
+    with pytest.raises(SpeechftError, match="not a number"):
+        average([tmp_path / "one"], [float("nan")], tmp_path / "sum")
+
+
+def test_a_run_refuses_an_adapter_folder_that_is_not_its_own(voice: Manifest, tmp_path: Path) -> None:
+    mine = tmp_path / "adapter" / "letters.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    recipe = SpeechRecipe(manifest=voice.path, output_dir=tmp_path)
+    with pytest.raises(SpeechftError, match=r"not made by speechft"):
+        fit(recipe, voice[:4], voice[4:6])
+    assert mine.read_text() == "mine"
+    adapters.refuse_foreign(tmp_path / "nowhere")  # what is not there is free
+
+
+def test_devices_and_folders_are_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        with pytest.raises(SpeechftError, match="not a file"):
+            write_text(tmp_path / name, "text")
+    assert not (tmp_path / "pipe").is_file()
+
+
+def test_a_manifest_is_not_replaced_by_what_is_made_of_it(voice: Manifest, tmp_path: Path) -> None:
+    assert voice.path
+    before = voice.path.read_bytes()
+    with pytest.raises(SpeechftError, match="the manifest itself"):
+        write_split(voice, voice.path, "prompt-disjoint")
+    assert voice.path.read_bytes() == before
+    table = tmp_path / "t.csv"
+    table.write_text("audio,text\nnowhere.wav,hello\n")
+    with pytest.raises(SpeechftError, match="the table that is read"):
+        prepare("csv", table, table)
+    assert "hello" in table.read_text()
+
+
+def test_a_transcript_replaces_no_text_beside_a_recording(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    check_names([tmp_path / "a.wav"], tmp_path, "txt")
+    (tmp_path / "a.txt").write_text("by hand")
+    with pytest.raises(SpeechftError, match="beside the recording"):
+        check_names([tmp_path / "a.wav"], tmp_path, "txt")
+    check_names([tmp_path / "a.wav"], tmp_path / "heard", "txt")
+    with pytest.raises(SpeechftError, match="would replace that of"):
+        check_names([tmp_path / "x" / "a.wav", tmp_path / "y" / "a.wav"], tmp_path / "heard", "txt")
+
+
+def test_data_are_not_replaced_by_what_a_service_takes(tmp_path: Path) -> None:
+    data = tmp_path / "train.jsonl"
+    data.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
+    before = data.read_text()
+    for source in (tmp_path, data):
+        done = CliRunner().invoke(app, ["hosted", str(source), str(tmp_path)])
+        assert isinstance(done.exception, SpeechftError), done.output
+        assert data.read_text() == before
+
+
+def test_keys_that_stand_twice_are_mistakes(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("manifest: m.jsonl\noutput_dir: out\nepochs: 1\nepochs: 2\n")
+    with pytest.raises(SpeechftError, match="'epochs' stands twice"):
+        load_recipe(recipe)
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text('{"audio": "a.wav", "text": "one", "text": "two"}\n')
+    with pytest.raises(SpeechftError, match="'text' stands twice"):
+        Manifest.load(manifest)
+
+
+@pytest.mark.parametrize("setting", ["learning_rate=.inf", "weight_decay=.nan", "seed=-1", "seed=4294967296"])
+def test_settings_are_numbers_that_can_be_used(setting: str) -> None:
+    with pytest.raises(SpeechftError, match=setting.partition("=")[0]):
+        load_recipe(None, ["manifest=m", "output_dir=o", setting])
+
+
+def test_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    assert escape("ann\x1b]0;title\x07[b]") == "ann\ufffd]0;title\ufffd\\[b]"
+    rows = [{"audio": "a.wav", "text": "x", "speaker": "\x1b[31mred", "split": "\x9b2J"}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    said = CliRunner().invoke(app, ["check", str(tmp_path / "m.jsonl")])
+    assert "\x1b[31mred" not in said.output
+    assert "\x9b" not in said.output

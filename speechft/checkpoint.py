@@ -16,10 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from speechft.distributed import is_first, placed_like, whole
-from speechft.errors import SpeechftError
+from speechft.errors import SpeechftError, readable
 from speechft.files import replace_folder, write_text
 
 LATEST = "latest"
+DAMAGED = "Delete that folder to start again, or choose another output_dir."
 
 
 @dataclass
@@ -117,8 +118,9 @@ def load_checkpoint(
     latest = folder / LATEST
     if not latest.is_dir():
         return None
-    tensors = load_file(latest / "state.safetensors")
-    state = json.loads((latest / "state.json").read_text(encoding="utf-8"))
+    with readable(latest, DAMAGED):
+        tensors = load_file(latest / "state.safetensors")
+        state = json.loads((latest / "state.json").read_text(encoding="utf-8"))
     groups = optimizer.state_dict()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Any]] = {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class SpeechftError(Exception):
     """Something the user gave us is wrong, and we can say what to do about it.
@@ -31,3 +34,18 @@ def missing_extra(package: str, extra: str) -> SpeechftError:
         f"{package} is not installed",
         fix=f"It comes with an extra of this package: pip install 'speechft[{extra}]'.",
     )
+
+
+@contextmanager
+def readable(where: object, fix: str) -> Iterator[None]:
+    """Turns what libraries raise on damaged files into a sentence about `where`."""
+    try:
+        yield
+    except SpeechftError:
+        raise
+    except Exception as error:
+        kinds = (OSError, ValueError, KeyError, TypeError, AttributeError)
+        if not isinstance(error, kinds) and type(error).__name__ != "SafetensorError":
+            raise
+        said = (str(error).splitlines() or [""])[0][:200]
+        raise SpeechftError(f"cannot be read ({type(error).__name__}: {said})", where=where, fix=fix) from None

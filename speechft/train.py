@@ -28,6 +28,8 @@ from speechft.averaging import RunningMean, in_place, mean_with_base
 from speechft.batching import Batch, nothing, teachable
 from speechft.cache import cached_layers, open_or_build
 from speechft.checkpoint import (
+    DAMAGED,
+    LATEST,
     Progress,
     append_metrics,
     load_checkpoint,
@@ -38,7 +40,7 @@ from speechft.checkpoint import (
 )
 from speechft.config import SpeechRecipe
 from speechft.descent import Descender, bear_with
-from speechft.errors import SpeechftError
+from speechft.errors import SpeechftError, readable
 from speechft.eva import initialise_from_data
 from speechft.evaluate import Evaluation, Rates, evaluate_model
 from speechft.fast_lora import fuse
@@ -411,7 +413,9 @@ class Run:
                 metrics.unlink(missing_ok=True)
             return self.progress
         weights, state = found
-        if state["fingerprint"] != self._fingerprint:
+        with readable(self.out / "checkpoints" / LATEST, DAMAGED):
+            fingerprint, progress = state["fingerprint"], Progress.restored(state["progress"])
+        if fingerprint != self._fingerprint:
             raise SpeechftError(
                 "holds a run with other settings or data",
                 where=self.out,
@@ -422,7 +426,7 @@ class Run:
         )
         trained = {k: v for k, v in weights.items() if not k.startswith(("mean/", "ranks/"))}
         adapters.load_trainable_state(self.whisper.model, trained)
-        self.progress = Progress.restored(state["progress"])
+        self.progress = progress
         self.mean.restore(mean, self.progress.averaged)
         if self.ranks:
             self.ranks.load_state(ranks)

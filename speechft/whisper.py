@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, WINDOW_SECONDS, Seconds
-from speechft.errors import SpeechftError
+from speechft.errors import SpeechftError, readable
 from speechft.sources import resolve
 
 if TYPE_CHECKING:
@@ -272,25 +272,25 @@ def load_whisper(
     from speechft.quantization import keep_differentiable, quantization
 
     folder = resolve(name)
-    config = AutoConfig.from_pretrained(folder)
+    again = "Copy it again: its files are damaged, or its config.json is another model's."
+    with readable(name, again):
+        config = AutoConfig.from_pretrained(folder)
     if config.model_type != "whisper":
         raise SpeechftError(
             f"is a {config.model_type} model", where=name, fix="Speech recipes need a Whisper-style model."
         )
     device = torch.device(device) if device else default_device()
     logging.disable_progress_bar()  # a bar for loading 167 arrays in 10 ms helps nobody
-    both: Any = WhisperForConditionalGeneration.from_pretrained(
-        folder,
-        dtype=dtype,
-        use_safetensors=True,
-        output_loading_info=True,
-        **quantization(quantize, device, dtype),
-    )
-    model, loaded = both
+    stored = quantization(quantize, device, dtype)
+    with readable(name, again):
+        both: Any = WhisperForConditionalGeneration.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **stored
+        )
+        model, loaded = both
+        tokenizer = WhisperTokenizer.from_pretrained(folder)
     if missing := sorted(loaded["missing_keys"]):  # transformers would make up random ones
         raise SpeechftError(
-            f"lacks {len(missing)} of its weights, such as '{missing[0]}'", where=name,
-            fix="Copy it again: its files are damaged, or its config.json is another model's.",
+            f"lacks {len(missing)} of its weights, such as '{missing[0]}'", where=name, fix=again,
         )  # fmt: skip
     keep_differentiable(model)
     if quantize is None:
@@ -298,7 +298,7 @@ def load_whisper(
     if device.type == "cpu":
         use_short_attention(model)
     model.requires_grad_(False).eval()
-    whisper = Whisper(str(name), model, WhisperTokenizer.from_pretrained(folder), language=language)
+    whisper = Whisper(str(name), model, tokenizer, language=language)
     if language and whisper.is_multilingual:
         whisper.language_id(language)
     elif language and language.lower() not in ("en", "english"):

@@ -257,6 +257,11 @@ def test_other_settings_in_the_same_folder_are_refused(parts: tuple[Manifest, Ma
     fit(recipe(train, tmp_path, max_steps=1), train, dev)
     with pytest.raises(SpeechftError, match="other settings"):
         fit(recipe(train, tmp_path, max_steps=1, learning_rate=1e-4), train, dev)
+    state = tmp_path / "checkpoints" / "latest" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(SpeechftError, match="cannot be read"):
+        fit(recipe(train, tmp_path, max_steps=1), train, dev)
+    assert state.is_file()
 
 
 def test_a_bad_clip_is_reported_and_the_rest_trains(voice: Manifest, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
+from speechft.sources import resolve
 from speechft.whisper import Context, Whisper, encode, load_whisper
 
 
@@ -77,6 +78,35 @@ def test_a_text_model_is_refused(tmp_path) -> None:
     GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=16)).save_pretrained(tmp_path)
     with pytest.raises(SpeechftError, match="gpt2 model"):
         load_whisper(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "junk", "config", "tokenizer", "deeper", "lost"])
+def test_a_damaged_model_is_a_sentence(damage: str, tmp_path) -> None:
+    import json
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(resolve("bundled:tiny.en"), folder)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:100_000])
+    elif damage == "junk":
+        weights.write_bytes(b"junk")
+    elif damage == "config":
+        config.write_text("{")
+    elif damage == "tokenizer":
+        for path in folder.glob("*token*.json"):
+            path.write_text("{")
+    elif damage == "deeper":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"encoder_layers": 5}))
+    else:
+        tensors = load_file(weights)
+        del tensors["model.encoder.layers.0.fc1.weight"]
+        save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(SpeechftError, match=r"cannot be read|lacks"):
+        load_whisper(folder)
 
 
 def test_a_model_of_128_mel_bins_trains_and_transcribes(voice, tmp_path) -> None:

@@ -37,15 +37,22 @@ nothing had been, with the same files bit for bit.
 |---|---|---|---|---|
 """
 TAIL = """
-The rows of tests count what `make test-all` has on a subject, slow ones included: files are named in
-`benchmarks/faults/suites.py`. Besides, `benchmarks/server.py` counts mixed and lost answers of a server that is killed
-under load, `benchmarks/fuzz.py` ten thousand hostile requests, and tests in a browser kill the app in mid-training.
+`make reliability` also has rows for what `make test-all` tests (`benchmarks/faults/suites.py` names the files), the
+wheel, and the soak; the table has them once they were run for it. Besides, `benchmarks/server.py` counts mixed and
+lost answers of a server that is killed under load, `benchmarks/fuzz.py` ten thousand hostile requests, and tests in a
+browser kill the app in mid-training.
 
-Not covered: Windows and macOS; memory that the system
-takes back by killing the process (that is a kill -9, and the same command goes on); a GPU's memory that runs out (the
-code is the same, and was not seen on a GPU); a disk that returns other bytes than were written; power that fails
-between a write and the disk (folders are renamed, not flushed); studies of text recipes killed; a clock that jumps
-between processes on one cluster.
+Known, and not mended: some broken files still end in a traceback and exit code 1, with nothing lost: an app's damaged
+`vault.json` or `voice.json`, an adapter's or voice's card with values of a wrong type, a fleet's `result.json` that
+is no result, half a surrogate pair in a manifest's own fields, a loop of links or a name of more than 240 characters
+within a corpus, which also stops the rows after it. A pipe or `/dev/zero` under the name of a text file is waited
+for. Weights of a base model that are not numbers, and the cached copies of the bundled models, are not checked after
+they were made.
+
+Not covered: Windows and macOS; memory that the system takes back by killing the process (that is a kill -9, and the
+same command goes on); a GPU's memory that runs out (the code is the same, and was not seen on a GPU); a disk that
+returns other bytes than were written; power that fails between a write and the disk (folders are renamed, not
+flushed); studies of text recipes killed; a clock that jumps between processes on one cluster.
 """
 
 

@@ -222,6 +222,7 @@ def parse_row(values: dict[str, Any], row: int, source: str, inside: Folder) -> 
         elif name == "age":
             fields[name] = value if type(value) in (int, float) else _word(name, value)
         elif name not in ("audio", "text") and value is not None and value == value:  # pandas' empty is NaN
+            _check_whole(name, value)
             extra[name] = read_flag(name, value) if name in FLAGS else value
     start, end = fields.get("start_s") or 0.0, fields.get("end_s")
     if end is not None and end <= start:
@@ -238,14 +239,20 @@ def _check_text(name: str, value: object) -> str:
         raise BadRow("type", f"'{name}' is {_kind(value)}, not text", 'Put it in quotes: "text": "two".')
     if name == "audio" and not value.strip():
         raise BadRow("missing-field", "'audio' is empty", "Name the recording.")
-    if not value.isascii() or "\0" in value:
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise BadRow("type", f"'{name}' holds half a character", "Write the row again in UTF-8.") from None
-        if "\0" in value:
-            raise BadRow("type", f"'{name}' holds a zero byte", "Write the row again as plain text.")
+    _check_whole(name, value)
+    if "\0" in value:
+        raise BadRow("type", f"'{name}' holds a zero byte", "Write the row again as plain text.")
     return value
+
+
+def _check_whole(name: str, value: object) -> None:
+    """Raises BadRow for half a surrogate pair, in the name too: no file can be written with one."""
+    if not name.isascii() or not isinstance(value, int | float | str) or not str(value).isascii():
+        try:
+            json.dumps([name, value], ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError:
+            safe = name.encode("ascii", "replace").decode()
+            raise BadRow("type", f"'{safe}' holds half a character", "Write the row again in UTF-8.") from None
 
 
 def _word(name: str, value: object) -> str | None:

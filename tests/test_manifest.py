@@ -81,6 +81,8 @@ BAD = [
     ({"audio": "a/../../a.wav", "text": "x"}, "outside", "lies outside"),
     ({"audio": "a\0.wav", "text": "x"}, "type", "zero byte"),
     ({"audio": "a.wav", "text": "\ud800"}, "type", "half a character"),
+    ({"audio": "a.wav", "text": "x", "note": ["a", {"b": "\ud800"}]}, "type", "half a character"),
+    ({"audio": "a.wav", "text": "x", "\ud800": 1}, "type", "half a character"),
     ({"audio": "b.wav", "text": "x", "id": "good"}, "duplicate-id", "the id 'good'"),
 ]
 

@@ -44,10 +44,9 @@ browser kill the app in mid-training.
 
 Known, and not mended: some broken files still end in a traceback and exit code 1, with nothing lost: an app's damaged
 `vault.json` or `voice.json`, an adapter's or voice's card with values of a wrong type, a fleet's `result.json` that
-is no result, half a surrogate pair in a manifest's own fields, a loop of links or a name of more than 240 characters
-within a corpus, which also stops the rows after it. A pipe or `/dev/zero` under the name of a text file is waited
-for. Weights of a base model that are not numbers, and the cached copies of the bundled models, are not checked after
-they were made.
+is no result, a loop of links or a name of more than 240 characters within a corpus, which also stops the rows after
+it. A pipe or `/dev/zero` under the name of a text file is waited for. Weights of a base model that are not numbers,
+and the cached copies of the bundled models, are not checked after they were made.
 
 Not covered: Windows and macOS; memory that the system takes back by killing the process (that is a kill -9, and the
 same command goes on); a GPU's memory that runs out (the code is the same, and was not seen on a GPU); a disk that

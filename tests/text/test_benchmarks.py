@@ -75,6 +75,14 @@ def test_code_is_not_run_unless_allowed(tiny_llama: Path) -> None:
         run(str(tiny_llama), ["humaneval"])
 
 
+def test_code_of_a_task_is_not_run_unless_allowed(tiny_llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "evil.yaml").write_text("task: evil\nprocess_results: !function evil.f\n")
+    (tmp_path / "evil.py").write_text("import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n")
+    with pytest.raises(SpeechftError, match="names Python code"):
+        run(str(tiny_llama), ["evil"], task_folder=tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_an_unknown_task_is_named(tiny_llama: Path, tasks: Path) -> None:
     with pytest.raises(SpeechftError, match="letters"):
         run(str(tiny_llama), ["letters"], task_folder=tasks)

@@ -46,7 +46,7 @@ def main() -> None:
     print("\n| Python: constraints | result | |\n|---|---|---|")
     for entry, (passed, said) in results.items():
         print(f"| {entry} | {'passed' if passed else 'FAILED'} | {said} |")
-    tally = Tally("Pythons and core packages", notes=", ".join(a.entries))
+    tally = Tally("Pythons and core packages", notes=", ".join(results))
     for entry, (passed, said) in results.items():
         tally.count(entry, None if passed else said)
     tally.save(a.out)

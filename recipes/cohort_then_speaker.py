@@ -41,10 +41,10 @@ def main(
     recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out / 'cohort'}"])
     # What is trained on in either stage against what is tested; that the speakers are shared is the point.
     shared = overlap(Manifest([*train, *(u for speaker in targets for u in speaker)], manifest.path))
-    print(*cautions(Manifest(u for s in targets for u in tested(s)), manifest, shared), sep="\n", flush=True)
+    everyone = Manifest([u for speaker in targets for u in tested(speaker)], manifest.path)
+    print(*cautions(everyone, manifest, shared), sep="\n", flush=True)
 
     # 1. The cohort: one adapter for everybody but the targets; merged, it is the base of the second stage.
-    everyone = Manifest([u for speaker in targets for u in tested(speaker)], manifest.path)
     if given:
         cohort = Arm(given, load(recipe.model, given).evaluate(everyone, recipe.normalizer))
     else:

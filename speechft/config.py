@@ -74,6 +74,11 @@ class AdapterSettings(Settings):
     virtual_tokens: Annotated[int, Field(ge=1, le=1024)] = 16
     licence: str | None = None
 
+    @property
+    def saved_as(self) -> str:
+        """Name of the folder that a run saves what it trained in: a whole `model`, or an `adapter`."""
+        return "model" if self.method == "full" else "adapter"
+
     @model_validator(mode="after")
     def _fits_together(self) -> AdapterSettings:
         if self.quantize and self.method in ("full", "boft"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -92,15 +91,13 @@ def load(
         SpeechftError: a missing or damaged model or adapter, or one that belongs to another model.
     """
     adapter = resolve_adapter(adapter) if adapter else None
-    card = adapters.read_card(adapter) if adapter else {}
+    card = card_of(adapter=adapter)
     name = str(model or card.get("model") or (_base_of(adapter) if adapter else DEFAULT_MODEL))
     folder = resolve(name)
     language = language or card.get("language")
     whisper = load_whisper(name, language=language, device=device, quantize=quantize)
     if adapter is None:
-        whole = folder / adapters.CARD  # a fully fine-tuned model of ours says itself how it was trained
-        if whole.is_file():
-            card = json.loads(whole.read_text(encoding="utf-8"))
+        if card := card_of(name):  # a fully fine-tuned model of ours says itself how it was trained
             whisper = whisper.with_(context=Context(card["context"]), language=language or card.get("language"))
         return Recogniser(whisper)
     adapted = adapters.load(whisper.model, adapter, folder)

@@ -129,8 +129,7 @@ class Run:
 
         self.started = time.perf_counter()
         self.recipe, self.out = recipe, Path(recipe.output_dir)
-        self.kind = "model" if recipe.adapter.method == "full" else "adapter"
-        adapters.refuse_foreign(self.out / self.kind)  # now, not after hours
+        adapters.refuse_foreign(self.out / recipe.adapter.saved_as)  # now, not after hours
         self.on_event = on_event if distributed.is_first() else lambda event: None
         self.dev = dev[: recipe.dev_clips]
         self.progress = Progress()
@@ -339,7 +338,7 @@ class Run:
     def _finish(self, card: dict[str, Any]) -> Trained:
         progress = self.progress
         adapter = None
-        kind = self.kind
+        kind = self.recipe.adapter.saved_as
         if not distributed.is_first():
             adapter = self.out / kind if progress.best_step is not None else None
         elif progress.best_step is not None:

@@ -45,7 +45,7 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
     if distributed.world() > 1:
         raise SpeechftError("text recipes train in one process", fix="Run it without torchrun or accelerate launch.")
     out = Path(recipe.output_dir)
-    adapters.refuse_foreign(out / ("model" if recipe.adapter.method == "full" else "adapter"))
+    adapters.refuse_foreign(out / recipe.adapter.saved_as)
     with locked(out):
         corpus = corpus_of(recipe)
         for where, reason in corpus.left_out:
@@ -179,7 +179,7 @@ def _needs(recipe: Any) -> str:
 
 def _save(fitted: Fitted, recipe: TextRecipe, corpus: Corpus) -> str:
     """Save what is kept; returns `adapter`, `model` or `base`."""
-    kind = "model" if recipe.adapter.method == "full" else "adapter"
+    kind = recipe.adapter.saved_as
     if not fitted.better:
         shutil.rmtree(Path(recipe.output_dir) / kind, ignore_errors=True)  # of an earlier run here
         return "base"

@@ -20,11 +20,13 @@ from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_json
 from speechft.manifest import Manifest
 from speechft.normalize import chosen
+from speechft.overlap import overlap
 from speechft.paired import compare
-from speechft.recogniser import load
+from speechft.recogniser import card_of, load
 from speechft.result import notice
 from speechft.scoring import Scores, score, total
 from speechft.search import greedy_search
+from speechft.seen import Seen
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Context, Whisper
 
@@ -41,6 +43,7 @@ def check_export(
     rows: Manifest,
     *,
     model: str | None = None,
+    whole: Manifest | None = None,
     normalizer: str = "auto",
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Event:
@@ -49,12 +52,14 @@ def check_export(
     Args:
         exported, to, adapter, model: as given to `export.export`.
         rows: clips with texts; of longer ones only the first 30 s are heard, by all.
+        whole: the manifest that the clips are a split of, for what its splits share.
         on_event: called with `{"event": "decoded", "clips": n, "of": all}` as it goes.
 
     Returns:
         what is written to export_check.json beside the export: `theirs`, `ours` (at 30 s, as they decode) and
         `ours_at_its_context`, each with `wer` and `wer_ci95`; `difference`, theirs against ours; `words_that_differ`,
-        as a share; `software` and its version; `context`, that theirs heard.
+        as a share; `software` and its version; `context`, that theirs heard; `overlap` and `leakage`, what the splits
+        of the data share; `caveats`, such as that the adapter was trained on these clips.
 
     Raises:
         SpeechftError: no clips, or the software is not installed.
@@ -81,12 +86,16 @@ def check_export(
         word_errors(mine.normalized[1], other.normalized[1])
         for mine, other in zip(ours[heard].rows, theirs.rows, strict=True)
     )
+    shared = overlap(whole or rows)
     result = {
         "notice": notice(rows),
         "format": to,
         "software": f"{package} {importlib.metadata.version(package)}",
         "context": heard.policy,
         "manifest_sha256": rows.sha256,
+        "overlap": str(shared),
+        "leakage": shared.to_dict(),
+        "caveats": Seen.by([card_of(model, adapter)]).caveats(rows),
         "theirs": _summary(theirs),
         "ours": _summary(ours[heard]),
         "ours_at_its_context": {**_summary(ours[own]), "context": own.policy},

@@ -34,6 +34,7 @@ from speechft.report_tables import (
 from speechft.significance import ENOUGH_SPEAKERS
 
 NO_INTERVAL = "It has no interval: which groups are best and worst was seen from the same numbers."
+BY_CHANCE = "With {} shuffled among the groups, one as wide is seen {} of the time."
 SPEAKERS_OPEN = 40  # more rows than this are folded away
 
 
@@ -202,7 +203,10 @@ def _groups(systems: Systems) -> str:
         gap = [s.gaps.get(field) for _, s in systems]
         if gap[-1] is not None:
             shown = " → ".join("–" if value is None else f"{value * 100:.1f}" for value in gap)
-            tables.append(quiet(f"Gap between best and worst: {shown} points. {NO_INTERVAL}"))
+            p = systems[-1][1].gaps_p.get(field)
+            shuffled = "speakers" if len(systems[-1][1].per_speaker) > 1 else "recordings"
+            chance = "" if p is None else " " + BY_CHANCE.format(shuffled, percent(p))
+            tables.append(quiet(f"Gap between best and worst: {shown} points. {NO_INTERVAL}{chance}"))
         if any(entry["n_speakers"] < 2 for entry in values.values()) and len(systems[-1][1].per_speaker) > 1:
             tables.append(quiet("A group of one speaker has no interval: it would be over sentences, not people."))
         if any(entry["n_speakers"] < ENOUGH_SPEAKERS for entry in values.values()):

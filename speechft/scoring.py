@@ -14,7 +14,7 @@ from speechft.hallucination import LOOP_TIMES, hallucinations, repeats
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import chosen, describe, normalizer
 from speechft.references import CloserText, clipped_errors, closer_text
-from speechft.significance import ENOUGH_SPEAKERS, bootstrap_ci
+from speechft.significance import ENOUGH_SPEAKERS, bootstrap_ci, shuffled_gap
 from speechft.tasks import command_of, command_success, entities_of, entity_errors
 
 WORST_SHARE = 0.01  # of the clips; one looping clip can move a corpus by ten points
@@ -139,6 +139,16 @@ class Scores:
             found[field] = max(rates) - min(rates) if len(rates) > 1 else None
         return found
 
+    @cached_property
+    def gaps_p(self) -> dict[str, float | None]:
+        """How likely gaps as wide are if speakers belong to groups by chance, by field; see `shuffled_gap`."""
+        found = {}
+        for field in self.per_group:
+            known = [row for row in self.rows if row.groups.get(field)]
+            groups, speakers = [row.groups[field] for row in known], [row.speaker for row in known]
+            found[field] = shuffled_gap([row.words for row in known], groups, speakers)
+        return found
+
     def clipped(self) -> float:
         """WER with the errors of a clip counted up to its words: what invented words beyond them hide or show."""
         errors = sum(clipped_errors(row.words) for row in self.rows if row.words.length)
@@ -202,6 +212,7 @@ class Scores:
             "per_speaker": self.per_speaker,
             "per_group": self.per_group,
             "gaps": self.gaps,
+            "gaps_p": self.gaps_p,
             "by_length": by_length,
             "hallucination": self.hallucination,
             "command_success": command_success(self.rows),

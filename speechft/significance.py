@@ -20,6 +20,7 @@ from speechft.error_rate import ErrorRate
 
 DRAWS = 10_000
 DRAWN_AT_ONCE = 2_000_000  # counts of one pass, 16 MB: large corpora stay within memory
+SHUFFLES = 2_000
 ENOUGH_SPEAKERS = 5  # below it an interval over speakers says little about other people
 ALL_FLIPS = 13  # up to so many blocks every one of 2**13 = 8192 sign flips is tried
 NORMAL_SEGMENTS = 50  # from so many on, MAPSSWE takes a mean for normal
@@ -126,6 +127,48 @@ def sign_flip(
         signs = rng.integers(0, 2, (min(at_once, DRAWS - start), n), dtype=np.int8) * 2.0 - 1
         as_far += int(np.sum(abs(signs @ differences) >= abs(differences.sum())))
     return (as_far + 1) / (DRAWS + 1)
+
+
+def shuffled_gap(
+    errors: Sequence[ErrorRate], groups: Sequence[str], blocks: Sequence[str] | None = None, *, seed: int = 0
+) -> float | None:
+    """p of the gap between the worst and the best group: how often it is as wide with speakers shuffled among groups.
+
+    The two are picked by the numbers themselves, so an interval around their gap would leave out 0 of its own accord;
+    every draw of `SHUFFLES` picks its own two.
+
+    Args:
+        errors, groups: of each utterance.
+        blocks: as in `bootstrap_ci`.
+
+    Returns:
+        None where it cannot be told: fewer than two groups with words, or a speaker in more than one.
+    """
+    names = sorted(set(groups))
+    if len(names) < 2:
+        return None
+    rows = [(e.errors, e.length, *map(group.__eq__, names)) for e, group in zip(errors, groups, strict=True)]
+    table = _block_sums(rows, blocks)
+    inside = table[:, 2:] > 0
+    if (inside.sum(axis=1) > 1).any():
+        return None
+    group = inside.argmax(axis=1)
+
+    def gaps(order: np.ndarray) -> np.ndarray:
+        held = [order == index for index in range(len(names))]
+        rates = np.stack([_rates(part @ table[:, 0], part @ table[:, 1]) for part in held])
+        return rates.max(axis=0) - rates.min(axis=0)
+
+    observed = gaps(group[None])[0]
+    if not math.isfinite(observed):
+        return None
+    rng, as_wide = np.random.default_rng(seed), 0
+    at_once = max(1, DRAWN_AT_ONCE // len(group))
+    for start in range(0, SHUFFLES, at_once):
+        shuffled = rng.permuted(np.tile(group, (min(at_once, SHUFFLES - start), 1)), axis=1)
+        # rounding must not part equal gaps; a draw in which a group has no word is nan, and not as wide
+        as_wide += int(np.sum(gaps(shuffled) >= observed * (1 - 1e-9)))
+    return (as_wide + 1) / (SHUFFLES + 1)
 
 
 def mapsswe(base: Sequence[int], other: Sequence[int]) -> float:

@@ -191,6 +191,7 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
         for row in rows:
             table.add_row(*map(escape, row), style="bold" if row[0] == result["best"] else None)
         console.print(table)
+    _print_speakers(console, {"base": result["base"], **result["adapters"]})
     _print_notes(console, next(iter(result["adapters"].values()))["difference"]["notes"])
     if out:
         console.print(f"Report:  {out / 'report.html'}")
@@ -215,7 +216,10 @@ def export_table(result: dict[str, Any], out: Path) -> None:
         f"{' to '.join('-' if b is None else f'{100 * b:+.2f}' for b in difference['wer_ci95'])}); "
         f"{result['words_that_differ']:.1%} of the words are others."
     )
-    console.print(f"Model:  {out}")
+    for caveat in result["caveats"]:
+        console.print(f"[yellow]{escape(caveat)}[/]")
+    console.print(f"Of the data: {escape(result['overlap'])}.")
+    console.print(f"Model:  {escape(str(out))}")
 
 
 def _print_first(

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,31 +18,14 @@ from speechft.cluster import cluster, reason
 from speechft.config import recipe_kinds, validated
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_json, write_text
-from speechft.manifest import Manifest
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import Space, default_space
+from speechft.tune_task import Event, Follow, Task, speech_task, text_task
 
-Event = dict[str, Any]
-Follow = Callable[[Event], None]
 Pruning = Literal["halving", "median", "none"]
 EVALUATIONS = 4  # of a trial, at even distances: where it can be stopped
 DEV_UTTERANCES = 150  # a trial is judged on; the best recipe's own run is judged on all
 AT_RANDOM = 8  # trials before TPE has enough to learn from
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a study minimises.
-
-    Attributes:
-        metric: its name.
-        data: hashes of what is trained and judged on.
-        run: a recipe's best value on dev; it tells every event of the run, and what that raises ends the run.
-    """
-
-    metric: str
-    data: tuple[str, ...]
-    run: Callable[[Any, Follow], float]
 
 
 def tune(
@@ -102,6 +81,8 @@ def tune(
             mine.go(on_event)
         shutil.rmtree(out / "trials", ignore_errors=True)
         result = search_result(study, space, task.metric, out)
+        if task.shared:
+            result |= {"overlap": str(task.shared), "leakage": task.shared.to_dict()}
         if not search_only:
             tested = study.user_attrs.get("tested", [])
             if result["best"]["number"] not in tested:
@@ -197,52 +178,6 @@ def _take_part(recipe: dict, trials: int, minutes: float | None, storage: str, *
     """What a worker of Ray's does."""
     settings = validated(recipe_kinds()[recipe["task"]], recipe)
     Worker(settings, trials, minutes, Path(storage), *others).go()
-
-
-def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
-    """WER on a part of dev, drawn by seed."""
-    from speechft import memory
-    from speechft.pipeline import prepared
-    from speechft.train import fit
-
-    manifest, _ = prepared(recipe)
-    train, dev = manifest.split("train"), manifest.split("dev")
-    if train.path is None or not os.access(train.path.parent, os.W_OK):
-        train = Manifest(train, out / "manifest.jsonl")  # cached activations lie beside it, for all trials
-    order = sorted(dev, key=lambda u: hashlib.sha256(f"{recipe.seed}\0{u.id}".encode()).digest())
-    chosen = {u.id for u in order[:dev_utterances]}
-    dev = dev.filter(lambda u: u.id in chosen)
-    base: dict[Any, tuple[float, float]] = {}  # of the untrained model: the first trial measures it for all
-
-    def run(recipe: Any, follow: Follow) -> float:
-        untrained = (recipe.model, recipe.language, recipe.normalizer, recipe.adapter.quantize, recipe.precision)
-
-        def told(event: Event) -> None:
-            if event.get("model") == "base":
-                base[untrained] = event["wer"], event["cer"]
-            follow(event)
-
-        trained = fit(recipe, train, dev, on_event=told, base=base.get(untrained))
-        memory.release()
-        assert trained.progress.base is not None
-        return (trained.progress.best or trained.progress.base)[0]
-
-    return Task("dev WER", (train.sha256, dev.sha256), run)
-
-
-def text_task(recipe: Any) -> Task:
-    """The task's own score on dev: a loss, or a reward with its sign turned."""
-    from speechft.text.pipeline import corpus_of, task_module
-
-    corpus = corpus_of(recipe)
-
-    def run(recipe: Any, follow: Follow) -> float:
-        best = float(task_module(recipe.task).train(recipe, corpus, follow).best)
-        if not math.isfinite(best):
-            raise SpeechftError("its score on dev is not a number", where="trial")
-        return best
-
-    return Task("dev loss", (corpus.sha256,), run)
 
 
 def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:

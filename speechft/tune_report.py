@@ -99,6 +99,8 @@ def markdown(result: dict[str, Any]) -> str:
         "pruned trial's value is the best it had.\n",
         markdown_table(["trial", "state", result["metric"], "seconds", *keys], rows),
     ]
+    if "overlap" in result:
+        lines.append(f"Of the data: {result['overlap']}.\n")
     if run := result.get("best_run"):
         scores = [
             [f"{name}, {run['evaluated_on']['split']}", _said(value), _said(run["adapted"][name])]

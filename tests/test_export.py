@@ -13,6 +13,7 @@ from speechft.errors import SpeechftError
 from speechft.export import export
 from speechft.export_check import check_export
 from speechft.manifest import Manifest
+from speechft.seen import hashes
 from speechft.sources import resolve
 from speechft.whisper import Context, load_whisper
 
@@ -20,13 +21,14 @@ MODEL = "bundled:tiny.en"
 
 
 @pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def adapter(tmp_path_factory: pytest.TempPathFactory, voice: Manifest) -> Path:
     """An adapter that changes every logit a little, as one after a few steps would."""
     torch.manual_seed(0)
     model = adapters.attach(load_whisper(MODEL, device="cpu").model, rank=4)
     for _, parameter in adapters.trainable(model):
         torch.nn.init.normal_(parameter, 0, 0.02)
     card = {"model": MODEL, "base_sha256": adapters.base_hash(resolve(MODEL)), "context": "clip+10s"}
+    card["seen"] = {"train": hashes(voice[:1]), "dev": []}
     return adapters.save(model, tmp_path_factory.mktemp("run") / "adapter", card, MODEL, resolve(MODEL))
 
 
@@ -71,13 +73,16 @@ def test_its_own_software_says_the_same(
         pytest.importorskip(PACKAGES[to], reason="the extra 'export' is not installed")
     out = export(adapter, tmp_path / "out", to=to, precision=precision)
     assert json.loads((out / "speechft.json").read_text())["merged"]
-    found = check_export(out, to, adapter, voice[:6])
+    found = check_export(out, to, adapter, voice[:6], whole=voice)
     assert found["words_that_differ"] <= most
     assert found["context"] == ("clip+10s" if to == "onnx" else "full")
     assert abs(found["theirs"]["wer"] - found["ours"]["wer"] - found["difference"]["wer"]) < 1e-9
     assert found["ours_at_its_context"]["context"] == "clip+10s"
     assert found["theirs"]["n_words"] > 20
     assert found["notice"], "a simulated voice"
+    assert found["caveats"] == ["1 of these 6 recordings were trained on: the numbers say little about new ones."]
+    assert {pair["first"] for pair in found["leakage"]} >= {"train"}
+    assert "train and" in found["overlap"]
     assert json.loads((out / "export_check.json").read_text()) == found
 
 

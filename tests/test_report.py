@@ -400,6 +400,7 @@ def test_groups_of_one_speaker_and_gaps_are_said_to_have_no_interval(tmp_path: P
     page, _ = written(tmp_path, {}, score(rows, heard(rows, 1)), None)
     assert "A group of one speaker has no interval" in page.words
     assert "points. It has no interval: which groups are best and worst was seen from the same numbers." in page.words
+    assert "With speakers shuffled among the groups, one as wide is seen " in page.words
 
 
 def test_summary_rows_for_a_terminal(before: Scores, after: Scores) -> None:

@@ -88,6 +88,7 @@ def test_groups(scores: Scores) -> None:
     }
     for values in groups.values():
         assert sum(entry["n_words"] for entry in values.values()) == 17
+    assert found.gaps_p == {"room": pytest.approx(0.5, abs=0.5), "severity": 1.0}
     assert found.gaps == {"room": pytest.approx(2 / 7 - 2 / 8), "severity": pytest.approx(2 / 7 - 1 / 6)}
 
 

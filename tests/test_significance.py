@@ -20,6 +20,7 @@ from speechft.significance import (
     holm,
     mapsswe,
     paired_bootstrap,
+    shuffled_gap,
     sign_flip,
     standard_error,
 )
@@ -296,3 +297,31 @@ def test_standard_error() -> None:
     assert standard_error(0.0, 100) == pytest.approx(standard_error(0.01, 100))
     assert standard_error(3.0, 100) == pytest.approx(standard_error(0.01, 100))
     assert standard_error(1.0, 1) == 0
+
+
+def test_groups_drawn_by_chance_have_a_wide_gap_as_often_as_p_says() -> None:
+    groups = [f"g{int(name[1:]) % 4}" for name in NAMES]
+    found = [shuffled_gap(corpus(np.random.default_rng(seed)), groups, NAMES, seed=seed) for seed in range(200)]
+    p = np.array(found, float)
+    assert 0.01 <= np.mean(p <= 0.05) <= 0.10
+    assert 0.4 <= np.mean(p <= 0.5) <= 0.6
+
+
+def test_a_gap_between_groups_of_speakers_who_differ_is_not_chance() -> None:
+    groups = ["severe" if int(name[1:]) < 10 else "mild" for name in NAMES]
+    errors = [substituted(6 if group == "severe" else 1) for group in groups]
+    assert shuffled_gap(errors, groups, NAMES) == pytest.approx(1 / 2001)
+    # two against two: 2 of the 6 ways to part them are as wide, however large the gap
+    few = {name: group for name, group in zip(NAMES, groups, strict=True) if name in ("s1", "s2", "s20", "s21")}
+    p = shuffled_gap([substituted(6 if g == "severe" else 1) for g in few.values()], list(few.values()), list(few))
+    assert p == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_a_gap_that_cannot_be_judged_has_no_p() -> None:
+    two = [substituted(1), substituted(2), substituted(3), substituted(0, 0)]
+    speakers = ["a", "b", "c", "d"]
+    assert shuffled_gap(two, ["x", "x", "x", "x"], speakers) is None
+    assert shuffled_gap(two, ["x", "x", "x", "y"], speakers) is None  # y has no word
+    assert shuffled_gap(two, ["x", "y", "x", "y"], ["a", "a", "b", "b"]) is None  # a and b are in both
+    assert shuffled_gap([], [], []) is None
+    assert shuffled_gap(two, ["x", "x", "y", "y"], ["a"] * 4) is not None  # one speaker: recordings are shuffled

@@ -59,6 +59,8 @@ def test_several_adapters(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.startswith("The best of 2 adapters on these same recordings, 'a': words wrong went from 56.2% to 18.8%")
     assert "2 speakers: no p value over speakers can be below 0.5." in said
     assert "b against a" in said
+    assert "speaker base a b words" in said
+    assert "s1 100.0% 37.5% 37.5% 8" in said
 
 
 def test_every_speaker_up_to_twenty_and_the_worst_of_more(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,8 +18,9 @@ from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
 from speechft.manifest import Manifest
 from speechft.text.config import SftRecipe
-from speechft.tune import Task, _cut_off_again, _objective, tune
+from speechft.tune import _cut_off_again, _objective, tune
 from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, default_space, with_values
+from speechft.tune_task import Task
 
 SEARCH = {
     "learning_rate": {"low": 5e-4, "high": 5e-3, "log": True},
@@ -152,7 +153,10 @@ def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path) -
     assert best.evaluations == 1
     assert best.output_dir == tmp_path / "best"
     assert json.loads((tmp_path / "trials.json").read_text()) == again
+    assert again["leakage"][0]["first"] == "train"
+    assert again["leakage"][0]["rows"] > 0
     table = (tmp_path / "trials.md").read_text().replace("\\", "")
+    assert again["overlap"] in table
     assert all(key in table for key in SEARCH)
     if again["importance"]:
         assert ElementTree.parse(tmp_path / "importance.svg").getroot().tag.endswith("svg")

@@ -41,9 +41,9 @@ def export(
     """
     from speechft.export import export as run
 
-    rows = _rows_to_check(check, split, clips, allow_outside) if check else None
+    given = _rows_to_check(check, split, allow_outside, model, adapter) if check else None
     made = run(adapter, out, to=to, model=model, precision=precision)
-    if rows is None:
+    if given is None:
         if to == "onnx":
             advice = "clips of any length up to 30 s, so the adapter's context can be kept (docs/export.md)"
         else:
@@ -54,17 +54,21 @@ def export(
     from speechft.terminal import Watcher, export_table
 
     with Watcher(quiet=as_json) as watch:
-        result = check_export(made, to, adapter, rows, model=model, on_event=watch)
+        rows = given.chosen[:clips]
+        result = check_export(made, to, adapter, rows, model=model, whole=given.whole, on_event=watch)
     if as_json:
         print_json(result)
     else:
         export_table(result, made)
 
 
-def _rows_to_check(manifest: Path, split: str | None, clips: int | None, allow_outside: bool) -> Any:
+def _rows_to_check(manifest: Path, split: str | None, allow_outside: bool, model: str | None, adapter: Path) -> Any:
     from speechft.pipeline import rows_to_evaluate
+    from speechft.recogniser import card_of
+    from speechft.seen import Seen
 
-    return rows_to_evaluate(manifest, split, allow_outside, lambda event: None).chosen[:clips]
+    seen = Seen.by([card_of(model, adapter)])
+    return rows_to_evaluate(manifest, split, allow_outside, lambda event: None, seen=seen)
 
 
 @app.command()

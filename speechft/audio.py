@@ -167,7 +167,7 @@ def log_mel(samples: np.ndarray | torch.Tensor, n_mels: int = 80) -> torch.Tenso
     wave = torch.as_tensor(samples, dtype=torch.float32)
     n_frames = -(-wave.numel() // HOP_LENGTH) + 2
     wave = torch.nn.functional.pad(wave, (0, n_frames * HOP_LENGTH - wave.numel()))
-    spectrum = torch.stft(wave, N_FFT, HOP_LENGTH, window=_hann(), return_complex=True)[:, :-1]
+    spectrum = torch.stft(wave, N_FFT, HOP_LENGTH, window=hann(), return_complex=True)[:, :-1]
     power = spectrum.real.square() + spectrum.imag.square()
     log = torch.clamp(mel_filters(n_mels) @ power, min=1e-10).log10()
     log = torch.maximum(log, log.max() - 4 * LOG_FLOOR)
@@ -175,7 +175,8 @@ def log_mel(samples: np.ndarray | torch.Tensor, n_mels: int = 80) -> torch.Tenso
 
 
 @lru_cache(maxsize=1)
-def _hann() -> torch.Tensor:
+def hann() -> torch.Tensor:
+    """The window of every spectrum here, shape (400,)."""
     import torch
 
     return torch.hann_window(N_FFT)

@@ -1,4 +1,4 @@
-"""Variations of recorded speech: speed, tempo, pitch, vocal tract, formants, noise, reverberation, impairment.
+"""Variations of recorded speech: speed, tempo, pitch, vocal tract, formants, noise, reverberation, masks, impairment.
 
 Each is a function of samples, an amount and a generator; the same three give the same sound, and the length of what
 comes out is known beforehand (`length_after`), so labels stay true. `speechft.augment` varies log-mel frames in
@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from speechft.audio import SAMPLE_RATE, Seconds
+from speechft.audio import HOP_LENGTH, N_FFT, SAMPLE_RATE, Seconds, hann, log_mel, mel_filters
+from speechft.augment import mask
+from speechft.config import AugmentSettings
 from speechft.impair_speech import impaired
 from speechft.spectral import GRID, filtered, move_resonances, stretched
 
@@ -24,6 +26,7 @@ NONE_GIVEN: Mapping[str, float] = {}
 LEVEL = 0.99  # of full scale: what comes out louder is turned down
 TAPER_HZ = 4_800.0  # above it a warped envelope is led back to the top of the band (Jaitly and Hinton, 2013)
 ACTIVE_DB = 30.0  # below the loudest frame: what is quieter counts as a pause
+MASKS = 2  # of time, and of mels
 REVERB_START: Seconds = 0.003  # reflections come after the direct sound
 
 
@@ -118,6 +121,24 @@ def reverberation(samples: np.ndarray, rt60: Seconds, rng: np.random.Generator) 
     return unclipped(fftconvolve(*waves)[: len(samples)].numpy())
 
 
+def specaugment(samples: np.ndarray, width: float, rng: np.random.Generator) -> np.ndarray:
+    """Two stretches of time and two bands of mels set to the clip's floor: `augment.mask`, made audible.
+
+    What the mask takes from each log-mel value is taken from the spectrum under it; phases stay.
+    """
+    wave = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
+    wave = torch.nn.functional.pad(wave, (0, -len(wave) % HOP_LENGTH + 2 * HOP_LENGTH))
+    frames, filters = log_mel(wave), mel_filters(80)
+    settings = AugmentSettings(
+        time_masks=MASKS, time_width=width, mel_masks=MASKS, mel_width=round(width * len(frames))
+    )
+    power = 10.0 ** (4 * (mask(frames, settings, rng) - frames))  # of 1 where nothing is masked
+    power = (filters.T @ power + 1e-6) / (filters.sum(dim=0)[:, None] + 1e-6)  # bins outside all filters stay
+    spectrum = torch.stft(wave, N_FFT, HOP_LENGTH, window=hann(), return_complex=True)
+    spectrum *= torch.nn.functional.pad(power, (0, spectrum.shape[1] - power.shape[1]), value=1.0).sqrt()
+    return _fit(torch.istft(spectrum, N_FFT, HOP_LENGTH, window=hann()).numpy(), len(samples))
+
+
 EFFECTS: Mapping[str, Effect] = {
     "speed": Effect(speed, (0.9, 1.1), (0.5, 2.0), "times", stretches=True),
     "tempo": Effect(tempo, (0.8, 1.2), (0.5, 2.0), "times", stretches=True),
@@ -126,6 +147,7 @@ EFFECTS: Mapping[str, Effect] = {
     "formants": Effect(formants, (0.1, 0.5), (0.0, 1.0), "of the way to the neutral vowel"),
     "noise": Effect(noise, (5.0, 20.0), (-10.0, 60.0), "dB below the speech"),
     "reverberation": Effect(reverberation, (0.2, 0.8), (0.05, 5.0), "s to fall by 60 dB"),
+    "specaugment": Effect(specaugment, (0.05, 0.2), (0.0, 1.0), "of time and mels at most"),
     "impairment": Effect(impaired, (0.25, 1.0), (0.0, 1.0), "of the simulated speaker's severity"),
 }
 

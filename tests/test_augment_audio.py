@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechft.audio import SAMPLE_RATE
+from speechft.audio import SAMPLE_RATE, log_mel
+from speechft.augment import mask
 from speechft.augment_audio import (
     EFFECTS,
     length_after,
@@ -21,6 +22,7 @@ from speechft.augment_audio import (
     vary,
     vocal_tract,
 )
+from speechft.config import AugmentSettings
 from speechft.impair_speech import impaired, slowed
 from speechft.manifest import Manifest
 from speechft.spectral import HERTZ_PER_BIN, analyse, apply, find_pitch, smoothed, sound, spectrum
@@ -192,3 +194,18 @@ def test_pitch_of_silence_and_of_noise() -> None:
     assert not find_pitch(np.zeros(8000, np.float32), 40).any()
     assert (find_pitch(rng().standard_normal(8000), 40) > 0).mean() < 0.2
     assert torch.isfinite(spectrum(np.zeros(800, np.float32)).abs()).all()
+
+
+def test_masks_are_heard_where_training_has_them() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
+    frames = log_mel(noise)
+    width = 0.2
+    masks = AugmentSettings(time_masks=2, time_width=width, mel_masks=2, mel_width=16)
+    masked = mask(frames, masks, np.random.default_rng(5))
+    heard = log_mel(EFFECTS["specaugment"].make(noise, width, np.random.default_rng(5)))
+    hidden = masked != frames
+    assert 0.05 < hidden.float().mean() < 0.6
+    difference = (frames - heard)[:, :100]
+    hidden = hidden[:, :100]
+    assert difference[hidden].median() > 0.25  # 10 dB; windows overlap, so edges of a mask leak
+    assert difference[~hidden].abs().median() < 0.01

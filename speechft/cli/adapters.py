@@ -105,9 +105,10 @@ def scale(
     Example: `speechft scale runs/me/adapter me/manifest.jsonl --out runs/me/scaled`
     """
     from speechft.adapter_scale import SCALES, save_at_best_scale
+    from speechft.pipeline import rows_to_evaluate
     from speechft.terminal import Watcher
 
-    rows = _rows_to_check(manifest, split, None, allow_outside)
+    rows = rows_to_evaluate(manifest, split, allow_outside, lambda event: None).chosen
     with Watcher() as watch:
         best, rates = save_at_best_scale(adapter, rows, out, model=model, scales=at or SCALES, on_event=watch)
     for value, wer in rates.items():

@@ -199,7 +199,7 @@ def _look_at(u: Utterance, decode: bool) -> _Look:
     if seconds > LONGEST:
         fix = f"Cut it into parts of under {LONGEST:.0f} s, or give rows with start_s and end_s."
         what = f"lasts {seconds:.1f} s; Whisper hears {LONGEST:.0f} s at once"
-        what += ", so the rest is not transcribed and counts as missed" if u.split == "test" else ""
+        what += ", so it is cut at pauses and heard in pieces" if u.split == "test" else ""
         found.append(_problem(u, _limit(u), "too-long", what, fix))
     found += _speed_problems(u, seconds)
     return _Look(u, tuple(found), seconds, sound, bits)
@@ -328,7 +328,7 @@ def _kind(u: Utterance, error: SpeechftError) -> str:
 
 
 def _limit(u: Utterance) -> Literal["error", "warning"]:
-    """Too long to train on is an error; a test clip is used, but only its first 30 s are transcribed."""
+    """Too long to train on is an error; a test clip is used, in pieces."""
     return "warning" if u.split == "test" else "error"
 
 

@@ -18,9 +18,10 @@ from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import chosen
 from speechft.normalize import normalizer as named_normalizer
+from speechft.recording import transcribe
 from speechft.scoring import Scores, score
 from speechft.tasks import command_of, entities_of
-from speechft.transcript import DecodeOptions, Transcript
+from speechft.transcript import DecodeOptions, Transcript, joined
 from speechft.whisper import Context, Whisper
 from speechft.word_times import words_of
 
@@ -34,7 +35,7 @@ class Evaluation:
     Attributes:
         scores: error rates over all utterances; an unreadable clip counts as an empty transcript.
         transcripts: one an utterance, in order.
-        unreadable: rows whose audio could not be read, or not to its end, with the reason.
+        unreadable: rows whose audio could not be read, with the reason.
         seconds: of wall-clock time, audio decoding and features included.
         audio_seconds: of sound.
         written: the words of each transcript with their confidences; empty unless asked for.
@@ -78,6 +79,8 @@ def evaluate_model(
 ) -> Evaluation:
     """Transcribe every utterance and score it against its text.
 
+    What is longer than the model's 30 s is cut at pauses, as `speechft transcribe` does.
+
     Args:
         whisper: the model, adapted or not.
         manifest: utterances with texts.
@@ -98,8 +101,9 @@ def evaluate_model(
         entities_of(utterance, named_normalizer(normalizer))
     unreadable: dict[str, str] = {}
     lengths: list[float] = []
+    long: list[int] = []  # longer than the window: heard in pieces, one clip after the other
 
-    def loader(utterance: Utterance) -> Callable[[], np.ndarray]:
+    def loader(index: int, utterance: Utterance) -> Callable[[], np.ndarray]:
         def load() -> np.ndarray:
             try:
                 samples = utterance.load()
@@ -107,10 +111,10 @@ def evaluate_model(
                 unreadable[utterance.where] = error.what
                 on_event({"event": "left out", "where": utterance.where, "reason": error.what})
                 return np.zeros(0, np.float32)
-            seconds = len(samples) / SAMPLE_RATE
-            lengths.append(seconds)
-            if seconds > WINDOW_SECONDS:
-                unreadable[utterance.where] = f"it lasts {seconds:.1f} s; only its first 30 s were transcribed"
+            lengths.append(len(samples) / SAMPLE_RATE)
+            if lengths[-1] > WINDOW_SECONDS:
+                long.append(index)
+                return np.zeros(0, np.float32)
             return samples
 
         return load
@@ -118,11 +122,14 @@ def evaluate_model(
     started = time.perf_counter()
     transcripts = decode(
         whisper,
-        [loader(utterance) for utterance in manifest],
+        [loader(index, utterance) for index, utterance in enumerate(manifest)],
         options,
         context=context,
         progress=lambda n: on_event({"event": "decoded", "clips": n, "of": len(manifest)}),
     )
+    for index in sorted(long):
+        pieces = transcribe(whisper, manifest[index].load(), options, context=context).segments
+        transcripts[index] = joined([piece.transcript for piece in pieces])
     seconds = time.perf_counter() - started
     scores = score(list(manifest), [t.text for t in transcripts], normalizer)
     written = tuple(written_words(whisper, t) for t in transcripts) if confidences else ()

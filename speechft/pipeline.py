@@ -300,7 +300,7 @@ def rows_to_evaluate(
             f"out, and these are the other {len(chosen)}."
         )
     if long := sum((u.duration_s or 0) > WINDOW_SECONDS for u in chosen):
-        caveats.append(f"{long} recordings last over 30 s: only their first 30 s are heard, the rest counts as missed.")
+        caveats.append(f"{long} recordings last over 30 s: they were cut at pauses and heard in pieces.")
     return Rows(chosen, split, manifest, left_out, caveats)
 
 

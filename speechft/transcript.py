@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 PROBLEMS = NONE, GUESSES, LOOPS = "", "uncertain", "repeats itself"  # that a guard finds, the worst last
@@ -77,6 +78,23 @@ class Transcript:
     def confidence(self) -> float:
         """Geometric mean of the tokens' probabilities, 0 to 1; 1 - no_speech says nothing about words."""
         return math.exp(self.mean_logprob)
+
+
+def joined(parts: Sequence[Transcript]) -> Transcript:
+    """One transcript of the pieces of a clip; its problem is the worst of theirs."""
+    if not parts:
+        return Transcript("")
+    return replace(
+        parts[0],
+        text=" ".join(part.text for part in parts if part.text),
+        tokens=tuple(token for part in parts for token in part.tokens),
+        logprobs=tuple(logprob for part in parts for logprob in part.logprobs),
+        end_logprob=sum(part.end_logprob for part in parts),
+        no_speech=min(part.no_speech for part in parts),
+        temperature=max(part.temperature for part in parts),
+        alternatives=(),
+        problem=max((part.problem for part in parts), key=PROBLEMS.index),
+    )
 
 
 def compression_ratio(text: str) -> float:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft import formats
-from speechft.manifest import Manifest
+from speechft.evaluate import evaluate_model
+from speechft.manifest import Manifest, Utterance
 from speechft.recording import LONGEST, Recording, Segment, speech_pieces, transcribe
 from speechft.transcript import Transcript
 from speechft.whisper import Whisper
@@ -80,6 +83,22 @@ def test_words_lie_where_they_were_said(tiny: Whisper, long_recording: tuple[np.
     spoken = sum(any(a - 0.5 <= (w.start_s + w.end_s) / 2 <= b + 0.5 for a, b in places) for w in words)
     assert spoken >= 0.9 * len(words)
     assert all(0 <= w.confidence <= 1 for w in words)
+
+
+def test_evaluation_hears_long_clips_to_their_end(
+    tiny: Whisper, voice: Manifest, long_recording: tuple[np.ndarray, list], tmp_path: Path
+) -> None:
+    samples, _ = long_recording
+    soundfile.write(tmp_path / "long.wav", samples, RATE)
+    text = " ".join(u.text for u in voice[:14])
+    long = Utterance(tmp_path / "long.wav", text, "long", "ann", duration_s=len(samples) / RATE)
+    found = evaluate_model(tiny, Manifest([long, *voice[:2]]), confidences=True)
+    whole, *short = found.transcripts
+    assert not found.unreadable
+    assert whole.text == transcribe(tiny, samples).text
+    assert [t.text for t in short] == [transcribe(tiny, u.load()).text for u in voice[:2]]
+    assert " ".join(word for word, _ in found.written[0]) == whole.text
+    assert len(whole.text.split()) > 0.8 * len(text.split()), "sentences after 30 s are heard"
 
 
 def test_a_file_and_its_samples_say_the_same(tiny: Whisper, voice: Manifest) -> None:

@@ -325,8 +325,8 @@ def _put(values: dict[str, Any], keys: list[str], value: Any, override: str) -> 
     values[keys[-1]] = value
 
 
-def validated(kind: type[Settings], values: dict[str, Any], where: object = None) -> Any:
-    """An instance of a settings class, its complaints turned into one error a person can act on."""
+def validated(kind: type[BaseModel], values: dict[str, Any], where: object = None) -> Any:
+    """An instance of a class of settings, its complaints turned into one error a person can act on."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -334,7 +334,7 @@ def validated(kind: type[Settings], values: dict[str, Any], where: object = None
         raise SpeechftError("; ".join(lines), where=where or "recipe") from None
 
 
-def _complaint(kind: type[Settings], problem: Any) -> str:
+def _complaint(kind: type[BaseModel], problem: Any) -> str:
     path = [str(part) for part in problem["loc"]]
     name = ".".join(path) or "recipe"
     if problem["type"] == "extra_forbidden":

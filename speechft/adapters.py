@@ -32,6 +32,7 @@ from speechft.distributed import placed_like, whole
 from speechft.errors import SpeechftError, readable
 from speechft.files import replace_folder
 from speechft.peft_methods import peft_config
+from speechft.precision import refuse_non_finite
 from speechft.quantization import start_from_loss
 
 VOICE_LICENCE = "not stated; made from a person's recordings, so ask that person before you share it"
@@ -273,8 +274,7 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
             fix="It is damaged, or belongs to another model.",
         ) from None
     loaded = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    if not all(bool(value.isfinite().all()) for value in loaded.values()):
-        raise SpeechftError("holds weights that are not numbers", where=folder, fix="Train it again.")
+    refuse_non_finite(loaded.values(), folder, "Train it again.")
     return adapted
 
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from speechft.config import validated
 from speechft.errors import SpeechftError
+from speechft.validation import validated
 
 CARD = "speechft.json"
 CONFIG = "adapter_config.json"

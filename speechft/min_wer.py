@@ -18,7 +18,7 @@ from torch import Tensor
 from speechft import adapters
 from speechft.batching import IGNORED, Batch, token_tensors
 from speechft.checkpoint import locked
-from speechft.config import SpeechRecipe, validated
+from speechft.config import SpeechRecipe
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
 from speechft.evaluate import Rates, evaluate_model
@@ -27,6 +27,7 @@ from speechft.normalize import chosen, normalizer
 from speechft.objective import FrozenHeadLoss
 from speechft.train import Event, Run, Trained
 from speechft.transcript import DecodeOptions
+from speechft.validation import validated
 from speechft.whisper import core, decoder_states, encode
 
 Hypothesis = tuple[list[int], int]  # label ids, word errors

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speechft.errors import SpeechftError, missing_extra
-from speechft.files import write_text
+from speechft.files import expanded, write_text
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no .bin, no .py, no pickles
@@ -106,7 +106,7 @@ def resolve(name: str | Path) -> Path:
     text = str(name)
     if text.startswith("bundled:"):
         return _bundled(text.removeprefix("bundled:"))
-    folder = Path(text).expanduser()
+    folder = expanded(text)
     if folder.is_dir():
         if (folder / "model.bin").is_file():
             return _converted(folder.name, [folder / "model.bin"], folder)
@@ -140,7 +140,7 @@ def resolve_adapter(name: str | Path) -> Path:
     Raises:
         SpeechftError: it cannot be downloaded.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     # where its first part is a folder here, a path was meant, and what is missing is the adapter in it
     if folder.exists() or folder.parent.exists() or not _HUB_ID.fullmatch(str(name)):
         return folder

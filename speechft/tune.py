@@ -19,12 +19,13 @@ from typing import Any, Literal
 
 from speechft.checkpoint import locked
 from speechft.cluster import cluster, reason
-from speechft.config import recipe_kinds, validated
+from speechft.config import recipe_kinds
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_json, write_text
 from speechft.manifest import Manifest
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import Space, default_space
+from speechft.validation import validated
 
 Event = dict[str, Any]
 Follow = Callable[[Event], None]

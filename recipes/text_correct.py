@@ -17,7 +17,7 @@ from typing import Any
 
 from speechft import exits, load
 from speechft.check import usable
-from speechft.config import SpeechRecipe, validated
+from speechft.config import SpeechRecipe
 from speechft.files import write_text
 from speechft.split import auto_split
 from speechft.study import parts_apart
@@ -26,6 +26,7 @@ from speechft.text.config import PreferenceRecipe, SftRecipe, TextRecipe
 from speechft.text.model import load_text_model
 from speechft.text.pipeline import train as train_text
 from speechft.train import fit
+from speechft.validation import validated
 
 
 def main() -> None:

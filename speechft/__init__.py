@@ -61,8 +61,9 @@ def train(recipe: SpeechRecipe | None = None, **settings: Any) -> dict[str, Any]
     Args:
         recipe: a `SpeechRecipe`; or give its fields as keyword arguments.
     """
-    from speechft.config import SpeechRecipe, validated
+    from speechft.config import SpeechRecipe
     from speechft.pipeline import train as run
+    from speechft.validation import validated
 
     return run(recipe or validated(SpeechRecipe, settings))
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from speechft import adapters
+from speechft import __version__, adapters
 from speechft.checkpoint import save_tensors
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
@@ -67,7 +67,8 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
         save_tensors(work / "adapter_model.safetensors", summed)
         config = configs[0] | {"r": rank, "lora_alpha": rank, "use_rslora": False}  # a scale of 1
         (work / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        card = {key: cards[0][key] for key in _KEPT if key in cards[0]} | {"format": 1, "sum_of": origin}
+        card = {key: cards[0][key] for key in _KEPT if key in cards[0]}
+        card |= {"speechft": __version__, "format": 1, "sum_of": origin}
         card["seen"] = Seen.by(cards).to_dict()
         (work / adapters.CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         replace_folder(work, out)
@@ -76,7 +77,7 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
     return out
 
 
-_KEPT = ("model", "base_sha256", "context", "trained_context", "language", "normalizer", "licence")
+_KEPT = ("task", "model", "base_sha256", "context", "trained_context", "language", "normalizer", "licence")
 
 
 def lora_tensors(folder: Path) -> dict[str, Tensor]:

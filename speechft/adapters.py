@@ -21,13 +21,20 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from speechft import __version__
+from speechft.adapter_files import CARD as CARD  # read and written here alike, so that callers need one module
+from speechft.adapter_files import base_of as base_of
+from speechft.adapter_files import own_card as own_card
+from speechft.adapter_files import read_card as read_card
+from speechft.adapter_files import read_config as read_config
+from speechft.adapter_files import read_object as read_object
+from speechft.adapter_files import task_of as task_of
 from speechft.distributed import placed_like, whole
-from speechft.errors import SpeechftError
+from speechft.errors import SpeechftError, readable
 from speechft.files import replace_folder
 from speechft.peft_methods import peft_config
+from speechft.precision import refuse_non_finite
 from speechft.quantization import start_from_loss
 
-CARD = "speechft.json"
 VOICE_LICENCE = "not stated; made from a person's recordings, so ask that person before you share it"
 
 
@@ -225,52 +232,10 @@ def _without_start(folder: Path, start: dict[str, torch.Tensor]) -> None:
     config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """What peft's `adapter_config.json` says.
-
-    Raises:
-        SpeechftError: the folder is no adapter, or a damaged one.
-    """
-    folder = Path(folder)
-    if not (folder / "adapter_config.json").is_file():
-        kept_base = folder.parent / "result.json"
-        reason = (
-            "Training found no adapter better than the base model; result.json beside it says so."
-            if not folder.exists() and kept_base.is_file()
-            else "Give the folder with adapter_config.json, usually OUT/adapter."
-        )
-        raise SpeechftError("is not an adapter", where=folder, fix=reason)
-    return read_object(folder / "adapter_config.json")
-
-
 def refuse_foreign(folder: Path) -> None:
     """Raises SpeechftError where a folder holds something else than what `save` writes, which it would replace."""
     if folder.exists() and not (folder / CARD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise SpeechftError(f"was not made by speechft: it has no {CARD}", where=folder, fix="Choose another folder.")
-
-
-def read_card(folder: str | Path) -> dict[str, Any]:
-    """What `speechft.json` of an adapter says; empty for an adapter made by others; errors as of `read_config`."""
-    read_config(folder)
-    path = Path(folder) / CARD
-    return read_object(path) if path.is_file() else {}
-
-
-def task_of(folder: str | Path) -> str:
-    """The task that an adapter or a whole model of ours was trained for; `speech` where it does not say."""
-    path = Path(folder) / CARD
-    return str(read_object(path).get("task", "speech")) if path.is_file() else "speech"
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; SpeechftError where it holds none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-    except ValueError:
-        pass
-    raise SpeechftError("is damaged", where=path, fix="Copy the adapter again.")
 
 
 def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any:
@@ -300,21 +265,16 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
             fix=f"Load it with --model {card.get('model')}.",
         )
     try:
-        with _quiet():
+        with readable(folder, "It is damaged, or belongs to another model."), _quiet():
             adapted = PeftModel.from_pretrained(model, str(folder), use_safetensors=True).eval()
-    except (RuntimeError, ValueError, OSError, KeyError) as error:
+    except RuntimeError as error:
         raise SpeechftError(
             f"cannot be loaded ({str(error).splitlines()[0][:160]})",
             where=folder,
             fix="It is damaged, or belongs to another model.",
         ) from None
-    except Exception as error:  # safetensors raises its own class, without a common base
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise SpeechftError("is damaged", where=folder / "adapter_model.safetensors", fix="Copy it again.") from None
     loaded = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    if not all(bool(value.isfinite().all()) for value in loaded.values()):
-        raise SpeechftError("holds weights that are not numbers", where=folder, fix="Train it again.")
+    refuse_non_finite(loaded.values(), folder, "Train it again.")
     return adapted
 
 

@@ -26,8 +26,8 @@ def augment(frames: Tensor, settings: AugmentSettings, rng: np.random.Generator)
         shape (n_mels, other frames).
     """
     if rng.random() < settings.share:
-        frames = stretch_time(frames, rng.uniform(min(settings.tempo), max(settings.tempo)))
-        frames = warp_mels(frames, rng.uniform(min(settings.vocal_tract), max(settings.vocal_tract)))
+        frames = stretch_time(frames, rng.uniform(*settings.tempo))
+        frames = warp_mels(frames, rng.uniform(*settings.vocal_tract))
     return mask(frames, settings, rng)
 
 

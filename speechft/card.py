@@ -20,6 +20,7 @@ from speechft.files import write_text
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.split import sentence_key
+from speechft.strict_yaml import parsed
 
 NOT_GIVEN = "not given: to be filled in by you"
 HUB_FIELDS = (
@@ -92,7 +93,7 @@ def read_card(path: str | Path) -> tuple[dict[str, Any], str]:
     """Front matter and body of a card. Raises SpeechftError where the file is none."""
     try:
         _, front, body = Path(path).read_text(encoding="utf-8").split("---\n", 2)
-        fields = yaml.safe_load(front)
+        fields = parsed(front)
     except (OSError, ValueError, yaml.YAMLError):
         fields = None
     if not isinstance(fields, dict):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from speechft.errors import SpeechftError
+from speechft.files import expanded
 from speechft.schedule import Schedule
+from speechft.strict_yaml import parsed
+from speechft.validation import SHORT, validated
 
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel = 1  # a few aliases of YAML can stand for gigabytes
 Positive = Annotated[float, Field(gt=0)]
 Method = Literal[
     "lora", "adalora", "vera", "ia3", "oft", "boft", "houlsby", "pfeiffer", "bitfit", "norms", "prompt", "prefix",
@@ -28,7 +27,16 @@ Optimizer = Literal["adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
 Share = Annotated[float, Field(ge=0, le=1)]
-Range = tuple[Positive, Positive]
+
+
+def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("the lower end comes first")
+    return ends
+
+
+Factor = Annotated[float, Field(ge=0.1, le=10)]
+Range = Annotated[tuple[Factor, Factor], AfterValidator(_in_order)]
 
 # a method's learning rate by LoRA's, where a recipe gives none: of factors, biases and few vectors, of whole weights
 RATES: dict[Method, float] = {
@@ -249,16 +257,6 @@ class SpeechRecipe(Settings):
 RECIPES: dict[str, type[Settings]] = {"speech": SpeechRecipe}
 
 
-class OneKeyOnce(yaml.SafeLoader):
-    """YAML in which a key that stands twice is a mistake, not the last of its values."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        if twice := next((str(name) for name in names if names.count(name) > 1), None):
-            raise yaml.YAMLError(f"'{twice}' stands twice")
-        return super().construct_mapping(node, deep)
-
-
 def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> Any:
     """Read a recipe and apply `key=value` overrides, dotted for groups: `adapter.rank=16`.
 
@@ -277,7 +275,7 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
         if path.exists() and not path.is_file():
             raise SpeechftError("is not a file", where=path, fix="Give a recipe such as recipes/personal_voice.yaml.")
         try:
-            values = OneKeyOnce(path.read_text(encoding="utf-8")).get_single_data() or {}
+            values = parsed(path.read_text(encoding="utf-8")) or {}
         except FileNotFoundError:
             raise SpeechftError(
                 "does not exist", where=path, fix="Give a recipe such as recipes/personal_voice.yaml."
@@ -288,19 +286,19 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
             raise SpeechftError("is not a recipe", where=path, fix="A recipe is a list of 'key: value' lines.")
         for key in ("manifest", "split_file", "output_dir", "data", "other_domain", "reward"):
             if _is_path(key, values.get(key)):
-                values[key] = str(path.parent / Path(values[key]).expanduser())
+                values[key] = str(path.parent / expanded(values[key]))
     for override in overrides or []:
         key, sign, text = override.partition("=")
         if not sign:
-            raise SpeechftError(f"'{override}' is not an override", fix="Write key=value, such as epochs=3.")
+            raise SpeechftError(f"'{override[:60]}' is not an override", fix="Write key=value, such as epochs=3.")
         try:
-            value = yaml.safe_load(text) if text else None
+            value = parsed(text) if text else None
         except yaml.YAMLError:
-            raise SpeechftError(f"'{override}' has a value that is not YAML", fix="Quote it: key='...'.") from None
+            raise SpeechftError(f"'{override[:60]}' has a value that is not YAML", fix="Quote it: key='...'.") from None
         _put(values, key.strip().split("."), value, override)
     kind, kinds = values.get("task", "speech"), recipe_kinds()
-    if kind not in kinds:
-        raise SpeechftError(f"unknown task '{kind}'", where=path, fix=f"Known tasks: {', '.join(kinds)}.")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise SpeechftError(f"unknown task {SHORT.repr(kind)}", where=path, fix=f"Known tasks: {', '.join(kinds)}.")
     return validated(kinds[kind], values, path)
 
 
@@ -320,35 +318,6 @@ def _put(values: dict[str, Any], keys: list[str], value: Any, override: str) -> 
     for key in keys[:-1]:
         inner = values.setdefault(key, {})
         if not isinstance(inner, dict):
-            raise SpeechftError(f"'{override}' goes into '{key}', which is a value, not a group")
+            raise SpeechftError(f"'{override[:60]}' goes into '{key}', which is a value, not a group")
         values = inner
     values[keys[-1]] = value
-
-
-def validated(kind: type[Settings], values: dict[str, Any], where: object = None) -> Any:
-    """An instance of a settings class, its complaints turned into one error a person can act on."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        lines = [_complaint(kind, problem) for problem in error.errors()]
-        raise SpeechftError("; ".join(lines), where=where or "recipe") from None
-
-
-def _complaint(kind: type[Settings], problem: Any) -> str:
-    path = [str(part) for part in problem["loc"]]
-    name = ".".join(path) or "recipe"
-    if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], _fields(kind, path[:-1]), n=1)
-        return f"unknown key '{name}'" + (f", did you mean '{near[0]}'?" if near else "")
-    if problem["type"] == "missing":
-        return f"'{name}' is missing: set it in the recipe or as {name}=..."
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}={_SHORT.repr(problem['input'])}: {message[0].lower()}{message[1:]}"
-
-
-def _fields(kind: Any, path: list[str]) -> list[str]:
-    for part in path:
-        annotation = kind.model_fields[part].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        kind = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return list(kind.model_fields)

@@ -16,6 +16,7 @@ from speechft.checkpoint import Progress
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
+from speechft.precision import all_finite
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Descender:
         """Change the weights once at a learning rate, or not at all where loss or gradient is not finite.
 
         Raises:
-            SpeechftError: not even one clip fits into memory.
+            SpeechftError: not even one clip fits into memory, or the step made a weight that is no number.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -89,6 +90,7 @@ class Descender:
         descent = Descent(total, norm, suspects)
         if descent.finite or self.accelerator.scaler:  # fp16's scaler skips such a step itself, and learns from it
             self.optimizer.step()
+            self._check_weights(step, rate)
         self.optimizer.zero_grad(set_to_none=True)
         return descent
 
@@ -123,6 +125,18 @@ class Descender:
             return parts, 1
         most = distributed.largest(len(parts), like=self.parameters[0])
         return parts + [self.nothing] * (most - len(parts)), distributed.world()
+
+    def _check_weights(self, step: int, rate: float) -> None:
+        """A finite gradient at too high a rate can make weights that are not finite, and no later step mends them."""
+        own = [p.to_local() if hasattr(p, "to_local") else p for p in self.parameters]
+        (broken,) = self._summed(not all_finite(own))
+        if broken:
+            raise SpeechftError(
+                f"step {step + 1} made weights that are not finite, from a finite loss and gradient",
+                where=self.recipe.output_dir,
+                fix=f"Its learning rate, {rate:g}, is too high, most likely: lower learning_rate, and choose another "
+                "output_dir or delete the checkpoints there.",
+            )
 
     def _take_less(self, step: int, part: Batch) -> None:
         clips = len(part.indices)

@@ -28,12 +28,10 @@ class SpeechftError(Exception):
         return f"{place}{self.what}. {self.fix}".rstrip()
 
 
-def missing_extra(package: str, extra: str) -> SpeechftError:
-    """The error for a feature whose optional packages are not installed."""
-    return SpeechftError(
-        f"{package} is not installed",
-        fix=f"It comes with an extra of this package: pip install 'speechft[{extra}]'.",
-    )
+def missing_extra(package: str, extra: str | None) -> SpeechftError:
+    """The error for a feature whose optional packages are not installed; no extra for those that none of ours has."""
+    fix = f"It comes with an extra of this package: pip install 'speechft[{extra}]'."
+    return SpeechftError(f"{package} is not installed", fix=fix if extra else f"Install it: pip install {package}.")
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def _merged_text(adapter: Path, model: str | None, out: Path) -> Path:
     from speechft.text.model import load_text_model
 
     card = adapters.read_card(adapter)
-    text = load_text_model(model or card["model"], adapter=adapter)
+    text = load_text_model(model or adapters.base_of(adapter), adapter=adapter)
     adapters.save(adapters.merge(text.model), out, card | {"merged": True}, text.name, text.folder)
     longest = getattr(text.model.config, "max_position_embeddings", None)
     text.tokenizer.model_max_length = min(text.tokenizer.model_max_length, longest or text.tokenizer.model_max_length)
@@ -104,8 +104,7 @@ def _merged(adapter: Path, model: str | None, out: Path) -> Path:
     recogniser = load(str(adapter)) if whole and model is None else load(model, adapter)
     whisper = recogniser.whisper
     folder = resolve(whisper.name)
-    card_file = adapter / adapters.CARD
-    card: dict[str, Any] = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else {}
+    card = adapters.own_card(adapter)
     adapters.save(adapters.merge(whisper.model), out, card | {"merged": True}, whisper.name, folder)
     # What a Hugging Face save leaves out, and faster-whisper (128 mel bins) and whisper.cpp's converter open
     if not (out / "preprocessor_config.json").is_file():

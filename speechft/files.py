@@ -14,6 +14,14 @@ from typing import Any
 from speechft.errors import SpeechftError
 
 
+def expanded(name: str | Path) -> Path:
+    """A path whose `~` or `~user` is the home it stands for; SpeechftError where there is no such user."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise SpeechftError("begins with a user who has no home here", where=name, fix="Write the path out.") from None
+
+
 def write_text(path: Path, text: str | Iterable[str], errors: str = "strict") -> Path:
     """Write a UTF-8 file so that a reader, or a crash, meets the old contents or the new.
 

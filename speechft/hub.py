@@ -77,8 +77,7 @@ def write_repository(
     """
     whole = (adapter / "config.json").is_file() and not (adapter / "adapter_config.json").is_file()
     config = None if whole else adapters.read_config(adapter)
-    own = adapter / adapters.CARD
-    card = adapters.read_object(own) if own.is_file() else {}
+    card = adapters.own_card(adapter)
     model = card.get("model") or (config or {}).get("base_model_name_or_path") or ""
     base = base or hub_id(model)
     if base is None:
@@ -107,8 +106,9 @@ def write_repository(
 def _published(card: dict[str, Any], base: str, licence: str | None) -> dict[str, Any]:
     """Our card without what only this machine, or only the people recorded, should know."""
     recipe = {key: value for key, value in card.get("recipe", {}).items() if key not in PRIVATE_SETTINGS}
-    model = card["model"] if hub_id(card["model"]) else base
-    published = {key: value for key, value in card.items() if key != "seen"} | {"model": model, "recipe": recipe}
+    model = card.get("model") or ""
+    published = {key: value for key, value in card.items() if key != "seen"}
+    published |= {"model": model if hub_id(model) else base, "recipe": recipe}
     return published | {"licence": licence} if licence else published
 
 

@@ -27,6 +27,7 @@ from speechft.normalize import chosen, normalizer
 from speechft.objective import FrozenHeadLoss
 from speechft.train import Event, Run, Trained
 from speechft.transcript import DecodeOptions
+from speechft.validation import validated
 from speechft.whisper import core, decoder_states, encode
 
 Hypothesis = tuple[list[int], int]  # label ids, word errors
@@ -76,7 +77,7 @@ def refine(
         SpeechftError: the adapter is no LoRA of ours, or nothing can be trained on.
     """
     card = adapters.read_card(adapter)
-    if "recipe" not in card or card["recipe"]["adapter"]["method"] != "lora":
+    if card.get("recipe", {}).get("adapter", {}).get("method") != "lora":
         raise SpeechftError("is no LoRA adapter trained here", where=adapter, fix="Give OUT/adapter of speechft train.")
     settings = {
         **card["recipe"], "manifest": train.path or "-", "output_dir": Path(out), "epochs": rounds, "min_steps": 0,
@@ -84,7 +85,7 @@ def refine(
         "learning_rate": learning_rate, "cache": "off", "average": False, "evaluations": rounds, "patience": rounds,
         "seed": seed,
     }  # fmt: skip
-    recipe = SpeechRecipe.model_validate(settings)
+    recipe = validated(SpeechRecipe, settings, Path(adapter) / adapters.CARD)
     with locked(Path(out)):
         run = _Refinement(Path(adapter), beams, risk, cross_entropy, recipe, train, dev, on_event)
         return run.go({"refined": "minimum word error rate" if risk else "cross-entropy"})

@@ -44,7 +44,7 @@ def model_card(
     speech, whole = card.get("task", "speech") == "speech", config is None
     front = _front_matter(repo, base, card, whole, result, licence)
     kind = f"{base}, fully fine-tuned" if config is None else f"An adapter ({_method(card, config)}) for {base}"
-    made = f", trained with speechft {card['speechft']}" if card else ""
+    made = f", trained with speechft {card['speechft']}" if card.get("speechft") else ""
     parts = [
         f"---\n{front}\n---\n\n# {repo.split('/')[-1]}\n",
         f"{kind}{made}.\n",

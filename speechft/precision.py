@@ -1,8 +1,14 @@
-"""In which number format a machine multiplies fastest: bf16 where it has the circuits, else fp32 or fp16."""
+"""In which number format a machine multiplies fastest (bf16 where it has the circuits, else fp32 or fp16), and whether
+weights are numbers at all."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
+from torch import Tensor
+
+from speechft.errors import SpeechftError
 
 
 def inference_dtype(device: torch.device) -> torch.dtype:
@@ -28,3 +34,21 @@ def mixed_precision(wanted: str, device: torch.device) -> str:
     if wanted == "auto":
         return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(inference_dtype(device), "no")
     return "no" if wanted == "fp32" else wanted
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether tensors of one device hold neither NaN nor infinity.
+
+    A sum is not finite where one of its numbers is not; that is ten times as fast as to ask each, and only where a sum
+    is not finite, which can also be because it is too large, are they asked.
+    """
+    given = [tensor.detach() for tensor in tensors]
+    if not given or bool(torch.stack([tensor.sum(dtype=torch.float32) for tensor in given]).isfinite().all()):
+        return True
+    return all(bool(tensor.isfinite().all()) for tensor in given)
+
+
+def refuse_non_finite(tensors: Iterable[Tensor], where: object, fix: str) -> None:
+    """Raises SpeechftError where weights are not numbers."""
+    if not all_finite(tensors):
+        raise SpeechftError("holds weights that are not numbers", where=where, fix=fix)

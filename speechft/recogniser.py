@@ -10,7 +10,6 @@ import numpy as np
 
 from speechft import adapters
 from speechft.decoder import inference_copy
-from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation, evaluate_model
 from speechft.manifest import Manifest
 from speechft.recording import Recording, transcribe
@@ -92,13 +91,14 @@ def load(
     """
     adapter = resolve_adapter(adapter) if adapter else None
     card = card_of(adapter=adapter)
-    name = str(model or card.get("model") or (_base_of(adapter) if adapter else DEFAULT_MODEL))
+    name = str(model or (adapters.base_of(adapter) if adapter else DEFAULT_MODEL))
     folder = resolve(name)
     language = language or card.get("language")
     whisper = load_whisper(name, language=language, device=device, quantize=quantize)
     if adapter is None:
         if card := card_of(name):  # a fully fine-tuned model of ours says itself how it was trained
-            whisper = whisper.with_(context=Context(card["context"]), language=language or card.get("language"))
+            context = Context(card.get("context", OTHERS_CONTEXT))
+            whisper = whisper.with_(context=context, language=language or card.get("language"))
         return Recogniser(whisper)
     adapted = adapters.load(whisper.model, adapter, folder)
     context = Context(card.get("context", OTHERS_CONTEXT))
@@ -109,13 +109,4 @@ def card_of(model: str | Path | None = None, adapter: str | Path | None = None) 
     """What an adapter, or a model that was fine-tuned as a whole, says of itself; empty where it says nothing."""
     if adapter:
         return adapters.read_card(resolve_adapter(adapter))
-    own = resolve(str(model)) / adapters.CARD if model else None
-    return adapters.read_object(own) if own and own.is_file() else {}
-
-
-def _base_of(adapter: Path) -> str:
-    """The base model that an adapter made elsewhere names."""
-    name = adapters.read_config(adapter).get("base_model_name_or_path")
-    if not name:
-        raise SpeechftError("does not name its base model", where=adapter, fix="Give it with --model.")
-    return name
+    return adapters.own_card(resolve(str(model))) if model else {}

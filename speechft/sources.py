@@ -6,9 +6,11 @@ once, value for value, into the user's cache. Nothing is unpickled and no code f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import re
 import shutil
@@ -18,7 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speechft.errors import SpeechftError, missing_extra
-from speechft.files import write_text
+from speechft.files import expanded, replace_folder, write_json, write_text
+
+LOG = logging.getLogger(__name__)
+MADE = "made.speechft"  # in a folder of the cache: size, time and hash of the files in it
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no .bin, no .py, no pickles
@@ -106,7 +111,7 @@ def resolve(name: str | Path) -> Path:
     text = str(name)
     if text.startswith("bundled:"):
         return _bundled(text.removeprefix("bundled:"))
-    folder = Path(text).expanduser()
+    folder = expanded(text)
     if folder.is_dir():
         if (folder / "model.bin").is_file():
             return _converted(folder.name, [folder / "model.bin"], folder)
@@ -140,7 +145,7 @@ def resolve_adapter(name: str | Path) -> Path:
     Raises:
         SpeechftError: it cannot be downloaded.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     # where its first part is a folder here, a path was meant, and what is missing is the adapter in it
     if folder.exists() or folder.parent.exists() or not _HUB_ID.fullmatch(str(name)):
         return folder
@@ -250,22 +255,53 @@ def _changed(folder: Path) -> SpeechftError:
 
 
 def _written_once(name: str, write: Callable[[Path], None]) -> Path:
-    """A folder of the cache, made by `write` unless it is there; whole or absent."""
+    """A folder of the cache, made by `write` unless it is there as it was made; whole or absent."""
     target = cache_dir() / "models" / name
-    if (target / "model.safetensors").is_file():
+    if _is_as_made(target):
         return target
+    if (target / MADE).is_file():
+        LOG.warning("%s: was changed or damaged after it was made, so it is made again.", target)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
     try:
         write(work)
+        write_json(work / MADE, {path.name: _state(path) | {"sha256": _sha256([path])} for path in work.iterdir()})
         try:
-            os.replace(work, target)  # atomic: another process sees the whole folder or none
-        except OSError:  # another process finished first
-            if not (target / "model.safetensors").is_file():
+            if not _is_as_made(target):  # another process may have finished first
+                replace_folder(work, target)
+        except OSError:  # or do so now
+            if not _is_as_made(target):
                 raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+def _is_as_made(folder: Path) -> bool:
+    """Whether all files have the size and time that were written down when they were made.
+
+    One of the same size and another time, as of a cache that was copied, is hashed, and its time written down: hashing
+    at every start would cost 0.1 s and more.
+    """
+    try:
+        made = json.loads((folder / MADE).read_text(encoding="utf-8"))
+        found = {name: _state(folder / name) for name in made}
+        if any(found[name]["size"] != was["size"] for name, was in made.items()):
+            return False
+        others = [name for name, was in made.items() if found[name]["mtime_ns"] != was["mtime_ns"]]
+        if any(_sha256([folder / name]) != made[name]["sha256"] for name in others):
+            return False
+        if others:
+            with contextlib.suppress(OSError):  # a cache may be for reading only
+                write_json(folder / MADE, {name: was | found[name] for name, was in made.items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return bool(made)
+
+
+def _state(path: Path) -> dict[str, int]:
+    stat = path.stat()
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
 def _sha256(paths: Iterable[Path]) -> str:

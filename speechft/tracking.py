@@ -27,7 +27,7 @@ class Tracking:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
         if name not in map(str, get_available_trackers()):
-            raise missing_extra(name, "tracking")
+            raise missing_extra(name, "tracking" if name == "tensorboard" else None)
         PartialState()  # trackers ask it which process is the first
         kind = LOGGER_TYPE_TO_CLASS[name]
         folder = [str(out / "tracking")] if kind.requires_logging_directory else []

@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 from speechft.checkpoint import locked
 from speechft.cluster import cluster, reason
-from speechft.config import recipe_kinds, validated
+from speechft.config import recipe_kinds
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_json, write_text
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import Space, default_space
 from speechft.tune_task import Event, Follow, Task, speech_task, text_task
+from speechft.validation import validated
 
 Pruning = Literal["halving", "median", "none"]
 EVALUATIONS = 4  # of a trial, at even distances: where it can be stopped

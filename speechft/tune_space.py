@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from speechft.config import Search, SearchRange, rate_of_method, validated
+from speechft.config import Search, SearchRange, rate_of_method
 from speechft.errors import SpeechftError
+from speechft.validation import validated
 
 SPEECH_SPACE: Search = {
     "learning_rate": SearchRange(low=3e-4, high=6e-3, log=True),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, WINDOW_SECONDS, Seconds
 from speechft.errors import SpeechftError, readable
+from speechft.precision import refuse_non_finite
 from speechft.sources import resolve
 
 if TYPE_CHECKING:
@@ -292,6 +293,7 @@ def load_whisper(
         raise SpeechftError(
             f"lacks {len(missing)} of its weights, such as '{missing[0]}'", where=name, fix=again,
         )  # fmt: skip
+    refuse_non_finite(model.parameters(), name, again)
     keep_differentiable(model)
     if quantize is None:
         model.to(device)

@@ -103,6 +103,7 @@ def test_prepare_and_check(voice: Manifest, tmp_path: Path) -> None:
         (["transcribe", "a.wav", "--model", "bundled:huge"], "bundled"),
         (["transcribe", "a.wav", "--format", "docx"], "docx"),
         (["prepare", "tapes", "x", "y"], "unknown corpus"),
+        (["augment", "m.jsonl", "--listen", "x", "--seed", "-1"], "--seed"),
         (["dance"], "dance"),
     ],
 )

@@ -119,3 +119,37 @@ def test_every_method_has_a_learning_rate() -> None:
 def test_a_text_recipe_has_its_own_rate_and_the_same_rule() -> None:
     assert PreferenceRecipe(data="d", output_dir="out").learning_rate == 5e-5
     assert PreferenceRecipe(data="d", output_dir="out", adapter={"method": "ia3"}).learning_rate == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: [x]", r"unknown task \['x'\]"),
+        ("task: {a: b}", "unknown task"),
+        ("model: 2024-01-01", "model="),
+        ("model: 2024-02-31", "not readable as YAML"),
+        ("model: !!timestamp x", "not readable as YAML"),
+        ("model: !!bool x", "not readable as YAML"),
+        ("augment: " + "[" * 5000 + "]" * 5000, "not readable as YAML"),
+        ("seed: " + "1" * 5000, "not readable as YAML"),
+        ("seed: 0x" + "f" * 9000, "too large a number"),
+        ("model: ~nosuchuser/x\nmanifest: ~nosuchuser/m.jsonl", "a user who has no home here"),
+        ("search: {seed: {lo: 1, high: 3}}", r"'search.seed.low' is missing"),
+        ("augment: {tempo: [0.9, .inf]}", r"augment.tempo.1=inf"),
+        ("augment: {tempo: [1.1, 0.9]}", "the lower end comes first"),
+        ("augment: {vocal_tract: [1.0e-30, 1]}", "greater than or equal to 0.1"),
+    ],
+)
+def test_what_no_recipe_can_say_is_a_sentence(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"output_dir: out\n{text}\n")
+    with pytest.raises(SpeechftError, match=message) as error:
+        load_recipe(path)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("override", ["seed=" + "1" * 5000, "augment=" + "[" * 5000, "task=[x]", "seed=2024-02-31"])
+def test_what_no_override_can_say_is_a_sentence(override: str) -> None:
+    with pytest.raises(SpeechftError) as error:
+        load_recipe(None, [*NEEDED, override])
+    assert len(str(error.value)) < 300

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,48 @@ def test_a_ctranslate2_folder_is_converted_once(
     } <= present
 
 
+@pytest.mark.parametrize("damage", ["cut", "junk", "gone", "tokenizer", "unsigned", "signature"])
+def test_a_damaged_copy_in_the_cache_is_made_again(
+    damage: str, ctranslate2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SPEECHFT_CACHE", str(tmp_path / "cache"))
+    folder = resolve(ctranslate2_folder)
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != sources.MADE}
+    weights = folder / "model.safetensors"
+    if damage == "cut":
+        weights.write_bytes(files[weights.name][:1000])
+    elif damage == "junk":
+        weights.write_bytes(bytes(len(files[weights.name])))
+    elif damage == "gone":
+        weights.unlink()
+    elif damage == "tokenizer":
+        (folder / "tokenizer.json").write_text("{")
+    elif damage == "unsigned":  # of an earlier version, so nobody knows
+        (folder / sources.MADE).unlink()
+        weights.write_bytes(files[weights.name][:1000])
+    else:
+        (folder / sources.MADE).write_text("[5]")
+    assert resolve(ctranslate2_folder) == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != sources.MADE} == files
+    assert ("made again" in caplog.text) == (damage != "unsigned")
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_cache_that_was_copied_is_as_it_was(
+    ctranslate2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SPEECHFT_CACHE", str(tmp_path / "cache"))
+    weights = resolve(ctranslate2_folder) / "model.safetensors"
+    before = weights.stat().st_ino
+    os.utime(weights, (1, 1))
+    resolve(ctranslate2_folder)
+    assert (weights.stat().st_ino, weights.stat().st_mtime) == (before, 1)
+    assert not caplog.text
+    monkeypatch.setattr(sources, "_sha256", lambda paths: pytest.fail("what was hashed once is known"))
+    resolve(ctranslate2_folder)
+
+
 def test_other_contents_than_pinned_are_refused(
     ctranslate2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +153,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     [
         ("bundled:huge", "not a bundled model"),
         ("./nowhere", "not a model folder"),
+        ("~nosuchuser/model", "no home here"),
         ("not a name!", "neither a folder nor a model name"),
     ],
 )

@@ -313,6 +313,13 @@ def test_a_run_that_is_not_finite_ends_by_policy(
     assert skipped[-1]["rows"][0] in str(error.value)
 
 
+def test_a_rate_that_makes_weights_no_numbers_is_named(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
+    train, dev = parts
+    wrecked = recipe(train, tmp_path, learning_rate=1e39, warmup=0, schedule="constant", evaluations=1)
+    with pytest.raises(SpeechftError, match=r"step 1 made weights that are not finite.*learning rate, 1e\+39"):
+        fit(wrecked, train, dev[:1])
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_step_without_a_readable_clip_still_counts(voice: Manifest, tmp_path: Path, seed: int) -> None:
     broken = tmp_path / "broken.wav"

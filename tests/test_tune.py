@@ -118,6 +118,7 @@ def test_a_space_in_a_recipe_file(tmp_path: Path) -> None:
         ({"batch_size.what": [1]}, "no group"),
         ({"language": {"low": 1, "high": 2}}, "language=1"),
         ({"max_steps": {"low": 1, "high": 2}}, "a range needs a number"),
+        ({"search.learning_rate.x": [1]}, "search"),
     ],
 )
 def test_mistakes_in_the_space_are_named_before_the_first_trial(search: dict, complaint: str, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_text_model_is_refused(tmp_path) -> None:
         load_whisper(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["cut", "junk", "config", "tokenizer", "deeper", "lost"])
+@pytest.mark.parametrize("damage", ["cut", "junk", "config", "tokenizer", "deeper", "lost", "nan", "inf"])
 def test_a_damaged_model_is_a_sentence(damage: str, tmp_path) -> None:
     import json
     import shutil
@@ -103,9 +103,12 @@ def test_a_damaged_model_is_a_sentence(damage: str, tmp_path) -> None:
         config.write_text(json.dumps(json.loads(config.read_text()) | {"encoder_layers": 5}))
     else:
         tensors = load_file(weights)
-        del tensors["model.encoder.layers.0.fc1.weight"]
+        if damage == "lost":
+            del tensors["model.encoder.layers.0.fc1.weight"]
+        else:
+            tensors["model.encoder.layers.0.fc1.weight"][3, 5] = float(damage)
         save_file(tensors, weights, metadata={"format": "pt"})
-    with pytest.raises(SpeechftError, match=r"cannot be read|lacks"):
+    with pytest.raises(SpeechftError, match=r"cannot be read|lacks|weights that are not numbers"):
         load_whisper(folder)
 
 

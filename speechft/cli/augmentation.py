@@ -29,7 +29,7 @@ def augment(
     copies: Annotated[int, typer.Option(min=1, help="Of each clip and effect.")] = 1,
     together: Annotated[bool, typer.Option("--together", help="All effects in one copy.")] = False,
     split: Annotated[str, typer.Option(help="Whose clips are varied.")] = "train",
-    seed: Annotated[int, typer.Option(help="Another seed, other variations.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other variations.")] = 0,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechftError
+from speechft.files import expanded
 
 SPLITS = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "val": "dev", "test": "test"}
 DOCUMENT_CHARACTERS = 2_000  # a text file is cut at blank lines into documents of about this length
@@ -24,7 +25,7 @@ def rows_of(source: str, reader: str | None, most: int | None) -> Iterator[tuple
     if source.startswith("hub:"):
         yield from _hub_rows(source.removeprefix("hub:"), reader, most)
         return
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.exists():
         raise SpeechftError("does not exist", where=source, fix="Give a file, a folder or hub:NAME.")
     files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")

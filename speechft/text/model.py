@@ -14,7 +14,7 @@ from speechft import adapters
 from speechft.config import AdapterSettings
 from speechft.errors import SpeechftError
 from speechft.peft_methods import TEXT_ONLY
-from speechft.precision import inference_dtype
+from speechft.precision import inference_dtype, refuse_non_finite
 from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
 from speechft.text.chat import rendered
@@ -99,6 +99,7 @@ def load_text_model(
     settings = {"dtype": dtype, "use_safetensors": True, **quantization(quantize, device, dtype)}
     with _quiet():
         model: Any = kind.from_pretrained(folder, **settings, **({"num_labels": 1} if scalar else {}))
+    refuse_non_finite(model.parameters(), name, "Copy it again: its files are damaged.")
     keep_differentiable(model)
     if quantize is None:
         model.to(device)

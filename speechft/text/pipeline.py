@@ -11,7 +11,6 @@ from typing import Any
 
 from speechft import adapters, distributed, memory, quantization
 from speechft.checkpoint import locked
-from speechft.config import validated
 from speechft.errors import SpeechftError
 from speechft.files import write_json
 from speechft.result import environment
@@ -23,6 +22,7 @@ from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, load_text_model
 from speechft.text.pretrain import elsewhere
 from speechft.text.training import Fitted, OnEvent
+from speechft.validation import validated
 
 NEEDS = {"pretrain": "document", "sft": "answer", "preference": "preference", "reward": "preference",
          "policy": "prompt", "feedback": "prompt"}  # fmt: skip

@@ -69,8 +69,9 @@ def load_reward_model(folder: str | Path) -> TextModel:
     card = adapters.read_card(folder)
     if card.get("task") != "reward":
         raise SpeechftError("is not a reward model", where=folder, fix="Give OUT/adapter of a recipe of task: reward.")
-    bits = card["recipe"]["adapter"]["quantize"]  # on other weights than those it was trained on it says something else
-    return load_text_model(card["model"], adapter=folder, quantize=bits, scalar=True)
+    # on other weights than those it was trained on it says something else
+    bits = card.get("recipe", {}).get("adapter", {}).get("quantize")
+    return load_text_model(adapters.base_of(folder), adapter=folder, quantize=bits, scalar=True)
 
 
 def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[str, Measure]:

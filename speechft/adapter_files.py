@@ -1,0 +1,146 @@
+"""What an adapter's files say of it, checked where they are read: peft's `adapter_config.json`, and our card.
+
+Whoever uses a value from here can rely on its type; keys that we do not know are left as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from speechft.errors import SpeechftError
+from speechft.validation import validated
+
+CARD = "speechft.json"
+CONFIG = "adapter_config.json"
+LORA_DEFAULTS = {"r": 8, "lora_alpha": 8}  # of peft, for a file that does not say
+
+
+def _known(policy: str) -> str:
+    from speechft.whisper import Context  # torch is not needed to read a file, but for this
+
+    try:
+        return Context(policy).policy
+    except SpeechftError as error:
+        raise ValueError(str(error)) from None
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class _Config(_Said):
+    peft_type: Annotated[str, Field(min_length=1, validate_default=True)] = ""
+    base_model_name_or_path: str | None = None
+    target_modules: str | list[str] | None = None
+
+
+class _LoraConfig(_Config):
+    r: Annotated[int, Field(ge=1)] = LORA_DEFAULTS["r"]
+    lora_alpha: float = LORA_DEFAULTS["lora_alpha"]
+    use_rslora: bool = False
+    use_dora: bool = False
+    rank_pattern: dict[str, int] | None = None
+    alpha_pattern: dict[str, float] | None = None
+
+
+class _SeenParts(_Said):
+    train: list[str] | None = None
+    dev: list[str] | None = None
+
+
+class _Trained(_Said):
+    method: str | None = None
+    quantize: str | None = None
+
+
+class _Recipe(_Said):
+    adapter: _Trained = _Trained()
+
+
+class _Card(_Said):
+    speechft: str = ""
+    task: str = "speech"
+    model: str | None = None
+    base_sha256: str | None = None
+    context: Annotated[str, AfterValidator(_known)] = "full"
+    trained_context: str | None = None
+    language: str | None = None
+    normalizer: str | None = None
+    licence: str | None = None
+    train_sha256: str | None = None
+    seen: _SeenParts | None = None
+    recipe: _Recipe = _Recipe()
+    data: dict[str, Any] = {}
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """What peft's `adapter_config.json` says; of LoRA always with `r` and `lora_alpha`.
+
+    Raises:
+        SpeechftError: the folder is no adapter, or a damaged one; or a value is none that it can have.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        kept_base = folder.parent / "result.json"
+        reason = (
+            "Training found no adapter better than the base model; result.json beside it says so."
+            if not folder.exists() and kept_base.is_file()
+            else "Give the folder with adapter_config.json, usually OUT/adapter."
+        )
+        raise SpeechftError("is not an adapter", where=folder, fix=reason)
+    found = read_object(folder / CONFIG)
+    lora = found.get("peft_type") == "LORA"
+    validated(_LoraConfig if lora else _Config, found, folder / CONFIG)
+    return LORA_DEFAULTS | found if lora else found
+
+
+def read_card(folder: str | Path) -> dict[str, Any]:
+    """What `speechft.json` of an adapter says; empty for an adapter made by others; errors as of `read_config`."""
+    read_config(folder)
+    return own_card(folder)
+
+
+def own_card(folder: str | Path) -> dict[str, Any]:
+    """The same for a whole model too; empty where there is no card.
+
+    Raises:
+        SpeechftError: it is damaged, or a value is none that it can have.
+    """
+    path = Path(folder) / CARD
+    if not path.is_file():
+        return {}
+    found = read_object(path)
+    validated(_Card, found, path)
+    return found
+
+
+def task_of(folder: str | Path) -> str:
+    """The task that an adapter or a whole model of ours was trained for; `speech` where it does not say."""
+    return str(own_card(folder).get("task", "speech"))
+
+
+def base_of(folder: str | Path) -> str:
+    """The base model that an adapter names.
+
+    Raises:
+        SpeechftError: it names none, or see `read_card`.
+    """
+    name = read_card(folder).get("model") or read_config(folder).get("base_model_name_or_path")
+    if not name:
+        raise SpeechftError("does not name its base model", where=folder, fix="Give it with --model.")
+    return str(name)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; SpeechftError where it holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except (ValueError, RecursionError):
+        pass
+    raise SpeechftError("is damaged", where=path, fix="Copy the adapter again.")

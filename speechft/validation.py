@@ -1,0 +1,48 @@
+"""An instance of a pydantic class, or one sentence for all that is wrong with what it was to be made of."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from speechft.errors import SpeechftError
+
+SHORT = reprlib.Repr()
+SHORT.maxlevel = 1  # a few aliases of YAML can stand for gigabytes
+_SCALARS = ("bool", "float", "int", "str")  # with names in brackets what pydantic calls the kinds that a value may have
+
+
+def validated(kind: type[BaseModel], values: dict[str, Any], where: object = None) -> Any:
+    """An instance of a class, its complaints turned into one error a person can act on."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [_complaint(kind, problem) for problem in error.errors()]
+        raise SpeechftError("; ".join(lines), where=where or "recipe") from None
+
+
+def _complaint(kind: type[BaseModel], problem: Any) -> str:
+    path = [part for part in map(str, problem["loc"]) if "[" not in part and part not in _SCALARS]
+    name = ".".join(path) or "recipe"
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _fields(kind, path[:-1]), n=1)
+        return f"unknown key '{name}'" + (f", did you mean '{near[0]}'?" if near else "")
+    if problem["type"] == "missing":
+        return f"'{name}' is missing: set it in the recipe or as {name}=..."
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{name}={SHORT.repr(problem['input'])}: {message[0].lower()}{message[1:]}"
+
+
+def _fields(kind: Any, path: list[str]) -> list[str]:
+    """The keys of the group at a path; none where that is no group."""
+    for part in path:
+        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        groups = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not groups:
+            return []
+        kind = groups[0]
+    return list(kind.model_fields)

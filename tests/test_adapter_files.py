@@ -1,0 +1,104 @@
+"""What an adapter says of itself is checked where it is read: each wrong value is a sentence with file and field."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from speechft import adapters, load
+from speechft.adapter_arithmetic import average
+from speechft.errors import SpeechftError
+from speechft.export import export
+from speechft.hub import push
+from speechft.sources import resolve
+
+MODEL = "bundled:tiny.en"
+WRONG_CONFIG: list[tuple[str, Any]] = [
+    ("r", "x"), ("r", 0), ("r", True), ("lora_alpha", None), ("lora_alpha", float("nan")), ("lora_alpha", "16"),
+    ("target_modules", 5), ("target_modules", {"a": 1}), ("peft_type", []), ("peft_type", None), ("use_dora", "no"),
+    ("base_model_name_or_path", 7), ("rank_pattern", [1]), ("alpha_pattern", 3),
+]  # fmt: skip
+WRONG_CARD: list[tuple[str, Any]] = [
+    ("context", 5), ("context", "sometimes"), ("context", None), ("language", ["en"]), ("model", {}), ("task", 1),
+    ("seen", [1]), ("seen", {"train": 5}), ("seen", {"dev": [1]}), ("recipe", "r"), ("recipe", {"adapter": 3}),
+    ("data", [1]), ("licence", 3), ("base_sha256", 1), ("speechft", 1), ("normalizer", 2),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = adapters.attach(load(MODEL, device="cpu").whisper.model, rank=2)
+    card = {"model": MODEL, "base_sha256": adapters.base_hash(resolve(MODEL)), "context": "clip"}
+    return adapters.save(model, tmp_path_factory.mktemp("run") / "adapter", card, MODEL, resolve(MODEL))
+
+
+def with_value(good: Path, out: Path, file: str, key: str, value: Any) -> Path:
+    shutil.copytree(good, out)
+    found = json.loads((good / file).read_text())
+    (out / file).write_text(json.dumps(found | {key: value}))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [("adapter_config.json", *pair) for pair in WRONG_CONFIG] + [(adapters.CARD, *pair) for pair in WRONG_CARD],
+)
+def test_a_wrong_value_is_named_with_its_file(good: Path, tmp_path: Path, file: str, key: str, value: Any) -> None:
+    folder = with_value(good, tmp_path / "adapter", file, key, value)
+    for use in (
+        lambda: load(adapter=folder),
+        lambda: export(folder, tmp_path / "exported"),
+        lambda: push(folder, "somebody/voice", base="openai/whisper-tiny.en", dry_run=tmp_path / "pushed"),
+        lambda: average([good, folder], None, tmp_path / "sum"),
+    ):
+        with pytest.raises(SpeechftError, match=rf"{file}: {key}"):
+            use()
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "{", "", "[" * 100_000, '{"r": 1' + "0" * 5000 + "}"])
+@pytest.mark.parametrize("file", ["adapter_config.json", adapters.CARD])
+def test_what_is_no_object_is_damaged(good: Path, tmp_path: Path, file: str, text: str) -> None:
+    folder = with_value(good, tmp_path / "adapter", file, "r", 1)
+    (folder / file).write_text(text)
+    with pytest.raises(SpeechftError, match=rf"{file}.* is damaged"):
+        push(folder, "somebody/voice", base="openai/whisper-tiny.en", dry_run=tmp_path / "pushed")
+
+
+@pytest.mark.parametrize(("key", "value"), [("layers_to_transform", {"a": "b"}), ("init_lora_weights", [5])])
+def test_values_that_peft_alone_reads_are_a_sentence_too(good: Path, tmp_path: Path, key: str, value: Any) -> None:
+    folder = with_value(good, tmp_path / "adapter", "adapter_config.json", key, value)
+    with pytest.raises(SpeechftError, match=r"It is damaged, or belongs to another model"):
+        load(adapter=folder)
+
+
+def test_a_model_that_was_trained_as_a_whole_is_checked_too(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(resolve(MODEL), folder)
+    (folder / adapters.CARD).write_text(json.dumps({"context": 5}))
+    for use in (
+        lambda: load(folder),
+        lambda: push(folder, "a/b", base="openai/whisper-tiny.en", dry_run=tmp_path / "p"),
+    ):
+        with pytest.raises(SpeechftError, match=rf"{adapters.CARD}: context"):
+            use()
+
+
+def test_a_sum_can_be_shared(good: Path, tmp_path: Path) -> None:
+    made = average([good, good], None, tmp_path / "sum")
+    assert "trained with speechft" in Path(push(made, "a/b", dry_run=tmp_path / "p"), "README.md").read_text()
+
+
+def test_lora_settings_that_are_not_said_are_those_of_peft(good: Path, tmp_path: Path) -> None:
+    folder = with_value(good, tmp_path / "adapter", "adapter_config.json", "r", 2)
+    said = json.loads((folder / "adapter_config.json").read_text())
+    del said["lora_alpha"]
+    (folder / "adapter_config.json").write_text(json.dumps(said))
+    assert adapters.read_config(folder)["lora_alpha"] == 8
+    assert average([folder], None, tmp_path / "sum").is_dir()

@@ -275,7 +275,7 @@ def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
         "recordings": len(takes),
         "minutes": round(sum(take.seconds for take in takes) / 60, 2),
         "trained": voice.adapter is not None,
-        "result": training.words_for(result, takes) if result and "difference" in result else None,
+        "result": training.words_for(result, takes) if result else None,
         "training": state,
         "estimate_s": round(training.estimate(takes, training.pace(store))),
     }

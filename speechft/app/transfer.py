@@ -12,8 +12,8 @@ from typing import Any
 
 from speechft import adapters
 from speechft.app.phrases import save_sets
+from speechft.app.records import Result, parsed
 from speechft.app.store import ID, MOST_TEXT, Store, Take, VoiceFolder, tidy
-from speechft.app.training import words_for
 from speechft.audio import SAMPLE_RATE
 from speechft.errors import SpeechftError
 from speechft.recogniser import load
@@ -134,9 +134,8 @@ def _check_adapter(folder: Path, model: str) -> None:
 
 
 def _take(name: str, data: bytes) -> Take:
-    said = json.loads(data)
-    take = Take.of(Path(name).stem, said)
-    if take is None or not 0 < len(take.text) <= MOST_TEXT:
+    take = Take.of(Path(name).stem, data)
+    if not 0 < len(take.text) <= MOST_TEXT:
         raise ValueError
     return take
 
@@ -159,5 +158,5 @@ def _result(data: bytes) -> dict[str, Any]:
     """A training's result, if the page can show it."""
     result = json.loads(data)
     if "difference" in result:
-        json.dumps(words_for(result, []), allow_nan=False)
+        parsed(data, Result, "result.json")
     return dict(result)

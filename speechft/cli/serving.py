@@ -14,6 +14,7 @@ import typer
 
 from speechft.cli.common import Language, app, err
 from speechft.errors import SpeechftError, missing_extra
+from speechft.plain_text import escape
 
 Host = Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs a token.")]
 Token = Annotated[
@@ -83,7 +84,7 @@ def demo(
     """
     needs("demo")
     from speechft.app.api import demo_app
-    from speechft.app.opening import opened
+    from speechft.app.opening import damaged, opened
     from speechft.app.store import default_folder
     from speechft.app.training import resume_all
     from speechft.server.run import address, guarded, token_for
@@ -95,6 +96,8 @@ def demo(
         if store.vault.work:
             tempfile.tempdir = str(store.vault.work)  # an upload of over 1 MB is in a temporary file while it arrives
         store.finish_deletions()
+        for fault in damaged(store):
+            err.print(f"[yellow]Note:[/] {escape(str(fault))}", soft_wrap=True)
         for voice in resume_all(store):
             err.print(f"going on with the training of {voice}")
         with parts(model, store.adapters, language, longest, queue) as work:

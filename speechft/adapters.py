@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from speechft import __version__
+from speechft.adapter_card import read_object
 from speechft.distributed import placed_like, whole
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
@@ -262,17 +263,6 @@ def task_of(folder: str | Path) -> str:
     return str(read_object(path).get("task", "speech")) if path.is_file() else "speech"
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; SpeechftError where it holds none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-    except ValueError:
-        pass
-    raise SpeechftError("is damaged", where=path, fix="Copy the adapter again.")
-
-
 def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any:
     """Put a saved adapter on a model.
 
@@ -302,7 +292,7 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
     try:
         with _quiet():
             adapted = PeftModel.from_pretrained(model, str(folder), use_safetensors=True).eval()
-    except (RuntimeError, ValueError, OSError, KeyError) as error:
+    except (RuntimeError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         raise SpeechftError(
             f"cannot be loaded ({str(error).splitlines()[0][:160]})",
             where=folder,

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import numpy as np
 import soundfile
@@ -30,7 +31,7 @@ from speechft.errors import SpeechftError
 from speechft.recording import Recording, Segment
 from speechft.server.api import check_language, transcription_app
 from speechft.server.engine import Engine
-from speechft.server.guard import COOKIE, failure
+from speechft.server.guard import COOKIE, failure, told
 from speechft.server.media import MediaReader
 from speechft.server.metrics import Metrics
 from speechft.server.voices import Voices
@@ -245,7 +246,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
     @app.post("/login")
     def login(token: Annotated[str, Form(max_length=200)]) -> Response:
         reply = RedirectResponse("/", status_code=303)  # a wrong one leads back here
-        reply.set_cookie(COOKIE, token.strip(), httponly=True, samesite="strict", max_age=30 * 24 * 3600)
+        reply.set_cookie(COOKIE, quote(token.strip()), httponly=True, samesite="strict", max_age=30 * 24 * 3600)
         return reply
 
     @app.get("/login")
@@ -307,9 +308,9 @@ async def side_by_side(
                 continue
             left -= 1
             error = futures[which].exception()
-            yield line({"which": which, "error": str(error)} if error else {"which": which, "done": True})
+            yield line({"which": which, "error": told(error)} if error else {"which": which, "done": True})
     except Exception as error:  # the answer has begun: what is wrong can only be said in it
-        yield line({"error": str(error)})
+        yield line({"error": told(error)})
     finally:
         for future in futures.values():
             future.cancel()

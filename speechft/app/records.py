@@ -111,11 +111,15 @@ class Result(Shape):
     difference: Interval
 
 
+class Damaged(SpeechftError, ValueError):
+    """A file that is not JSON, or of another shape."""
+
+
 def parsed(data: bytes, shape: type[Shape], where: object) -> dict[str, Any]:
     """The fields of a JSON text.
 
     Raises:
-        SpeechftError: it is not JSON, or of another shape.
+        Damaged: it is not JSON, or of another shape.
     """
     try:
         return shape.model_validate_json(data).model_dump(exclude_unset=True)
@@ -123,7 +127,7 @@ def parsed(data: bytes, shape: type[Shape], where: object) -> dict[str, Any]:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))[:80]
         said = f"'{field}': {first['msg'][:1].lower()}{first['msg'][1:]}" if field else "it is not JSON"
-        raise SpeechftError(f"is damaged ({said})", where=where) from None
+        raise Damaged(f"is damaged ({said})", where=where) from None
 
 
 def read_json(path: Path, shape: type[Shape], default: Any = None) -> Any:

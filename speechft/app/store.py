@@ -167,7 +167,9 @@ class Store:
         left = [file for file in gone.rglob("*") if not file.is_dir()] if gone.exists() else []
         if left:
             raise SpeechftError(
-                f"{len(left)} of {count} files could not be deleted", where=left[0], fix="Delete them by hand."
+                f"{len(left)} of {count} files could not be deleted, such as {left[0].relative_to(self.folder)}",
+                where=self.folder,
+                fix="Delete them by hand.",
             )
         return count
 

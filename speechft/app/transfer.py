@@ -17,6 +17,7 @@ from speechft.app.store import ID, MOST_TEXT, Store, Take, VoiceFolder, tidy
 from speechft.audio import SAMPLE_RATE
 from speechft.errors import SpeechftError
 from speechft.recogniser import load
+from speechft.server.voices import public_name
 from speechft.sources import resolve
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "speechft.json")
@@ -126,8 +127,9 @@ def _place(store: Store, archive: zipfile.ZipFile, model: str) -> VoiceFolder:
 def _check_adapter(folder: Path, model: str) -> None:
     card = adapters.read_card(folder)
     if card.get("base_sha256") != adapters.base_hash(resolve(model)):
+        theirs = tidy(str(card.get("model")))[:80]
         raise SpeechftError(
-            f"this voice was trained on '{tidy(str(card.get('model')))[:80]}', and this app uses '{model}'",
+            f"this voice was trained on '{theirs}', and this app uses '{public_name(model)}'",
             fix="Start the app with that model.",
         )
     load(model, folder)  # damaged or hostile weights are refused here

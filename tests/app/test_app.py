@@ -358,6 +358,18 @@ def test_without_a_token_the_browser_is_sent_to_log_in(store: Store, parts: Any)
     client.post("/login", data={"token": "wrong"})
     assert client.get("/api/voices").status_code == 401
     assert client.get("/", headers=page).headers["location"] == "/login#wrong"
+    for strange in ("Ж" * 20, "\u00e4" * 20, "a\0b", "\U0001f600", "%41;=,"):
+        assert client.post("/login", data={"token": strange}).status_code == 303
+        assert client.get("/", headers=page).headers["location"] == "/login#wrong"
+    client.post("/login", data={"token": token})
+    assert client.get("/api/voices").status_code == 200
+
+
+def test_any_token_can_be_typed_in(store: Store, parts: Any) -> None:
+    engine, media, metrics, _ = parts
+    token = "пароль; с=точкой, %41"
+    app = Guard(demo_app(store, engine.voices, engine, media, metrics), hosts=(), token=token, login="/login")
+    client = TestClient(app, base_url="http://clinic.local", follow_redirects=False)
     client.post("/login", data={"token": token})
     assert client.get("/api/voices").status_code == 200
 

@@ -49,11 +49,13 @@ def serve(
     from speechft.server.api import transcription_app
     from speechft.server.run import address, guarded, token_for
     from speechft.server.run import serve as run
-    from speechft.server.voices import adapters_in
+    from speechft.server.voices import adapters_in, unnamed_in
 
     if voices and not voices.is_dir():
         raise SpeechftError("is not a folder", where=voices, fix="Give a folder with an adapter in each of its own.")
     secret = token_for(host, token)
+    for name in unnamed_in(voices) if voices else ():
+        err.marked(f"[yellow]left out[/] {escape(repr(name))}: no request could name it; rename the folder")
     with parts(model, lambda: adapters_in(voices) if voices else {}, language, longest, queue) as work:
         api = guarded(transcription_app(*work), host, secret, upload * 1_000_000)
         names = ", ".join(work[0].ids())
@@ -97,7 +99,7 @@ def demo(
             tempfile.tempdir = str(store.vault.work)  # an upload of over 1 MB is in a temporary file while it arrives
         store.finish_deletions()
         for fault in damaged(store):
-            err.print(f"[yellow]Note:[/] {escape(str(fault))}", soft_wrap=True)
+            err.marked(f"[yellow]Note:[/] {escape(str(fault))}")
         for voice in resume_all(store):
             err.print(f"going on with the training of {voice}")
         with parts(model, store.adapters, language, longest, queue) as work:
@@ -148,6 +150,6 @@ def parts(model: str, find: Any, language: str | None, longest: float, queue: fl
 
 def listening(where: str, secret: str | None, given: str | None) -> None:
     """Say that the server is there."""
-    err.print(f"Listening on {where}. Ctrl-C stops.", soft_wrap=True)
+    err.print(f"Listening on {where}. Ctrl-C stops.")
     if secret and not given:
-        err.print(f"Others can reach this address, so it asks for this token: [bold]{secret}[/]", soft_wrap=True)
+        err.marked(f"Others can reach this address, so it asks for this token: [bold]{escape(secret)}[/]")

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from speechft import complaints
 from speechft.errors import SpeechftError
 from speechft.files import read_text
 
@@ -44,8 +45,8 @@ def read_object(path: Path) -> dict[str, Any]:
         Fields.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "it"
-        raise SpeechftError(f"is damaged ('{name}': {first['msg'].lower()})", where=path, fix=fix) from None
+        name = complaints.place(first) or "it"
+        raise SpeechftError(f"is damaged ('{name}' {complaints.sentence(first)})", where=path, fix=fix) from None
     except (ValueError, RecursionError):
         raise SpeechftError("is damaged", where=path, fix=fix) from None
     return dict(found)

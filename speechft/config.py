@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from speechft import complaints
 from speechft.errors import SpeechftError
 from speechft.schedule import Schedule
 
@@ -336,14 +337,13 @@ def validated(kind: type[Settings], values: dict[str, Any], where: object = None
 
 def _complaint(kind: type[Settings], problem: Any) -> str:
     path = [str(part) for part in problem["loc"]]
-    name = ".".join(path) or "recipe"
+    name = complaints.place(problem) or "recipe"
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], _fields(kind, path[:-1]), n=1)
         return f"unknown key '{name}'" + (f", did you mean '{near[0]}'?" if near else "")
     if problem["type"] == "missing":
         return f"'{name}' is missing: set it in the recipe or as {name}=..."
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}={_SHORT.repr(problem['input'])}: {message[0].lower()}{message[1:]}"
+    return f"{name}={_SHORT.repr(problem['input'])}: {complaints.sentence(problem)}"
 
 
 def _fields(kind: Any, path: list[str]) -> list[str]:

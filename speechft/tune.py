@@ -21,7 +21,7 @@ from speechft.checkpoint import locked
 from speechft.cluster import cluster, reason
 from speechft.config import recipe_kinds, validated
 from speechft.errors import SpeechftError, missing_extra
-from speechft.files import write_json, write_text
+from speechft.files import refuse_special, write_json, write_text
 from speechft.manifest import Manifest
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import Space, default_space
@@ -298,6 +298,7 @@ def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning, worke
         "median": optuna.pruners.MedianPruner(n_startup_trials=4),
         "none": optuna.pruners.NopPruner(),
     }
+    refuse_special(storage)
     try:
         storage.parent.mkdir(parents=True, exist_ok=True)
         if storage.is_file() and storage.stat().st_size:

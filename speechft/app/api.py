@@ -21,6 +21,7 @@ from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 
+from speechft import complaints
 from speechft.app import phrases, training
 from speechft.app.quality import notes
 from speechft.app.speech import spoken
@@ -85,7 +86,8 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return failure(400, f"'{'.'.join(map(str, first['loc'][1:]))[:80]}': {first['msg']}")
+        name = complaints.place({**first, "loc": first["loc"][1:]})  # after whether it is of the body or of the address
+        return failure(400, f"'{name[:80]}' {complaints.sentence(first)}")
 
     @app.exception_handler(OSError)
     async def no_file(request: Request, error: OSError) -> Response:

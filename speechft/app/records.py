@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
+from speechft import complaints
 from speechft.audio import Seconds
 from speechft.errors import SpeechftError
 from speechft.files import read_bytes, write_text
@@ -125,8 +126,8 @@ def parsed(data: bytes, shape: type[Shape], where: object) -> dict[str, Any]:
         return shape.model_validate_json(data).model_dump(exclude_unset=True)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))[:80]
-        said = f"'{field}': {first['msg'][:1].lower()}{first['msg'][1:]}" if field else "it is not JSON"
+        field = complaints.place(first)[:80]
+        said = f"'{field}' {complaints.sentence(first)}" if field else complaints.sentence(first)
         raise Damaged(f"is damaged ({said})", where=where) from None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 GROUP = "should be a group of keys with values"
 WORDS = {
     "missing": "is missing",
-    "json_invalid": "it is not JSON",
+    "json_invalid": "is not JSON",
     "path_type": "should be a path",
     "string_type": "should be a text",
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "should be a whole number"),
@@ -34,5 +34,5 @@ def place(problem: Mapping[str, Any]) -> str:
 
 def sentence(problem: Mapping[str, Any]) -> str:
     """What is wrong, a clause that begins with a small letter."""
-    said = WORDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    said = WORDS.get(problem["type"]) or re.sub("^(Value error,|Input|String|List) ", "", problem["msg"])
     return said[:1].lower() + said[1:]

@@ -87,7 +87,8 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         name = complaints.place({**first, "loc": first["loc"][1:]})  # after whether it is of the body or of the address
-        return failure(400, f"'{name[:80]}' {complaints.sentence(first)}")
+        what = f"'{name[:80]}'" if name and first["type"] != "json_invalid" else "the request"
+        return failure(400, f"{what} {complaints.sentence(first)}")
 
     @app.exception_handler(OSError)
     async def no_file(request: Request, error: OSError) -> Response:

@@ -127,7 +127,7 @@ def parsed(data: bytes, shape: type[Shape], where: object) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors()[0]
         field = complaints.place(first)[:80]
-        said = f"'{field}' {complaints.sentence(first)}" if field else complaints.sentence(first)
+        said = f"'{field}' {complaints.sentence(first)}" if field else f"it {complaints.sentence(first)}"
         raise Damaged(f"is damaged ({said})", where=where) from None
 
 

@@ -14,6 +14,7 @@ from speechft.bank import AdapterBank, adapter_in, is_plain_lora
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
 from speechft.memory import ran_out
+from speechft.plain_text import visible
 from speechft.recogniser import load
 from speechft.whisper import Whisper, load_whisper
 
@@ -41,7 +42,7 @@ def usable(name: str) -> Iterator[None]:
     except Exception as error:
         if ran_out(error):
             raise
-        log.warning("the voice %r cannot be used: %s", name, error)
+        log.warning("the voice %r cannot be used: %s", name, visible(str(error)))
         raise BadVoice(name) from None
 
 

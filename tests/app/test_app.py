@@ -255,6 +255,24 @@ def test_what_makes_no_sense_is_refused(client: TestClient, method: str, path: s
         assert "error" in reply.json() or "detail" in reply.json()
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"json": {"name": "x"}}, "'agreed' is missing"),
+        ({"json": {"name": 5, "agreed": True}}, "'name' should be a text"),
+        ({"json": {"name": "x" * 201, "agreed": True}}, "'name' should have at most 200 characters"),
+        ({"json": []}, "the request should be a group of keys with values"),
+        ({"content": b"{", "headers": {"content-type": "application/json"}}, "the request is not JSON"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said_in_plain_words(
+    client: TestClient, content: dict[str, Any], says: str
+) -> None:
+    reply = client.post("/api/voices", **content)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["message"] == says
+
+
 def test_silence_is_not_saved(client: TestClient) -> None:
     made = client.post("/api/voices", json={"name": "Ben", "agreed": True}).json()
     silent = {"file": ("r.wav", wav(level=0.0))}

@@ -22,7 +22,7 @@ from torch import Tensor
 from speechft import __version__, adapters
 from speechft.checkpoint import save_tensors
 from speechft.errors import SpeechftError
-from speechft.files import replace_folder
+from speechft.files import refuse_special, replace_folder
 from speechft.seen import Seen
 
 
@@ -83,10 +83,10 @@ _KEPT = ("task", "model", "base_sha256", "context", "trained_context", "language
 def lora_tensors(folder: Path) -> dict[str, Tensor]:
     """The matrices of an adapter by name, as they are saved."""
     path = folder / "adapter_model.safetensors"
+    if not refuse_special(path).is_file():
+        raise SpeechftError("is missing", where=path, fix="Pickled adapters are not read.")
     try:
         return load_file(path)
-    except FileNotFoundError:
-        raise SpeechftError("is missing", where=path, fix="Pickled adapters are not read.") from None
     except Exception as error:
         if type(error).__name__ != "SafetensorError":
             raise

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from speechft.errors import SpeechftError
+from speechft.files import read_text
 from speechft.validation import validated
 
 CARD = "speechft.json"
@@ -138,7 +139,7 @@ def base_of(folder: str | Path) -> str:
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; SpeechftError where it holds none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
         if isinstance(found, dict):
             return found
     except (ValueError, RecursionError):

@@ -30,7 +30,7 @@ from speechft.adapter_files import read_object as read_object
 from speechft.adapter_files import task_of as task_of
 from speechft.distributed import placed_like, whole
 from speechft.errors import SpeechftError, readable
-from speechft.files import replace_folder
+from speechft.files import refuse_special, replace_folder
 from speechft.peft_methods import peft_config
 from speechft.precision import refuse_non_finite
 from speechft.quantization import start_from_loss
@@ -170,7 +170,7 @@ def base_hash(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with refuse_special(path).open("rb") as file:
             for start in range(0, size, max(1, size // 64)):
                 file.seek(start)
                 digest.update(file.read(4096))

@@ -59,7 +59,13 @@ def load_audio(
         path = Path(path)
         name, source, where = f"audio '{path.name}'", str(path), where or path
         if not path.is_file():
-            what = "is a folder, not a recording" if path.is_dir() else "does not exist"
+            what = (
+                "is a folder, not a recording"
+                if path.is_dir()
+                else "is not a file"
+                if path.exists()
+                else "does not exist"
+            )
             raise SpeechftError(f"{name} {what}", where=where, fix="Check the path, or drop the row.")
     else:
         name, source = "the recording", path

@@ -16,7 +16,7 @@ import yaml
 
 from speechft.card_charts import bars, histogram
 from speechft.errors import SpeechftError
-from speechft.files import write_text
+from speechft.files import read_text, write_text
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.split import sentence_key
@@ -92,7 +92,7 @@ def card(
 def read_card(path: str | Path) -> tuple[dict[str, Any], str]:
     """Front matter and body of a card. Raises SpeechftError where the file is none."""
     try:
-        _, front, body = Path(path).read_text(encoding="utf-8").split("---\n", 2)
+        _, front, body = read_text(Path(path)).split("---\n", 2)
         fields = parsed(front)
     except (OSError, ValueError, yaml.YAMLError):
         fields = None

@@ -10,7 +10,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from speechft.errors import SpeechftError
-from speechft.files import expanded
+from speechft.files import expanded, read_text
 from speechft.schedule import Schedule
 from speechft.strict_yaml import parsed
 from speechft.validation import SHORT, validated
@@ -275,7 +275,7 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
         if path.exists() and not path.is_file():
             raise SpeechftError("is not a file", where=path, fix="Give a recipe such as recipes/personal_voice.yaml.")
         try:
-            values = parsed(path.read_text(encoding="utf-8")) or {}
+            values = parsed(read_text(path)) or {}
         except FileNotFoundError:
             raise SpeechftError(
                 "does not exist", where=path, fix="Give a recipe such as recipes/personal_voice.yaml."

@@ -18,6 +18,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from speechft.errors import SpeechftError
+from speechft.files import read_text
 
 T = TypeVar("T")
 SHARDED = "SPEECHFT_SHARDED"  # an environment variable, so that it is asked for once: what is spread, one of
@@ -83,7 +84,7 @@ def _of_deepspeed() -> str:
             names = (f"ACCELERATE_DEEPSPEED_OFFLOAD_{part}_DEVICE" for part in ("OPTIMIZER", "PARAM"))
             devices = {os.environ.get(name, "none") for name in names}
         else:
-            zero = json.loads(Path(path).read_text(encoding="utf-8")).get("zero_optimization", {})
+            zero = json.loads(read_text(Path(path))).get("zero_optimization", {})
             stage = zero.get("stage", 0)
             devices = {(zero.get(part) or {}).get("device", "none") for part in ("offload_optimizer", "offload_param")}
         spread = STAGES[stage]

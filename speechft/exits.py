@@ -14,11 +14,9 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from rich.console import Console
-
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted, raise_on_terminate
-from speechft.plain_text import escape
+from speechft.plain_text import Terminal, escape
 from speechft.supervision import ended_by_itself, memory_limit, supervised
 
 FILE_FAULTS = {
@@ -93,5 +91,5 @@ def run(command: Callable[[], object]) -> NoReturn:
 
 
 def stop(said: str, code: int) -> NoReturn:
-    Console(stderr=True).print(said, soft_wrap=True)
+    Terminal(stderr=True).marked(said)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent, whatever ends the process."""
+"""Files and folders that are whole or absent, whatever ends the process; and files that are files when read."""
 
 from __future__ import annotations
 
@@ -20,6 +20,31 @@ def expanded(name: str | Path) -> Path:
         return Path(name).expanduser()
     except RuntimeError:
         raise SpeechftError("begins with a user who has no home here", where=name, fix="Write the path out.") from None
+
+
+class NotAFile(SpeechftError, OSError):
+    """A pipe, a socket or a device under the name of a file; to whom it concerns an `OSError` like any other."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("is a pipe, a socket or a device, not a file", where=path, fix="Check the path.")
+        self.strerror = self.what
+
+
+def refuse_special(path: Path) -> Path:
+    """The path. Raises `NotAFile` for what would be waited for, or read without end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise NotAFile(path)
+    return path
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes; raises OSError as `Path.read_bytes`, and `NotAFile`."""
+    return refuse_special(path).read_bytes()
+
+
+def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """A file's text; raises OSError and UnicodeDecodeError as `Path.read_text`, and `NotAFile`."""
+    return refuse_special(path).read_text(encoding, errors)
 
 
 def write_text(path: Path, text: str | Iterable[str], errors: str = "strict") -> Path:

@@ -206,7 +206,8 @@ def probe_duration(utterance: Utterance) -> Seconds:
 
     start, audio = utterance.start_s or 0.0, utterance.audio
     if not audio.is_file():
-        raise SpeechftError(f"audio '{audio.name}' does not exist", where=utterance.where, fix="Check the path.")
+        what = "is not a file" if audio.exists() else "does not exist"
+        raise SpeechftError(f"audio '{audio.name}' {what}", where=utterance.where, fix="Check the path.")
     try:
         whole = soundfile.info(str(audio)).duration
     except (soundfile.SoundFileError, RuntimeError):

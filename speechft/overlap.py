@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from speechft.files import refuse_special
 from speechft.manifest import Manifest, Seconds, Utterance
 from speechft.split import UNUSED, name_key, sentence_key, sentence_keys, session_of
 
@@ -143,7 +144,7 @@ def audio_contents(paths: Iterable[Path]) -> dict[Path, Hashable]:
 
 def _file_hash(path: Path) -> Hashable:
     try:
-        with path.open("rb") as file:
+        with refuse_special(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError:
         return str(path)

@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from rich import markup
+from rich.console import Console
 
-# Control characters but tab and newline: escape sequences set titles, move the cursor, hide what was written.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Control characters but tab and newline: escape sequences set titles, move the cursor, hide what was written. And the
+# half characters by which Python reads names of files that are not UTF-8, which no terminal takes.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def escape(text: str) -> str:
-    """As `rich.markup.escape`, with control characters made visible: names and texts come from files.
+    """As `rich.markup.escape`, with what no terminal should get made visible: names and texts come from files.
 
     >>> escape("ann\\x1b]0;title\\x07")
     'ann�]0;title�'
     """
-    return markup.escape(CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
+    return markup.escape(visible(text))
+
+
+def visible(text: str) -> str:
+    """The text with a mark in place of each control character and each half of a character."""
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+class Terminal(Console):
+    """A console that shows texts as they are: there are names and paths in them. What has markup of ours is `marked`.
+
+    A cell or a title of a table is markup always: `escape` what goes into it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(emoji=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As a console does, but strings are no markup, and are not cut into lines."""
+        if any(isinstance(shown, str) for shown in objects):
+            options.setdefault("soft_wrap", True)
+        super().print(*(escape(shown) if isinstance(shown, str) else shown for shown in objects), **options)
+
+    def marked(self, text: str) -> None:
+        """A line with markup, in which names, paths and texts are escaped."""
+        super().print(text, soft_wrap=True, highlight=False)

@@ -17,7 +17,7 @@ from typing import Any
 
 from speechft.check import usable
 from speechft.errors import SpeechftError
-from speechft.files import write_text
+from speechft.files import read_text, write_text
 from speechft.manifest import Manifest, Problem, Utterance
 from speechft.overlap import overlap
 from speechft.protocols import PROTOCOLS, protocol
@@ -84,7 +84,7 @@ def read_split(path: str | Path) -> dict[str, Any]:
     """
     fix = "Make it with 'speechft split MANIFEST PROTOCOL OUT'."
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(read_text(Path(path)))
     except FileNotFoundError:
         raise SpeechftError("the split file does not exist", where=path, fix=fix) from None
     except (OSError, ValueError, RecursionError):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,7 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from speechft.plain_text import escape
+from speechft.plain_text import Terminal, escape
 from speechft.report_answer import answer
 from speechft.report_comparison import chosen, comparison, pairs
 from speechft.report_tables import UNNAMED
@@ -32,7 +31,7 @@ class Watcher:
     """Turns the events of a run into progress bars and lines; a context manager and a function of an event."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
+        self.console = Terminal(stderr=True, quiet=quiet)
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -73,7 +72,7 @@ class Watcher:
             self._count(words[name], event.get("clips", 1), event["of"])
         elif name == "splits":
             parts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in ("event", "overlap"))
-            self.say(f"clips: {parts}; {escape(event['overlap'])}")
+            self.say(escape(f"clips: {parts}; {event['overlap']}"))
         elif name == "resumed":
             self.say(f"going on from step {event['step']} of {event['steps']}")
         elif name == "less memory":
@@ -83,16 +82,16 @@ class Watcher:
             )
         elif name == "skipped step":
             rows = escape(", ".join(event["rows"]))
-            self.say(f"[yellow]step {event['step']} skipped[/], {event['reason']}: {rows}")
+            self.say(f"[yellow]step {event['step']} skipped[/], {escape(event['reason'])}: {rows}")
         elif name == "evaluating":
             self.say(f"evaluating {escape(event['adapter'])}")
         elif name == "final evaluation":
-            self.say(f"comparing with the base model on the {event['split']} clips")
+            self.say(f"comparing with the base model on the {escape(event['split'])} clips")
         else:
             self.say(escape(", ".join(f"{k}: {v}" for k, v in event.items())))
 
     def say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, highlight=False)
+        self.console.marked(text)
 
     def _step(self, event: dict[str, Any]) -> None:
         if self.training is None:
@@ -114,7 +113,7 @@ class Watcher:
 
 def before_after(result: dict[str, Any], out: Path | None) -> None:
     """The table a run ends with: base and adapted, with intervals, and where the report is."""
-    console = Console()
+    console = Terminal()
     base, adapted = result["base"], result["adapted"]
     kept = result["adapter"] is None
     _print_first(console, result, [adapted] if kept else [base, adapted], None if kept else result["difference"])
@@ -132,7 +131,7 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     _print_notes(console, adapted["notes"])
     forgotten = result.get("forgetting")
     if forgotten:
-        console.print(
+        console.marked(
             f"Typical speech, {forgotten['clips']} clips: WER {forgotten['base']['wer']:.1%} before, "
             f"{forgotten['adapted']['wer']:.1%} after"
             + (f" [yellow]({escape(forgotten['notice'])})[/]" if forgotten["notice"] else "")
@@ -145,7 +144,7 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
             f"{training['trainable'] / training['parameters']:.1%} of the weights trained"
         )
         if result["adapter"] is None:
-            console.print(
+            console.marked(
                 "[yellow]Nothing trained was better than the base model on dev, so the base model is kept.[/]"
             )
         elif out:
@@ -156,9 +155,9 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
 
 def scores_table(result: dict[str, Any], out: Path | None) -> None:
     """One model's error rates."""
-    console = Console()
+    console = Terminal()
     _print_first(console, result, [result], None)
-    table = Table(title=f"{result['model']}: {result['n_utterances']} clips, {result['n_words']} words")
+    table = Table(title=f"{escape(result['model'])}: {result['n_utterances']} clips, {result['n_words']} words")
     for column in ("WER", "95% interval", "CER", "MER", "WIL", "x real time"):
         table.add_column(column, justify="right")
     table.add_row(
@@ -170,7 +169,7 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
     console.print(table)
     if result["n_speakers"] > 1:
         mean, worst = _percent(result["wer_speaker_mean"]), _worst_speaker(result)
-        console.print(f"{result['n_speakers']} speakers: mean WER {mean}, worst {worst}")
+        console.marked(f"{result['n_speakers']} speakers: mean WER {mean}, worst {worst}")
     _print_speakers(console, {"WER": result})
     _print_notes(console, result["notes"])
     if out:
@@ -179,7 +178,7 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
 
 def comparison_table(result: dict[str, Any], out: Path | None) -> None:
     """Base and adapters, a row each, with the difference to the base and its corrected p values; then every two."""
-    console = Console()
+    console = Terminal()
     best = chosen(result)
     shown = [result["base"], result["adapters"][best.name]] if best else [result["base"]]
     _print_first(console, result, shown, best.difference if best else None)
@@ -199,9 +198,9 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
 
 def export_table(result: dict[str, Any], out: Path) -> None:
     """An export in its own software beside ours."""
-    console = Console()
+    console = Terminal()
     if result["notice"]:
-        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
+        console.marked(f"[bold yellow]{escape(result['notice'])}[/]")
     own, context = result["ours_at_its_context"], result["context"]
     table = Table(title=f"{own['n_utterances']} clips, {own['n_words']} words, greedy, without retries")
     for column in ("", "WER", "95% interval", "CER"):
@@ -223,15 +222,15 @@ def export_table(result: dict[str, Any], out: Path) -> None:
 
 
 def _print_first(
-    console: Console,
+    console: Terminal,
     result: Mapping[str, Any],
     systems: Sequence[Mapping[str, Any]],
     difference: Mapping[str, Any] | None,
 ) -> None:
     """What must be read before any number, then the result in a sentence, as in the report."""
     if result.get("notice"):
-        console.print(f"[bold yellow]{escape(result['notice'])}[/]")
-    console.print(f"[bold]{escape(answer(systems, difference, result))}[/]")
+        console.marked(f"[bold yellow]{escape(result['notice'])}[/]")
+    console.marked(f"[bold]{escape(answer(systems, difference, result))}[/]")
 
 
 def _percent(rate: float | None) -> str:
@@ -247,7 +246,7 @@ def _speakers(scores: Mapping[str, Any]) -> str:
     return "speakers not named" if list(scores["per_speaker"]) == [""] else f"{scores['n_speakers']} speaker(s)"
 
 
-def _print_speakers(console: Console, systems: Mapping[str, Mapping[str, Any]]) -> None:
+def _print_speakers(console: Terminal, systems: Mapping[str, Mapping[str, Any]]) -> None:
     """Words wrong of every speaker, most first; of many the worst."""
     *_, last = (scores["per_speaker"] for scores in systems.values())
     if len(last) < 2:
@@ -267,10 +266,10 @@ def _print_speakers(console: Console, systems: Mapping[str, Mapping[str, Any]]) 
         console.print(f"{len(last) - len(order)} more speakers are in the report (--out).")
 
 
-def _print_notes(console: Console, notes: Sequence[str]) -> None:
+def _print_notes(console: Terminal, notes: Sequence[str]) -> None:
     """What to know before quoting the numbers, such as that the speakers are too few."""
     for note in notes:
-        console.print(f"[yellow]{escape(note[:1].upper() + note[1:])}.[/]")
+        console.marked(f"[yellow]{escape(note[:1].upper() + note[1:])}.[/]")
 
 
 def interval(bounds: list[float] | None) -> str:

@@ -17,7 +17,7 @@ from speechft.checkpoint import locked
 from speechft.cluster import cluster, reason
 from speechft.config import recipe_kinds
 from speechft.errors import SpeechftError, missing_extra
-from speechft.files import write_json, write_text
+from speechft.files import refuse_special, write_json, write_text
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import Space, default_space
 from speechft.tune_task import Event, Follow, Task, speech_task, text_task
@@ -234,6 +234,7 @@ def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning, worke
         "median": optuna.pruners.MedianPruner(n_startup_trials=4),
         "none": optuna.pruners.NopPruner(),
     }
+    refuse_special(storage)
     try:
         storage.parent.mkdir(parents=True, exist_ok=True)
         if storage.is_file() and storage.stat().st_size:

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from speechft import complaints
 from speechft.errors import SpeechftError
 
 SHORT = reprlib.Repr()
 SHORT.maxlevel = 1  # a few aliases of YAML can stand for gigabytes
-_SCALARS = ("bool", "float", "int", "str")  # with names in brackets what pydantic calls the kinds that a value may have
 
 
 def validated(kind: type[BaseModel], values: dict[str, Any], where: object = None) -> Any:
@@ -25,15 +25,14 @@ def validated(kind: type[BaseModel], values: dict[str, Any], where: object = Non
 
 
 def _complaint(kind: type[BaseModel], problem: Any) -> str:
-    path = [part for part in map(str, problem["loc"]) if "[" not in part and part not in _SCALARS]
-    name = ".".join(path) or "recipe"
+    name = complaints.place(problem) or "recipe"
+    path = name.split(".")
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], _fields(kind, path[:-1]), n=1)
         return f"unknown key '{name}'" + (f", did you mean '{near[0]}'?" if near else "")
     if problem["type"] == "missing":
         return f"'{name}' is missing: set it in the recipe or as {name}=..."
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}={SHORT.repr(problem['input'])}: {message[0].lower()}{message[1:]}"
+    return f"{name}={SHORT.repr(problem['input'])}: {complaints.sentence(problem)}"
 
 
 def _fields(kind: Any, path: list[str]) -> list[str]:

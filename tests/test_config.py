@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -52,6 +53,27 @@ def test_paths_in_overrides_belong_to_the_working_directory(tmp_path: Path) -> N
 def test_mistakes_are_named(override: str, message: str) -> None:
     with pytest.raises(SpeechftError, match=message):
         load_recipe(None, [*NEEDED, override])
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("manifest=[1]", "manifest=[1]: should be a path"),
+        ("adapter=5", "adapter=5: should be a group of keys with values"),
+        ("augment=[]", "augment=[]: should be a group of keys with values"),
+        ("augment.tempo=5", "augment.tempo=5: should be a list"),
+        ("search=5", "search=5: should be a group of keys with values"),
+        ("search.learning_rate=5", "search.learning_rate=5: should be a group of keys with values; search.learning"),
+        ("search.learning_rate={low: x, high: 3}", "search.learning_rate.low='x': should be a whole number"),
+        ("batch_size=many", "batch_size='many': should be a whole number"),
+        ("allow_outside=perhaps", "allow_outside='perhaps': should be true or false"),
+    ],
+)
+def test_wrong_kinds_of_values_are_named_in_plain_words(override: str, says: str) -> None:
+    with pytest.raises(SpeechftError) as error:
+        load_recipe(None, [*NEEDED, override])
+    assert says in str(error.value)
+    assert not re.search(r"class|instance|dictionary|tuple|pathlib|parse|function|\w\[", str(error.value))
 
 
 def test_missing_keys_are_named() -> None:

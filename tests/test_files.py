@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from speechft.files import write_bytes, write_text
+from speechft.adapter_arithmetic import lora_tensors
+from speechft.adapters import base_hash
+from speechft.audio import load_audio
+from speechft.card import read_card
+from speechft.config import load_recipe
+from speechft.corpora import prepare
+from speechft.errors import SpeechftError
+from speechft.files import NotAFile, read_bytes, read_text, write_bytes, write_text
+from speechft.manifest import Manifest, probe_duration
+from speechft.rows import Utterance
+from speechft.split_files import read_split
+from speechft.text.data import read
+from speechft.text.hosted import validate
 
 
 @pytest.fixture
@@ -37,3 +52,75 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
     write_text(path, ["ne", "w"])
     assert path.read_text() == "new"
+
+
+@pytest.fixture
+def in_time() -> Iterator[None]:
+    """Ends a test that waits for a pipe, or reads a device without end."""
+
+    def late(*_: Any) -> None:
+        raise AssertionError("it waits for what is no file")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "x.jsonl": Manifest.load,
+    "x.yaml": load_recipe,
+    "x.md": read_card,
+    "x.split.json": read_split,
+    "x.csv": lambda path: read(str(path)),
+    "x.txt.gz": lambda path: read(str(path)),
+    "y.jsonl": lambda path: validate(path, "openai"),
+    "x.wav": load_audio,
+    "x.webm": lambda path: probe_duration(Utterance(path, "", "x")),
+    "adapter_model.safetensors": lambda path: lora_tensors(path.parent),
+    "model.safetensors": lambda path: base_hash(path.parent),
+    "bytes": read_bytes,
+    "text": read_text,
+}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder"])
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_no_file_is_refused(tmp_path: Path, in_time: None, name: str, kind: str) -> None:
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    with socket.socket(socket.AF_UNIX) as bound:
+        if kind == "socket":
+            bound.bind(str(path))
+        with pytest.raises((SpeechftError, IsADirectoryError)) as error:
+            READERS[name](path)
+    if kind != "folder":
+        assert isinstance(error.value, SpeechftError)
+        assert "exist" not in error.value.what
+
+
+def test_to_whom_a_file_cannot_be_read_a_pipe_is_one_more(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a pipe, a socket or a device") as error:
+        read_text(tmp_path / "pipe")
+    assert isinstance(error.value, NotAFile)
+    assert error.value.strerror
+
+
+def test_a_pipe_in_a_folder_of_recordings_takes_no_other_with_it(
+    tmp_path: Path, in_time: None, voice: Manifest
+) -> None:
+    for number, u in enumerate(list(voice)[:2]):
+        (tmp_path / f"{number}.wav").write_bytes(u.audio.read_bytes())
+    (tmp_path / "0.txt").write_text("hello")
+    os.mkfifo(tmp_path / "1.txt")
+    os.mkfifo(tmp_path / "2.wav")
+    found = prepare("folder", str(tmp_path), tmp_path / "out")
+    assert [u.text for u in found.manifest] == ["hello"]
+    assert "1" in str(found.left_out)

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+import speechft
 from speechft.manifest import Utterance
 from speechft.paired import compare, compare_all, compare_pairs
+from speechft.plain_text import Terminal
 from speechft.scoring import score
-from speechft.terminal import before_after, comparison_table, scores_table
+from speechft.terminal import Watcher, before_after, comparison_table, scores_table
 
 ROWS = [Utterance(Path(f"/c/{i}.wav"), "put the kettle on", f"u{i}", f"s{i % 2}") for i in range(4)]
 WORSE = score(ROWS, ["put kettle on", "well", "put the kettle on", "well well"])
@@ -45,6 +47,52 @@ def test_one_system(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.startswith("18.8% of the words are wrong, on 4 recordings by 2 speakers; too few speakers to say how")
     assert "2 speakers: mean WER 18.8%, worst 37.5% (s1)" in said
     assert "2 speakers: the interval says nothing about other people." in said
+
+
+NAME = "[/b]x[red]:smile:[bold"
+
+
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().print(f"Report:  {NAME}/report.html")
+    Terminal().print(f"\x1b[2J{'long ' * 100}\udcff")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"Report:  {NAME}/report.html"
+    assert second == f"\N{REPLACEMENT CHARACTER}[2J{'long ' * 100}\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_folder_called_like_markup_is_shown_where_results_are(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Path(NAME)
+    result: dict[str, Any] = {"base": WORSE.to_dict(), "adapted": BETTER.to_dict(), "adapter": "adapter"}
+    training = {"steps": 1, "seconds": 1.0, "peak_memory_mb": 1.0, "trainable": 1, "parameters": 2}
+    before_after({**result, "training": training, "difference": compare(WORSE, BETTER)}, out)
+    scores_table({**BETTER.to_dict(), "model": NAME, "real_time_factor": 0.1}, out)
+    said = words(capsys)
+    assert f"--adapter {NAME}/adapter Report: {NAME}/report.html" in said
+    assert f"{NAME}: 4 clips" in said
+    assert said.endswith(f"Report: {NAME}/report.html")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "splits", NAME: 4, "overlap": NAME},
+        {"event": "left out", "where": NAME, "reason": NAME},
+        {"event": "skipped step", "step": 1, "reason": NAME, "rows": [NAME]},
+        {"event": "evaluating", "adapter": NAME},
+        {"event": "final evaluation", "split": NAME},
+        {"event": NAME, NAME: NAME},
+    ],
+)
+def test_names_in_events_are_shown_as_they_are(capsys: pytest.CaptureFixture[str], event: dict[str, Any]) -> None:
+    with Watcher() as watch:
+        watch(event)
+    assert NAME in capsys.readouterr().err
+
+
+def test_nothing_prints_past_the_one_console_that_escapes() -> None:
+    source = Path(speechft.__file__).parent
+    using = {path.name for path in source.rglob("*.py") if "rich.console" in path.read_text(encoding="utf-8")}
+    assert using == {"plain_text.py"}
 
 
 def test_several_adapters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import numpy as np
 import soundfile
@@ -20,6 +21,7 @@ from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 
+from speechft import complaints
 from speechft.app import phrases, training
 from speechft.app.quality import notes
 from speechft.app.speech import spoken
@@ -30,7 +32,7 @@ from speechft.errors import SpeechftError
 from speechft.recording import Recording, Segment
 from speechft.server.api import check_language, transcription_app
 from speechft.server.engine import Engine
-from speechft.server.guard import COOKIE, failure
+from speechft.server.guard import COOKIE, failure, told
 from speechft.server.media import MediaReader
 from speechft.server.metrics import Metrics
 from speechft.server.voices import Voices
@@ -84,7 +86,9 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return failure(400, f"'{'.'.join(map(str, first['loc'][1:]))[:80]}': {first['msg']}")
+        name = complaints.place({**first, "loc": first["loc"][1:]})  # after whether it is of the body or of the address
+        what = f"'{name[:80]}'" if name and first["type"] != "json_invalid" else "the request"
+        return failure(400, f"{what} {complaints.sentence(first)}")
 
     @app.exception_handler(OSError)
     async def no_file(request: Request, error: OSError) -> Response:
@@ -245,7 +249,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
     @app.post("/login")
     def login(token: Annotated[str, Form(max_length=200)]) -> Response:
         reply = RedirectResponse("/", status_code=303)  # a wrong one leads back here
-        reply.set_cookie(COOKIE, token.strip(), httponly=True, samesite="strict", max_age=30 * 24 * 3600)
+        reply.set_cookie(COOKIE, quote(token.strip()), httponly=True, samesite="strict", max_age=30 * 24 * 3600)
         return reply
 
     @app.get("/login")
@@ -275,7 +279,7 @@ def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
         "recordings": len(takes),
         "minutes": round(sum(take.seconds for take in takes) / 60, 2),
         "trained": voice.adapter is not None,
-        "result": training.words_for(result, takes) if result and "difference" in result else None,
+        "result": training.words_for(result, takes) if result else None,
         "training": state,
         "estimate_s": round(training.estimate(takes, training.pace(store))),
     }
@@ -307,9 +311,9 @@ async def side_by_side(
                 continue
             left -= 1
             error = futures[which].exception()
-            yield line({"which": which, "error": str(error)} if error else {"which": which, "done": True})
+            yield line({"which": which, "error": told(error)} if error else {"which": which, "done": True})
     except Exception as error:  # the answer has begun: what is wrong can only be said in it
-        yield line({"error": str(error)})
+        yield line({"error": told(error)})
     finally:
         for future in futures.values():
             future.cancel()

@@ -7,11 +7,21 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from speechft.app.store import Store, VoiceFolder
+from speechft.app.records import About, Phrases, Request, Said, Shape, parsed
+from speechft.app.store import ID, Store, VoiceFolder
 from speechft.app.training import MANIFEST, STATUS_FILES, is_running
 from speechft.app.vault import Vault, encrypt, is_encrypted, memory_folder, seal, unlock
 from speechft.cache import FOLDER as CACHE
 from speechft.errors import SpeechftError
+from speechft.files import read_bytes
+
+_BACK = "Put a copy of it back; it was left as it is."
+FILES: dict[str, tuple[type[Shape], str]] = {  # of a voice, and what to do where one is damaged
+    "voice.json": (About, f"{_BACK} Until then the voice goes by its folder's name."),
+    "phrases.json": (Phrases, f"{_BACK} Until then its sentences are those that come with the app."),
+    "recordings/*.json": (Said, f"{_BACK} Until then this recording is not used."),
+    "training/request.json": (Request, "Train the voice again; its recordings and its last adapter are as they were."),
+}
 
 
 @contextlib.contextmanager
@@ -42,6 +52,28 @@ def opened(folder: Path, ask: Callable[[bool], str], encrypted: bool = False) ->
             if path.is_dir():
                 _leave_nothing_plain(VoiceFolder(path, store.vault))
         yield store
+
+
+def damaged(store: Store) -> list[SpeechftError]:
+    """What is wrong with each voice's files; it keeps no other voice, and no other file, from being used."""
+    found = []
+    for path in sorted(store.voices_folder.iterdir()):
+        if path.name.startswith(".") or not path.is_dir():
+            continue
+        if not ID.fullmatch(path.name):
+            fix = "The voice is shown when its folder is renamed: small letters, digits and hyphens."
+            found.append(SpeechftError("is no name that the app can use for a voice", where=path, fix=fix))
+            continue
+        for name, (shape, fix) in FILES.items():
+            for file in [path / name] if name == "voice.json" else sorted(path.glob(name)):
+                try:
+                    # how far a training is is never encrypted
+                    parsed(read_bytes(file) if file.name in STATUS_FILES else store.vault.read(file), shape, file)
+                except SpeechftError as error:
+                    found.append(SpeechftError(error.what, where=file, fix=fix))
+                except OSError as error:
+                    found.append(SpeechftError(f"cannot be read ({error.strerror})", where=file, fix=fix))
+    return found
 
 
 def _leave_nothing_plain(voice: VoiceFolder) -> None:

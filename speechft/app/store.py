@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
-import math
 import os
 import re
 import secrets
@@ -28,10 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechft.app.records import About, Phrases, Result, Said, Shape, json_text, parsed
 from speechft.app.vault import Vault
 from speechft.audio import Seconds
 from speechft.errors import SpeechftError
-from speechft.files import write_text
 from speechft.manifest import Manifest, Utterance
 
 FORMAT = 1
@@ -60,14 +58,9 @@ class Take:
     recorded: str
 
     @classmethod
-    def of(cls, identity: str, said: Any) -> Take | None:
-        """From what R.json says; None if it is damaged."""
-        try:
-            seconds = float(said["seconds"])
-            found = cls(identity, str(said["text"]), str(said["prompt"]), seconds, str(said["recorded"]))
-        except (KeyError, TypeError, ValueError):
-            return None
-        return found if math.isfinite(seconds) and seconds >= 0 else None
+    def of(cls, identity: str, data: bytes) -> Take:
+        """From what R.json holds. Raises SpeechftError if it is damaged."""
+        return cls(id=identity, **parsed(data, Said, f"{identity}.json"))
 
 
 class Store:
@@ -87,7 +80,7 @@ class Store:
 
     def voices(self) -> list[VoiceFolder]:
         """All voices, by name."""
-        paths = [path for path in self.voices_folder.iterdir() if (path / "voice.json").is_file()]
+        paths = [path for path in self.voices_folder.iterdir() if self._has(path)]
         found = [VoiceFolder(path, self.vault) for path in paths]
         return sorted(found, key=lambda voice: voice.about["name"].casefold())
 
@@ -98,9 +91,13 @@ class Store:
             SpeechftError: there is none; ids are checked, so that none leads out of the folder.
         """
         path = self.voices_folder / identity
-        if not ID.fullmatch(identity) or not (path / "voice.json").is_file():
+        if path.name != identity or not self._has(path):  # "a/../b" has a name that fits
             raise SpeechftError("this voice does not exist any more", fix="Choose another one.")
         return VoiceFolder(path, self.vault)
+
+    @staticmethod
+    def _has(path: Path) -> bool:
+        return bool(ID.fullmatch(path.name)) and (path / "voice.json").is_file()
 
     @contextlib.contextmanager
     def changing(self, identity: str) -> Iterator[VoiceFolder]:
@@ -121,7 +118,7 @@ class Store:
         for path in sorted(self.voices_folder.iterdir()):
             # one that is just being deleted, or damaged, must not keep the others from being heard
             with contextlib.suppress(OSError, SpeechftError):
-                if not path.name.startswith(".") and (adapter := VoiceFolder(path, self.vault).adapter):
+                if ID.fullmatch(path.name) and (adapter := VoiceFolder(path, self.vault).adapter):
                     found[path.name] = self.vault.plain(adapter)
         return found
 
@@ -170,7 +167,9 @@ class Store:
         left = [file for file in gone.rglob("*") if not file.is_dir()] if gone.exists() else []
         if left:
             raise SpeechftError(
-                f"{len(left)} of {count} files could not be deleted", where=left[0], fix="Delete them by hand."
+                f"{len(left)} of {count} files could not be deleted, such as {left[0].relative_to(self.folder)}",
+                where=self.folder,
+                fix="Delete them by hand.",
             )
         return count
 
@@ -194,7 +193,7 @@ class VoiceFolder:
     @property
     def about(self) -> dict[str, Any]:
         """What voice.json says."""
-        return self.read_json("voice.json", {"name": self.id})
+        return self.read_json("voice.json", About, {"name": self.id})
 
     @property
     def adapter(self) -> Path | None:
@@ -205,15 +204,16 @@ class VoiceFolder:
     @property
     def result(self) -> dict[str, Any] | None:
         """What the last finished training found."""
-        return self.read_json("run/result.json", None)
+        return self.read_json("run/result.json", Result, None)
 
     def takes(self) -> list[Take]:
         """All recordings, oldest first."""
         found = []
         for path in self.recordings.glob("*.json") if self.recordings.is_dir() else ():
-            take = Take.of(path.stem, self.read_json(f"recordings/{path.name}", None))
-            if take and path.with_suffix(".wav").is_file():
-                found.append(take)
+            with contextlib.suppress(OSError, SpeechftError):
+                take = Take.of(path.stem, self.vault.read(path))
+                if path.with_suffix(".wav").is_file():
+                    found.append(take)
         return sorted(found, key=lambda take: (take.recorded, take.id))
 
     def add(self, wav: bytes, text: str, prompt: str, seconds: Seconds) -> Take:
@@ -261,7 +261,7 @@ class VoiceFolder:
 
     def phrases(self) -> dict[str, Any]:
         """`sets`: name to sentences; `skipped`: sentences to leave alone."""
-        return self.read_json("phrases.json", {"sets": {}, "skipped": []})
+        return self.read_json("phrases.json", Phrases, {"sets": {}, "skipped": []})
 
     def save_phrases(self, sets: dict[str, list[str]], skipped: list[str]) -> None:
         """Keep the sentences to practise."""
@@ -269,6 +269,9 @@ class VoiceFolder:
             tidy(name)[:MOST_NAME]: [t for line in lines if (t := tidy(line)[:MOST_TEXT])]
             for name, lines in sets.items()
         }
+        path = self.path / "phrases.json"
+        if path.exists() and self.read_json(path.name, Phrases, None) is None:  # damaged: somebody may yet mend it
+            os.replace(path, path.with_name(f"phrases-{secrets.token_hex(3)}.damaged"))
         self.write_json("phrases.json", {"sets": clean, "skipped": [tidy(text) for text in skipped]})
 
     def manifest(self, out: Path) -> Manifest:
@@ -292,16 +295,16 @@ class VoiceFolder:
         rows = [Utterance(sounds / f"{t.id}.wav", t.text, t.id, self.id, duration_s=t.seconds) for t in takes]
         return Manifest(rows, out).save(out)
 
-    def read_json(self, name: str, default: Any) -> Any:
+    def read_json(self, name: str, shape: type[Shape], default: Any) -> Any:
         """A JSON file of the voice; `default` where it is missing or damaged."""
         try:
-            return json.loads(self.vault.read(self.path / name))
-        except (OSError, ValueError, RecursionError, SpeechftError):
+            return parsed(self.vault.read(self.path / name), shape, self.path / name)
+        except (OSError, SpeechftError):
             return default
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the voice."""
-        self.vault.write(self.path / name, _json(value).encode())
+        self.vault.write(self.path / name, json_text(value).encode())
 
 
 def tidy(text: str) -> str:
@@ -311,22 +314,6 @@ def tidy(text: str) -> str:
 
 def now() -> str:
     return datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
-
-
-def read_json(path: Path, default: Any) -> Any:
-    """A file's JSON; `default` where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return default
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, _json(value))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
 
 
 def default_folder() -> Path:

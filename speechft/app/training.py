@@ -23,7 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from speechft.app.store import FREE, Store, Take, VoiceFolder, now, read_json, write_json
+from speechft.app.records import Pace, Process, Progress, Request, read_json, write_json
+from speechft.app.store import FREE, Store, Take, VoiceFolder, now
 from speechft.app.vault import Vault, memory_folder
 from speechft.audio import Seconds
 from speechft.checkpoint import AnotherRun, is_locked, locked
@@ -64,7 +65,7 @@ def estimate(takes: list[Take], pace: float = 1.0) -> Seconds:
 
 def pace(store: Store) -> float:
     """Time that trainings on this machine took, as a multiple of the estimate."""
-    return min(20.0, max(0.1, float(read_json(store.folder / "pace.json", {"pace": 1.0})["pace"])))
+    return min(20.0, max(0.1, read_json(store.folder / "pace.json", Pace, {"pace": 1.0})["pace"]))
 
 
 def start(store: Store, voice: VoiceFolder, model: str) -> None:
@@ -123,10 +124,12 @@ def status(voice: VoiceFolder) -> dict[str, Any] | None:
         `phase` (starting, listening, learning, testing, failed), `share` done from 0 to 1, `seconds_left`, and for a
         failed one the `reason`.
     """
-    request = read_json(voice.training / REQUEST, None)
-    if request is None:
+    if not (voice.training / REQUEST).exists():
         return None
-    state = read_json(voice.training / PROGRESS, {"phase": "starting", "share": 0.0})
+    request = read_json(voice.training / REQUEST, Request)
+    if request is None:
+        return {"phase": "failed", "share": 0.0, "reason": f"Its {REQUEST} is damaged. Train again."}
+    state = read_json(voice.training / PROGRESS, Progress, {"phase": "starting", "share": 0.0})
     return {**state, "takes": request["takes"], "expected_s": request["expected_s"], "asked": request["asked"]}
 
 
@@ -137,7 +140,7 @@ def is_running(voice: VoiceFolder) -> bool:
 
 def _pid(voice: VoiceFolder) -> int | None:
     """The job that holds the lock, or held it last."""
-    return read_json(voice.training / PROCESS, {}).get("pid")
+    return read_json(voice.training / PROCESS, Process, {}).get("pid")
 
 
 def _is_unfinished(voice: VoiceFolder) -> bool:
@@ -206,7 +209,7 @@ def train(store: Store, voice: VoiceFolder) -> None:
     """Train a voice that was asked for; what the job's process does."""
     from speechft.pipeline import train as run
 
-    request = read_json(voice.training / REQUEST, None)
+    request = read_json(voice.training / REQUEST, Request)
     if request is None:
         return
     progress = _Progress(voice.training / PROGRESS, request["expected_s"])

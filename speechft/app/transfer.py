@@ -12,11 +12,12 @@ from typing import Any
 
 from speechft import adapters
 from speechft.app.phrases import save_sets
+from speechft.app.records import Result, parsed
 from speechft.app.store import ID, MOST_TEXT, Store, Take, VoiceFolder, tidy
-from speechft.app.training import words_for
 from speechft.audio import SAMPLE_RATE
 from speechft.errors import SpeechftError
 from speechft.recogniser import load
+from speechft.server.voices import public_name
 from speechft.sources import resolve
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "speechft.json")
@@ -126,17 +127,17 @@ def _place(store: Store, archive: zipfile.ZipFile, model: str) -> VoiceFolder:
 def _check_adapter(folder: Path, model: str) -> None:
     card = adapters.read_card(folder)
     if card.get("base_sha256") != adapters.base_hash(resolve(model)):
+        theirs = tidy(str(card.get("model")))[:80]
         raise SpeechftError(
-            f"this voice was trained on '{tidy(str(card.get('model')))[:80]}', and this app uses '{model}'",
+            f"this voice was trained on '{theirs}', and this app uses '{public_name(model)}'",
             fix="Start the app with that model.",
         )
     load(model, folder)  # damaged or hostile weights are refused here
 
 
 def _take(name: str, data: bytes) -> Take:
-    said = json.loads(data)
-    take = Take.of(Path(name).stem, said)
-    if take is None or not 0 < len(take.text) <= MOST_TEXT:
+    take = Take.of(Path(name).stem, data)
+    if not 0 < len(take.text) <= MOST_TEXT:
         raise ValueError
     return take
 
@@ -159,5 +160,5 @@ def _result(data: bytes) -> dict[str, Any]:
     """A training's result, if the page can show it."""
     result = json.loads(data)
     if "difference" in result:
-        json.dumps(words_for(result, []), allow_nan=False)
+        parsed(data, Result, "result.json")
     return dict(result)

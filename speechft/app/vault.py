@@ -24,8 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechft.app.records import Lock, parsed
 from speechft.errors import SpeechftError, missing_extra
-from speechft.files import write_bytes, write_text
+from speechft.files import read_bytes, write_bytes, write_text
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 NAME = "vault.json"
 WORD = b"speechft"
 COST = 2**17  # of scrypt: 128 MB and half a second a guess
+MOST_COST = 2**20  # of another version of the app
+SALT, SEALED = 16, 73  # bytes of the salt, and of a Fernet token for `WORD`
 LEAST = 10  # characters of a passphrase
 TOKEN = b"gAAAA"  # how every Fernet token begins: the version and the upper bytes of a date
 MEMORY = Path("/dev/shm")  # noqa: S108 - only a folder of our own in it is used
@@ -59,7 +62,7 @@ class Vault:
             OSError: it cannot be read.
             SpeechftError: it was damaged, or sealed with another key.
         """
-        data = path.read_bytes()
+        data = read_bytes(path)
         if self._fernet is None:
             return data
         from cryptography.fernet import InvalidToken
@@ -105,24 +108,41 @@ class Vault:
 
 def is_encrypted(data: Path) -> bool:
     """Whether a data folder needs a passphrase."""
-    return (data / NAME).is_file()
+    return (data / NAME).exists()
 
 
 def unlock(data: Path, passphrase: str) -> bytes:
     """The key of an encrypted data folder.
 
     Raises:
-        SpeechftError: it is the wrong passphrase.
+        SpeechftError: it is the wrong passphrase, or the folder's vault.json is damaged.
     """
     from cryptography.fernet import InvalidToken
 
-    about = json.loads((data / NAME).read_text(encoding="utf-8"))
-    key = _key(passphrase, base64.b64decode(about["salt"]), about["cost"])
+    salt, cost, word = _read_lock(data / NAME)
+    key = _key(passphrase, salt, cost)
     try:
-        _fernet(key).decrypt(about["word"].encode())
+        _fernet(key).decrypt(word)
     except InvalidToken:
         raise SpeechftError("this is not the passphrase of these voices", fix="Try again.") from None
     return key
+
+
+def _read_lock(path: Path) -> tuple[bytes, int, bytes]:
+    """Salt, cost and sealed word of a vault.json, each as long as `encrypt` makes it."""
+    fix = "Put a copy of this file back: without it nobody can read these voices, which are as they were."
+    try:
+        about = parsed(read_bytes(path), Lock, path)
+    except (SpeechftError, OSError) as error:
+        what = error.what if isinstance(error, SpeechftError) else f"cannot be read ({error.strerror})"
+        raise SpeechftError(what, where=path, fix=fix) from None
+    cost, lengths = about["cost"], (0, 0)
+    with contextlib.suppress(ValueError):
+        salt, word = base64.b64decode(about["salt"], validate=True), base64.urlsafe_b64decode(about["word"])
+        lengths = len(salt), len(word)
+    if lengths != (SALT, SEALED) or not 2 <= cost <= MOST_COST or cost & (cost - 1):
+        raise SpeechftError("is damaged (its values cannot be right)", where=path, fix=fix)
+    return salt, cost, about["word"].encode()
 
 
 def encrypt(data: Path, passphrase: str) -> bytes:
@@ -133,7 +153,7 @@ def encrypt(data: Path, passphrase: str) -> bytes:
     """
     if len(passphrase) < LEAST:
         raise SpeechftError(f"the passphrase is shorter than {LEAST} characters", fix="Use some words in a row.")
-    salt = secrets.token_bytes(16)
+    salt = secrets.token_bytes(SALT)
     key = _key(passphrase, salt, COST)
     about = {
         "format": 1,

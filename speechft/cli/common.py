@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
+
+from speechft.plain_text import Terminal
 
 
 class Stopped(Exception):
@@ -40,7 +41,7 @@ app = typer.Typer(
     help="Adapt speech recognition to the voices it fails. Start with `speechft quickstart`.",
     add_completion=False,
 )
-err = Console(stderr=True)
+err = Terminal(stderr=True)
 
 ManifestPath = Annotated[Path, typer.Argument(help="JSONL, one utterance a line.", show_default=False)]
 Outside = Annotated[

@@ -49,7 +49,7 @@ def prepare(
         )
         return
     for where, reason in prepared.left_out:
-        err.print(f"[yellow]left out[/] {escape(where)}: {escape(reason)}", soft_wrap=True)
+        err.marked(f"[yellow]left out[/] {escape(where)}: {escape(reason)}")
     typer.echo(
         f"{manifest.path}: {len(manifest)} utterances, {manifest.seconds / 60:.1f} minutes, "
         f"{len(manifest.speakers)} speaker(s); {len(prepared.left_out)} left out"
@@ -87,7 +87,7 @@ def check(
         print_json({**counted, "overlap": said, "leakage": shared.to_dict(), "problems": listed})
     else:
         for line in problem_lines(problems):
-            err.print(line, soft_wrap=True)
+            err.marked(line)
         for line in leakage_lines(shared.to_dict()):
             typer.echo(line)
         typer.echo(f"{len(rows)} utterances read; {'' if rows.splits else f'{said}; '}{len(problems)} problem(s)")

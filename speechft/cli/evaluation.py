@@ -87,7 +87,7 @@ def evaluate(
         print_json(result)
         return
     for caveat in result["caveats"]:
-        err.print(f"[yellow]Note:[/] {escape(caveat)}", soft_wrap=True)
+        err.marked(f"[yellow]Note:[/] {escape(caveat)}")
     if "adapters" in result:
         comparison_table(result, out)
     elif result["base"]:
@@ -125,7 +125,7 @@ def transcribe(
         try:
             found = recogniser.transcribe(path, words=kind != "txt", options=DecodeOptions(beams=beams))
         except SpeechftError as error:  # one bad file does not take the others with it
-            err.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
+            err.marked(f"[bold red]Error:[/] {escape(str(error))}")
             failed = True
             continue
         text = render(found, kind)

@@ -14,6 +14,7 @@ import typer
 
 from speechft.cli.common import Language, app, err
 from speechft.errors import SpeechftError, missing_extra
+from speechft.plain_text import escape
 
 Host = Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs a token.")]
 Token = Annotated[
@@ -48,11 +49,13 @@ def serve(
     from speechft.server.api import transcription_app
     from speechft.server.run import address, guarded, token_for
     from speechft.server.run import serve as run
-    from speechft.server.voices import adapters_in
+    from speechft.server.voices import adapters_in, unnamed_in
 
     if voices and not voices.is_dir():
         raise SpeechftError("is not a folder", where=voices, fix="Give a folder with an adapter in each of its own.")
     secret = token_for(host, token)
+    for name in unnamed_in(voices) if voices else ():
+        err.marked(f"[yellow]left out[/] {escape(repr(name))}: no request could name it; rename the folder")
     with parts(model, lambda: adapters_in(voices) if voices else {}, language, longest, queue) as work:
         api = guarded(transcription_app(*work), host, secret, upload * 1_000_000)
         names = ", ".join(work[0].ids())
@@ -83,7 +86,7 @@ def demo(
     """
     needs("demo")
     from speechft.app.api import demo_app
-    from speechft.app.opening import opened
+    from speechft.app.opening import damaged, opened
     from speechft.app.store import default_folder
     from speechft.app.training import resume_all
     from speechft.server.run import address, guarded, token_for
@@ -95,6 +98,8 @@ def demo(
         if store.vault.work:
             tempfile.tempdir = str(store.vault.work)  # an upload of over 1 MB is in a temporary file while it arrives
         store.finish_deletions()
+        for fault in damaged(store):
+            err.marked(f"[yellow]Note:[/] {escape(str(fault))}")
         for voice in resume_all(store):
             err.print(f"going on with the training of {voice}")
         with parts(model, store.adapters, language, longest, queue) as work:
@@ -145,6 +150,6 @@ def parts(model: str, find: Any, language: str | None, longest: float, queue: fl
 
 def listening(where: str, secret: str | None, given: str | None) -> None:
     """Say that the server is there."""
-    err.print(f"Listening on {where}. Ctrl-C stops.", soft_wrap=True)
+    err.print(f"Listening on {where}. Ctrl-C stops.")
     if secret and not given:
-        err.print(f"Others can reach this address, so it asks for this token: [bold]{secret}[/]", soft_wrap=True)
+        err.marked(f"Others can reach this address, so it asks for this token: [bold]{escape(secret)}[/]")

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from speechft.cli.common import AdapterPath, AsJson, app, err, print_json
 from speechft.errors import SpeechftError
-from speechft.plain_text import escape
+from speechft.plain_text import Terminal, escape
 
 
 def train_text(recipe: Any, as_json: bool) -> None:
@@ -25,11 +24,11 @@ def train_text(recipe: Any, as_json: bool) -> None:
         print_json(result)
         return
     scores_table(result, f"{result['evaluated_on']['examples']} examples never trained on")
-    console = Console()
+    console = Terminal()
     training = result["training"]
     console.print(f"{training['steps']} steps in {training['seconds']:.0f} s; best at {training['best_step']}")
     if result["adapter"] is None:
-        console.print("[yellow]Nothing trained did better than the base model on dev, so the base model is kept.[/]")
+        console.marked("[yellow]Nothing trained did better than the base model on dev, so the base model is kept.[/]")
     else:
         console.print(f"Adapter:  {recipe.output_dir / result['adapter']}")
 
@@ -95,8 +94,8 @@ def benchmark(
     for name, scores in result["tasks"].items():
         for metric, numbers in scores["metrics"].items():
             cells = [name, metric, numbers.get("value"), numbers.get("stderr"), scores["shots"], scores["items"]]
-            table.add_row(*("" if cell is None else str(cell) for cell in cells))
-    Console().print(table)
+            table.add_row(*("" if cell is None else escape(str(cell)) for cell in cells))
+    Terminal().print(table)
     err.print(result["remark"])
     if "contamination" in result:
         err.print(f"{len(result['contamination'])} items have words in a row with the training data.")
@@ -124,12 +123,12 @@ def export_hosted(
     needs = "preference" if to == "openai-preference" else "answer"
     made = export(read(data, reader=reader, needs=needs), out, to, epochs=epochs, price_per_million=price)
     for where, reason in made.left_out:
-        err.print(f"[yellow]left out[/] {escape(where)}: {escape(reason)}", soft_wrap=True)
+        err.marked(f"[yellow]left out[/] {escape(where)}: {escape(reason)}")
     for split, path in made.files.items():
         err.print(f"{path}: {made.examples[split]} examples")
     cost = f", about {made.cost} at that price" if made.cost is not None else ""
     err.print(f"About {made.tokens} training tokens{cost}.")
-    err.print(f"[bold yellow]{escape(made.warning)}[/]")
+    err.marked(f"[bold yellow]{escape(made.warning)}[/]")
 
 
 def scores_table(result: dict[str, Any], title: str) -> None:
@@ -142,10 +141,10 @@ def scores_table(result: dict[str, Any], title: str) -> None:
         size = change.get("difference", change.get("ratio"))
         sign = "x" if "ratio" in change else ""
         table.add_row(
-            name.replace("_", " "), _shown(before), _shown(after),
+            escape(name.replace("_", " ")), _shown(before), _shown(after),
             "" if size is None else f"{sign}{size:.3g} ({_span(change)})",
         )  # fmt: skip
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _shown(measure: dict[str, Any] | None) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
 
 from speechft.cli.common import AsJson, app, err, print_json, recipe_and_overrides
 from speechft.errors import SpeechftError
+from speechft.files import read_text
+from speechft.plain_text import Terminal, escape, visible
 
 RecipePath = Annotated[Path | None, typer.Argument(help="YAML; leave out to start from the defaults.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, dotted for groups: adapter.rank=16")]
@@ -60,7 +61,7 @@ def tune(
             if event.get("event") == "trial":
                 value = "" if event["value"] is None else f" {event['value']:.4g}"
                 params = " ".join(f"{key}={value}" for key, value in event["params"].items())
-                watch.say(f"trial {event['number'] + 1} of {event['of']}: {event['state']}{value}  {params}")
+                watch.say(f"trial {event['number'] + 1} of {event['of']}: {event['state']}{value}  {escape(params)}")
             else:
                 watch(spoken(event))
 
@@ -71,7 +72,7 @@ def tune(
     if as_json:
         print_json(result)
     else:
-        Console().print(Markdown((settings.output_dir / "trials.md").read_text(encoding="utf-8")))
+        Terminal().print(Markdown(visible(read_text(settings.output_dir / "trials.md"))))
         err.print(f"Best recipe: {settings.output_dir / 'best.yaml'}")
 
 
@@ -90,7 +91,7 @@ def _find_lr(settings: Any, as_json: bool) -> None:
         print_json({"suggestion": found.suggestion, "stopped": found.stopped, "rates": found.rates,
                     "losses": found.losses, "plot": str(picture)})  # fmt: skip
         return
-    Console().print(f"learning_rate={found.suggestion:.2g}", markup=False)
+    Terminal().print(f"learning_rate={found.suggestion:.2g}")
     if not found.stopped:
         err.print("The loss never grew in this range, so the highest useful rate may lie above it.")
     err.print(f"Plot: {picture}")
@@ -121,7 +122,7 @@ def fleet(
 
     def told(event: dict[str, Any]) -> None:
         said = event.get("error") or ("kept" if event["kept"] else f"trained in {event['seconds']:.0f} s")
-        err.print(f"{event['speaker']}: {said}", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"{event['speaker']}: {said}", highlight=False)
 
     names = [name.strip() for name in speakers.split(",")] if speakers else None
     with contextlib.redirect_stdout(sys.stderr):  # where Ray says that a worker died
@@ -131,6 +132,6 @@ def fleet(
     if as_json:
         print_json(result)
         return
-    Console().print(Markdown((settings.output_dir / "fleet.md").read_text(encoding="utf-8")))
+    Terminal().print(Markdown(visible(read_text(settings.output_dir / "fleet.md"))))
     if result["pooled"]["failed"]:
         raise typer.Exit(1)

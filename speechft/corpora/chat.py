@@ -13,6 +13,7 @@ from pathlib import Path
 
 from speechft.audio import Seconds
 from speechft.errors import SpeechftError
+from speechft.files import read_text
 
 BULLET = re.compile(r"\x15-?(\d+)_(\d+)-?\x15")  # milliseconds; a hyphen tells players to skip the stretch
 TOKENS = re.compile(r"\[[^\]]*\]|[<>]|[^\s<>\[\]]+")
@@ -70,7 +71,7 @@ def read_chat(path: Path) -> Transcript:
         SpeechftError: it is not UTF-8, or not CHAT.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise SpeechftError("is not UTF-8", where=path, fix="CHAT files are; get it again.") from None
     if "@Begin" not in text[:2000]:

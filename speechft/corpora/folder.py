@@ -22,6 +22,7 @@ from typing import Any
 
 from speechft.corpora.prepared import AUDIO_ENDINGS, SPLIT_NAMES, Preparation, Prepared
 from speechft.errors import SpeechftError
+from speechft.files import read_bytes
 from speechft.rows import FLAGS, BadRow, read_rows
 
 TRANSCRIPT_ENDINGS = (".txt", ".lab", ".transcript", ".normalized.txt")
@@ -176,7 +177,7 @@ def _read_text(work: Preparation, path: Path) -> str | None:
 def _decode(work: Preparation, path: Path) -> str | None:
     """A text file's content; left out when it is neither UTF-8 nor marked as UTF-16."""
     try:
-        return _text_of(path.read_bytes())
+        return _text_of(read_bytes(path))
     except UnicodeDecodeError:
         work.leave_out(path, "the transcript is not UTF-8 text; save it as UTF-8")
     except OSError as error:
@@ -236,7 +237,7 @@ def _find(folder: Path, name: str) -> Path:
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows by header name, with their line numbers."""
     try:
-        text = _text_of(path.read_bytes())
+        text = _text_of(read_bytes(path))
     except UnicodeDecodeError:
         raise SpeechftError("the table is not UTF-8 text", where=path, fix="Save it as 'CSV UTF-8'.") from None
     first = text.partition("\n")[0]

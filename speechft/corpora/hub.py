@@ -14,6 +14,7 @@ from typing import Any
 from speechft.corpora.folder import match_columns, rename_columns
 from speechft.corpora.prepared import Preparation, Prepared
 from speechft.errors import SpeechftError
+from speechft.files import read_bytes
 from speechft.rows import BadRow
 
 # How sound files begin; the ending only matters to people, as decoders look at the content.
@@ -172,7 +173,7 @@ def _write(sound: Any, folder: Path, number: int, inside: Path | None) -> Path:
         if inside and not Path(path).resolve().is_relative_to(inside):
             raise BadRow("outside", f"audio '{Path(path).name}' lies outside the dataset", "--allow-outside takes it.")
         try:
-            data = Path(path).read_bytes()
+            data = read_bytes(Path(path))
         except OSError as error:
             raise BadRow("missing", f"audio '{Path(path).name}' cannot be read ({error.strerror})", "") from None
     if not data:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root
+from speechft.files import read_text
 
 LANGUAGES = {
     "Arabic": ("ABA", "SKA", "YBAA", "ZHAA"), "Mandarin": ("BWC", "LXC", "NCC", "TXHC"),
@@ -43,7 +44,7 @@ def prepare_l2arctic(
                 work.leave_out(audio, "there is no transcript for it")
                 continue
             speaker = audio.stem.upper() if suitcase else folder.name
-            said = text.read_text(encoding="utf-8", errors="replace").strip()
+            said = read_text(text, encoding="utf-8", errors="replace").strip()
             row = {
                 "id": f"{folder.name}-{audio.stem}", "audio": audio, "text": said,
                 "speaker": speaker, "prompt_id": audio.stem, "language": "en",

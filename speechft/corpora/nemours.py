@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root, nearest
+from speechft.files import read_text
 
 PAUSES = {"", "sil", "pau", "sp", "h#", "#", "."}
 EXPERIMENTER = "JP"
@@ -57,11 +58,11 @@ def prepare_nemours(source: str | Path, out: str | Path, *, copy: bool = True, a
 
 
 def _text(path: Path) -> str:
-    return " ".join(path.read_text(encoding="utf-8", errors="replace").split())
+    return " ".join(read_text(path, encoding="utf-8", errors="replace").split())
 
 
 def _marked_words(path: Path) -> str:
     """The last field of every line of a mark file, which begins with times; pauses are no words."""
-    lines = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    lines = [line.split() for line in read_text(path, encoding="utf-8", errors="replace").splitlines()]
     words = [fields[-1] for fields in lines if len(fields) > 1 and fields[0].replace(".", "").isdigit()]
     return " ".join(word for word in words if word.lower() not in PAUSES)

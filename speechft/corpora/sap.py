@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root
+from speechft.files import read_text
 
 SPLIT = re.compile(r"(?i)(?<![a-z])(train|dev|test)(?![a-z])")
 # "{w:2}" are two words nobody understood, "{u:...}" or "{ }" one; in the challenge's scripts they become UNK.
@@ -42,9 +43,9 @@ def prepare_sap(source: str | Path, out: str | Path, *, copy: bool = True, allow
     free = dict(recordings)
     for path in sorted(root.rglob("*.json")):
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = json.loads(read_text(path, encoding="utf-8"))
             files, speaker = list(about["Files"]), str(about["Contributor ID"])
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             work.leave_out(path, "is not a contributor's file")
             continue
         for number, file in enumerate(files, 1):

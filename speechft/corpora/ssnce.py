@@ -15,6 +15,7 @@ from pathlib import Path
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender
 from speechft.errors import SpeechftError
+from speechft.files import read_text
 
 NUMBER = re.compile(r"_?(\d+)")  # what follows the speaker in the name of a recording
 CLASSES = ("control", "mild", "moderate", "severe")
@@ -62,6 +63,6 @@ def _texts(folder: Path) -> list[str]:
     if path is None:
         raise SpeechftError("there is no file 'complete_text'", where=folder, fix="Unpack the documents folder too.")
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        return [line.strip() for line in read_text(path, encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise SpeechftError("is not UTF-8", where=path, fix="Convert it to UTF-8.") from None

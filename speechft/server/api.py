@@ -22,10 +22,10 @@ from speechft.errors import SpeechftError
 from speechft.formats import render
 from speechft.recording import Recording, Segment
 from speechft.server.engine import Busy, Engine
-from speechft.server.guard import failure
+from speechft.server.guard import failure, told
 from speechft.server.media import MediaReader
 from speechft.server.metrics import Measured, Metrics
-from speechft.server.voices import UnknownVoice, Voices
+from speechft.server.voices import BadVoice, UnknownVoice, Voices
 from speechft.transcript import compression_ratio
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
@@ -40,11 +40,12 @@ def transcription_app(voices: Voices, engine: Engine, media: MediaReader, metric
 
     @app.exception_handler(SpeechftError)
     async def wrong(request: Request, error: SpeechftError) -> Response:
-        return failure(404 if isinstance(error, UnknownVoice) else 400, str(error))
+        status = {UnknownVoice: 404, BadVoice: 503}.get(type(error), 400)
+        return failure(status, told(error))
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> Response:
-        return failure(429, str(error), {"retry-after": str(math.ceil(error.retry_after))})
+        return failure(429, told(error), {"retry-after": str(math.ceil(error.retry_after))})
 
     @app.exception_handler(AnyHTTPException)
     async def refused(request: Request, error: AnyHTTPException) -> Response:
@@ -130,7 +131,10 @@ def check_language(language: str, voices: Voices) -> None:
     """Refuse a language that the base model does not know, before anything is queued."""
     base = voices.bank.whisper
     if base.is_multilingual:
-        base.language_id(language)
+        try:
+            base.language_id(language)
+        except SpeechftError as error:
+            raise SpeechftError(f"'{voices.base_id}' {error.what}", fix=error.fix) from None
     elif language.lower() not in ("en", "english"):
         raise SpeechftError(f"'{voices.base_id}' knows English only, not '{language[:40]}'")
 
@@ -173,8 +177,8 @@ async def streamed(engine: Engine, samples: Any, wanted: Wanted) -> Response:
                     delta = f" {found.text}" if said else found.text
                     said += delta
                     yield event({"type": "transcript.text.delta", "delta": delta})
-            if future.exception():
-                yield event({"type": "error", "error": {"message": str(future.exception())}})
+            if error := future.exception():
+                yield event({"type": "error", "error": {"message": told(error)}})
             else:
                 yield event({"type": "transcript.text.done", "text": said})
         finally:

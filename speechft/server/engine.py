@@ -19,6 +19,7 @@ import numpy as np
 
 from speechft.audio import SAMPLE_RATE, Seconds
 from speechft.decode import decode
+from speechft.errors import SpeechftError
 from speechft.recording import Recording, Segment, segment, speech_pieces, timed_words
 from speechft.server.voices import Voices
 from speechft.transcript import DecodeOptions, Transcript
@@ -28,11 +29,11 @@ BATCH_SECONDS: Seconds = 140.0  # of sound in one call of `decode`, which cuts i
 BATCH_PIECES = 64
 
 
-class Busy(Exception):
+class Busy(SpeechftError):
     """The queue is full; `retry_after` is when it should have room, in seconds."""
 
     def __init__(self, retry_after: Seconds) -> None:
-        super().__init__(f"the server has more work than it takes at once; try again in {retry_after:.0f} s")
+        super().__init__("the server has more work than it takes at once", fix=f"Try again in {retry_after:.0f} s.")
         self.retry_after = retry_after
 
 

@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+
+from speechft.errors import SpeechftError
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 COOKIE = "speechft"
@@ -97,7 +100,7 @@ class Guard:
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.error("%s at line %s of %s", type(error).__name__, place.lineno, Path(place.filename).name)
             if not started:
-                await failure(500, "something went wrong that should not")(scope, receive, reply)
+                await failure(500, told(error))(scope, receive, reply)
         finally:
             self.held -= body.size
 
@@ -130,7 +133,7 @@ class Guard:
                 cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
             except CookieError:
                 cookie = None
-            shown = cookie.value if cookie else ""
+            shown = unquote(cookie.value) if cookie else ""  # as the page of the login wrote it
         return hmac.compare_digest(shown.strip().encode(), self.token.encode())
 
     def _bounded(self, receive: Any, body: _Body) -> Any:
@@ -164,6 +167,13 @@ class _Body:
     """How much of a request's body has come."""
 
     size: int = 0
+
+
+def told(error: BaseException) -> str:
+    """What of an error may leave this machine: what is wrong and what to do, but not where, which is a path."""
+    if isinstance(error, SpeechftError):
+        return f"{error.what}. {error.fix}".rstrip()
+    return "something went wrong that should not"
 
 
 def failure(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,14 +13,37 @@ from speechft import adapters
 from speechft.bank import AdapterBank, adapter_in, is_plain_lora
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
+from speechft.memory import ran_out
+from speechft.plain_text import visible
 from speechft.recogniser import load
 from speechft.whisper import Whisper, load_whisper
 
+log = logging.getLogger("speechft.server")
 KEPT = 8  # merged copies in memory; the one that was used longest ago makes room
 
 
 class UnknownVoice(SpeechftError):
     """There is no voice of that name."""
+
+
+class BadVoice(SpeechftError):
+    """A voice whose files are damaged; what is wrong with them is for the log, not for those who ask."""
+
+    def __init__(self, name: str) -> None:
+        what = f"the voice '{name[:80]}' cannot be used: its files are damaged, or made for another model"
+        super().__init__(what, fix="The server's log says more.")
+
+
+@contextlib.contextmanager
+def usable(name: str) -> Iterator[None]:
+    """Turns whatever a voice's files raise into `BadVoice`."""
+    try:
+        yield
+    except Exception as error:
+        if ran_out(error):
+            raise
+        log.warning("the voice %r cannot be used: %s", name, visible(str(error)))
+        raise BadVoice(name) from None
 
 
 class Voices:
@@ -46,8 +70,8 @@ class Voices:
 
     @property
     def base_id(self) -> str:
-        """The base model's name in requests: `tiny.en` for bundled:tiny.en."""
-        return self.base.removeprefix("bundled:")
+        """The base model's name in requests."""
+        return public_name(self.base)
 
     def ids(self) -> list[str]:
         """What a request may name as its model: the base, then base:voice for each."""
@@ -59,12 +83,12 @@ class Voices:
         Raises:
             UnknownVoice: there is no such model.
         """
-        bases = (self.base_id, self.base, "whisper-1")  # the last is what OpenAI's own clients say
-        if model in bases:
-            return None
-        base, _, voice = model.rpartition(":")
-        if base in bases and voice in self.find():
-            return voice
+        for base in (self.base_id, self.base, "whisper-1"):  # the last is what OpenAI's own clients say
+            if model == base:
+                return None
+            voice = model.removeprefix(f"{base}:")
+            if voice != model and voice in self.find():
+                return voice
         raise UnknownVoice(f"there is no model '{model[:80]}'", fix="GET /v1/models lists them.")
 
     def shares_batch(self, voice: str | None) -> bool:
@@ -80,8 +104,8 @@ class Voices:
         if folder is None:
             self.forget(voice)
             raise UnknownVoice(f"the voice '{voice}' is not here any more")
-        version = (folder / "adapter_model.safetensors").stat().st_mtime_ns
-        with self._lock:
+        with usable(voice), self._lock:
+            version = (folder / "adapter_model.safetensors").stat().st_mtime_ns
             known = self._banked.get(voice)
             if known is None or known[0] != version:
                 self._copies.pop(voice, None)
@@ -96,8 +120,13 @@ class Voices:
         shared = {voice: voice is None or self._shares_batch(voice, present) for voice in set(voices)}
         first = voices[0]
         if len(shared) == 1 and first is not None and not shared[first]:
-            yield self._copy(first, present[first])
+            with usable(first):
+                copy = self._copy(first, present[first])
+            yield copy
             return
+        for voice in filter(None, shared):
+            with usable(voice), self.bank.using(voice):  # in memory from here on
+                pass
         with self.bank.using(voices) as whisper:
             alone = self.bank.voice(first)
             yield whisper if len(shared) > 1 else whisper.with_(context=alone.context, language=alone.language)
@@ -125,6 +154,26 @@ class Voices:
 
 def adapters_in(folder: Path) -> dict[str, Path]:
     """The adapters of a folder by name: NAME/, NAME/adapter/ (an output folder) or NAME/run/adapter/ (the app's)."""
+    return {name: place for name, place in _places(folder).items() if _can_be_asked_for(name)}
+
+
+def unnamed_in(folder: Path) -> list[str]:
+    """Names of folders with adapters that no request could give, so that `adapters_in` leaves them out."""
+    return [name for name in _places(folder) if not _can_be_asked_for(name)]
+
+
+def _places(folder: Path) -> dict[str, Path]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     places = {path.name: adapter_in(path) or adapter_in(path / "run") for path in paths}
     return {name: place for name, place in places.items() if place}
+
+
+def _can_be_asked_for(name: str) -> bool:
+    """Text, and not changed where spaces around a form's field are taken off."""
+    return name == name.strip() and name.isprintable()
+
+
+def public_name(base: str) -> str:
+    """What requests call a base model: `tiny.en` for bundled:tiny.en, and a folder without the way to it."""
+    path = Path(base).expanduser()
+    return path.resolve().name if path.exists() else base.removeprefix("bundled:")

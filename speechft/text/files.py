@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechftError
-from speechft.files import expanded
+from speechft.files import expanded, refuse_special
 
 SPLITS = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "val": "dev", "test": "test"}
 DOCUMENT_CHARACTERS = 2_000  # a text file is cut at blank lines into documents of about this length
@@ -28,7 +28,11 @@ def rows_of(source: str, reader: str | None, most: int | None) -> Iterator[tuple
     path = expanded(source)
     if not path.exists():
         raise SpeechftError("does not exist", where=source, fix="Give a file, a folder or hub:NAME.")
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
+    files = (
+        [path]
+        if refuse_special(path).is_file()
+        else sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
+    )
     if path.is_dir() and reader in ENDINGS:  # archives hold a readme, a list of classes or a script too
         files = [file for file in files if file.name.removesuffix(".gz").endswith(ENDINGS[reader])]
         if not files:
@@ -49,7 +53,7 @@ def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]
         try:
             yield from READERS[reader](path)
         except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
-            raise SpeechftError(f"is not as {reader} is distributed ({error!r})", where=path) from None
+            raise SpeechftError(f"is not as {reader} is distributed ({error})", where=path) from None
         return
     ending = (path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix).lower()
     readers: dict[str, Callable[[Path], Iterable[Any]]] = {
@@ -67,6 +71,7 @@ def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]
 
 def opened(path: Path) -> Any:
     """A text file, unpacked where it is packed."""
+    refuse_special(path)
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8", newline="")
     return path.open(encoding="utf-8-sig", newline="")

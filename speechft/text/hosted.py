@@ -13,6 +13,7 @@ Nothing is sent from here, and no account is needed.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from speechft import complaints
 from speechft.errors import SpeechftError
 from speechft.files import write_text
 from speechft.text.data import Corpus, Example
@@ -129,6 +131,8 @@ def export(
     """
     if kind not in FORMATS:
         raise SpeechftError(f"unknown format '{kind}'", fix=f"Formats: {', '.join(FORMATS)}.")
+    if price_per_million is not None and not 0 <= price_per_million < math.inf:
+        raise SpeechftError(f"the price is {price_per_million}", fix="Give what a million tokens cost, such as 8.")
     make, schema = FORMATS[kind]
     left_out: list[tuple[str, str]] = []
     files, counts = {}, {}
@@ -145,7 +149,7 @@ def export(
             try:
                 row = schema.model_validate(make(example)).model_dump(mode="json", exclude_defaults=True)
             except ValidationError as error:
-                left_out.append((example.where, error.errors()[0]["msg"].removeprefix("Value error, ")))
+                left_out.append((example.where, complaints.sentence(error.errors()[0])))
             else:
                 lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         if split == "train" and len(lines) < LEAST_EXAMPLES:
@@ -177,7 +181,7 @@ def validate(path: str | Path, kind: str) -> list[tuple[int, str]]:
                 FORMATS[kind][1].model_validate(json.loads(line))
             except ValidationError as error:
                 first = error.errors()[0]
-                problems.append((number, f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")))
+                problems.append((number, f"{complaints.place(first)}: {complaints.sentence(first)}".lstrip(": ")))
             except ValueError:
                 problems.append((number, "not JSON"))
     return problems

@@ -23,8 +23,10 @@ from server.conftest import make_voice
 
 from speechft.app import phrases, training
 from speechft.app.api import demo_app
+from speechft.app.opening import damaged
 from speechft.app.quality import notes
-from speechft.app.store import FREE, Store, VoiceFolder, read_json, write_json
+from speechft.app.records import Process, read_json, write_json
+from speechft.app.store import FREE, Store, VoiceFolder
 from speechft.app.transfer import export_voice, import_voice
 from speechft.audio import SAMPLE_RATE, load_audio
 from speechft.checkpoint import locked
@@ -253,6 +255,24 @@ def test_what_makes_no_sense_is_refused(client: TestClient, method: str, path: s
         assert "error" in reply.json() or "detail" in reply.json()
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"json": {"name": "x"}}, "'agreed' is missing"),
+        ({"json": {"name": 5, "agreed": True}}, "'name' should be a text"),
+        ({"json": {"name": "x" * 201, "agreed": True}}, "'name' should have at most 200 characters"),
+        ({"json": []}, "the request should be a group of keys with values"),
+        ({"content": b"{", "headers": {"content-type": "application/json"}}, "the request is not JSON"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said_in_plain_words(
+    client: TestClient, content: dict[str, Any], says: str
+) -> None:
+    reply = client.post("/api/voices", **content)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["message"] == says
+
+
 def test_silence_is_not_saved(client: TestClient) -> None:
     made = client.post("/api/voices", json={"name": "Ben", "agreed": True}).json()
     silent = {"file": ("r.wav", wav(level=0.0))}
@@ -298,6 +318,52 @@ def test_a_damaged_recording_does_not_count(anna: VoiceFolder, client: TestClien
     assert client.get(f"/api/voices/{anna.id}").json()["recordings"] == 1
 
 
+DAMAGED = ["", "{", "[]", "null", "{}", '{"name": 5}', '{"takes": "x"}', "[" * 100_000, '{"name": "\\ud800"}']
+
+
+@pytest.mark.parametrize("said", DAMAGED)
+@pytest.mark.parametrize("name", ["voice.json", "phrases.json", "training/request.json"])
+def test_a_damaged_file_of_one_voice_is_named_and_harms_no_other(
+    store: Store, anna: VoiceFolder, client: TestClient, name: str, said: str
+) -> None:
+    ben = store.create("Ben", "I agree")
+    path = anna.path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(said)
+    assert {voice["id"] for voice in client.get("/api/voices").json()} == {anna.id, ben.id}
+    assert client.get(f"/api/voices/{anna.id}/prompts").status_code == 200
+    assert training.resume_all(store) == []
+    (fault,) = damaged(store)
+    assert str(path) in str(fault)
+    assert fault.fix
+    assert path.read_text() == said
+
+
+def test_damaged_phrases_are_kept_when_others_are_saved(anna: VoiceFolder) -> None:
+    (anna.path / "phrases.json").write_text('{"sets": {"Mine": ["Sam is here"]')
+    phrases.set_skipped(anna, "Good morning.", True)
+    assert anna.phrases()["skipped"] == ["Good morning."]
+    assert [path.read_text() for path in anna.path.glob("phrases-*.damaged")] == ['{"sets": {"Mine": ["Sam is here"]']
+
+
+@pytest.mark.parametrize("name", ["a:b", "Anna", "anna b", "[red]"])
+def test_a_folder_whose_name_is_no_id_is_named_and_not_listed(
+    store: Store, anna: VoiceFolder, client: TestClient, name: str
+) -> None:
+    os.rename(anna.path, anna.path.with_name(name))
+    assert client.get("/api/voices").json() == []
+    assert store.adapters() == {}
+    (fault,) = damaged(store)
+    assert fault.where == str(store.voices_folder / name)
+
+
+def test_no_damaged_file_names_a_process_to_kill(anna: VoiceFolder) -> None:
+    anna.training.mkdir()
+    for said in ("-1", "0", "null", "[]"):
+        (anna.training / "process.json").write_text(f'{{"pid": {said}}}')
+        assert training._pid(anna) is None
+
+
 def test_without_a_token_the_browser_is_sent_to_log_in(store: Store, parts: Any) -> None:
     engine, media, metrics, _ = parts
     token = "a-long-enough-token"
@@ -310,6 +376,18 @@ def test_without_a_token_the_browser_is_sent_to_log_in(store: Store, parts: Any)
     client.post("/login", data={"token": "wrong"})
     assert client.get("/api/voices").status_code == 401
     assert client.get("/", headers=page).headers["location"] == "/login#wrong"
+    for strange in ("Ж" * 20, "\u00e4" * 20, "a\0b", "\U0001f600", "%41;=,"):
+        assert client.post("/login", data={"token": strange}).status_code == 303
+        assert client.get("/", headers=page).headers["location"] == "/login#wrong"
+    client.post("/login", data={"token": token})
+    assert client.get("/api/voices").status_code == 200
+
+
+def test_any_token_can_be_typed_in(store: Store, parts: Any) -> None:
+    engine, media, metrics, _ = parts
+    token = "пароль; с=точкой, %41"
+    app = Guard(demo_app(store, engine.voices, engine, media, metrics), hosts=(), token=token, login="/login")
+    client = TestClient(app, base_url="http://clinic.local", follow_redirects=False)
     client.post("/login", data={"token": token})
     assert client.get("/api/voices").status_code == 200
 
@@ -424,7 +502,7 @@ def test_why_a_training_failed_is_said_in_plain_words(
 
     monkeypatch.setattr(training, "train", fails)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
-    write_json(anna.training / "request.json", {"takes": 10, "expected_s": 60.0, "asked": "now"})
+    write_json(anna.training / "request.json", {"model": BASE, "takes": 10, "expected_s": 60.0, "asked": "now"})
     with pytest.raises(type(error)):
         training.main(str(store.folder), anna.id)
     state = training.status(anna) or {}
@@ -440,7 +518,7 @@ def test_a_job_that_was_killed_is_gone_on_with(store: Store, voice: Manifest) ->
     with pytest.raises(SpeechftError, match="already"):
         training.start(store, ben, BASE)
     assert training.is_running(ben)
-    os.kill(read_json(ben.training / "process.json", None)["pid"], 9)
+    os.kill(read_json(ben.training / "process.json", Process)["pid"], 9)
     deadline = time.monotonic() + 10
     while training.is_running(ben) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,8 +16,9 @@ import pytest
 from app.test_app import BASE, trained, wav
 
 from speechft.app import phrases, training
-from speechft.app.opening import opened
-from speechft.app.store import FREE, Store, VoiceFolder, read_json
+from speechft.app.opening import damaged, opened
+from speechft.app.records import Process, read_json
+from speechft.app.store import FREE, Store, VoiceFolder
 from speechft.app.transfer import export_voice, import_voice
 from speechft.app.vault import MEMORY, TOKEN, seal
 from speechft.errors import SpeechftError
@@ -99,6 +101,45 @@ def test_a_crash_while_encrypting_is_made_up_for(tmp_path: Path) -> None:
             store.vault.read(path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: "",
+        lambda about: json.dumps(about)[:-20],
+        lambda about: json.dumps([about]),
+        lambda about: json.dumps({**about, "salt": None}),
+        lambda about: json.dumps({**about, "salt": "?"}),
+        lambda about: json.dumps({**about, "salt": about["salt"][:8]}),
+        lambda about: json.dumps({**about, "word": about["word"][:-4]}),
+        lambda about: json.dumps({**about, "cost": -1}),
+        lambda about: json.dumps({**about, "cost": 2**60}),
+        lambda about: json.dumps({**about, "cost": 1000}),
+        lambda about: json.dumps({"salt": about["salt"], "cost": about["cost"]}),
+    ],
+)
+def test_a_damaged_vault_is_a_sentence_and_stays(tmp_path: Path, change: Callable[[Any], str]) -> None:
+    with opened(tmp_path, ask, encrypted=True) as store:
+        store.create("Anna", "I agree")
+    path = tmp_path / "vault.json"
+    path.write_text(change(json.loads(path.read_text())))
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(SpeechftError, match=r"vault\.json: is damaged.*copy of this file back"), opened(tmp_path, ask):
+        pass
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_a_damaged_file_of_an_encrypted_voice_is_named(tmp_path: Path) -> None:
+    with opened(tmp_path, ask, encrypted=True) as store:
+        anna, ben = store.create("Anna", "I agree"), store.create("Ben", "I agree")
+    path = anna.path / "voice.json"
+    path.write_bytes(path.read_bytes()[:-9])
+    with opened(tmp_path, ask) as store:
+        assert {voice.about["name"] for voice in store.voices()} == {anna.id, "Ben"}
+        (fault,) = damaged(store)
+        assert fault.where == str(path)
+        assert store.voice(ben.id).about["consent"]["by"] == "Ben"
+
+
 def test_an_encrypted_voice_moves(tmp_path: Path) -> None:
     with opened(tmp_path / "here", ask, encrypted=True) as here, opened(tmp_path / "there", ask, True) as there:
         anna = fill(here)
@@ -125,7 +166,7 @@ def test_a_killed_training_leaves_nothing_plain(tmp_path: Path, voice: Manifest)
     with opened(tmp_path, ask, encrypted=True) as store:
         ben = in_training(store, voice)
         work = wait_until(lambda: decrypted(ben))
-        os.kill(read_json(ben.training / "process.json", None)["pid"], 9)
+        os.kill(read_json(ben.training / "process.json", Process)["pid"], 9)
         wait_until(lambda: not work.exists() and not training.is_running(ben))
         # a kill in mid-write leaves `.NAME-hex.part`, which holds no more than NAME would
         names = {re.sub(r"^\.(.+)-[0-9a-f]{8}\.part$", r"\1", path.name) for path in ben.training.iterdir()}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import socket
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import numpy as np
@@ -19,12 +21,14 @@ import soundfile
 from server.conftest import Running, served
 
 from speechft.audio import SAMPLE_RATE, load_audio
+from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.recogniser import load
 from speechft.server.engine import Busy, Engine, _Job
-from speechft.server.guard import Guard, failure
+from speechft.server.guard import Guard, failure, told
 from speechft.server.media import MediaReader
 from speechft.server.run import address, guarded, token_for
+from speechft.server.voices import adapters_in, public_name, unnamed_in
 from speechft.transcript import DecodeOptions
 
 
@@ -113,6 +117,88 @@ def test_what_is_not_supported_is_refused_with_a_sentence(
         reply = client.post("/v1/audio/transcriptions", data=fields, files={"file": file})
     assert reply.status_code in (400, 404)
     assert says in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [
+        ("speechft.json", "context", ["clip"]),
+        ("speechft.json", "context", None),
+        ("speechft.json", "context", "sideways"),
+        ("speechft.json", "language", {"en": 1}),
+        ("speechft.json", "base_sha256", 5),
+        ("speechft.json", "base_sha256", "of another model"),
+        ("adapter_config.json", "r", "four"),
+        ("adapter_config.json", "r", 0),
+        ("adapter_config.json", "lora_alpha", float("nan")),
+        ("adapter_config.json", "lora_alpha", [8]),
+        ("adapter_config.json", "peft_type", ["LORA"]),
+        ("adapter_config.json", "target_modules", 5),
+        ("adapter_model.safetensors", "", None),
+    ],
+)
+def test_a_damaged_voice_is_an_error_of_its_own(
+    running: Running, clips: list[Path], voice_folder: Path, file: str, name: str, value: object
+) -> None:
+    bad = voice_folder / "carla"
+    shutil.copytree(voice_folder / "anna", bad)
+    try:
+        if name:
+            config = json.loads((bad / file).read_text())
+            (bad / file).write_text(json.dumps({**config, name: value}))
+            if name == "target_modules":  # what only peft reads: a voice that the bank does not serve
+                config |= {name: value, "use_dora": True}
+                (bad / file).write_text(json.dumps(config))
+        else:
+            (bad / file).unlink()
+        with running.client() as client, ThreadPoolExecutor(2) as pool:
+
+            def ask(voice: str) -> httpx.Response:
+                with clips[0].open("rb") as sound:
+                    return client.post("/v1/audio/transcriptions", data={"model": voice}, files={"file": sound})
+
+            reply, other = pool.map(ask, ["tiny.en:carla", "tiny.en:anna"])
+    finally:
+        shutil.rmtree(bad)
+    assert reply.status_code == 503
+    assert "carla" in reply.json()["error"]["message"]
+    assert str(voice_folder.parent) not in reply.text
+    assert other.status_code == 200
+
+
+@pytest.mark.parametrize("name", ["a:b", "tiny.en:x", "[b] ü", "a b:", "a?b#c%41"])
+def test_a_voice_of_any_name_is_found(running: Running, clips: list[Path], voice_folder: Path, name: str) -> None:
+    shutil.copytree(voice_folder / "anna", voice_folder / name)
+    try:
+        with running.client() as client:
+            listed = [model["id"] for model in client.get("/v1/models").json()["data"]]
+            assert f"tiny.en:{name}" in listed
+            assert client.get(f"/v1/models/{quote(f'tiny.en:{name}')}").status_code == 200
+            with clips[0].open("rb") as sound:
+                fields = {"model": f"tiny.en:{name}"}
+                assert client.post("/v1/audio/transcriptions", data=fields, files={"file": sound}).status_code == 200
+    finally:
+        shutil.rmtree(voice_folder / name)
+
+
+@pytest.mark.parametrize("name", [" a", "a ", "a\udcff"])
+def test_a_voice_that_no_request_could_name_is_left_out(voice_folder: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(voice_folder / "anna", tmp_path / name)
+    shutil.copytree(voice_folder / "anna", tmp_path / "anna")
+    assert list(adapters_in(tmp_path)) == ["anna"]
+    assert unnamed_in(tmp_path) == [name]
+
+
+def test_a_base_model_in_a_folder_goes_by_the_name_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    assert public_name(str(tmp_path / "mine")) == "mine"
+    assert public_name("bundled:tiny.en") == "tiny.en"
+    assert public_name("openai/whisper-tiny") == "openai/whisper-tiny"
+
+
+def test_no_path_of_this_machine_is_told() -> None:
+    assert told(SpeechftError("is damaged", where="/home/anna/x.json", fix="Copy it.")) == "is damaged. Copy it."
+    assert "/home" not in told(OSError(2, "No such file", "/home/anna/x.json"))
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"\0" * 5000, b"no sound at all", b"OggS" + b"\xff" * 3000])

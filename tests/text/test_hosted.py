@@ -75,6 +75,13 @@ def test_what_a_format_cannot_hold_is_left_out_by_name(tmp_path: Path) -> None:
         export(corpus(CHATS), tmp_path, "openai-preference")
 
 
+@pytest.mark.parametrize("price", [float("nan"), float("inf"), -1.0])
+def test_a_price_that_is_none_is_refused(tmp_path: Path, price: float) -> None:
+    with pytest.raises(SpeechftError, match="price"):
+        export(corpus(CHATS), tmp_path, "openai", price_per_million=price)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_notes_under_an_agreement_are_refused(tmp_path: Path) -> None:
     note = Example(prompt=({"role": "user", "content": "x"},), answer="y", extra={"access": "credentialed"})
     with pytest.raises(SpeechftError, match="agreement"):

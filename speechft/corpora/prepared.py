@@ -214,7 +214,7 @@ def key_and_text(work: Preparation, path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        lines = read_text(path, "utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise SpeechftError("is not UTF-8", where=path, fix="Convert it to UTF-8.") from None
     found: dict[str, str] = {}

@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+PATIENCE = 60  # seconds for a command that should refuse at once, or be done in one
+
+
+class Late(BaseException):
+    """No reader of damaged files takes this for a fault of theirs."""
 
 
 @dataclass
@@ -71,8 +78,13 @@ def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
     from speechft.cli import main
     from speechft.cli.common import err
 
+    def late(*_: object) -> None:
+        raise Late(f"took more than {PATIENCE} s")
+
     before, said = sys.argv, io.StringIO()
     sys.argv, err.file = ["speechft", *words], said
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(PATIENCE)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
             main()
@@ -82,6 +94,7 @@ def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
     except BaseException as error:
         return f"{type(error).__name__}: {str(error)[:200]}"
     finally:
+        signal.alarm(0)
         sys.argv = before
     if code not in codes:
         return f"exit code {code}: {said.getvalue().strip()[-200:]}"

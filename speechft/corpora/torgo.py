@@ -53,7 +53,7 @@ def _add_session(work: Preparation, session: Path, speaker: str) -> None:
     control = "C" in speaker
     for number, takes in sorted(recordings.items()):
         prompt = prompts.pop(number, None)
-        text = prompt.read_text(encoding="utf-8", errors="replace").strip() if prompt else ""
+        text = (work.text_of(prompt) or "") if prompt else ""
         row = {
             "id": f"{speaker}-{session.name}-{number}", "text": " ".join(re.sub(r"\[.*?\]", "", text).split()),
             "speaker": speaker, "session": session.name, "prompt_id": " ".join(text.lower().split()),

@@ -1,8 +1,8 @@
-"""Broken corpora, through `speechft prepare`: each corpus as a tiny tree, with one thing wrong in it at a time.
+"""Broken corpora, through what `speechft prepare` runs: each as a tiny tree, with one thing wrong in it at a time.
 
     python benchmarks/faults/bad_corpora.py
 
-Each must end with exit code 2 and a message, or with a manifest that can be read and a list of what was left out.
+Each must end with a sentence, or with a manifest that can be read and a list of what was left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from common import Tally, in_process, run
+from common import Tally, ended_well, run
 
 CHA = """@UTF8
 @Begin
@@ -127,14 +127,15 @@ def build(root: Path, files: dict[str, str]) -> None:
 
 def prepared(name: str, root: Path, out: Path) -> str | None:
     """What is wrong with how a corpus was prepared."""
-    corpus = name.split()[0]
-    source = root / next(iter(TREES[name])) if corpus == "csv" else root
-    wrong = in_process(["prepare", corpus, str(source), str(out)], (0, 2))
-    if wrong or not out.is_dir():
-        return wrong
+    from speechft.cli.data import prepare
     from speechft.errors import SpeechftError
     from speechft.manifest import Manifest
 
+    corpus = name.split()[0]
+    source = root / next(iter(TREES[name])) if corpus == "csv" else root
+    wrong = ended_well(lambda: prepare(corpus, str(source), out))
+    if wrong or not (out / "left_out.csv").exists():
+        return wrong
     try:
         with (out / "left_out.csv").open(encoding="utf-8", newline="") as file:
             if any(len(row) != 2 or not row[1] for row in csv.reader(file)):

@@ -29,6 +29,7 @@ TIMES = ("start_s", "end_s", "duration_s")
 FLAGS = ("no_speech", "simulated", "synthetic")
 TRUTH = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0"), False)
 MAX_SECONDS = 1e7  # 115 days: a longer recording is a mistake of unit
+FRAMES_TO_WRITE = 50  # a row is read with more of the stack left than it may be written with
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on all common file systems and on Linux
 ALLOW_OUTSIDE = (
     "Copy it under the manifest's folder and name it from there; or, if you trust this manifest, allow it "
@@ -241,7 +242,10 @@ def _check_whole(name: str, value: object) -> None:
     """Raises BadRow for half a surrogate pair, in the name too: no file can be written with one."""
     if not name.isascii() or not isinstance(value, int | float | str) or not str(value).isascii():
         try:
-            json.dumps([name, value], ensure_ascii=False, default=str).encode()
+            nested: object = [name, value]
+            for _ in range(FRAMES_TO_WRITE):
+                nested = [nested]
+            json.dumps(nested, ensure_ascii=False, default=str).encode()
         except (UnicodeEncodeError, RecursionError) as error:
             wrong = "is nested too deeply" if isinstance(error, RecursionError) else "holds half a character"
             safe = name.encode("ascii", "replace").decode()
@@ -310,11 +314,8 @@ class Folder:
             if os.path.islink(real):
                 real = os.path.realpath(real)
         if not self.allow_outside and not real.startswith(self.prefix):
-            raise BadRow(
-                "outside",
-                f"audio '{name}' lies outside the folder '{os.path.basename(self.root)}'",
-                ALLOW_OUTSIDE,
-            )
+            what = f"audio '{name}' lies outside the folder '{os.path.basename(self.root)}'"
+            raise BadRow("outside", what, ALLOW_OUTSIDE)
         return Path(real)
 
 
@@ -342,8 +343,5 @@ def make_id(audio: Path, start_s: Seconds | None, taken: set[str]) -> str:
 
 
 def duplicate_id(name: str) -> BadRow:
-    return BadRow(
-        "duplicate-id",
-        f"the id '{name}' stands in an earlier row too",
-        "Give each row its own id, or leave ids out.",
-    )
+    fix = "Give each row its own id, or leave ids out."
+    return BadRow("duplicate-id", f"the id '{name}' stands in an earlier row too", fix)

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted, raise_on_terminate
-from speechft.plain_text import Terminal, escape
+from speechft.plain_text import Terminal, escape, shortened
 from speechft.supervision import ended_by_itself, memory_limit, supervised
 
 FILE_FAULTS = {
@@ -34,6 +34,7 @@ FILE_FAULTS = {
     errno.EIO: "The disk may be failing: copy what matters to another one",
 }
 
+LONGEST_MESSAGE = 5000  # characters; Rich takes minutes for a megabyte
 MORE_MEMORY = "Free some, lower batch_size, or take a smaller model; then run the same command again: it goes on."
 
 
@@ -78,7 +79,7 @@ def run(command: Callable[[], object]) -> NoReturn:
     try:
         code = command()
     except SpeechftError as error:
-        stop(f"[bold red]Error:[/] {escape(str(error))}", 2)
+        stop(f"[bold red]Error:[/] {escape(shortened(str(error), LONGEST_MESSAGE))}", 2)
     except KeyboardInterrupt as interrupt:
         said = str(interrupt) or "Stopped."
         number = interrupt.signal if isinstance(interrupt, Interrupted) else signal.SIGINT

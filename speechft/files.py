@@ -13,6 +13,8 @@ from typing import Any
 
 from speechft.errors import SpeechftError
 
+LONGEST_FIELD = 1 << 30  # of a table, in characters; without it the csv module stops at 131,072
+
 
 def expanded(name: str | Path) -> Path:
     """A path whose `~` or `~user` is the home it stands for; SpeechftError where there is no such user."""
@@ -72,7 +74,7 @@ def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> Path:
     if path.exists() and not path.is_file():  # to replace a device or a pipe would take it from everybody
         raise SpeechftError("is not a file, so nothing can be written to it", where=path, fix="Name a new file.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}-{secrets.token_hex(4)}.part"
+    partial = path.parent / f".{path.name[:50]}-{secrets.token_hex(4)}.part"
     # Not by tempfile, whose files are private whatever the umask says: to learn the umask is to change it for a moment,
     # in which another thread's file would be everybody's.
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)

@@ -11,6 +11,7 @@ from rich.console import Console
 # Control characters but tab and newline: escape sequences set titles, move the cursor, hide what was written. And the
 # half characters by which Python reads names of files that are not UTF-8, which no terminal takes.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+LONGEST = 300  # characters of a name or a text in a message
 
 
 def escape(text: str) -> str:
@@ -25,6 +26,20 @@ def escape(text: str) -> str:
 def visible(text: str) -> str:
     """The text with a mark in place of each control character and each half of a character."""
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def encodable(text: str) -> str:
+    """As any file and stream takes it: bytes of a name that are not UTF-8 as escapes, and not endless.
+
+    >>> encodable("caf\udce9.wav")
+    'caf\\udce9.wav'
+    """
+    return shortened(text, LONGEST).encode("utf-8", "backslashreplace").decode()
+
+
+def shortened(text: str, most: int) -> str:
+    """The first `most` characters: a damaged file's are sometimes all in one name."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 class Terminal(Console):

@@ -21,23 +21,16 @@ Seconds = float
 
 # Fields that hold a short string; a whole number is taken as one.
 WORDS: tuple[str, ...] = (
-    "id",
-    "speaker",
-    "split",
-    "prompt_id",
-    "session",
-    "severity",
-    "aetiology",
-    "gender",
-    "text_verbatim",
-    "language",
+    *("id", "speaker", "split", "prompt_id", "session"),
+    *("severity", "aetiology", "gender", "text_verbatim", "language"),
 )
 TIMES = ("start_s", "end_s", "duration_s")
 # Fields that hold true or false; tables and spreadsheets write them as words or 1 and 0.
 FLAGS = ("no_speech", "simulated", "synthetic")
 TRUTH = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0"), False)
 MAX_SECONDS = 1e7  # 115 days: a longer recording is a mistake of unit
-LONGEST_NAME = 255  # bytes, on all common file systems
+FRAMES_TO_WRITE = 50  # a row is read with more of the stack left than it may be written with
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on all common file systems and on Linux
 ALLOW_OUTSIDE = (
     "Copy it under the manifest's folder and name it from there; or, if you trust this manifest, allow it "
     "with --allow-outside (allow_outside=True)."
@@ -249,10 +242,14 @@ def _check_whole(name: str, value: object) -> None:
     """Raises BadRow for half a surrogate pair, in the name too: no file can be written with one."""
     if not name.isascii() or not isinstance(value, int | float | str) or not str(value).isascii():
         try:
-            json.dumps([name, value], ensure_ascii=False, default=str).encode()
-        except UnicodeEncodeError:
+            nested: object = [name, value]
+            for _ in range(FRAMES_TO_WRITE):
+                nested = [nested]
+            json.dumps(nested, ensure_ascii=False, default=str).encode()
+        except (UnicodeEncodeError, RecursionError) as error:
+            wrong = "is nested too deeply" if isinstance(error, RecursionError) else "holds half a character"
             safe = name.encode("ascii", "replace").decode()
-            raise BadRow("type", f"'{safe}' holds half a character", "Write the row again in UTF-8.") from None
+            raise BadRow("type", f"'{safe}' {wrong}", "Write the row again in UTF-8.") from None
 
 
 def _word(name: str, value: object) -> str | None:
@@ -303,9 +300,10 @@ class Folder:
         self.parents: dict[str, str] = {}
 
     def resolve(self, name: str) -> Path:
-        if any(len(os.fsencode(part)) > LONGEST_NAME for part in name.split("/")):
-            raise BadRow("missing", f"audio '{name[:40]}...' is longer than a file's name can be", "Check the path.")
         joined = os.path.join(self.root, name)  # an absolute name stays as it is
+        parts = os.fsencode(joined).split(b"/")
+        if max(map(len, parts)) > LONGEST_NAME or sum(map(len, parts)) + len(parts) > LONGEST_PATH:
+            raise BadRow("missing", f"audio '{name[:40]}...' is longer than a file's name can be", "Check the path.")
         parent, leaf = os.path.split(joined)
         if leaf in ("", ".", ".."):
             real = os.path.realpath(joined)
@@ -316,11 +314,8 @@ class Folder:
             if os.path.islink(real):
                 real = os.path.realpath(real)
         if not self.allow_outside and not real.startswith(self.prefix):
-            raise BadRow(
-                "outside",
-                f"audio '{name}' lies outside the folder '{os.path.basename(self.root)}'",
-                ALLOW_OUTSIDE,
-            )
+            what = f"audio '{name}' lies outside the folder '{os.path.basename(self.root)}'"
+            raise BadRow("outside", what, ALLOW_OUTSIDE)
         return Path(real)
 
 
@@ -348,8 +343,5 @@ def make_id(audio: Path, start_s: Seconds | None, taken: set[str]) -> str:
 
 
 def duplicate_id(name: str) -> BadRow:
-    return BadRow(
-        "duplicate-id",
-        f"the id '{name}' stands in an earlier row too",
-        "Give each row its own id, or leave ids out.",
-    )
+    fix = "Give each row its own id, or leave ids out."
+    return BadRow("duplicate-id", f"the id '{name}' stands in an earlier row too", fix)

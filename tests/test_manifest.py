@@ -83,6 +83,9 @@ BAD = [
     ({"audio": "a.wav", "text": "\ud800"}, "type", "half a character"),
     ({"audio": "a.wav", "text": "x", "note": ["a", {"b": "\ud800"}]}, "type", "half a character"),
     ({"audio": "a.wav", "text": "x", "\ud800": 1}, "type", "half a character"),
+    ({"audio": "n" * 300, "text": "x"}, "missing", "longer than a file's name"),
+    ({"audio": "d/" * 3000 + "a.wav", "text": "x"}, "missing", "longer than a file's name"),
+    ('{"audio": "a.wav", "text": "x", "age": ' + "9" * 5000 + "}", "json", "not JSON"),
     ({"audio": "b.wav", "text": "x", "id": "good"}, "duplicate-id", "the id 'good'"),
 ]
 
@@ -111,6 +114,25 @@ def test_not_utf8_row_and_deep_row(tmp_path: Path) -> None:
     _, problems = Manifest.read(path)
     assert [p.kind for p in problems] == ["json", "json"]
     assert "not UTF-8" in problems[0].what
+
+
+def test_loops_of_links(tmp_path: Path) -> None:
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    path = write(tmp_path / "m.jsonl", [{"audio": "loop.wav", "text": "x"}, {"audio": "loop.wav/a.wav", "text": "x"}])
+    for utterance in Manifest.load(path):
+        with pytest.raises(SpeechftError, match="does not exist"):
+            probe_duration(utterance)
+    (tmp_path / "loop.jsonl").symlink_to("loop.jsonl")
+    with pytest.raises(SpeechftError, match="the manifest"):
+        Manifest.load(tmp_path / "loop.jsonl")
+
+
+def test_whatever_is_read_of_nested_rows_can_be_written_again(tmp_path: Path) -> None:
+    for depth in range(800, 1000, 3):
+        row = f'{{"audio": "a.wav", "text": "x", "note": {"[" * depth}{"]" * depth}}}'
+        manifest, problems = Manifest.read(write(tmp_path / "m.jsonl", [row]))
+        manifest.save(tmp_path / "again.jsonl")
+        assert len(manifest) + len(problems) == 1
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from common import Tally, in_process, run
 
 HOSTILE_PATHS = (
     "../../../etc/passwd", "/etc/passwd", "~/secret.wav", "//host/share/a.wav", "http://example.org/a.wav", "/dev/zero",
-    "a\0.wav", "x" * 5000, "", ".", "..", "clips", "CON", "a.wav/../../b.wav", "\u202eexe.wav", "link.wav",
+    "a\0.wav", "x" * 5000, "d/" * 3000 + "a.wav", "loop.wav", "loop.wav/a.wav", "", ".", "..",
+    "clips", "CON", "a.wav/../../b.wav", "\u202eexe.wav", "link.wav",
 )  # fmt: skip
 
 
@@ -28,6 +29,7 @@ def main(a: argparse.Namespace) -> Tally:
         folder = Path(work)
         soundfile.write(folder / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000)
         (folder / "link.wav").symlink_to("/etc/passwd")
+        (folder / "loop.wav").symlink_to("loop.wav")
         (folder / "clips").mkdir()
         for name, content, codes in manifests():
             path = folder / "m.jsonl"

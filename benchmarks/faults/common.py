@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+PATIENCE = 30  # seconds for what should be refused at once, or be done in one
+
+
+class Late(BaseException):
+    """No reader of damaged files takes this for a fault of theirs."""
 
 
 @dataclass
@@ -86,6 +93,34 @@ def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
     if code not in codes:
         return f"exit code {code}: {said.getvalue().strip()[-200:]}"
     return None if code == 0 or said.getvalue().strip() else "no message"
+
+
+def ended_well(call: Callable[[], object]) -> str | None:
+    """What is wrong with how a function of ours ended: with another error than a sentence, or late; None if nothing."""
+    import contextlib
+    import io
+
+    from speechft.cli.common import err
+    from speechft.errors import SpeechftError
+
+    def late(*_: object) -> None:
+        raise Late(f"took more than {PATIENCE} s")
+
+    err.file = io.StringIO()
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(PATIENCE)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            call()
+    except SpeechftError as error:
+        return None if str(error).isprintable() or error.fix else "no sentence"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    finally:
+        signal.alarm(0)
+    return None
 
 
 def run(

@@ -20,8 +20,8 @@ from suites import SUITES
 
 HERE = Path(__file__).parent
 PARTS = {
-    **{name: [HERE / f"{name}.py"] for name in ("bad_audio", "bad_texts", "bad_adapters", "full_disk", "kills")},
-    **{name: [HERE / f"{name}.py"] for name in ("stops", "little_memory")},
+    **{name: [HERE / f"{name}.py"] for name in ("bad_audio", "bad_texts", "bad_corpora", "bad_data", "bad_adapters")},
+    **{name: [HERE / f"{name}.py"] for name in ("full_disk", "kills", "stops", "little_memory")},
     **{name: [HERE / "suites.py", name] for name in SUITES},
     "matrix": [HERE.parent / "matrix.py"],
     "wheel": [HERE.parent / "wheel.py", "dist"],

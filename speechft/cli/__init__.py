@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import typer
 
 from speechft.cli import (  # noqa: F401 - each adds its verbs to the app
@@ -20,6 +23,8 @@ from speechft.exits import run
 
 def main() -> None:
     """Entry point: runs the app and turns errors into a sentence and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8; JSON has the same escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     run(verbs)
 
 

@@ -48,6 +48,8 @@ def _texts(work: Preparation, paths: Iterable[Path]) -> dict[str, str]:
     """By recording's name without its ending. Where two say different things the first counts."""
     found: dict[str, str] = {}
     for path in paths:
+        if path.is_dir():
+            continue
         for key, text in key_and_text(work, path).items():
             if found.setdefault(Path(key).stem, text) != text:
                 work.leave_out(f"{work.name_of(path)}: {key}", "an earlier line has another text for the recording")

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from speechft.audio import Seconds
+from speechft.corpora.prepared import read_text
 from speechft.errors import SpeechftError
-from speechft.files import read_text
 
 BULLET = re.compile(r"\x15-?(\d+)_(\d+)-?\x15")  # milliseconds; a hyphen tells players to skip the stretch
 TOKENS = re.compile(r"\[[^\]]*\]|[<>]|[^\s<>\[\]]+")
@@ -70,10 +70,7 @@ def read_chat(path: Path) -> Transcript:
     Raises:
         SpeechftError: it is not UTF-8, or not CHAT.
     """
-    try:
-        text = read_text(path, encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise SpeechftError("is not UTF-8", where=path, fix="CHAT files are; get it again.") from None
+    text = read_text(path)
     if "@Begin" not in text[:2000]:
         raise SpeechftError("is not a CHAT transcript: it has no @Begin", where=path)
     found = Transcript()
@@ -109,8 +106,8 @@ def _whole_lines(text: str) -> Iterator[tuple[int, str]]:
 
 def _line(speaker: str, value: str, number: int) -> Line:
     times = BULLET.findall(value)
-    start = int(times[0][0]) / 1000 if times else None
-    end = int(times[-1][1]) / 1000 if times else None
+    start = float(times[0][0]) / 1000 if times else None
+    end = float(times[-1][1]) / 1000 if times else None
     said, meant = both_texts(BULLET.sub(" ", value))
     unclear = bool(UNTRANSCRIBED & {word.lower() for word in (*said.split(), *meant.split())})
     said = "" if SOUNDS.search(said) else said

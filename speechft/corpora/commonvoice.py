@@ -9,11 +9,12 @@ sentences. Trying to find out who a speaker is, is against its terms.
 from __future__ import annotations
 
 import csv
-import sys
+import io
+import os
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root
-from speechft.errors import SpeechftError
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root, read_text
+from speechft.files import LONGEST_FIELD
 
 SPLITS = ("train", "dev", "test")
 GENDERS = {"male_masculine": "male", "female_feminine": "female"}  # the values since version 17
@@ -30,7 +31,6 @@ def prepare_commonvoice(
     """
     root = corpus_root(source, "clips", "Common Voice")
     work = Preparation(root, out, copy, allow_outside)
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     listed = set()  # in one of the three parts, taken or not
     for split in SPLITS:
         for number, row in _rows(root / f"{split}.tsv"):
@@ -56,11 +56,8 @@ def prepare_commonvoice(
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """(line number, values) of a table; none if there is no such file."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            return [(number, {k: v or "" for k, v in row.items() if k}) for number, row in enumerate(rows, 2)]
-    except UnicodeDecodeError:
-        raise SpeechftError("is not UTF-8", where=path, fix="Unpack it again: the tables of a release are.") from None
+    csv.field_size_limit(LONGEST_FIELD)
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    return [(number, {k: v or "" for k, v in row.items() if k}) for number, row in enumerate(rows, 2)]

@@ -20,9 +20,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from speechft.corpora.prepared import AUDIO_ENDINGS, SPLIT_NAMES, Preparation, Prepared
+from speechft.corpora.prepared import AUDIO_ENDINGS, SPLIT_NAMES, Preparation, Prepared, read_text
 from speechft.errors import SpeechftError
-from speechft.files import read_bytes
+from speechft.files import LONGEST_FIELD
 from speechft.rows import FLAGS, BadRow, read_rows
 
 TRANSCRIPT_ENDINGS = (".txt", ".lab", ".transcript", ".normalized.txt")
@@ -81,7 +81,7 @@ def prepare_folder(source: str | Path, out: str | Path, copy: bool = True, allow
     work = Preparation(root, out, copy, allow_outside)
     own = work.folder if work.folder != root else None
     files = [path for path in sorted(_files(root, own)) if not path.name.startswith(".")]
-    taken: set[Path] = set()
+    taken: set[str] = set()
     for path in files:
         if path.name in TABLES:
             _add_table(work, path, None, taken)
@@ -125,7 +125,7 @@ def _files(root: Path, own: Path | None) -> Iterator[Path]:
         yield from (folder / file for file in names)
 
 
-def _add_pairs(work: Preparation, files: list[Path], taken: set[Path]) -> None:
+def _add_pairs(work: Preparation, files: list[Path], taken: set[str]) -> None:
     """Recordings with a transcript beside them, or a line for them in a *.trans.txt of their folder."""
     there = set(files)
     lines = _transcript_lines(work, files)
@@ -133,7 +133,7 @@ def _add_pairs(work: Preparation, files: list[Path], taken: set[Path]) -> None:
     first: dict[Path, Path] = {}  # a clip without its ending to the file taken for it
     recordings = [path for path in files if path.suffix.lower() in AUDIO_ENDINGS]
     for path in sorted(recordings, key=lambda path: AUDIO_ENDINGS.index(path.suffix.lower())):
-        if path.resolve() in taken:
+        if os.path.realpath(path) in taken:
             continue
         clip = path.with_suffix("")
         if clip in first:
@@ -162,7 +162,7 @@ def _transcript_lines(work: Preparation, files: list[Path]) -> dict[Path, str]:
     found: dict[Path, str] = {}
     for path in files:
         if path.name.endswith(".trans.txt"):
-            for number, line in enumerate((_decode(work, path) or "").splitlines(), 1):
+            for number, line in enumerate((work.text_of(path, "strict") or "").splitlines(), 1):
                 name, _, text = line.partition(" ")
                 if name and found.setdefault(path.parent / name, text.strip()) != text.strip():
                     work.leave_out(f"{work.name_of(path)}:{number}", f"an earlier line has another text for '{name}'")
@@ -170,24 +170,8 @@ def _transcript_lines(work: Preparation, files: list[Path]) -> dict[Path, str]:
 
 
 def _read_text(work: Preparation, path: Path) -> str | None:
-    text = _decode(work, path)
+    text = work.text_of(path, "strict")
     return None if text is None else " ".join(text.split())
-
-
-def _decode(work: Preparation, path: Path) -> str | None:
-    """A text file's content; left out when it is neither UTF-8 nor marked as UTF-16."""
-    try:
-        return _text_of(read_bytes(path))
-    except UnicodeDecodeError:
-        work.leave_out(path, "the transcript is not UTF-8 text; save it as UTF-8")
-    except OSError as error:
-        work.leave_out(path, f"the transcript cannot be read ({error.strerror})")
-    return None
-
-
-def _text_of(data: bytes) -> str:
-    marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-    return data.decode("utf-16" if marked else "utf-8-sig")
 
 
 def _place_names(root: Path, path: Path) -> dict[str, str]:
@@ -199,7 +183,7 @@ def _place_names(root: Path, path: Path) -> dict[str, str]:
     return named | dict(zip(("speaker", "session"), parts, strict=False))
 
 
-def _add_table(work: Preparation, path: Path, columns: Mapping[str, str] | None, taken: set[Path]) -> None:
+def _add_table(work: Preparation, path: Path, columns: Mapping[str, str] | None, taken: set[str]) -> None:
     """Add the rows of a table; `taken` collects the recordings it names, used or not."""
     rows = list(_json_rows(work, path) if path.suffix in (".jsonl", ".json") else _csv_rows(path))
     header = list(dict.fromkeys(name for _, values in rows for name in values))
@@ -216,7 +200,8 @@ def _add_table(work: Preparation, path: Path, columns: Mapping[str, str] | None,
             work.leave_out(where, "there is no recording")
             continue
         audio = _find(path.parent, str(row["audio"]))
-        taken.add(audio.resolve())
+        if os.path.lexists(audio):
+            taken.add(os.path.realpath(audio))
         work.add({**defaults, **_speaker_of(work, audio), **row, "audio": str(audio)}, where)
 
 
@@ -229,17 +214,15 @@ def _find(folder: Path, name: str) -> Path:
     for base in (folder, *(folder / sub for sub in ("clips", "audio", "wavs", "wav"))):
         for ending in ("", ".wav", ".flac", ".mp3"):
             path = base / (name + ending)
-            if path.is_file():
+            if os.path.isfile(path):  # unlike Path.is_file it takes any name
                 return path
     return folder / name
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows by header name, with their line numbers."""
-    try:
-        text = _text_of(read_bytes(path))
-    except UnicodeDecodeError:
-        raise SpeechftError("the table is not UTF-8 text", where=path, fix="Save it as 'CSV UTF-8'.") from None
+    csv.field_size_limit(LONGEST_FIELD)
+    text = read_text(path)
     first = text.partition("\n")[0]
     delimiter = max("\t,;|", key=first.count)
     # Tab-separated corpora (Common Voice) don't quote: a sentence may begin with a quotation mark.

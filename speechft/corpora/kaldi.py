@@ -6,6 +6,7 @@ here, because a data folder from somebody else would then run whatever they wrot
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -82,4 +83,4 @@ def found(entry: str, folder: Path) -> Path:
     """The file that an entry of wav.scp names."""
     path = Path(entry)
     places = [path] if path.is_absolute() else [above / path for above in (folder, *folder.resolve().parents)]
-    return next((place for place in places if place.is_file()), places[0])
+    return next((place for place in places if os.path.isfile(place)), places[0])

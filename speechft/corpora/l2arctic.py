@@ -13,7 +13,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root
-from speechft.files import read_text
 
 LANGUAGES = {
     "Arabic": ("ABA", "SKA", "YBAA", "ZHAA"), "Mandarin": ("BWC", "LXC", "NCC", "TXHC"),
@@ -44,9 +43,8 @@ def prepare_l2arctic(
                 work.leave_out(audio, "there is no transcript for it")
                 continue
             speaker = audio.stem.upper() if suitcase else folder.name
-            said = read_text(text, encoding="utf-8", errors="replace").strip()
             row = {
-                "id": f"{folder.name}-{audio.stem}", "audio": audio, "text": said,
+                "id": f"{folder.name}-{audio.stem}", "audio": audio, "text": work.text_of(text),
                 "speaker": speaker, "prompt_id": audio.stem, "language": "en",
                 "first_language": FIRST_LANGUAGE.get(speaker),
                 "gender": None if speaker not in FIRST_LANGUAGE else "female" if speaker in WOMEN else "male",

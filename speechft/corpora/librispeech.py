@@ -7,10 +7,11 @@ Open (CC BY 4.0), from openslr.org/12. Its own parts are the split: train-*, dev
 
 from __future__ import annotations
 
+import os
 from glob import escape
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender, key_and_text
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender, key_and_text, read_text
 
 
 def prepare_librispeech(
@@ -50,7 +51,7 @@ def prepare_librispeech(
 
 def _genders(path: Path) -> dict[str, str]:
     """From lines of "ID | SEX | SUBSET | MINUTES | NAME"; those with ";" are comments."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
-    lines = [line.split("|") for line in path.read_text("utf-8", "replace").splitlines() if not line.startswith(";")]
+    lines = [line.split("|") for line in read_text(path, "replace").splitlines() if not line.startswith(";")]
     return {fields[0].strip(): fields[1] for fields in lines if len(fields) > 2}

@@ -13,7 +13,6 @@ import re
 from pathlib import Path
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root, nearest
-from speechft.files import read_text
 
 PAUSES = {"", "sil", "pau", "sp", "h#", "#", "."}
 EXPERIMENTER = "JP"
@@ -36,10 +35,11 @@ def prepare_nemours(source: str | Path, out: str | Path, *, copy: bool = True, a
     for audio in sorted(root.glob("**/[Ww][Aa][Vv]/*.[Ww][Aa][Vv]")):
         speaker = audio.parent.parent.name.upper()
         stem = audio.stem.lower()
-        for ending, read in ((".txt", _text), (".wrd", _marked_words)):
+        for ending in (".txt", ".wrd"):
             # The nearest of that name: nobody of us knows whether names of files tell speakers apart.
             own = nearest(audio, texts.get(stem + ending, []))
-            text = read(own[0]) if len(own) == 1 else ""
+            said = (work.text_of(own[0]) or "") if len(own) == 1 else ""
+            text = " ".join(said.split()) if ending == ".txt" else _marked_words(said)
             if text:
                 break
         else:
@@ -57,12 +57,8 @@ def prepare_nemours(source: str | Path, out: str | Path, *, copy: bool = True, a
     return work.finish()
 
 
-def _text(path: Path) -> str:
-    return " ".join(read_text(path, encoding="utf-8", errors="replace").split())
-
-
-def _marked_words(path: Path) -> str:
+def _marked_words(marks: str) -> str:
     """The last field of every line of a mark file, which begins with times; pauses are no words."""
-    lines = [line.split() for line in read_text(path, encoding="utf-8", errors="replace").splitlines()]
+    lines = [line.split() for line in marks.splitlines()]
     words = [fields[-1] for fields in lines if len(fields) > 1 and fields[0].replace(".", "").isdigit()]
     return " ".join(word for word in words if word.lower() not in PAUSES)

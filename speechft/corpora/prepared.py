@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,7 @@ from typing import Any
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance, probe_duration
+from speechft.plain_text import encodable
 from speechft.rows import BadRow, Folder, duplicate_id, parse_row, read_flag, with_ids
 
 AUDIO_ENDINGS = (
@@ -60,13 +63,13 @@ class Preparation:
         self.left_out: list[tuple[str, str]] = []
         self.utterances: list[Utterance] = []
         self._inside = Folder(self.source, allow_outside)
-        self._anywhere = Folder(self.folder, allow_outside=True)
         self._placed: dict[Path, Path] = {}
         self._ids: set[str] = set()
 
     def leave_out(self, where: object, reason: str) -> None:
         """Remember something that isn't taken; `where` is a path in the corpus or "file:row"."""
-        self.left_out.append((self.name_of(where) if isinstance(where, Path) else str(where), reason))
+        name = self.name_of(where) if isinstance(where, Path) else str(where)
+        self.left_out.append((encodable(name), encodable(reason)))
 
     def name_of(self, path: Path) -> str:
         """What to call a file: its path in the corpus."""
@@ -91,9 +94,9 @@ class Preparation:
                 raise BadRow("empty-text", "there is no text", "")
             if not given.get("audio"):
                 raise BadRow("missing-field", "there is no recording", "")
-            audio = self._inside.resolve(str(given["audio"]))
-            row = {"text": "", **given, "audio": str(audio)}
-            utterance = parse_row(row, 0, self.path.name, self._anywhere)
+            row = {"text": "", **given, "audio": str(given["audio"])}
+            utterance = parse_row(row, 0, self.path.name, self._inside)
+            audio = utterance.audio
             if utterance.id in self._ids:
                 raise duplicate_id(utterance.id)
             seconds = probe_duration(utterance)
@@ -103,6 +106,11 @@ class Preparation:
         except (BadRow, SpeechftError) as bad:
             outside = isinstance(bad, BadRow) and bad.kind == "outside"
             self.leave_out(where, f"{bad.what}; allow_outside takes it" if outside else bad.what)
+            return None
+        except OSError as error:
+            if error.filename != str(audio) and error.errno != errno.ENAMETOOLONG:
+                raise  # not about this recording: the disk is full, say
+            self.leave_out(where, f"the recording cannot be copied ({error.strerror})")
             return None
         if utterance.id:
             self._ids.add(utterance.id)
@@ -126,6 +134,14 @@ class Preparation:
             if self.add({**values, "audio": takes[name], "microphone": name}, takes[name]) is not None:
                 return microphones[number:]
         return []
+
+    def text_of(self, path: Path, errors: str = "replace") -> str | None:
+        """The transcript of a single recording; None for one that cannot be read, which is left out."""
+        try:
+            return read_text(path, errors).strip()
+        except SpeechftError as error:
+            self.leave_out(path, f"the transcript {error.what}")
+            return None
 
     def finish(self) -> Prepared:
         """Write the manifest and the list of what was left out.
@@ -197,6 +213,39 @@ def nearest(path: Path, others: Sequence[Path]) -> list[Path]:
     return [other for other, folders in zip(others, apart, strict=True) if folders == min(apart)]
 
 
+def read_text(path: Path, errors: str = "strict") -> str:
+    """A text file of a corpus: UTF-8, with its mark or without, or UTF-16 with its mark.
+
+    Args:
+        errors: `replace` for single texts: one byte that is not UTF-8 costs a character and not the recording.
+
+    Raises:
+        SpeechftError: it is no file, such as a pipe that would be waited for; cannot be opened; or is not UTF-8.
+    """
+    if not os.path.isfile(path):
+        raise SpeechftError("is not a file", where=path, fix="Unpack the corpus again.")
+    try:
+        data = path.read_bytes()
+        marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return data.decode("utf-16" if marked else "utf-8-sig", errors)
+    except UnicodeDecodeError:
+        raise SpeechftError("is not UTF-8", where=path, fix="Convert it to UTF-8.") from None
+    except OSError as error:
+        raise SpeechftError(f"cannot be read ({error.strerror})", where=path, fix="Check its permissions.") from None
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of a corpus.
+
+    Raises:
+        SpeechftError: it is not JSON, or see `read_text`.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError):  # the latter of what is nested thousands deep
+        raise SpeechftError("is not JSON", where=path, fix="Unpack the corpus again.") from None
+
+
 def gender(word: str | None) -> str | None:
     """As manifests have it, of a letter or a word; None for anything else."""
     names = {"f": "female", "m": "male", "female": "female", "male": "male"}
@@ -211,12 +260,9 @@ def key_and_text(work: Preparation, path: Path) -> dict[str, str]:
     Raises:
         SpeechftError: it is not UTF-8.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise SpeechftError("is not UTF-8", where=path, fix="Convert it to UTF-8.") from None
+    lines = read_text(path).splitlines()
     found: dict[str, str] = {}
     first: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
@@ -234,7 +280,7 @@ def _copy(audio: Path, target: Path) -> Path:
     stat = audio.stat()
     if there is None or (there.st_size, there.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
+        part = target.with_name(f".{target.name[:50]}.part")  # a name may be as long as any can be
         shutil.copyfile(audio, part)
         os.utime(part, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         os.replace(part, target)

@@ -10,13 +10,12 @@ SplitTrainTest (keys "Contributor ID", "Files", in them "Filename" and "Prompt")
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root
-from speechft.files import read_text
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root, read_json
+from speechft.errors import SpeechftError
 
 SPLIT = re.compile(r"(?i)(?<![a-z])(train|dev|test)(?![a-z])")
 # "{w:2}" are two words nobody understood, "{u:...}" or "{ }" one; in the challenge's scripts they become UNK.
@@ -43,16 +42,23 @@ def prepare_sap(source: str | Path, out: str | Path, *, copy: bool = True, allow
     free = dict(recordings)
     for path in sorted(root.rglob("*.json")):
         try:
-            about = json.loads(read_text(path, encoding="utf-8"))
-            files, speaker = list(about["Files"]), str(about["Contributor ID"])
-        except (OSError, ValueError, KeyError, TypeError):
-            work.leave_out(path, "is not a contributor's file")
+            about = read_json(path)
+        except SpeechftError as error:
+            work.leave_out(path, error.what)
+            continue
+        about = about if isinstance(about, dict) else {}
+        files, speaker = about.get("Files"), about.get("Contributor ID")
+        if not isinstance(files, list) or not isinstance(speaker, str | int):
+            work.leave_out(path, "is not a contributor's file, with 'Contributor ID' and a list of 'Files'")
             continue
         for number, file in enumerate(files, 1):
             where = f"{path.name}:{number}"
-            name = Path(str(file.get("Filename", "") if isinstance(file, dict) else file)).name
+            if not isinstance(file, dict) or not isinstance(file.get("Filename"), str):
+                work.leave_out(where, "it has no 'Filename'")
+                continue
+            name = Path(file["Filename"]).name
             if name.lower() in free:
-                _add(work, file, free.pop(name.lower()), speaker, about, where)
+                _add(work, file, free.pop(name.lower()), str(speaker), about, where)
             elif name.lower() in recordings:
                 work.leave_out(where, f"an earlier entry has the recording '{name}'")
             else:
@@ -65,12 +71,16 @@ def prepare_sap(source: str | Path, out: str | Path, *, copy: bool = True, allow
 def _add(work: Preparation, file: dict[str, Any], audio: Path, speaker: str, about: dict[str, Any], where: str) -> None:
     prompt = file.get("Prompt")
     prompt = prompt if isinstance(prompt, dict) else {}
-    raw = str(prompt.get("Transcript") or "").strip()
+    raw, asked = prompt.get("Transcript") or "", prompt.get("Prompt Text") or ""
+    if not isinstance(raw, str) or not isinstance(asked, str):
+        work.leave_out(where, "its 'Transcript' or 'Prompt Text' is not text")
+        return
+    raw = raw.strip()
     split = SPLIT.search(audio.relative_to(work.source).as_posix())
     row = {
         "audio": audio, "speaker": speaker, "split": split[1].lower() if split else None,
         "aetiology": about.get("Etiology"), "language": "en",
-        "prompt_id": " ".join(str(prompt.get("Prompt Text") or "").lower().split()) or None,
+        "prompt_id": " ".join(asked.lower().split()) or None,
         "category": prompt.get("Category Description"),
     }  # fmt: skip
     if "#ts" not in raw:

@@ -7,13 +7,14 @@ Open, from openslr.org/101 (its card says what is known of the licence). The sco
 
 from __future__ import annotations
 
-import json
+import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from speechft.corpora.kaldi import add_data_folder
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, key_and_text
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root, key_and_text, read_json
 from speechft.errors import SpeechftError
 
 SCORES = ("accuracy", "completeness", "fluency", "prosodic", "total")
@@ -29,15 +30,15 @@ def prepare_speechocean762(
         out, copy, allow_outside: see `Preparation`.
 
     Raises:
-        SpeechftError: the scores are no JSON.
+        SpeechftError: the scores are no JSON, or no scores.
     """
     root = corpus_root(source, "train/wav.scp", "speechocean762")
     work = Preparation(root, out, copy, allow_outside)
     path = root / "resource" / "scores.json"
-    try:
-        scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError:
-        raise SpeechftError("is not JSON", where=path, fix="Unpack it again; without it no row is rated.") from None
+    scores = read_json(path) if os.path.lexists(path) else {}
+    if not isinstance(scores, dict) or not all(isinstance(rated, dict) for rated in scores.values()):
+        fix = "Unpack it again; without it no row is rated."
+        raise SpeechftError("does not hold an object of scores for each utterance", where=path, fix=fix)
     for split in ("train", "test"):
         ages = key_and_text(work, root / split / "spk2age")
         add_data_folder(work, root / split, split, partial(_more, scores, ages))
@@ -45,7 +46,7 @@ def prepare_speechocean762(
 
 
 def _more(scores: dict[str, Any], ages: dict[str, str], utterance: str, speaker: str) -> dict[str, Any]:
-    age = int(ages[speaker]) if ages.get(speaker, "").isdigit() else None
+    age = int(ages[speaker]) if re.fullmatch(r"\d{1,3}", ages.get(speaker, "")) else None
     rated = {name: value for name, value in scores.get(utterance, {}).items() if name in SCORES}
     group = None if age is None else "child" if age < 18 else "adult"
     return {"age": age, "age_group": group, "language": "en", **rated}

@@ -13,9 +13,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender, read_text
 from speechft.errors import SpeechftError
-from speechft.files import read_text
 
 NUMBER = re.compile(r"_?(\d+)")  # what follows the speaker in the name of a recording
 CLASSES = ("control", "mild", "moderate", "severe")
@@ -41,7 +40,7 @@ def prepare_ssnce(source: str | Path, out: str | Path, *, copy: bool = True, all
         if severity not in CLASSES:
             work.leave_out(folder, f"its class is none of {', '.join(CLASSES)}")
             continue
-        for audio in sorted(path for path in (folder / "audio").iterdir() if path.suffix in (".flac", ".wav")):
+        for audio in sorted(path for path in (folder / "audio").glob("*") if path.suffix in (".flac", ".wav")):
             match = NUMBER.fullmatch(audio.stem.removeprefix(speaker))
             number = int(match[1]) if match else 0
             if not 1 <= number <= len(texts):
@@ -62,7 +61,4 @@ def _texts(folder: Path) -> list[str]:
     path = next((folder / name for name in ("complete_text", "complete_text.txt") if (folder / name).is_file()), None)
     if path is None:
         raise SpeechftError("there is no file 'complete_text'", where=folder, fix="Unpack the documents folder too.")
-    try:
-        return [line.strip() for line in read_text(path, encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise SpeechftError("is not UTF-8", where=path, fix="Convert it to UTF-8.") from None
+    return [line.strip() for line in read_text(path).splitlines()]

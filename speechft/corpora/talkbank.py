@@ -127,4 +127,4 @@ def _number(text: str) -> float | None:
 def _years(age: str) -> int | None:
     """Of CHAT's years;months.days."""
     years = age.partition(";")[0]
-    return int(years) if years.isdigit() else None
+    return int(years) if re.fullmatch(r"\d{1,3}", years) else None

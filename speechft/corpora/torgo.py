@@ -12,7 +12,6 @@ import re
 from pathlib import Path
 
 from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender
-from speechft.files import read_text
 
 SPEAKER = re.compile(r"[FM]C?\d\d")
 MICROPHONES = ("wav_headMic", "wav_arrayMic")  # the first that has the utterance is taken
@@ -54,7 +53,7 @@ def _add_session(work: Preparation, session: Path, speaker: str) -> None:
     control = "C" in speaker
     for number, takes in sorted(recordings.items()):
         prompt = prompts.pop(number, None)
-        text = read_text(prompt, encoding="utf-8", errors="replace").strip() if prompt else ""
+        text = (work.text_of(prompt) or "") if prompt else ""
         row = {
             "id": f"{speaker}-{session.name}-{number}", "text": " ".join(re.sub(r"\[.*?\]", "", text).split()),
             "speaker": speaker, "session": session.name, "prompt_id": " ".join(text.lower().split()),

@@ -12,8 +12,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root
-from speechft.files import read_text
+from speechft.corpora.prepared import Preparation, Prepared, corpus_root, read_text
 from speechft.split import UNUSED
 
 NAME = re.compile(r"(C?[FM]\d\d)_(B[123])_([A-Z]+\d*)_(M\d)")
@@ -91,7 +90,7 @@ def severity(speaker: str) -> str | None:
 def _labels(path: Path) -> dict[str, str]:
     """Words by recording, of an HTK master label file: a quoted name, a line for the word, a full stop."""
     name, found = "", dict[str, str]()
-    for line in read_text(path, encoding="utf-8", errors="replace").splitlines():
+    for line in read_text(path, "replace").splitlines():
         line = line.strip()
         if line.startswith('"'):
             name = Path(line.strip('"')).stem

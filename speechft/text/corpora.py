@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechftError
+from speechft.files import LONGEST_FIELD
 from speechft.text.files import json_lines, load_json, opened, table
 
 Row = dict[str, Any]
@@ -31,7 +32,7 @@ def each(convert: Callable[[Row], Iterable[Row]], rows: Iterable[Any]) -> Iterat
 
 def ag_news(path: Path) -> Iterator[Row]:
     """AG News (Zhang et al., 2015, arXiv 1509.01626): train.csv, test.csv without a head: class 1-4, title, text."""
-    csv.field_size_limit(1 << 30)
+    csv.field_size_limit(LONGEST_FIELD)
     with opened(path) as file:
         for fields in csv.reader(file):
             if len(fields) != 3 or fields[0] not in {"1", "2", "3", "4"}:

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from speechft.errors import SpeechftError
+from speechft.plain_text import encodable
+from speechft.rows import TRUTH
 from speechft.text.files import SPLITS, rows_of
 
 Message = dict[str, str]
@@ -133,7 +135,7 @@ def read(
             example = to_example(row, where, split)
             _check(example, needs)
         except Unusable as problem:
-            left_out.append((where, str(problem)))
+            left_out.append((where, encodable(str(problem))))
         else:
             found.append(example)
     if not found:
@@ -170,6 +172,12 @@ def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -
     split = SPLITS.get(str(row.get("split") or split or "").lower())
     if not row:
         raise Unusable("is not as its kind of file, or its reader, has rows")
+    try:
+        json.dumps(row, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise Unusable("holds half a character") from None
+    except (TypeError, ValueError, RecursionError):
+        raise Unusable("is not plain JSON") from None
     extra = row.get("extra")
     about: dict[str, Any] = {"where": where, "split": split, "extra": extra if isinstance(extra, dict) else {}}
     about["group"] = str(row.get("group") or "")
@@ -178,7 +186,7 @@ def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -
     if "messages" in row or "conversations" in row:
         return _conversation(messages_of(row.get("messages", row.get("conversations"))), about)
     if "instruction" in row and "output" in row:
-        question = "\n\n".join(part for part in (row["instruction"], row.get("input")) if part)
+        question = "\n\n".join(_text(part) for part in (row["instruction"], row.get("input")) if part not in (None, ""))
         return _answered(_user(question), row["output"], about)
     if "prompt" in row:
         prompt = _prompt(row["prompt"])
@@ -186,10 +194,9 @@ def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -
         if isinstance(answers, list) and answers and isinstance(answers[0], dict):
             answers = messages_of(answers)[-1]["content"]
         several = answers if isinstance(answers, list) else [] if answers is None else [answers]
-        label = row.get("label")
         return Example(
             prompt, _text(several[0]) if several else "", tuple(map(_text, several)),
-            label=bool(label) if label is not None else None, **about,
+            label=TRUTH.get(str(row.get("label")).strip().casefold()), **about,
         )  # fmt: skip
     if "text" in row:
         return Example(document=_text(row["text"]), **about)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechftError
-from speechft.files import expanded, refuse_special
+from speechft.files import LONGEST_FIELD, expanded, refuse_special
+from speechft.plain_text import encodable
 
 SPLITS = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "val": "dev", "test": "test"}
+DAMAGE = (OSError, EOFError, zlib.error, ValueError, csv.Error, RecursionError)  # what reading a broken file raises
 DOCUMENT_CHARACTERS = 2_000  # a text file is cut at blank lines into documents of about this length
 
 
@@ -26,13 +29,10 @@ def rows_of(source: str, reader: str | None, most: int | None) -> Iterator[tuple
         yield from _hub_rows(source.removeprefix("hub:"), reader, most)
         return
     path = expanded(source)
-    if not path.exists():
-        raise SpeechftError("does not exist", where=source, fix="Give a file, a folder or hub:NAME.")
-    files = (
-        [path]
-        if refuse_special(path).is_file()
-        else sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
-    )
+    if not os.path.isfile(path) and not os.path.isdir(path):  # nor does this raise for names no file can have
+        what = "is not a file" if os.path.lexists(path) else "does not exist"
+        raise SpeechftError(what, where=encodable(source), fix="Give a file, a folder or hub:NAME.")
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
     if path.is_dir() and reader in ENDINGS:  # archives hold a readme, a list of classes or a script too
         files = [file for file in files if file.name.removesuffix(".gz").endswith(ENDINGS[reader])]
         if not files:
@@ -40,7 +40,7 @@ def rows_of(source: str, reader: str | None, most: int | None) -> Iterator[tuple
     for file in files:
         split = SPLITS.get(file.name.split(".")[0].split("-")[0].split("_")[0].lower())
         for number, row in enumerate(islice(read_file(file, reader), most), 1):
-            yield f"{file.name}:{number}", row, split
+            yield f"{encodable(file.name)}:{number}", row, split
 
 
 def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]:
@@ -52,8 +52,8 @@ def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]
             raise SpeechftError(f"unknown reader '{reader}'", fix=f"Readers: {', '.join(READERS)}.")
         try:
             yield from READERS[reader](path)
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
-            raise SpeechftError(f"is not as {reader} is distributed ({error})", where=path) from None
+        except (*DAMAGE, AttributeError, LookupError, TypeError) as error:
+            raise SpeechftError(f"is not as {reader} is distributed ({error!r:.200})", where=path) from None
         return
     ending = (path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix).lower()
     readers: dict[str, Callable[[Path], Iterable[Any]]] = {
@@ -62,11 +62,13 @@ def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]
     }  # fmt: skip
     if ending not in readers:
         raise SpeechftError(f"'{ending}' is no known kind of data", where=path, fix=f"Known: {', '.join(readers)}.")
+    number = 0
     try:
-        for row in readers[ending](path):
+        for number, row in enumerate(readers[ending](path), 1):  # noqa: B007 - the last one is told below
             yield row if isinstance(row, dict) else {}
-    except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
-        raise SpeechftError(f"cannot be read ({error})", where=path) from None
+    except DAMAGE as error:
+        where = f"{path}, after row {number}"
+        raise SpeechftError(f"cannot be read ({error!s:.200})", where=where, fix="Get or write it again.") from None
 
 
 def opened(path: Path) -> Any:
@@ -84,13 +86,13 @@ def json_lines(path: Path) -> Iterator[Any]:
             if line.strip():
                 try:
                     yield json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     yield {}
 
 
 def table(path: Path, delimiter: str = ",") -> Iterator[dict[str, Any]]:
     """A table with a head."""
-    csv.field_size_limit(1 << 30)
+    csv.field_size_limit(LONGEST_FIELD)
     with opened(path) as file:
         yield from csv.DictReader(file, delimiter=delimiter)
 
@@ -114,7 +116,9 @@ def load_json(path: Path) -> Any:
     with opened(path) as file:
         try:
             return json.load(file)
-        except ValueError as error:
+        except UnicodeDecodeError:
+            raise
+        except (ValueError, RecursionError) as error:
             raise SpeechftError(f"is not JSON ({error})", where=path) from None
 
 

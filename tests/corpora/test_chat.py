@@ -88,6 +88,6 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.cha").write_text("hello")
     with pytest.raises(SpeechftError, match="not a CHAT transcript"):
         read_chat(tmp_path / "a.cha")
-    (tmp_path / "b.cha").write_bytes(b"\xff\xfe@Begin")
+    (tmp_path / "b.cha").write_bytes(b"\xff@Begin")
     with pytest.raises(SpeechftError, match="UTF-8"):
         read_chat(tmp_path / "b.cha")

@@ -105,7 +105,7 @@ def test_one_part_of_librispeech_is_enough(tmp_path: Path) -> None:
     ("name", "files", "bad", "message"),
     [
         ("commonvoice", ("clips/a.txt",), "train.tsv", "train.tsv: is not UTF-8"),
-        ("speechocean762", ("train/wav.scp", "train/text"), "resource/scores.json", "scores.json: is not JSON"),
+        ("speechocean762", ("train/wav.scp", "train/text"), "resource/scores.json", "scores.json: is not UTF-8"),
     ],
 )
 def test_damaged_tables_are_named(tmp_path: Path, name: str, files: tuple[str, ...], bad: str, message: str) -> None:
@@ -365,7 +365,7 @@ def test_the_speech_accessibility_project_leaves_out_what_nobody_understood_or_i
     assert {u.id: (u.text, u.speaker) for u in rows.values()} == {"3": ("fine", "7")}
     assert reasons(prepared)["a part of it is unintelligible"] == 3
     assert dict(prepared.left_out)["copy.json:4"] == "an earlier entry has the recording '3.wav'"
-    assert dict(prepared.left_out)["TRAIN/none.json"] == "is not a contributor's file"
+    assert dict(prepared.left_out)["TRAIN/none.json"].startswith("is not a contributor's file")
 
 
 def test_the_split_of_the_speech_accessibility_project_is_a_whole_word_in_the_path(tmp_path: Path) -> None:

@@ -73,6 +73,58 @@ def test_values_of_another_kind_are_taken_or_named() -> None:
         to_example({"prompt": "p", "answers": [None]})
 
 
+def test_alpaca_rows_with_numbers_and_nothing() -> None:
+    assert to_example({"instruction": "Double it.", "input": 5, "output": 10}).key == "double it. 5"
+    assert to_example({"instruction": "Double it.", "input": None, "output": 10}).key == "double it."
+    for row in ({"instruction": ["a"], "output": "x"}, {"instruction": "a", "input": {}, "output": None}):
+        with pytest.raises(Unusable, match="missing"):
+            to_example(row)
+
+
+@pytest.mark.parametrize(
+    ("label", "good"),
+    [("False", False), ("true", True), ("0", False), (1, True), (0.0, False), ("", None), ("World", None), ([], None)],
+)
+def test_labels_as_tables_write_them(label: object, good: bool | None) -> None:
+    assert to_example({"prompt": "p", "completion": "a", "label": label}).label is good
+
+
+def test_rows_that_json_allows_and_nobody_can_write_are_named(tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": f"question {i}", "completion": "yes"}) for i in range(40)]
+    odd = [
+        '{"prompt": "\\ud800", "completion": "x"}',
+        '{"prompt": "p", "completion": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"prompt": "p", "completion": ' + "9" * 5000 + "}",
+        '{"\\ud800": 1}',
+        '{"messages": [{"role": "\\ud800", "content": "x"}]}',
+        '{"prompt": "p", "completion": "x", "group": "\\ud800"}',
+        '{"prompt": "p", "completion": "x", "extra": {"\\ud800": 1}}',
+    ]
+    path = tmp_path / "rows\udcff.jsonl"
+    path.write_text("\n".join(odd + rows))
+    corpus = read(str(path))
+    assert [where for where, _ in corpus.left_out] == [f"rows\\udcff.jsonl:{n}" for n in range(1, len(odd) + 1)]
+    json.dumps(corpus.left_out, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "loop", "/dev/zero", "~nobody-of-that-name/x"])
+def test_names_of_no_data(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpeechftError, match=r"file|exist"):
+        read(name)
+
+
+@pytest.mark.parametrize("reader", sorted(READERS))
+@pytest.mark.parametrize(
+    "content", ["[]", "[[]]", '{"data": [1]}', '{"data": ["x"]}', "[" * 100_000, '"\\ud800"', "a,b"]
+)
+def test_what_is_no_file_of_a_corpus(tmp_path: Path, reader: str, content: str) -> None:
+    (tmp_path / "f.json").write_text(content)
+    with pytest.raises(SpeechftError):
+        read(str(tmp_path / "f.json"), reader=reader)
+
+
 def test_bad_rows_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
     rows = [json.dumps({"prompt": f"question {i}", "completion": "yes"}) for i in range(40)]
     rows[3:3] = ["{broken", json.dumps({"prompt": "", "completion": "x"}), json.dumps({"prompt": "p"})]

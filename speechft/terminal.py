@@ -216,9 +216,9 @@ def export_table(result: dict[str, Any], out: Path) -> None:
         f"{result['words_that_differ']:.1%} of the words are others."
     )
     for caveat in result["caveats"]:
-        console.print(f"[yellow]{escape(caveat)}[/]")
-    console.print(f"Of the data: {escape(result['overlap'])}.")
-    console.print(f"Model:  {escape(str(out))}")
+        console.marked(f"[yellow]{escape(caveat)}[/]")
+    console.print(f"Of the data: {result['overlap']}.")
+    console.print(f"Model:  {out}")
 
 
 def _print_first(
@@ -257,7 +257,7 @@ def _print_speakers(console: Terminal, systems: Mapping[str, Mapping[str, Any]])
         order, title = order[:WORST_SPEAKERS], f"The worst {WORST_SPEAKERS} of {len(order)} speakers"
     table = Table(title=title, box=SIMPLE_HEAD)
     for column in ("speaker", *systems, "words"):
-        table.add_column(column, justify="left" if column == "speaker" else "right", overflow="fold")
+        table.add_column(escape(column), justify="left" if column == "speaker" else "right", overflow="fold")
     for name in order:
         rates = (_percent(scores["per_speaker"][name]["wer"]) for scores in systems.values())
         table.add_row(escape(name or UNNAMED), *rates, str(last[name]["n_words"]))

@@ -111,7 +111,7 @@ def test_rows_that_json_allows_and_nobody_can_write_are_named(tmp_path: Path) ->
 def test_names_of_no_data(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "loop").symlink_to("loop")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SpeechftError, match=r"file|exist"):
+    with pytest.raises(SpeechftError, match=r"file|exist|no home"):
         read(name)
 
 

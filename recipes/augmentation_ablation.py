@@ -19,12 +19,14 @@ from speechft.augmented import augment_manifest, check_kinds
 from speechft.check import usable
 from speechft.config import AugmentSettings, load_recipe
 from speechft.overlap import overlap
+from speechft.own_results import refuse_foreign_results
 from speechft.split import auto_split
 from speechft.study import base_arm, cautions, parts_apart, trained_arm, write_study
 
 
 def main(manifest_path: Path, out: Path, kinds: list[str], settings: list[str]) -> dict:
     check_kinds(kinds)
+    refuse_foreign_results(out)
     manifest = auto_split(usable(manifest_path)[0])
     train, dev, test = parts_apart(manifest).values()
     recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out}"])

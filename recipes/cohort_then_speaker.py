@@ -24,6 +24,7 @@ from speechft.config import SpeechRecipe, load_recipe
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
+from speechft.own_results import refuse_foreign_results
 from speechft.recogniser import load
 from speechft.scoring import Scores
 from speechft.sources import resolve
@@ -36,6 +37,7 @@ SHARES = {"dev": 0.2, "test": 0.4}  # of a speaker's sentences
 def main(
     manifest_path: Path, out: Path, n_speakers: int, personal_steps: int, settings: list[str], given: Path | None = None
 ) -> dict:
+    refuse_foreign_results(out)
     manifest = auto_split(usable(manifest_path)[0])
     train, choose, targets = cohort_and_targets(manifest, n_speakers)
     recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out / 'cohort'}"])

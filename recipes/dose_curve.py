@@ -16,6 +16,7 @@ from speechft import exits
 from speechft.check import usable
 from speechft.config import load_recipe
 from speechft.overlap import overlap
+from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare
 from speechft.scoring import finite, total
 from speechft.significance import bootstrap_ci
@@ -26,6 +27,7 @@ NONE = "no training"
 
 
 def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, settings: list[str]) -> dict:
+    refuse_foreign_results(out)
     manifest = auto_split(usable(manifest_path)[0])
     train, dev, test = parts_apart(manifest).values()
     base_recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out}"])

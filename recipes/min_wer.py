@@ -18,6 +18,7 @@ from speechft.check import usable
 from speechft.files import write_text
 from speechft.min_wer import refine
 from speechft.overlap import Overlap, overlap
+from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare
 from speechft.result import environment, notice
 from speechft.split import auto_split
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, help="dev clips, and test clips, at most")
     parser.add_argument("--rounds", type=int, default=2)
     a = parser.parse_args()
+    refuse_foreign_results(a.out)
     manifest = auto_split(usable(a.manifest)[0])
     parts = parts_apart(manifest, a.clips, a.held_out)
     shared = overlap(manifest)

@@ -12,6 +12,7 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
+from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare_all, compare_pairs
 from speechft.pipeline import Event, evaluated, forgetting, listed, rows_to_evaluate
 from speechft.recogniser import card_of, load
@@ -59,6 +60,8 @@ def evaluate_adapters(
     Raises:
         SpeechftError: a folder is no adapter, or is given twice.
     """
+    if out:
+        refuse_foreign_results(out)
     names = adapter_names([Path(folder) for folder in adapters])
     seen = Seen.by(card_of(adapter=folder) for folder in adapters)
     given = rows_to_evaluate(manifest, split, allow_outside, on_event, split_file, seen)

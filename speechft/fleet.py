@@ -19,9 +19,11 @@ from speechft.cluster import cluster, reason
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.files import write_json, write_text
+from speechft.result_schema import TrainingResult
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
+OWN = ("fleet.json", "fleet.md")
 PATHS = {"manifest", "output_dir", "allow_outside", "tracking", "search"}  # what a result does not depend on
 
 
@@ -87,9 +89,9 @@ def fleet(
 
 
 def recipe_of(recipe: SpeechRecipe, speaker: str, out: Path) -> SpeechRecipe:
-    """The recipe of one speaker's run; names that make no safe folder get one by their hash."""
+    """The recipe of one speaker's run; names that make no safe folder, or are ours, get one by their hash."""
     folder = speaker
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", speaker):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", speaker) or speaker.casefold() in OWN:
         folder = "speaker-" + hashlib.sha256(speaker.encode()).hexdigest()[:12]
     settings = {"speakers": [speaker], "output_dir": out / folder, "manifest": Path(recipe.manifest).resolve()}
     return recipe.model_copy(update=settings)
@@ -101,12 +103,13 @@ def finished(recipe: SpeechRecipe) -> Event | None:
 
     try:
         result = json.loads((Path(recipe.output_dir) / "result.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        TrainingResult.model_validate(result)
+    except (OSError, ValueError, RecursionError):  # nobody's, or no result: the run says which, and makes its own
         return None
     then = {key: value for key, value in result["recipe"].items() if key not in PATHS}
     if then != recipe.model_dump(mode="json", exclude=PATHS):
         return None
-    if result["data"]["manifest_sha256"] != prepared(recipe)[0].sha256:
+    if result["data"].get("manifest_sha256") != prepared(recipe)[0].sha256:
         return None
     return _row(result, Path(recipe.output_dir))
 
@@ -165,7 +168,7 @@ def _row(result: Event, out: Path) -> Event:
         "base": {key: result["base"][key] for key in ("wer", "cer", "n_utterances", "n_words")},
         "adapted": {key: result["adapted"][key] for key in ("wer", "cer", "n_utterances", "n_words")},
         "evaluated_on": result["evaluated_on"]["split"],
-        "train_minutes": result["data"]["train_minutes"],
+        "train_minutes": result["data"].get("train_minutes"),
         "seconds": result["training"]["seconds"],
         "starts": starts,
         "notice": result["notice"],

@@ -14,6 +14,7 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
+from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare
 from speechft.recogniser import Recogniser, card_of, load
 from speechft.report import write_report
@@ -202,6 +203,8 @@ def evaluate(
     """
     if typical and not adapter:
         raise SpeechftError("typical speech is for what an adapter costs there", fix="Give --adapter too.")
+    if out:
+        refuse_foreign_results(out)
     options = DecodeOptions(beams=beams)
     forced = Context(context) if context else None
     seen = Seen.by([card_of(model, adapter)])

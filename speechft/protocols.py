@@ -20,8 +20,9 @@ from speechft.manifest import Manifest, Utterance, probe_duration
 from speechft.split import (
     DEV_NAMES,
     UNUSED,
+    name_key,
     refuse_nameless,
-    sentence_key,
+    sentence_keys,
     split_by_prompt,
     split_by_session,
     split_by_speaker,
@@ -256,5 +257,5 @@ def _needs_speakers(manifest: Manifest, pattern: re.Pattern[str], corpus: str, s
 
 
 def _marks(u: Utterance) -> set[str]:
-    """What tells a word: its text, and its prompt's name where it has one."""
-    return {f"text {sentence_key(u.text)}"} | ({f"prompt {u.prompt_id}"} if u.prompt_id else set())
+    """What tells a word: its text, as `split.sentence_keys` compares it, and its prompt's name where it has one."""
+    return {f"text {key}" for key in sentence_keys(u)} | ({f"prompt {name_key(u.prompt_id)}"} if u.prompt_id else set())

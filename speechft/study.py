@@ -15,6 +15,7 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.manifest import Manifest
 from speechft.overlap import Overlap
+from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare_all, compare_pairs
 from speechft.pipeline import Event, load_trained
 from speechft.recogniser import load
@@ -162,6 +163,7 @@ def write_study(
         shared: what its parts have in common.
         more: keys for the result.
     """
+    refuse_foreign_results(out)
     result = {
         "notice": notice(tested, manifest),
         "task": task,

@@ -49,6 +49,7 @@ from speechft.interruption import Interrupted, deferred
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import chosen
 from speechft.objective import TokenLoss, recompute_layers
+from speechft.own_results import refuse_foreign_results
 from speechft.peft_methods import follow
 from speechft.precision import mixed_precision
 from speechft.prefetch import prefetch
@@ -107,9 +108,11 @@ def fit(
         base: (WER, CER) of the base model on `dev` where they are known already; it is not evaluated then.
 
     Raises:
-        SpeechftError: nothing to train on, another run in the folder, or one with other settings or data.
+        SpeechftError: nothing to train on, another run in the folder, or one with other settings or data, or results
+            that are not ours.
     """
     distributed.start()
+    refuse_foreign_results(recipe.output_dir)
     with locked(Path(recipe.output_dir)) if distributed.is_first() else contextlib.nullcontext():
         return Run(recipe, train, dev, on_event).go(card or {}, base)
 

@@ -18,6 +18,7 @@ from speechft.cluster import cluster, reason
 from speechft.config import recipe_kinds
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import refuse_special, write_json, write_text
+from speechft.own_results import refuse_foreign_results
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import Space, default_space
 from speechft.tune_task import Event, Follow, Task, speech_task, text_task
@@ -279,6 +280,7 @@ def _train_best(best: Any, on_event: Follow) -> dict[str, Any]:
         from speechft.pipeline import train
     else:
         from speechft.text.pipeline import train  # type: ignore[assignment]
+    refuse_foreign_results(best.output_dir)
     result_file = Path(best.output_dir) / "result.json"
     result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8")) if result_file.is_file() else {}
     if result.get("recipe") != best.model_dump(mode="json"):

@@ -16,7 +16,7 @@ import pytest
 
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
-from speechft.fleet import finished, fleet, recipe_of
+from speechft.fleet import finished, fleet, recipe_of, train_speaker
 from speechft.manifest import Manifest
 from speechft.pipeline import train
 
@@ -61,6 +61,27 @@ def test_a_run_counts_as_done_only_with_its_recipe_and_recordings(cohort: Path) 
     gone = next(line for line in lines if json.loads(line)["speaker"] == "ann")
     cohort.write_text("\n".join(line for line in lines if line != gone) + "\n")
     assert finished(own) is None
+
+
+def test_a_result_that_is_none_is_no_end_of_a_run(cohort: Path) -> None:
+    own = recipe_of(recipe_for(cohort), "ann", cohort.parent / "fleet")
+    result = Path(own.output_dir) / "result.json"
+    result.parent.mkdir(parents=True)
+    whole = {"recipe": own.model_dump(mode="json"), "data": {}, "environment": {"speechft": "0"}}
+    for text in ("", "[]", "5", "null", "{}", "[" * 100_000, json.dumps(whole), json.dumps(whole | {"data": []})):
+        result.write_text(text)
+        assert finished(own) is None
+    result.write_text('{"accuracy": 1}')
+    speaker, row = train_speaker(own.model_dump(mode="json"))
+    assert speaker == "ann"
+    assert "result.json: was not made by speechft" in row["error"]
+    assert result.read_text() == '{"accuracy": 1}'
+
+
+def test_a_speaker_may_be_called_as_what_a_fleet_writes(cohort: Path) -> None:
+    for name in ("fleet.json", "fleet.md", "FLEET.JSON", ".lock", "con\n"):
+        folder = Path(recipe_of(recipe_for(cohort), name, Path("out")).output_dir)
+        assert folder.name.startswith("speaker-")
 
 
 def test_mistakes_are_sentences(cohort: Path) -> None:

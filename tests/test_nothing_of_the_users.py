@@ -13,11 +13,14 @@ from speechft import adapters
 from speechft.adapter_arithmetic import average
 from speechft.cli.common import app
 from speechft.cli.evaluation import check_names
+from speechft.comparison import evaluate_adapters
 from speechft.config import SpeechRecipe, load_recipe
 from speechft.corpora import prepare
 from speechft.errors import SpeechftError
 from speechft.files import write_text
 from speechft.manifest import Manifest
+from speechft.own_results import refuse_foreign_results
+from speechft.pipeline import evaluate
 from speechft.plain_text import escape
 from speechft.split_files import write_split
 from speechft.train import fit
@@ -45,6 +48,37 @@ def test_a_run_refuses_an_adapter_folder_that_is_not_its_own(voice: Manifest, tm
         fit(recipe, voice[:4], voice[4:6])
     assert mine.read_text() == "mine"
     adapters.refuse_foreign(tmp_path / "nowhere")  # what is not there is free
+
+
+@pytest.mark.parametrize("name", ["result.json", "report.html", "report.md", "metrics.jsonl"])
+def test_results_of_others_are_not_replaced(voice: Manifest, tmp_path: Path, name: str) -> None:
+    assert voice.path
+    (tmp_path / name).write_text('{"accuracy": 0.9}')
+    recipe = SpeechRecipe(manifest=voice.path, output_dir=tmp_path)
+    adapter = tmp_path / "nowhere"
+    for use in (
+        lambda: fit(recipe, voice[:4], voice[4:6]),
+        lambda: evaluate(voice, out=tmp_path),
+        lambda: evaluate_adapters(voice, [adapter], out=tmp_path),
+    ):
+        with pytest.raises(SpeechftError, match=f"{name}: was not made by speechft"):
+            use()
+        with pytest.raises(SpeechftError, match=f"{name}: was not made by speechft"):
+            use()  # nor the second time
+    assert (tmp_path / name).read_text() == '{"accuracy": 0.9}'
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_one_s_own_results_are_replaced(voice: Manifest, tmp_path: Path) -> None:
+    for _ in range(2):
+        evaluate(Manifest(voice[:2], voice.path), out=tmp_path)
+        (tmp_path / "metrics.jsonl").write_text("{}")
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(SpeechftError, match=r"report.html: was not made"):
+        refuse_foreign_results(tmp_path)
+    (tmp_path / ".lock").touch()  # of a run that was cut off before its result
+    refuse_foreign_results(tmp_path)
+    refuse_foreign_results(tmp_path / "new")
 
 
 def test_devices_and_folders_are_not_replaced(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_unseen_prompts_keep_sentences_apart_and_lose_no_row() -> None:
     assert counts(done)[UNUSED] > 0
 
 
+def test_uaspeech_unseen_words_are_unseen_however_they_are_written() -> None:
+    rows = [row("a", "ten", "M04", session="B1", prompt_id="D10"), row("b", "10", "M04", session="B2")]
+    rows += [row("c", "new", "M04", session="B2", prompt_id=" d10 "), row("d", "other", "M04", session="B2")]
+    rows += [row("e", "...", "M04", session="B1"), row("f", "!", "M04", session="B2")]
+    done = protocol(Manifest(rows), "uaspeech", unseen_prompts=True)
+    assert {u.id for u in done.split("test")} == {"d", "f"}
+
+
 def test_uaspeech_blocks() -> None:
     done = protocol(uaspeech(), "uaspeech")
     assert {(u.session, u.split) for u in done if u.speaker != "CF02"} == {

@@ -41,7 +41,7 @@ def prepare_uaspeech(
     """
     root = corpus_root(source, "mlf/*/*_word.mlf", "UA-Speech")
     work = Preparation(root, out, copy, allow_outside)
-    words = {key: word for path in sorted(root.glob("mlf/*/*_word.mlf")) for key, word in _labels(path).items()}
+    words = _labels(work, sorted(root.glob("mlf/*/*_word.mlf")))
     version = next((name for name in VERSIONS if (root / "audio" / name).is_dir()), None)
     takes: dict[tuple[str, str, str], dict[str, Path]] = {}
     for audio in sorted((root / "audio" / version if version else root / "audio").rglob("*.wav")):
@@ -87,15 +87,24 @@ def severity(speaker: str) -> str | None:
     return ("very low", "low", "mid", "high")[min(3, int(share // 25))] + " intelligibility"
 
 
-def _labels(path: Path) -> dict[str, str]:
-    """Words by recording, of an HTK master label file: a quoted name, a line for the word, a full stop."""
-    name, found = "", dict[str, str]()
-    for line in read_text(path, "replace").splitlines():
-        line = line.strip()
-        if line.startswith('"'):
-            name = Path(line.strip('"')).stem
-        elif name and line and line != ".":
-            word = next((field for field in line.split() if not field.lstrip("-").replace(".", "").isdigit()), "")
-            if word and word not in ("sil", "sp"):
-                found.setdefault(name, word)
+def _labels(work: Preparation, paths: list[Path]) -> dict[str, str]:
+    """Words by recording, of HTK master label files: a quoted name, a line for the word, a full stop.
+
+    Of two labels of one recording the first counts; another word is left out by file and line.
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        name = ""
+        for number, line in enumerate(read_text(path, "replace").splitlines(), 1):
+            line = line.strip()
+            if line.startswith('"'):
+                name = Path(line.strip('"')).stem
+            elif name and line and line != ".":
+                word = next((field for field in line.split() if not field.lstrip("-").replace(".", "").isdigit()), "")
+                if word and word not in ("sil", "sp"):
+                    known = found.setdefault(name, word)
+                    if known != word:
+                        where = f"{work.name_of(path)}:{number}"
+                        work.leave_out(where, f"{name} has the label '{known}' already, not '{word}'")
+                    name = ""  # its word is the first
     return found

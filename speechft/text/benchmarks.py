@@ -15,6 +15,8 @@ from typing import Any
 
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_json
+from speechft.own_results import refuse_foreign_results
+from speechft.result import environment
 from speechft.text.metrics import rounded
 from speechft.text.model import load_text_model
 
@@ -65,6 +67,8 @@ def run(
     Raises:
         SpeechftError: no such task, its data cannot be had, or it would run code.
     """
+    if out:
+        refuse_foreign_results(out)
     try:
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM
@@ -113,6 +117,7 @@ def run(
         ),
     }
     if out:
+        result["environment"] = environment()
         write_json(Path(out) / "result.json", result)
     return result
 

@@ -13,6 +13,7 @@ from speechft import adapters, distributed, memory, quantization
 from speechft.checkpoint import locked
 from speechft.errors import SpeechftError
 from speechft.files import write_json
+from speechft.own_results import refuse_foreign_results
 from speechft.result import environment
 from speechft.result_schema import FORMAT
 from speechft.sources import resolve_adapter
@@ -46,6 +47,7 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
         raise SpeechftError("text recipes train in one process", fix="Run it without torchrun or accelerate launch.")
     out = Path(recipe.output_dir)
     adapters.refuse_foreign(out / recipe.adapter.saved_as)
+    refuse_foreign_results(out)
     with locked(out):
         corpus = corpus_of(recipe)
         for where, reason in corpus.left_out:
@@ -100,6 +102,8 @@ def evaluate(
         out: a folder for result.json.
         settings: of the recipe, such as `metrics`; those the adapter was trained with unless told.
     """
+    if out:
+        refuse_foreign_results(out)
     adapter = resolve_adapter(adapter) if adapter else None
     card = adapters.read_card(adapter) if adapter else {}
     task = task or card.get("task")

@@ -292,6 +292,21 @@ def test_uaspeech(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_uaspeech_names_a_recording_with_two_labels(tmp_path: Path) -> None:
+    for name in ("F02_B1_UW1_M5", "F02_B1_UW2_M5"):
+        sound(tmp_path / f"audio/original/F02/{name}.wav")
+    words = [("UW1", "MOUSE"), ("UW2", "CAT"), ("UW1", "HOUSE"), ("UW2", "CAT")]
+    lines = "".join(f'"*/F02_B1_{name}_M5.lab"\n0 5 sil\n5 9 {word}\n9 12 AGAIN\n.\n' for name, word in words)
+    written(tmp_path / "mlf/F02/F02_word.mlf", f"#!MLF!#\n{lines}")
+    written(tmp_path / "mlf/F03/F03_word.mlf", '#!MLF!#\n"*/F02_B1_UW2_M5.lab"\nDOG\n.\n')
+    prepared = prepare("uaspeech", tmp_path, tmp_path / "out")
+    assert {u.id: u.text for u in prepared.manifest} == {"F02_B1_UW1": "MOUSE", "F02_B1_UW2": "CAT"}
+    assert dict(prepared.left_out) == {
+        "mlf/F02/F02_word.mlf:14": "F02_B1_UW1_M5 has the label 'MOUSE' already, not 'HOUSE'",
+        "mlf/F03/F03_word.mlf:3": "F02_B1_UW2_M5 has the label 'CAT' already, not 'DOG'",
+    }
+
+
 def test_uaspeech_controls_other_versions_and_broken_microphones(tmp_path: Path) -> None:
     audio = tmp_path / "UASpeech/audio"
     for name in ("F02/F02_B2_C1_M3", "control/CF02/CF02_B2_C1_M5", "control/CF02/CF02_B1_C1_M5", "again/F02_B2_C1_M3"):

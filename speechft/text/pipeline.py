@@ -21,7 +21,7 @@ from speechft.text.data import Corpus, Example, read
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, load_text_model
 from speechft.text.pretrain import elsewhere
-from speechft.text.training import Fitted, OnEvent
+from speechft.text.training import Fitted, OnEvent, forget_checkpoints
 from speechft.validation import validated
 
 NEEDS = {"pretrain": "document", "sft": "answer", "preference": "preference", "reward": "preference",
@@ -77,6 +77,7 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
             "environment": environment(),
         }
         write_json(out / "result.json", result)
+        forget_checkpoints(out)  # not before: a run that is stopped while it is measured goes on from them
     return result
 
 

@@ -34,13 +34,18 @@ def train_text(recipe: Any, as_json: bool) -> None:
 
 
 def is_text(task: str | None, adapters: list[Path]) -> bool:
-    """Whether an evaluation is one of text: by the task given, or the one an adapter was trained for."""
-    if task or not adapters:
-        return task not in (None, "speech")
+    """Whether an evaluation is one of text: by the task given, or the one an adapter was trained for.
+
+    Raises:
+        SpeechftError: it is to be of speech, with an adapter of text.
+    """
     from speechft.adapters import task_of
     from speechft.sources import resolve_adapter
 
-    return task_of(resolve_adapter(adapters[0])) != "speech"
+    trained = task_of(resolve_adapter(adapters[0])) if adapters else "speech"
+    if task == "speech" and trained != "speech":
+        raise SpeechftError(f"was trained for {trained}, not for speech", where=adapters[0], fix="Leave --task out.")
+    return (task or trained) != "speech"
 
 
 def evaluate_text(data: Path, task: str | None, as_json: bool, **settings: Any) -> None:

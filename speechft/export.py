@@ -84,11 +84,15 @@ def export(
 
 
 def _merged_text(adapter: Path, model: str | None, out: Path) -> Path:
-    """A language model with its adapter merged, and its tokenizer."""
+    """A language model with its adapter merged, a reward model with its head, and its tokenizer."""
     from speechft.text.model import load_text_model
 
-    card = adapters.read_card(adapter)
-    text = load_text_model(model or adapters.base_of(adapter), adapter=adapter)
+    card = adapters.own_card(adapter)
+    scalar = card.get("task") == "reward"
+    if (adapter / "config.json").is_file():  # a whole model
+        text = load_text_model(adapter, scalar=scalar)
+    else:
+        text = load_text_model(model or adapters.base_of(adapter), adapter=adapter, scalar=scalar)
     adapters.save(adapters.merge(text.model), out, card | {"merged": True}, text.name, text.folder)
     longest = getattr(text.model.config, "max_position_embeddings", None)
     text.tokenizer.model_max_length = min(text.tokenizer.model_max_length, longest or text.tokenizer.model_max_length)

@@ -22,6 +22,8 @@ NOT_FOR = (
     "one checks the text."
 )
 
+PIPELINES = {"speech": "automatic-speech-recognition", "reward": "text-classification"}  # else text-generation
+
 
 def model_card(
     repo: str,
@@ -41,7 +43,8 @@ def model_card(
         result: `result.json` of the run, or of an evaluation with `--out`; None where nothing was measured.
         licence: an identifier such as `cc-by-nc-4.0`, or words; None where it was not stated.
     """
-    speech, whole = card.get("task", "speech") == "speech", config is None
+    task, whole = card.get("task", "speech"), config is None
+    speech = task == "speech"
     front = _front_matter(repo, base, card, whole, result, licence)
     kind = f"{base}, fully fine-tuned" if config is None else f"An adapter ({_method(card, config)}) for {base}"
     made = f", trained with speechft {card['speechft']}" if card.get("speechft") else ""
@@ -50,7 +53,7 @@ def model_card(
         f"{kind}{made}.\n",
         f"{PERSONAL}\n" if speech else "",
         "## Use\n",
-        _use(repo, base, speech, whole),
+        _use(repo, base, task, whole),
         "## Measured\n",
         _measured(result, speech),
         "## Trained on\n",
@@ -69,7 +72,7 @@ def _front_matter(
     from huggingface_hub import EvalResult, ModelCardData
 
     speech = card.get("task", "speech") == "speech"
-    task = "automatic-speech-recognition" if speech else "text-generation"
+    task = PIPELINES.get(card.get("task", "speech"), "text-generation")
     scores = _adapted(result) if result else {}
     simulated = bool(result and result.get("notice"))
     results = [
@@ -99,10 +102,20 @@ def _front_matter(
     return data.to_yaml()
 
 
-def _use(repo: str, base: str, speech: bool, whole: bool) -> str:
-    if not speech:
-        call = f"load_text_model({base!r}, adapter={repo!r})"
-        return f"```python\nfrom speechft.text.model import load_text_model\n\ntext = {call}\n```\n"
+def _use(repo: str, base: str, task: str, whole: bool) -> str:
+    if task != "speech":
+        names = f"{repo!r}" if whole else f"{base!r}, adapter={repo!r}"
+        lines = ["from speechft.text.model import load_text_model", "", f"text = load_text_model({names})"]
+        if task == "reward":
+            lines[1:] = [
+                "from speechft.text.reward import rewards",
+                "",
+                f"text = load_text_model({names}, scalar=True)",
+                'question = {"role": "user", "content": "What is red?"}',
+                'answer = {"role": "assistant", "content": "A colour."}',
+                "print(rewards(text, [[question, answer]]))",
+            ]
+        return "\n".join(["```python", *lines, "```\n"])
     option = "--model" if whole else "--adapter"
     lines = [f"```sh\nspeechft transcribe recording.wav {option} {repo}\n```\n"]
     if not whole:

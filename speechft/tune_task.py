@@ -69,11 +69,13 @@ def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
 def text_task(recipe: Any) -> Task:
     """The task's own score on dev: a loss, or a reward with its sign turned."""
     from speechft.text.pipeline import corpus_of, task_module
+    from speechft.text.training import forget_checkpoints
 
     corpus = corpus_of(recipe)
 
     def run(recipe: Any, follow: Follow) -> float:
         best = float(task_module(recipe.task).train(recipe, corpus, follow).best)
+        forget_checkpoints(recipe.output_dir)
         if not math.isfinite(best):
             raise SpeechftError("its score on dev is not a number", where="trial")
         return best

@@ -163,7 +163,9 @@ def test_what_the_untrained_model_said_is_kept_and_is_what_it_says(
     assert [t.text for t in kept.transcripts] == [t.text for t in fresh.transcripts]
     assert kept.rates == fresh.rates
     assert len(kept.written) == len(dev)
+    written = (tmp_path / "metrics.jsonl").read_text()
     assert fit(settings, train[:4], dev).base is None  # gone on from: it was not decoded again
+    assert (tmp_path / "metrics.jsonl").read_text() == written  # nor was a step trained again
 
 
 def test_no_adapter_is_handed_back_when_none_is_better(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from speechft.cli.common import AsJson, ManifestPath, Model, Outside, app, err, print_json
+from speechft.cli.common import AsJson, ManifestPath, Model, Outside, app, err, print_json, refuse_given
 
 
 @app.command()
 def export(
+    ctx: typer.Context,
     adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
     to: Annotated[
@@ -39,12 +40,19 @@ def export(
 
     Example: `speechft export runs/me/adapter exported --to ctranslate2 --precision int8 --check me/manifest.jsonl`
     """
+    from speechft.adapters import task_of
     from speechft.export import export as run
+    from speechft.sources import resolve_adapter
 
+    text = task_of(resolve_adapter(adapter)) != "speech"
+    if text:
+        refuse_given(ctx, {"adapter", "out", "to", "model", "precision"}, "a text model")
     given = _rows_to_check(check, split, allow_outside, model, adapter) if check else None
     made = run(adapter, out, to=to, model=model, precision=precision)
     if given is None:
-        if to == "onnx":
+        if text:
+            advice = "the whole model and its tokenizer, as transformers and other projects' converters read them"
+        elif to == "onnx":
             advice = "clips of any length up to 30 s, so the adapter's context can be kept (docs/export.md)"
         else:
             advice = "other software pads clips to 30 s; --check MANIFEST measures what it will get"

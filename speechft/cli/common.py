@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from speechft.errors import SpeechftError
 from speechft.plain_text import Terminal
 
 
@@ -59,6 +60,20 @@ AdapterPath = Annotated[
     Path | None, typer.Option(help="Folder of a trained adapter, or USER/NAME[@REVISION] of a hub.")
 ]
 Language = Annotated[str | None, typer.Option(help="Code such as en or de; detected unless given.")]
+
+
+def refuse_given(ctx: typer.Context, known: set[str], what: str) -> None:
+    """Raises SpeechftError where an option was given that a verb has, but not for this.
+
+    Args:
+        known: the parameters that it has for this, by their names in Python.
+        what: that this is, such as `a text adapter`.
+    """
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        if parameter.name not in known and source is not None and source.name == "COMMANDLINE":
+            option = "/".join([*parameter.opts, *parameter.secondary_opts])
+            raise SpeechftError(f"{option} means nothing for {what}", fix="Leave it out.")
 
 
 def print_json(result: dict[str, Any]) -> None:

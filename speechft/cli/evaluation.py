@@ -18,14 +18,18 @@ from speechft.cli.common import (
     app,
     err,
     print_json,
+    refuse_given,
 )
 from speechft.cli.text import evaluate_text, is_text
 from speechft.errors import SpeechftError
 from speechft.plain_text import escape
 
+TEXT_OPTIONS = {"manifest", "split", "model", "adapter", "out", "task", "as_json"}
+
 
 @app.command()
 def evaluate(
+    ctx: typer.Context,
     manifest: Annotated[Path, typer.Option(help="JSONL, one utterance a line.", show_default=False)],
     split: Annotated[str | None, typer.Option(help="Of the manifest.", show_default="test, else dev, else all")] = None,
     split_file: Annotated[Path | None, typer.Option(help="Made by `speechft split`.")] = None,
@@ -70,6 +74,7 @@ def evaluate(
     }  # fmt: skip
     adapters = adapter or []
     if is_text(task, adapters):
+        refuse_given(ctx, TEXT_OPTIONS, "text")
         if len(adapters) > 1:
             raise SpeechftError("text adapters are not compared in one call", fix="Evaluate them one at a time.")
         evaluate_text(manifest, task, as_json, split=split, model=model, adapter=next(iter(adapters), None), out=out)

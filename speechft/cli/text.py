@@ -12,6 +12,8 @@ from speechft.cli.common import AdapterPath, AsJson, app, err, print_json
 from speechft.errors import SpeechftError
 from speechft.plain_text import Terminal, escape
 
+NAMED = 10  # items in the training data that the terminal names
+
 
 def train_text(recipe: Any, as_json: bool) -> None:
     """`speechft train` with a recipe of a text task."""
@@ -34,13 +36,18 @@ def train_text(recipe: Any, as_json: bool) -> None:
 
 
 def is_text(task: str | None, adapters: list[Path]) -> bool:
-    """Whether an evaluation is one of text: by the task given, or the one an adapter was trained for."""
-    if task or not adapters:
-        return task not in (None, "speech")
+    """Whether an evaluation is one of text: by the task given, or the one an adapter was trained for.
+
+    Raises:
+        SpeechftError: it is to be of speech, with an adapter of text.
+    """
     from speechft.adapters import task_of
     from speechft.sources import resolve_adapter
 
-    return task_of(resolve_adapter(adapters[0])) != "speech"
+    trained = task_of(resolve_adapter(adapters[0])) if adapters else "speech"
+    if task == "speech" and trained != "speech":
+        raise SpeechftError(f"was trained for {trained}, not for speech", where=adapters[0], fix="Leave --task out.")
+    return (task or trained) != "speech"
 
 
 def evaluate_text(data: Path, task: str | None, as_json: bool, **settings: Any) -> None:
@@ -67,6 +74,7 @@ def benchmark(
     chat: Annotated[bool, typer.Option(help="Through the chat template.")] = False,
     allow_code: Annotated[bool, typer.Option(help="Run code that the model writes. Only in a container.")] = False,
     training: Annotated[str | None, typer.Option(help="Training data, to be searched for the items.")] = None,
+    reader: Annotated[str | None, typer.Option(help="Layout of that data, if a known corpus, such as samsum.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -74,17 +82,14 @@ def benchmark(
 
     Example: `speechft benchmark hellaswag --adapter runs/text/sft/adapter --limit 100`
     """
-    from speechft.text.benchmarks import contamination, run, task_items
-    from speechft.text.data import read
+    from speechft.text.benchmarks import run
 
+    if reader and not training:
+        raise SpeechftError("--reader is for --training", fix="Give --training too, or leave it out.")
     result = run(
         model, tasks, adapter=adapter, task_folder=task_folder, shots=shots, limit=limit, chat=chat,
-        allow_code=allow_code, out=out,
+        allow_code=allow_code, training=training, reader=reader, out=out,
     )  # fmt: skip
-    if training:
-        corpus = read(training, needs="document")
-        seen = [example.document or f"{example.key} {example.answer}" for example in corpus.train]
-        result["contamination"] = contamination(seen, task_items(tasks, task_folder))
     if as_json:
         print_json(result)
         return
@@ -98,7 +103,12 @@ def benchmark(
     Terminal().print(table)
     err.print(result["remark"])
     if "contamination" in result:
-        err.print(f"{len(result['contamination'])} items have words in a row with the training data.")
+        copies = result["contamination"]
+        err.print(f"{len(copies)} items have words in a row with the training data{':' if copies else '.'}")
+        for hit in copies[:NAMED]:
+            err.print(f'  {hit["task"]} {hit["item"]}: {hit["share"]:.0%}, "{hit["found"]}"')
+        if len(copies) > NAMED:
+            err.print(f"  and {len(copies) - NAMED} more; --json and --out have all.")
 
 
 @app.command("hosted")

@@ -1,4 +1,4 @@
-"""Public benchmarks through lm-evaluation-harness, from local files where there is no network, and contamination.
+"""Public benchmarks through lm-evaluation-harness, from local files where there is no network.
 
 The harness (Gao et al., EleutherAI) is the engine: prompts, few-shot examples and metrics are its own, so a number is
 comparable with other numbers of the same task version, and with nothing else. Its tasks fetch their data from a hub; a
@@ -7,9 +7,9 @@ folder of task files with `dataset_path: json` and local `data_files` needs no n
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_json
 from speechft.own_results import refuse_foreign_results
 from speechft.result import environment
+from speechft.text.contamination import contaminated, items_of, training_texts
 from speechft.text.metrics import rounded
 from speechft.text.model import load_text_model
 
@@ -32,7 +33,6 @@ SUITES = {
     "humaneval": ["humaneval"],
 }
 RUNS_CODE = {"humaneval", "mbpp"}
-NGRAM = 13  # words, as in the contamination study of GPT-3 (Brown et al., 2020, arXiv 2005.14165)
 
 
 def run(
@@ -47,6 +47,8 @@ def run(
     chat: bool = False,
     allow_code: bool = False,
     seed: int = 0,
+    training: str | None = None,
+    reader: str | None = None,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
     """Score a model, with an adapter or without, on tasks of the harness.
@@ -59,13 +61,15 @@ def run(
         limit: items of each task, for a first look; such a score is not the benchmark's.
         chat: through the chat template, as one turn.
         allow_code: run what the model writes, on this machine, unguarded. Needed by humaneval and mbpp.
+        training, reader: data to be searched for the items, see `contamination.training_texts`.
         out: a folder for result.json.
 
     Returns:
-        `tasks`: of each, its `metrics` with `value` and `stderr`, `version`, `shots` and `items`; `limit`; `remark`.
+        `tasks`: of each, its `metrics` with `value` and `stderr`, `version`, `shots` and `items`; `limit`; `remark`;
+        with `training`, also `contamination`, see `contamination.contaminated`.
 
     Raises:
-        SpeechftError: no such task, its data cannot be had, or it would run code.
+        SpeechftError: no such task, its data cannot be had, it would run code, or the model writes no text.
     """
     if out:
         refuse_foreign_results(out)
@@ -89,22 +93,21 @@ def run(
     unknown = [name for name in names if name not in manager.all_tasks]
     if unknown:
         raise SpeechftError(f"unknown task '{unknown[0]}'", fix="Tasks: lm-eval ls tasks, or files in --tasks-folder.")
+    seen = training_texts(training, reader) if training else None
     text = load_text_model(model, adapter=adapter)
+    copies = None
+    if seen is not None:  # before the hours that the scores may take
+        with _data_of(names):
+            copies = contaminated(seen, items_of(manager.load(names)["tasks"]))
     wrapped = HFLM(pretrained=text.model, tokenizer=text.tokenizer, batch_size=batch_size)
-    try:
+    with _data_of(names):
         found = simple_evaluate(
             model=wrapped, tasks=names, num_fewshot=shots, limit=limit, task_manager=manager, log_samples=False,
             apply_chat_template=chat, confirm_run_unsafe_code=allow_code, bootstrap_iters=1000, random_seed=seed,
             numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
         )  # fmt: skip
-    except (ConnectionError, FileNotFoundError, OSError) as error:
-        reason = (str(error).splitlines() or [""])[0][:200]
-        raise SpeechftError(
-            f"the data of a task cannot be had ({type(error).__name__}: {reason})", where=", ".join(names),
-            fix="Connect once, so that it is kept in the cache of datasets, or give local task files.",
-        ) from None  # fmt: skip
     assert found is not None
-    result = {
+    result: dict[str, Any] = {
         "model": model,
         "adapter": str(adapter) if adapter else None,
         "limit": limit,
@@ -116,10 +119,25 @@ def run(
             "what is not asked: whether a person is helped, whether the model has seen the items, or how it fails."
         ),
     }
+    if copies is not None:
+        result["contamination"] = copies
     if out:
         result["environment"] = environment()
         write_json(Path(out) / "result.json", result)
     return result
+
+
+@contextlib.contextmanager
+def _data_of(names: Sequence[str]) -> Iterator[None]:
+    """Within, data of tasks is read; SpeechftError where it cannot be had."""
+    try:
+        yield
+    except OSError as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise SpeechftError(
+            f"the data of a task cannot be had ({type(error).__name__}: {reason})", where=", ".join(names),
+            fix="Connect once, so that it is kept in the cache of datasets, or give local task files.",
+        ) from None  # fmt: skip
 
 
 def refuse_functions(folder: Path) -> None:
@@ -146,70 +164,3 @@ def _scores(found: Any, name: str) -> dict[str, Any]:
         "shots": found.get("n-shot", {}).get(name),
         "items": (found.get("n-samples") or {}).get(name, {}).get("effective"),
     }
-
-
-def words(text: str) -> list[str]:
-    """Lower case, letters and digits only.
-
-    >>> words("It's 3 o'clock.")
-    ['it', 's', '3', 'o', 'clock']
-    """
-    return re.findall(r"\w+", text.lower())
-
-
-def contamination(training: Iterable[str], items: Sequence[str], ngram: int = NGRAM) -> list[dict[str, Any]]:
-    """Benchmark items whose words occur in the training texts.
-
-    Args:
-        training: texts.
-        items: questions, with or without their answers.
-        ngram: words in a row that have to be the same; items with fewer words have to occur whole.
-
-    Returns:
-        of each item that is hit: `item` (its place), `share` of its n-grams found, and the first one `found`.
-    """
-    sizes: dict[int, dict[tuple[str, ...], set[int]]] = {}
-    totals: list[int] = []
-    for place, item in enumerate(items):
-        tokens = words(item)
-        size = min(ngram, len(tokens))
-        grams = set(_grams(tokens, size))
-        totals.append(len(grams))
-        for gram in grams:
-            sizes.setdefault(size, {}).setdefault(gram, set()).add(place)
-    hits: dict[int, dict[tuple[str, ...], None]] = {}
-    for text in training:
-        tokens = words(text)
-        for size, wanted in sizes.items():
-            for gram in _grams(tokens, size):
-                for place in wanted.get(gram, ()):
-                    hits.setdefault(place, {})[gram] = None
-    return [
-        {"item": place, "share": round(len(grams) / totals[place], 4), "found": " ".join(next(iter(grams)))}
-        for place, grams in sorted(hits.items())
-    ]
-
-
-def _grams(tokens: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
-    return (tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1) if size)
-
-
-def task_items(names: Sequence[str], task_folder: str | Path | None = None) -> list[str]:
-    """The test items of tasks as text, prompt and right answer: what `contamination` looks for."""
-    from lm_eval.tasks import TaskManager
-
-    manager = TaskManager(include_path=str(task_folder) if task_folder else None, include_defaults=task_folder is None)
-    loaded = manager.load([name for task in names for name in SUITES.get(task, [task])])["tasks"]
-    found = []
-    for task in loaded.values():
-        for doc in task.eval_docs:
-            found.append(f"{task.doc_to_text(doc)} {_answer(task, doc)}")
-    return found
-
-
-def _answer(task: Any, doc: Any) -> str:
-    target = task.doc_to_target(doc)
-    if isinstance(target, int):
-        choices = task.doc_to_choice(doc)
-        return str(choices[target]) if choices else str(target)
-    return str(target)

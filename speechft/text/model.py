@@ -24,6 +24,7 @@ PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + eos_token + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
+GIVE_REWARD = "Give OUT/adapter of a recipe of task: reward."
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def load_text_model(
         scalar: with a head that gives one number for a sequence (a reward model) in place of the vocabulary.
 
     Raises:
-        SpeechftError: no such model, or one that is no causal language model.
+        SpeechftError: no such model, one that is no causal language model, or a reward model taken for one that
+            writes, or the other way round.
     """
     from transformers import (
         AutoConfig,
@@ -88,6 +90,16 @@ def load_text_model(
         raise SpeechftError(
             f"is a {config.model_type} model", where=name, fix="Text recipes need a causal language model."
         )
+    adapter = resolve_adapter(adapter) if adapter is not None else None
+    headed = any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ())
+    task = adapters.own_card(adapter).get("task") if adapter else None
+    if not scalar and (headed or task == "reward"):
+        raise SpeechftError(
+            "is a reward model: it gives answers a number and writes none", where=adapter or name,
+            fix="Use it as a reward or a judge, or give a model that writes.",
+        )  # fmt: skip
+    if scalar and task not in (None, "reward"):
+        raise SpeechftError("is not a reward model", where=adapter, fix=GIVE_REWARD)
     device = torch.device(device) if device else adapters.default_device()
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -110,10 +122,10 @@ def load_text_model(
             bos_token_id=shipped.bos_token_id, eos_token_id=shipped.eos_token_id, pad_token_id=tokenizer.pad_token_id
         )
     model.requires_grad_(False).eval()
-    if scalar:
+    if scalar and not headed:
         model.score.weight.data.zero_()  # the head is new: it starts at no opinion, whatever the seed
     if adapter is not None:
-        model = adapters.load(model, resolve_adapter(adapter), folder)
+        model = adapters.load(model, adapter, folder)
     return TextModel(str(name), folder, model, tokenizer)
 
 

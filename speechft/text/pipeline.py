@@ -19,10 +19,11 @@ from speechft.result_schema import FORMAT
 from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, TextRecipe
 from speechft.text.data import Corpus, Example, read
+from speechft.text.files import SPLITS
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, load_text_model
 from speechft.text.pretrain import elsewhere
-from speechft.text.training import Fitted, OnEvent
+from speechft.text.training import Fitted, OnEvent, forget_checkpoints
 from speechft.validation import validated
 
 NEEDS = {"pretrain": "document", "sft": "answer", "preference": "preference", "reward": "preference",
@@ -79,6 +80,7 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
             "environment": environment(),
         }
         write_json(out / "result.json", result)
+        forget_checkpoints(out)  # not before: a run that is stopped while it is measured goes on from them
     return result
 
 
@@ -101,6 +103,9 @@ def evaluate(
         model: the bundled one or the adapter's own, unless told.
         out: a folder for result.json.
         settings: of the recipe, such as `metrics`; those the adapter was trained with unless told.
+
+    Raises:
+        SpeechftError: no such task or split, or the data, the adapter or the model is wrong.
     """
     if out:
         refuse_foreign_results(out)
@@ -113,8 +118,11 @@ def evaluate(
     values["model"] = model or card.get("model") or values.get("model", "bundled:smollm2")
     recipe = validated(TEXT_RECIPES[task], values)
     corpus = corpus_of(recipe)
-    split = split or ("test" if corpus.test else "dev")
-    held_out = getattr(corpus, split)[: recipe.test_examples]
+    split = SPLITS.get(split.lower(), split) if split else "test" if corpus.test else "dev"
+    parts = {name: part for name in ("train", "dev", "test") if (part := getattr(corpus, name))}
+    if split not in parts:
+        raise SpeechftError(f"has no split '{split}'", where=data, fix=f"It has {', '.join(parts)}.")
+    held_out = parts[split][: recipe.test_examples]
     text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
     module = task_module(task)
     with adapters.disabled(text.model):

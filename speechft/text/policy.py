@@ -35,7 +35,7 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
         )
     text = for_training(recipe)
     dev = corpus.dev[: recipe.dev_examples]
-    reward = standardised(text, dev, recipe, reward_function(recipe, corpus))
+    reward = standardised(text, dev, recipe, reward_function(recipe, (*corpus.train, *corpus.dev, *corpus.test)))
 
     def score() -> float:
         found = measured(text, dev, recipe, reward)
@@ -64,13 +64,20 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
         return fit(trainer, text, recipe, corpus, score, log)
 
 
-def reward_function(recipe: PolicyRecipe, corpus: Corpus | None = None) -> ppo.Reward:
-    """What an answer is worth: a metric against the reference answers, or a trained reward model."""
+def reward_function(recipe: PolicyRecipe, examples: Sequence[Example]) -> ppo.Reward:
+    """What an answer is worth: a metric against the reference answers, or a trained reward model.
+
+    Args:
+        examples: all that it will be asked about.
+
+    Raises:
+        SpeechftError: no such metric or folder, or an example without the answers that a metric compares with.
+    """
     if recipe.reward in METRICS:
         metric = METRICS[recipe.reward]
-        if corpus and not all(example.references for example in corpus.train):
+        if bare := next((example for example in examples if not example.references), None):
             raise SpeechftError(
-                f"reward {recipe.reward} needs an answer in every row", where=recipe.data,
+                f"reward {recipe.reward} needs an answer in every row", where=bare.where,
                 fix="Give rows with prompt and answer, or a reward model.",
             )  # fmt: skip
         return lambda examples, said: [
@@ -104,7 +111,7 @@ def standardised(text: TextModel, dev: Sequence[Example], recipe: PolicyRecipe, 
 
 def measure(text: TextModel, examples: Sequence[Example], recipe: PolicyRecipe) -> dict[str, Measure]:
     """`reward` of sampled answers, their `kl` to the model without its adapter, and their length in tokens."""
-    return measured(text, examples, recipe, reward_function(recipe))
+    return measured(text, examples, recipe, reward_function(recipe, examples))
 
 
 def measured(

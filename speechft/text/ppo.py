@@ -192,10 +192,11 @@ def train(recipe: PolicyRecipe, text: TextModel, corpus: Corpus, reward: Reward,
             rollout = roll_out(policy, chosen(corpus.train, recipe, step), reward, recipe, seed=recipe.seed + step)
             line = update(policy, rollout, optimizer, recipe, seed=recipe.seed + step)
             best.write({"step": step + 1, **line, "learning_rate": rate})
-            if (step + 1) % every == 0 or step + 1 == recipe.max_steps:
+            last = step + 1 == recipe.max_steps
+            if (step + 1) % every == 0 or last:
                 best.consider(step + 1)
             stop = asked()
-            if stop or (step + 1) % recipe.checkpoint_every == 0:
+            if stop or last or (step + 1) % recipe.checkpoint_every == 0:
                 weights = adapters.trainable_state(text.model)
                 weights |= {f"value/{name}": p.detach().cpu() for name, p in policy.value.named_parameters()}
                 save_checkpoint(best.folder, weights, optimizer, {"step": step + 1})

@@ -14,7 +14,7 @@ from speechft.text.chat import rendered
 from speechft.text.config import RewardRecipe
 from speechft.text.data import Corpus, Example, Message
 from speechft.text.metrics import Measure
-from speechft.text.model import TextModel, autocast, load_text_model, padded
+from speechft.text.model import GIVE_REWARD, TextModel, autocast, load_text_model, padded
 from speechft.text.preferences import paired, won
 from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
 
@@ -61,14 +61,16 @@ def rewards(
 
 
 def load_reward_model(folder: str | Path) -> TextModel:
-    """The reward model that a reward recipe saved.
+    """The reward model that a reward recipe saved, an adapter or a whole model, or that was exported.
 
     Raises:
         SpeechftError: the folder holds another kind of adapter.
     """
-    card = adapters.read_card(folder)
+    card = adapters.own_card(folder)
     if card.get("task") != "reward":
-        raise SpeechftError("is not a reward model", where=folder, fix="Give OUT/adapter of a recipe of task: reward.")
+        raise SpeechftError("is not a reward model", where=folder, fix=GIVE_REWARD)
+    if (Path(folder) / "config.json").is_file():
+        return load_text_model(folder, scalar=True)
     # on other weights than those it was trained on it says something else
     bits = card.get("recipe", {}).get("adapter", {}).get("quantize")
     return load_text_model(adapters.base_of(folder), adapter=folder, quantize=bits, scalar=True)

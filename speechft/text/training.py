@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from speechft import adapters
-from speechft.checkpoint import append_metrics, save_tensors, trim_metrics
+from speechft.checkpoint import LATEST, append_metrics, save_tensors, trim_metrics
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_text
 from speechft.interruption import Interrupted, deferred
@@ -142,14 +142,24 @@ def fit(
     checkpoint = max(best.folder.glob("checkpoint-*"), key=_step, default=None)
     if checkpoint and ranks:
         ranks.load_state(load_file(checkpoint / RANKS))
-    best.start(_step(checkpoint) if checkpoint else None)
-    with deferred() as asked:
-        trainer.add_callback(_Course(best, ranks, asked))
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if asked():
-            raise Interrupted(asked(), f"Stopped after step {trainer.state.global_step} of {steps}; it is saved.")
-    best.finish(trainer.state.global_step)
-    return best.fitted(trainer.state.global_step, time.perf_counter() - started)
+    done = _step(checkpoint) if checkpoint else None
+    best.start(done)
+    if done != steps:  # else it was cut off after training; the trainer would do a step more
+        with deferred() as asked:
+            trainer.add_callback(_Course(best, ranks, asked))
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            done = int(trainer.state.global_step)
+            if asked():
+                raise Interrupted(asked(), f"Stopped after step {done} of {steps}; it is saved.")
+    best.finish(done)
+    return best.fitted(done, time.perf_counter() - started)
+
+
+def forget_checkpoints(out: str | Path) -> None:
+    """Delete what a run would go on from: it is over, and what is kept is in best.safetensors and the adapter."""
+    folder = Path(out) / "checkpoints"
+    for checkpoint in (*folder.glob("checkpoint-*"), *folder.glob(LATEST)):
+        shutil.rmtree(checkpoint)
 
 
 def _without_packing(trainer: Any) -> None:
@@ -233,6 +243,7 @@ class Best:
                     fix="Choose another output_dir, or delete its checkpoints folder.",
                 )
             self.base, self.best, self.best_step = saved["base"], saved["best"], saved["best_step"]
+            self.seen = resumed  # a step that is to be scored is, before it is saved
             trim_metrics(self.out / "metrics.jsonl", resumed)
             self.log({"event": "resumed", "step": resumed, "steps": self.steps})
             return
@@ -260,8 +271,6 @@ class Best:
         if self.best_step is not None:
             adapters.load_trainable_state(self.text.model, load_file(self.folder / "best.safetensors"))
         self.tracking.finish()
-        for checkpoint in self.folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)  # the run is over: what is kept is in best.safetensors and the adapter
 
     def fitted(self, steps: int, seconds: float) -> Fitted:
         self.text.model.eval()

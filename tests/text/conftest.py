@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+
+from speechft.interruption import Interrupted
 
 WORDS = (
     "what is the colour of a number say repeat answer with yes no red green blue one two three four five six seven "
@@ -84,3 +87,9 @@ def cut_off(event: dict) -> None:
     """Ends a run in its eleventh step, as ctrl-C would."""
     if event.get("step") == 11 and "loss" in event:
         raise KeyboardInterrupt
+
+
+def stop_at_the_end(event: dict) -> None:
+    """Ends a run while what it made is measured, as a scheduler's SIGTERM would."""
+    if event.get("event") == "final evaluation":
+        raise Interrupted(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Benchmarks from local task files without a network, and training text that holds benchmark items."""
+"""Benchmarks from local task files without a network."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from click.testing import Result
+from typer.testing import CliRunner
 
+from speechft.adapters import CARD
+from speechft.cli import app
 from speechft.errors import SpeechftError
-from speechft.text.benchmarks import contamination, run, task_items, words
+from speechft.text import benchmarks
+from speechft.text.benchmarks import run
 
 ITEMS = [
     {"question": f"The number after {a} is", "choices": [b, c], "label": i % 2}
@@ -66,8 +69,7 @@ def test_a_local_task_is_scored_as_by_hand(
     assert result["tasks"]["numbers"]["metrics"]["acc"]["value"] == pytest.approx(right / len(ITEMS))
     assert result["tasks"]["numbers"]["items"] == len(ITEMS)
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
-    hits = contamination(["We know that the number after three is four, and so on."], task_items(["numbers"], tasks))
-    assert [hit["item"] for hit in hits] == [i for i, item in enumerate(ITEMS) if i % 6 == 5]
+    assert "contamination" not in result
 
 
 def test_code_is_not_run_unless_allowed(tiny_llama: Path) -> None:
@@ -88,19 +90,32 @@ def test_an_unknown_task_is_named(tiny_llama: Path, tasks: Path) -> None:
         run(str(tiny_llama), ["letters"], task_folder=tasks)
 
 
-@settings(deadline=None)
-@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40), st.integers(1, 15), st.data())
-def test_what_was_planted_is_found(tokens: list[str], ngram: int, data: st.DataObject) -> None:
-    start = data.draw(st.integers(0, max(0, len(tokens) - ngram)))
-    piece = tokens[start : start + ngram]
-    hits = contamination([f"before {' '.join(piece)}, after"], [" ".join(tokens)], ngram)
-    assert hits
-    assert 0 < hits[0]["share"] <= 1
-    assert hits[0]["found"] in " ".join(words(" ".join(tokens)))
+def benchmark(*words: object) -> Result:
+    return CliRunner().invoke(app, ["benchmark", "numbers", *map(str, words)], catch_exceptions=False)
 
 
-def test_shorter_overlaps_are_not_hits() -> None:
-    item = "a b c d e f g h i j k l m n"
-    assert contamination(["a b c d e f g h i j k l x m n"], [item]) == []
-    assert contamination(["So: A, b c d e f g h i j k l m!"], [item])[0]["share"] == 0.5
-    assert contamination(["", "x"], [""]) == []
+def test_items_in_the_training_data_are_named_and_saved(
+    tiny_llama: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One document is enough, and what is not searched is known before anything is scored."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": "We know that the number after three is four, so on."}))
+    asked = ["--model", tiny_llama, "--task-folder", tasks, "--training", tmp_path / "one.jsonl", "--out", tmp_path]
+    done = benchmark(*asked)
+    assert "the number after three is four" in " ".join(done.stderr.split())
+    found = json.loads((tmp_path / "result.json").read_text())["contamination"]
+    assert [hit["item"] for hit in found] == [i for i, item in enumerate(ITEMS) if i % 6 == 5]
+    assert {(hit["task"], hit["share"]) for hit in found} == {("numbers", 1.0)}
+    (tmp_path / "none.jsonl").write_text("{}\n")
+    monkeypatch.setattr(benchmarks, "load_text_model", None)
+    with pytest.raises(SpeechftError, match="holds no text"):
+        run(str(tiny_llama), ["numbers"], task_folder=tasks, training=str(tmp_path / "none.jsonl"))
+    with pytest.raises(SpeechftError, match="unknown reader"):
+        benchmark(*asked, "--reader", "nosuch")
+
+
+def test_a_reward_model_is_not_scored(tiny_llama: Path, tasks: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / CARD).write_text(json.dumps({"task": "reward"}))
+    with pytest.raises(SpeechftError, match="is a reward model"):
+        run(str(tiny_llama), ["numbers"], task_folder=tasks, adapter=tmp_path / "adapter")

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from text.conftest import stop_at_the_end
 
 from speechft import adapters
+from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
 from speechft.text.config import PolicyRecipe
 from speechft.text.data import read
 from speechft.text.model import answers, generate, load_text_model, prompt_tokens
-from speechft.text.pipeline import train
+from speechft.text.pipeline import evaluate, train
 from speechft.text.policy import measured, standardised
 from speechft.text.ppo import Policy, advantages, chosen, policy_loss, roll_out, token_rewards, update, value_loss
 
@@ -213,6 +215,33 @@ def test_the_reward_rises(
     assert result["difference"]["reward"]["ci95"][0] > 0
     assert result["base"]["kl"]["value"] == pytest.approx(0, abs=1e-4)
     assert result["adapted"]["kl"]["value"] > 0
+
+
+def test_a_run_that_was_stopped_while_it_was_measured_trains_no_round_again(
+    tiny_llama: Path, prompts: Path, tmp_path: Path
+) -> None:
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="chrf", max_new_tokens=3, rollouts=8,
+        batch_size=8, max_steps=2, learning_rate=1e-2, max_length=64, evaluations=1,
+    )  # fmt: skip
+    with pytest.raises(Interrupted):
+        train(recipe, on_event=stop_at_the_end)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    assert train(recipe)["training"]["steps"] == 2
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+    assert not (tmp_path / "checkpoints" / "latest").exists()
+
+
+def test_an_answer_is_missing_in_a_row_that_is_only_measured(tiny_llama: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"say {i}", "answer": "yes", "split": "train" if i % 2 else "dev"} for i in range(8)]
+    rows.append({"prompt": "say cat", "split": "dev"})
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = PolicyRecipe(model=str(tiny_llama), data=str(data), output_dir=tmp_path / "out", reward="rougeL")
+    with pytest.raises(SpeechftError, match=r"rows.jsonl:9: reward rougeL needs an answer"):
+        train(recipe)
+    with pytest.raises(SpeechftError, match=r"rows.jsonl:9: reward rougeL needs an answer"):
+        evaluate(str(data), task="policy", model=str(tiny_llama), settings={"reward": "rougeL"})
 
 
 def test_a_run_that_was_cut_off_goes_on(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from speechft import adapters
 from speechft.errors import SpeechftError
+from speechft.export import export
+from speechft.hub import push
 from speechft.text.config import PreferenceRecipe, RewardRecipe, TextAdapterSettings
 from speechft.text.data import read
 from speechft.text.judge import compare, judge_from, ranking
-from speechft.text.model import autocast, padded
+from speechft.text.model import autocast, load_text_model, padded
 from speechft.text.pipeline import evaluate, train
 from speechft.text.reward import load_reward_model, rewards
 
@@ -120,6 +123,66 @@ def test_a_reward_model_tells_better_from_worse_and_keeps_its_head(
     verdict = compare(judge, question["content"], "no cat", "yes cat")
     assert verdict.winner == 2
     assert verdict.favour == pytest.approx(ranking(judge, [question], ["no cat", "yes cat"])[0])
+
+
+@pytest.fixture(scope="module", params=["lora", "full"])
+def reward_model(
+    request: pytest.FixtureRequest, tiny_llama: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What a reward recipe leaves, as an adapter and as a whole model."""
+    out = tmp_path_factory.mktemp("reward")
+    recipe = RewardRecipe(
+        model=str(tiny_llama), data=str(pairs), output_dir=out, batch_size=8, max_steps=8, learning_rate=1e-2,
+        max_length=64, evaluations=1, adapter={"method": request.param},
+    )  # fmt: skip
+    return out / train(recipe)["kept"]
+
+
+TALK = [
+    [{"role": "user", "content": "say cat"}, {"role": "assistant", "content": word}] for word in ("yes cat", "no cat")
+]
+
+
+def test_a_reward_model_is_exported_with_its_head(reward_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoConfig
+
+    merged = export(reward_model, tmp_path / "merged")
+    assert AutoConfig.from_pretrained(merged).architectures == ["LlamaForSequenceClassification"]
+    before = rewards(load_reward_model(reward_model), TALK)
+    assert before[0] != 0
+    assert rewards(load_reward_model(merged), TALK) == pytest.approx(before, abs=0.02)
+
+
+def test_a_reward_model_is_not_taken_for_one_that_writes(
+    reward_model: Path, tiny_llama: Path, pairs: Path, tmp_path: Path
+) -> None:
+    whole = reward_model.name == "model"
+    names = {"model": str(reward_model)} if whole else {"model": str(tiny_llama), "adapter": reward_model}
+    with pytest.raises(SpeechftError, match="is a reward model"):
+        load_text_model(names["model"], adapter=names.get("adapter"))
+    with pytest.raises(SpeechftError, match="is a reward model"):
+        evaluate(str(pairs), task="sft", **names)
+
+
+def test_the_page_of_a_reward_model_says_what_it_is(reward_model: Path, tmp_path: Path) -> None:
+    """The code on it runs as it stands, with the adapter's folder for its name on the hub."""
+    out = Path(push(reward_model, "me/rewards", base="them/llama", dry_run=tmp_path / "look"))
+    page = (out / "README.md").read_text()
+    assert yaml.safe_load(page.split("---\n")[1])["pipeline_tag"] == "text-classification"
+    code = page.split("```python\n")[1].split("```")[0]
+    base = adapters.own_card(reward_model)["model"]
+    said: list[list[float]] = []
+    question, answer = ({"role": r, "content": c} for r, c in (("user", "What is red?"), ("assistant", "A colour.")))
+    exec(code.replace("me/rewards", str(reward_model)).replace("them/llama", base), {"print": said.append})
+    assert said == [pytest.approx(rewards(load_reward_model(reward_model), [[question, answer]]), abs=0.02)]
+
+
+def test_an_adapter_that_writes_is_no_reward_model(tiny_llama: Path, tmp_path: Path) -> None:
+    (tmp_path / adapters.CARD).write_text(json.dumps({"task": "sft"}))
+    with pytest.raises(SpeechftError, match="is not a reward model"):
+        load_reward_model(tmp_path)
+    with pytest.raises(SpeechftError, match="is not a reward model"):
+        load_text_model(tiny_llama, adapter=tmp_path, scalar=True)
 
 
 def test_a_reward_model_is_used_on_the_tokens_it_was_trained_on(

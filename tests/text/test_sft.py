@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from text.conftest import cut_off, ignore
+from text.conftest import cut_off, ignore, stop_at_the_end
 
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
@@ -190,6 +190,26 @@ def test_a_run_that_was_cut_off_goes_on(tiny_llama: Path, echo: Path, tmp_path: 
     assert resumed["adapted"]["perplexity"]["value"] == pytest.approx(whole["adapted"]["perplexity"]["value"], rel=0.02)
     lines = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, whole["training"]["steps"] + 1))
+
+
+def test_a_run_that_was_stopped_while_it_was_measured_trains_no_step_again(
+    tiny_llama: Path, echo: Path, tmp_path: Path
+) -> None:
+    """Its last step is in the middle of an epoch, where the trainer would go on."""
+    recipe = SftRecipe(
+        model=str(tiny_llama), data=str(echo), output_dir=tmp_path, max_steps=5, batch_size=8, learning_rate=1e-2,
+        max_length=128, max_new_tokens=4, evaluations=1,
+    )  # fmt: skip
+    with pytest.raises(Interrupted):
+        train(recipe, on_event=stop_at_the_end)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    events: list[dict] = []
+    result = train(recipe, on_event=events.append)
+    assert {"event": "resumed", "step": 5, "steps": 5} in events
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+    assert (result["training"]["steps"], result["training"]["best_step"], result["kept"]) == (5, 5, "adapter")
+    assert result["adapted"]["perplexity"]["value"] < result["base"]["perplexity"]["value"]
+    assert not list((tmp_path / "checkpoints").glob("checkpoint-*"))
 
 
 def test_full_fine_tuning_leaves_a_whole_model(tiny_llama: Path, echo: Path, tmp_path: Path) -> None:

@@ -42,37 +42,74 @@ def test_paths_are_relative_to_the_recipe_and_names_are_not(tmp_path: Path) -> N
         load_recipe(path, ["accumulate=2"])
 
 
-def test_train_then_evaluate_by_the_adapters_task(tiny_llama: Path, tmp_path: Path) -> None:
-    data = tmp_path / "rows.jsonl"
-    rows = [
-        {"prompt": f"say {i}", "completion": "yes yes", "split": ["train", "dev", "test"][i % 3]} for i in range(24)
-    ]
+@pytest.fixture(scope="module")
+def trained(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Data of 24 rows in three splits, and an adapter trained on them."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = folder / "rows.jsonl"
+    rows = [{"prompt": f"say {i}", "completion": "yes yes", "split": SPLITS[i % 3]} for i in range(24)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = CliRunner()
     settings = {
-        "task": "sft", "model": tiny_llama, "data": data, "output_dir": tmp_path / "out", "max_length": 64,
+        "task": "sft", "model": tiny_llama, "data": data, "output_dir": folder / "out", "max_length": 64,
         "learning_rate": 0.01, "max_steps": 12, "max_new_tokens": 4, "evaluations": 1,
     }  # fmt: skip
-    trained = run.invoke(app, ["train", *(f"{k}={v}" for k, v in settings.items()), "--json"])
-    assert trained.exit_code == 0, trained.output
-    result = json.loads(trained.stdout)
-    assert result["adapter"] == "adapter"
-    arguments = ["evaluate", "--manifest", str(data), "--adapter", str(tmp_path / "out" / "adapter")]
+    done = CliRunner().invoke(app, ["train", *(f"{k}={v}" for k, v in settings.items()), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["adapter"] == "adapter"
+    return data, folder / "out" / "adapter"
+
+
+def test_train_then_evaluate_by_the_adapters_task(trained: tuple[Path, Path], tiny_llama: Path, tmp_path: Path) -> None:
+    data, adapter = trained
+    run = CliRunner()
+    arguments = ["evaluate", "--manifest", str(data), "--adapter", str(adapter)]
     found = json.loads(run.invoke(app, [*arguments, "--json"]).stdout)
     assert found["task"] == "sft"
     assert found["perplexity"]["value"] < found["base"]["perplexity"]["value"]
     table = run.invoke(app, arguments)
     assert "perplexity" in table.stdout
     merged = tmp_path / "merged"
-    done = run.invoke(app, ["export", str(tmp_path / "out" / "adapter"), str(merged)])
+    done = run.invoke(app, ["export", str(adapter), str(merged)])
     assert done.exit_code == 0, done.output
+    assert "30 s" not in done.stdout
     assert json.loads((merged / "tokenizer_config.json").read_text())["model_max_length"] == 512
     again = run.invoke(app, ["evaluate", "--manifest", str(data), "--model", str(merged), "--task", "sft", "--json"])
     assert json.loads(again.stdout)["perplexity"]["value"] == pytest.approx(found["perplexity"]["value"], rel=0.01)
-    refused = run.invoke(app, ["export", str(tmp_path / "out" / "adapter"), str(tmp_path / "x"), "--to", "ggml"])
+    refused = run.invoke(app, ["export", str(adapter), str(tmp_path / "x"), "--to", "ggml"])
     assert refused.exit_code != 0
     alone = run.invoke(app, ["evaluate", "--manifest", str(data), "--model", str(tiny_llama), "--task", "sft"])
     assert alone.exit_code == 0, alone.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--beams", "5"), ("--typical", "x.jsonl"), ("--split-file", "x.json"), ("--normalizer", "klingon"),
+        ("--nli", "x"), ("--context", "full"), ("--language", "xx"), ("--alone", None), ("--task", "speech"),
+        ("--split", "nosuch"), ("--split", "all"),
+    ],
+)  # fmt: skip
+def test_what_means_nothing_for_text_is_refused(trained: tuple[Path, Path], option: str, value: str | None) -> None:
+    data, adapter = trained
+    words = ["evaluate", "--manifest", str(data), "--adapter", str(adapter), option, *([value] if value else [])]
+    with pytest.raises(SpeechftError, match=f"{option}|no split '{value}'.*train, dev, test"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def test_an_export_of_text_is_not_checked_on_recordings(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    words = ["export", str(trained[1]), str(tmp_path / "out"), "--check", "manifest.jsonl"]
+    with pytest.raises(SpeechftError, match="--check means nothing"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def test_a_split_that_the_data_has_not_is_named(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    data, adapter = trained
+    two = tmp_path / "two.jsonl"
+    two.write_text("".join(line + "\n" for line in data.read_text().splitlines() if '"test"' not in line))
+    words = ["evaluate", "--adapter", str(adapter), "--json", "--manifest"]
+    with pytest.raises(SpeechftError, match=r"has no split 'test'.*train, dev"):
+        CliRunner().invoke(app, [*words, str(two), "--split", "test"], catch_exceptions=False)
+    assert json.loads(CliRunner().invoke(app, [*words, str(two), "--split", "validation"]).stdout)["split"] == "dev"
 
 
 def test_files_for_a_service(tmp_path: Path) -> None:

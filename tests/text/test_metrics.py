@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
-from speechft.text import judge, metrics
+from speechft.text import metrics, replies
 from speechft.text.chat import IGNORED
 from speechft.text.likelihood import answer_logprobs, document_nll, logprobs, sequence_logprobs
 from speechft.text.metrics import METRICS, Measure, cohen_kappa, score_answers
@@ -23,7 +23,7 @@ WORDS = st.lists(st.sampled_from(["the", "a", "cat", "dog", "sat", "mat"]), min_
 
 def test_examples_in_docstrings() -> None:
     assert doctest.testmod(metrics).failed == 0
-    assert doctest.testmod(judge).failed == 0
+    assert doctest.testmod(replies).failed == 0
 
 
 @settings(deadline=None)

@@ -115,8 +115,8 @@ class SftRecipe(TextRecipe):
         return metrics
 
 
-class PreferenceRecipe(TextRecipe):
-    """Preference learning on pairs of a chosen and a rejected answer.
+class PairRecipe(TextRecipe):
+    """What recipes share that learn from a better and a worse answer.
 
     Attributes:
         loss: `dpo` (Rafailov et al., 2023, arXiv 2305.18290), `ipo` (Azar et al., 2023, arXiv 2310.12036), `kto`
@@ -124,16 +124,21 @@ class PreferenceRecipe(TextRecipe):
         beta: how strongly the policy is held to the reference; of ORPO the weight of its odds ratio.
     """
 
-    task: Literal["preference"] = "preference"
     loss: Literal["dpo", "ipo", "kto", "orpo"] = "dpo"
     beta: Positive = 0.1
     learning_rate: Positive = 5e-5
 
     @model_validator(mode="after")
-    def _neighbours(self) -> PreferenceRecipe:
+    def _neighbours(self) -> PairRecipe:
         if self.loss == "kto" and self.batch_size < 2:
             raise ValueError("kto compares the answers of a batch: batch_size must be 2 or more")
         return self
+
+
+class PreferenceRecipe(PairRecipe):
+    """Preference learning on pairs of a chosen and a rejected answer."""
+
+    task: Literal["preference"] = "preference"
 
 
 class RewardRecipe(TextRecipe):
@@ -191,7 +196,7 @@ class PolicyRecipe(TextRecipe):
         return self
 
 
-class FeedbackRecipe(TextRecipe):
+class FeedbackRecipe(PairRecipe):
     """RLAIF: answers are sampled, a judge compares them, and preferences train the model.
 
     Attributes:
@@ -207,9 +212,6 @@ class FeedbackRecipe(TextRecipe):
     samples: Annotated[int, Field(ge=2)] = 4
     temperature: Positive = 1.0
     max_new_tokens: Count = 48
-    loss: Literal["dpo", "ipo", "kto", "orpo"] = "dpo"
-    beta: Positive = 0.1
-    learning_rate: Positive = 5e-5
 
 
 TEXT_RECIPES: dict[str, type[TextRecipe]] = {

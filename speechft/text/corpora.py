@@ -13,7 +13,7 @@ from typing import Any
 
 from speechft.errors import SpeechftError
 from speechft.files import LONGEST_FIELD
-from speechft.text.files import json_lines, load_json, opened, table
+from speechft.text.files import NoRow, json_lines, load_json, opened, table
 
 Row = dict[str, Any]
 AG_NEWS = ("World", "Sports", "Business", "Sci/Tech")
@@ -81,6 +81,8 @@ def ms_marco_triples(path: Path) -> Iterator[Row]:
         for fields in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
             if len(fields) != 3:
                 yield {}
+            elif all(map(str.isdigit, fields)):
+                yield NoRow("holds ids in place of texts, as qidpidtriples do: use triples.train.small.tsv")
             else:
                 query, relevant, other = fields
                 yield {"prompt": ranking_prompt(query), "chosen": relevant, "rejected": other}
@@ -120,7 +122,7 @@ def mimic_notes(path: Path) -> Iterator[Row]:
     for row in table(path):
         lower = {key.lower(): value for key, value in row.items() if key}
         if lower.get("iserror") == "1":
-            yield {}
+            yield NoRow("marked as an error by the hospital (ISERROR)")
         else:
             yield {
                 "text": lower.get("text"),
@@ -195,14 +197,14 @@ READERS: dict[str, Callable[[Path], Iterable[Row]]] = {
     "c4": c4,
     "real_toxicity_prompts": real_toxicity_prompts,
 }
-ENDINGS: dict[str | None, tuple[str, ...]] = {  # of the files in a folder that are the corpus; also with .gz
-    "ag_news": (".csv",),
-    "squad": (".json",),
-    "ms_marco": (".tsv",),
-    "samsum": (".json",),
-    "mimic": (".csv",),
-    "c4": (".json",),
-    "real_toxicity_prompts": (".jsonl",),
+FILES: dict[str | None, str] = {  # what the files in a folder are named that are the corpus; also with .gz
+    "ag_news": "*.csv",
+    "squad": "*.json",
+    "ms_marco": "triples*.tsv",  # beside them lie queries, passages and qidpidtriples, which are ids alone
+    "samsum": "*.json",
+    "mimic": "*.csv",
+    "c4": "*.json",
+    "real_toxicity_prompts": "*.jsonl",
 }
 HUB_ROWS: dict[str, Callable[[Row], Iterable[Row]]] = {
     "ag_news": ag_news_row,

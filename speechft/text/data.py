@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 from speechft.errors import SpeechftError
 from speechft.plain_text import encodable
 from speechft.rows import TRUTH
-from speechft.text.files import SPLITS, rows_of
+from speechft.text.files import NO_SPLIT, rows_of, split_of
 
 Message = dict[str, str]
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
@@ -119,7 +120,7 @@ def read(
 
     Args:
         source: a file (.jsonl, .json, .csv, .tsv, .txt, .parquet, each also .gz but the last), a folder of files named
-            train, dev (or validation) and test or of documents, or `hub:NAME` / `hub:NAME:CONFIG` of a hub.
+            train, dev and test (see `files.split_of`) or of documents, or `hub:NAME` / `hub:NAME:CONFIG` of a hub.
         reader: a name from `speechft.text.corpora.READERS` for layouts that have one.
         needs: what each example must have: `answer`, `prompt`, `document`, `preference` or `judgement`.
         rows: of each file or split at most, from its start; of a hub no more is fetched.
@@ -156,6 +157,11 @@ def split_examples(examples: Sequence[Example], left_out: tuple[tuple[str, str],
         elif split == "train" and "dev" not in named:
             split = "dev" if draw % HELD_OUT == 0 else "train"
         parts[split].append(example)
+    if not parts["train"] and named <= {"dev", "test"}:
+        raise SpeechftError(
+            f"all {len(examples)} usable rows are named dev or test, none is for training",
+            fix="Name the file, or the rows' split, train.",
+        )
     if not parts["train"] or not parts["dev"]:
         raise SpeechftError(
             f"{len(examples)} usable rows are too few to put some aside", fix="Give more, or rows with a split."
@@ -169,15 +175,18 @@ def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -
     Raises:
         Unusable: in none of them.
     """
-    split = SPLITS.get(str(row.get("split") or split or "").lower())
     if not row:
-        raise Unusable("is not as its kind of file, or its reader, has rows")
+        raise Unusable(getattr(row, "reason", "is not as its kind of file, or its reader, has rows"))
     try:
         json.dumps(row, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
         raise Unusable("holds half a character") from None
     except (TypeError, ValueError, RecursionError):
         raise Unusable("is not plain JSON") from None
+    if row.get("split"):  # a name that is not known may mean what is held out
+        split = split_of(str(row["split"]))
+        if split is None:
+            raise Unusable(f"its split '{row['split']!s:.40}' {NO_SPLIT}")
     extra = row.get("extra")
     about: dict[str, Any] = {"where": where, "split": split, "extra": extra if isinstance(extra, dict) else {}}
     about["group"] = str(row.get("group") or "")
@@ -237,16 +246,24 @@ def _answered(prompt: tuple[Message, ...], answer: Any, about: dict[str, Any]) -
 
 def _preference(row: dict[str, Any], about: dict[str, Any]) -> Example:
     prompt = _prompt(row["prompt"]) if row.get("prompt") else ()
-    sides = []
+    sides, befores = [], []
     for key in ("chosen", "rejected"):
         value = row[key]
-        if isinstance(value, list):
-            *before, last = messages_of(value)
-            prompt = prompt or tuple(before)
-            sides.append(last["content"])
-        else:
-            sides.append(_text(value))
-    return Example(prompt, sides[0], (sides[0],), rejected=sides[1], **about)
+        turns = messages_of(value) if isinstance(value, list) else [] if prompt else _transcript(_text(value))
+        befores.append(tuple(turns[:-1]))
+        sides.append(turns[-1]["content"] if turns else _text(value))
+    if not prompt and befores[0] != befores[1]:
+        raise Unusable("chosen and rejected answer different prompts")
+    return Example(prompt or befores[0], sides[0], (sides[0],), rejected=sides[1], **about)
+
+
+def _transcript(text: str) -> list[Message]:
+    """The turns of a text that says who speaks, as HH-RLHF does (Bai et al., 2022, arXiv 2204.05862); else none."""
+    before, *parts = re.split(r"(?:^|\n\n)(Human|User|Assistant|System):", text)
+    if before or parts[-2:-1] != ["Assistant"]:
+        return []
+    turns = zip(parts[::2], parts[1::2], strict=True)
+    return [{"role": ROLES[who.lower()], "content": said.strip()} for who, said in turns]
 
 
 def _prompt(value: Any) -> tuple[Message, ...]:

@@ -11,12 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.files import write_json, write_text
 from speechft.text import preferences
 from speechft.text.config import FeedbackRecipe
 from speechft.text.data import Corpus, Example
-from speechft.text.judge import judge_from, ranking
+from speechft.text.judge import identity, judge_from, ranking
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, answers, load_text_model
 from speechft.text.training import Fitted, OnEvent
@@ -53,9 +54,10 @@ def pairs(
 ) -> list[Example]:
     """The best and the worst of each prompt's answers, where the judge tells them apart."""
     found = []
+    of = [adapters.base_hash(text.folder), identity(recipe.judge, recipe.rubric)]
     for start in range(0, len(examples), AT_ONCE):
         part = examples[start : start + AT_ONCE]
-        for example, (said, points) in zip(part, judged(text, judge, part, recipe), strict=True):
+        for example, (said, points) in zip(part, judged(text, judge, part, recipe, of), strict=True):
             best, worst = max(points, default=0.0), min(points, default=0.0)
             if best - worst >= LEAST_GAP:
                 chosen, rejected = said[points.index(best)], said[points.index(worst)]
@@ -68,16 +70,18 @@ def pairs(
 
 
 def judged(
-    text: TextModel, judge: Any, examples: Sequence[Example], recipe: FeedbackRecipe
+    text: TextModel, judge: Any, examples: Sequence[Example], recipe: FeedbackRecipe, of: list[Any]
 ) -> list[tuple[list[str], list[float]]]:
     """Different answers to each prompt and the judge's points for them, none where there are fewer than two.
 
     What was judged is kept in OUT/judged and read from there by a run that goes on: a judge may cost hours, or money.
+
+    Args:
+        of: what tells the model and the judge from others of the same names, such as those trained again.
     """
     prompts = [example.prompt for example in examples]
     settings = {key: getattr(recipe, key) for key in ("max_new_tokens", "temperature", "seed")}
-    asked = {"model": recipe.model, "quantize": recipe.adapter.quantize, "judge": recipe.judge, "rubric": recipe.rubric}
-    key = json.dumps([prompts, settings, asked, recipe.samples], sort_keys=True)
+    key = json.dumps([prompts, settings, recipe.samples, recipe.adapter.quantize, of], sort_keys=True)
     file = Path(recipe.output_dir) / "judged" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if file.is_file():
         return [(entry["answers"], entry["points"]) for entry in json.loads(file.read_text(encoding="utf-8"))]
@@ -95,8 +99,6 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: FeedbackRecipe
 
     The judge that taught the model also marks it here, so this says that it learnt what the judge likes, no more.
     """
-    from speechft import adapters
-
     judge = judge_from(recipe.judge)
     prompts = [example.prompt for example in examples]
     settings = {"max_new_tokens": recipe.max_new_tokens, "temperature": recipe.temperature, "seed": recipe.seed}

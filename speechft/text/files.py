@@ -6,8 +6,10 @@ import csv
 import gzip
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,20 @@ from speechft.errors import SpeechftError
 from speechft.files import LONGEST_FIELD, expanded, refuse_special
 from speechft.plain_text import encodable
 
-SPLITS = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "val": "dev", "test": "test"}
+SPLITS = {  # the names, and below the rule, of https://huggingface.co/docs/hub/datasets-file-names-and-splits
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("dev", "val", "valid", "validation"), "dev"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+BESIDE = ("", ".md", ".rst", ".py", ".yaml", ".yml", ".cff", ".bib", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg")
+ABOUT = re.compile(r"(readme|licen[cs]e|notice|citation|changelog|dataset_infos?)\.(txt|json)", re.IGNORECASE)
+NO_SPLIT = "names neither train, dev nor test"
 DAMAGE = (OSError, EOFError, zlib.error, ValueError, csv.Error, RecursionError)  # what reading a broken file raises
 DOCUMENT_CHARACTERS = 2_000  # a text file is cut at blank lines into documents of about this length
 
 
 def rows_of(source: str, reader: str | None, most: int | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
     """(where, row, split named by the file) of everything in a source."""
-    from speechft.text.corpora import ENDINGS
-
     if source.startswith("hub:"):
         yield from _hub_rows(source.removeprefix("hub:"), reader, most)
         return
@@ -32,15 +39,48 @@ def rows_of(source: str, reader: str | None, most: int | None) -> Iterator[tuple
     if not os.path.isfile(path) and not os.path.isdir(path):  # nor does this raise for names no file can have
         what = "is not a file" if os.path.lexists(path) else "does not exist"
         raise SpeechftError(what, where=encodable(source), fix="Give a file, a folder or hub:NAME.")
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
-    if path.is_dir() and reader in ENDINGS:  # archives hold a readme, a list of classes or a script too
-        files = [file for file in files if file.name.removesuffix(".gz").endswith(ENDINGS[reader])]
-        if not files:
-            raise SpeechftError(f"holds no {' or '.join(ENDINGS[reader])} file for {reader}", where=source)
-    for file in files:
-        split = SPLITS.get(file.name.split(".")[0].split("-")[0].split("_")[0].lower())
+    files = [path] if path.is_file() else _data_files(path, reader)
+    splits = [split_of(file.name) for file in files]
+    for file, split in zip(files, splits, strict=True):
+        if split is None and any(splits):  # it may hold what is to be held out
+            raise SpeechftError(
+                "is named after no split, beside files that are", where=file,
+                fix="Put train, dev or test in its name, or take it out of the folder.",
+            )  # fmt: skip
         for number, row in enumerate(islice(read_file(file, reader), most), 1):
             yield f"{encodable(file.name)}:{number}", row, split
+
+
+class NoRow(dict[str, Any]):
+    """In the place of a row that is left out, with the reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+def split_of(name: str) -> str | None:
+    """The split that a name of a file, of a hub's split or in a row says: its first word of `SPLITS`, or None.
+
+    >>> split_of("test_sft"), split_of("c4-validation.00000-of-00008.json.gz"), split_of("contest")
+    ('test', 'dev', None)
+    """
+    return next((SPLITS[word] for word in re.split(r"[\W\d_]+", name.lower()) if word in SPLITS), None)
+
+
+def _data_files(folder: Path, reader: str | None) -> list[Path]:
+    """The files of a folder without those that archives and hubs put beside data: a readme, a licence, a script."""
+    from speechft.text.corpora import FILES
+
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
+    if reader not in FILES:
+        data = [p for p in files if p.suffix.lower() not in BESIDE and not ABOUT.fullmatch(p.name)]
+        return data or files
+    pattern = FILES[reader]
+    files = [file for file in files if fnmatch(file.name.removesuffix(".gz"), pattern)]
+    if not files:
+        raise SpeechftError(f"holds no {pattern.lstrip('*')} file for {reader}", where=folder)
+    return files
 
 
 def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]:
@@ -154,7 +194,11 @@ def _hub_rows(name: str, reader: str | None, most: int | None) -> Iterator[tuple
             f"cannot be loaded ({type(error).__name__}: {reason})", where=f"hub:{name}",
             fix="Check the name and the connection, or give a local file.",
         ) from None  # fmt: skip
+    named = {str(name): split_of(str(name)) for name in splits}
     for split, rows in splits.items():
+        if named[str(split)] is None and any(named.values()):  # it may be what others hold out
+            yield f"{dataset}/{split}", NoRow(f"'{split}' {NO_SPLIT}, beside splits that do"), None
+            continue
         for number, row in enumerate(islice(rows, most), 1):
             for made in each(HUB_ROWS[reader], [row]) if reader else [dict(row)]:
-                yield f"{dataset}/{split}:{number}", made, str(split)
+                yield f"{dataset}/{split}:{number}", made, named[str(split)]

@@ -24,10 +24,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from speechft import complaints
 from speechft.errors import SpeechftError
 from speechft.files import write_text
-from speechft.text.data import Corpus, Example
+from speechft.text.data import Corpus, Example, Unusable
 from speechft.text.files import opened
 
 CHARACTERS_A_TOKEN = 4  # of English, for the estimate alone; the service counts with its own tokenizer
+# Around each message OpenAI's models see its role and two marks: `tokens_per_message` in its cookbook's counting of
+# chat fine-tuning data. Of other services it is not said, so the estimate is the same for the same rows.
+MESSAGE_TOKENS = 3
 FILES = ("train.jsonl", "validation.jsonl")
 LEAST_EXAMPLES = 10  # OpenAI refuses files with fewer
 
@@ -103,7 +106,7 @@ class Exported:
         files: written, by split.
         examples: lines in each.
         left_out: (where, reason) of examples that the format cannot hold.
-        tokens: of the training file, estimated from its characters.
+        tokens: of the training file, estimated from the characters of its texts and the number of its messages.
         cost: of that, if a price was given.
         warning: what leaves the machine with these files.
     """
@@ -144,13 +147,16 @@ def export(
                 "these are notes under a data use agreement, which forbids handing them to a service",
                 where=examples[0].where, fix="Train on your own machine.",
             )  # fmt: skip
-        lines = []
+        lines, size = [], 0
         for example in examples:
             try:
                 row = schema.model_validate(make(example)).model_dump(mode="json", exclude_defaults=True)
             except ValidationError as error:
                 left_out.append((example.where, complaints.sentence(error.errors()[0])))
+            except Unusable as problem:
+                left_out.append((example.where, str(problem)))
             else:
+                size += _tokens(example, schema is OpenAiPreference)
                 lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         if split == "train" and len(lines) < LEAST_EXAMPLES:
             reason = f"; the first left out: {left_out[0][1]}" if left_out else ""
@@ -160,7 +166,7 @@ def export(
         files[split] = write_text(Path(out) / name, lines)
         counts[split] = len(lines)
         if split == "train":
-            tokens = epochs * sum(map(len, lines)) // CHARACTERS_A_TOKEN
+            tokens = epochs * size
     return Exported(
         files, counts, left_out, tokens,
         None if price_per_million is None else round(tokens / 1e6 * price_per_million, 2),
@@ -187,6 +193,12 @@ def validate(path: str | Path, kind: str) -> list[tuple[int, str]]:
     return problems
 
 
+def _tokens(example: Example, both: bool) -> int:
+    """About how many the texts of an example are; with the rejected answer where `both` are sent."""
+    texts = [message["content"] for message in example.messages] + [example.rejected or ""] * both
+    return sum(map(len, texts)) // CHARACTERS_A_TOKEN + MESSAGE_TOKENS * len(texts)
+
+
 def _openai(example: Example) -> Any:
     return {"messages": example.messages}
 
@@ -202,7 +214,7 @@ def _openai_preference(example: Example) -> Any:
 def _bedrock(example: Example) -> Any:
     turns = [m for m in example.prompt if m["role"] != "system"]
     if len(turns) != 1:
-        return {}  # several turns have no place in a pair: left out by the schema
+        raise Unusable("bedrock's format holds one prompt and one completion, not several turns")
     return {"prompt": "\n\n".join(m["content"] for m in example.prompt), "completion": example.answer}
 
 

@@ -7,11 +7,11 @@ preference for length, and the agreement with people.
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import json
 import math
 import os
-import re
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +19,14 @@ from typing import Any, Protocol
 
 import torch
 
+from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.significance import bootstrap_statistic
+from speechft.sources import resolve, resolve_adapter
 from speechft.text.data import Message
 from speechft.text.metrics import Measure, cohen_kappa, rounded
 from speechft.text.model import TextModel, autocast, load_text_model, prompt_tokens
+from speechft.text.replies import said_option
 
 RUBRIC = "Which answer is more helpful, correct and to the point?"
 SCORES = tuple(range(1, 11))
@@ -149,31 +152,22 @@ class EndpointJudge:
         )
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_s) as response:  # noqa: S310
-                return str(json.load(response)["choices"][0]["message"]["content"])
-        except (urllib.error.URLError, OSError, ValueError, KeyError, IndexError) as error:
+                reply = json.load(response)
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             if or_else and getattr(error, "code", None) == BAD_REQUEST:
                 return self._said(or_else)
-            raise SpeechftError(
-                f"does not answer as a chat server ({type(error).__name__}: {error})", where=self.url,
-                fix="Check the address, the model's name and the key.",
-            ) from None  # fmt: skip
+            raise self._silent(f"{type(error).__name__}: {error}") from None
+        try:
+            content = reply["choices"][0]["message"]["content"]
+        except (LookupError, TypeError):
+            raise self._silent("its reply holds no choices[0].message.content") from None
+        return str(content or "")  # null where all it may write went into thinking
 
-
-def said_option(said: str, options: Sequence[str]) -> list[float]:
-    """All weight on the option that a reply calls its answer, or else holds first; even weights where it holds none.
-
-    >>> said_option("B, because it is right.", ["A", "B"])
-    [0.0, 1.0]
-    >>> said_option("A better answer is B.", ["A", "B"])
-    [0.0, 1.0]
-    """
-    ordered = sorted(options, key=len, reverse=True)  # 10 before 1
-    option = r"(?<![\w.])(" + "|".join(map(re.escape, ordered)) + r")(?![\w.]*\w)"
-    named = r"(?i:answer|option|choice|response|reply|score|rating)\W*(?:(?i:is|would be)\W+)?" + option
-    found = re.search(named, said) or re.search(option, said)
-    if not found:
-        return [1 / len(options)] * len(options)
-    return [float(option == found.group(1)) for option in options]
+    def _silent(self, why: str) -> SpeechftError:
+        return SpeechftError(
+            f"does not answer as a chat server ({why:.200})", where=self.url,
+            fix="Check the address, the model's name and the key.",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -209,6 +203,23 @@ def judge_from(name: str) -> LocalJudge | EndpointJudge | RewardJudge:
     raise SpeechftError(
         f"'{name}' is no judge", fix="Use model:NAME, reward:FOLDER, or 'url:https://host/v1 MODEL' in quotes."
     )
+
+
+def identity(name: str, rubric: str = RUBRIC) -> list[Any]:
+    """What a judge's verdicts depend on: its name, its weights and what it is asked; as JSON.
+
+    A model or a reward model that was trained again in the same folder is another judge. Of an endpoint's model the
+    weights cannot be seen: it is told by its address and its name there.
+    """
+    kind, _, rest = name.partition(":")
+    weights = []
+    if kind == "model":
+        weights = [adapters.base_hash(resolve(rest))]
+    elif kind == "reward":
+        folder = resolve_adapter(rest)
+        weights = [adapters.base_hash(resolve(adapters.base_of(folder)))]
+        weights += [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("adapter_*"))]
+    return [name, weights, _pair("question", "first", "second", rubric)]
 
 
 def ranking(judge: Any, prompt: Sequence[Message], answers: Sequence[str], rubric: str = RUBRIC) -> list[float]:

@@ -66,8 +66,7 @@ class Measure:
         """`value` and `ci95` as JSON; null where there is none."""
         low, high = bootstrap_ci(cast(Sequence[ErrorRate], self.parts))
         if self.proportion and len(self.parts) > 1 and low == high and low in (0, 1):
-            # drawing them again gives the same: the exact bound of n of n, or none of n (Clopper and Pearson, 1934)
-            far = 1 - 0.025 ** (1 / len(self.parts))
+            far = never(len(self.parts))
             low, high = (0.0, far) if low == 0 else (1 - far, 1.0)
         return {
             "value": rounded(self.value),
@@ -76,10 +75,19 @@ class Measure:
         }
 
     def against(self, base: Measure) -> dict[str, Any]:
-        """This score minus the base's on the same examples; of perplexities the ratio."""
+        """This score minus the base's on the same examples; of perplexities the ratio.
+
+        Where drawing shares again gives no spread, as all pairs differ by the same, other pairs may still be as many
+        as `never` says, and each may differ by 1 either way. With n pairs of wrong and right the interval leaves out
+        0 exactly where the sign test does, from 6 on (McNemar's exact test; Dixon and Mood, 1946). A score that is
+        the base's own, as where the base was kept, does not differ from it.
+        """
         difference, (low, high) = paired_bootstrap(
             cast(Sequence[ErrorRate], base.parts), cast(Sequence[ErrorRate], self.parts)
         )
+        if self.proportion and self is not base and len(self.parts) > 1 and low == high:
+            far = never(len(self.parts))
+            low, high = (1 - far) * difference - far, (1 - far) * difference + far
         return {
             "ratio" if self.exponential else "difference": rounded(self._shown(difference)),
             "ci95": [rounded(self._shown(low)), rounded(self._shown(high))],
@@ -87,6 +95,15 @@ class Measure:
 
     def _shown(self, value: float) -> float:
         return math.exp(min(value, 700.0)) if self.exponential else value
+
+
+def never(n: int) -> float:
+    """What is not seen in n examples may still be this share of all, with 97.5% confidence (Clopper and Pearson, 1934).
+
+    >>> round(never(60), 3)
+    0.06
+    """
+    return float(1 - 0.025 ** (1 / n))
 
 
 def rounded(value: float) -> float | None:
@@ -241,7 +258,8 @@ def bert_score(found: Sequence[str], references: Sequence[Sequence[str]], encode
     """F1 of BERTScore (Zhang et al., 2019, arXiv 1904.09675) with a local encoder; the best reference counts.
 
     Values depend on the encoder and the layer and are not comparable across them; with the small one of the text
-    extra they are not those of published tables, which use roberta-large. Without rescaling and idf weights.
+    extra they are not those of published tables, which use roberta-large. Without rescaling and idf weights. An empty
+    answer scores 0, and so does one with no reference but an empty one: bert-score means that and fails over it.
 
     Args:
         encoder: a folder with a BERT-like model; the bundled MiniLM (sentence-transformers/all-MiniLM-L6-v2, last
@@ -256,8 +274,17 @@ def bert_score(found: Sequence[str], references: Sequence[Sequence[str]], encode
     folder = str(encoder or minilm_folder())
     layers = AutoConfig.from_pretrained(folder).num_hidden_layers
     scorer = BERTScorer(model_type=folder, num_layers=layers, device="cpu", batch_size=32)
-    _, _, values = scorer.score(list(found), [list(own) for own in references])
-    return Measure.mean(values.tolist())
+    said = [
+        [one for one in own if one.strip()] if answer.strip() else []
+        for answer, own in zip(found, references, strict=True)
+    ]
+    scored = [i for i, own in enumerate(said) if own]
+    values = [0.0] * len(said)
+    if scored:
+        _, _, f1s = scorer.score([found[i] for i in scored], [said[i] for i in scored])
+        for i, value in zip(scored, f1s.tolist(), strict=True):
+            values[i] = value
+    return Measure.mean(values)
 
 
 def minilm_folder() -> Path:

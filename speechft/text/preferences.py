@@ -9,7 +9,7 @@ from typing import Any
 from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.peft_methods import has_reference
-from speechft.text.config import FeedbackRecipe, PreferenceRecipe
+from speechft.text.config import PairRecipe
 from speechft.text.data import Corpus, Example
 from speechft.text.likelihood import Part, answer_logprobs
 from speechft.text.metrics import Measure
@@ -17,7 +17,7 @@ from speechft.text.model import TextModel
 from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
 
 
-def train(recipe: PreferenceRecipe | FeedbackRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
+def train(recipe: PairRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """Train on the training pairs; the state with the lowest loss on dev is kept.
 
     No second copy of the model is in memory: where a loss compares with the model before training, the adapter is

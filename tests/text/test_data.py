@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import gzip
 import json
 from pathlib import Path
@@ -11,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
+from speechft.text import files
 from speechft.text.corpora import READERS, legal_vocabulary, vocabulary_share
 from speechft.text.data import Example, Unusable, read, split_examples, to_example
-from speechft.text.files import read_file
+from speechft.text.files import read_file, split_of
 
 USER = ({"role": "user", "content": "Name a fruit."},)
 
@@ -48,6 +50,33 @@ def test_layouts_of_an_answer(row: dict) -> None:
 def test_layouts_of_a_preference(row: dict) -> None:
     example = to_example(row)
     assert (example.prompt, example.answer, example.rejected) == (USER, "Apple", "Stone")
+
+
+HUMAN = "\n\nHuman: Name a fruit.\n\nAssistant: Which?\n\nHuman: Any.\n\n"
+
+
+def test_a_preference_with_the_prompt_inside_its_texts() -> None:
+    """A row as Anthropic's HH-RLHF has it: transcripts that differ in the last turn."""
+    example = to_example({"chosen": HUMAN + "Assistant: Apple\n\nor pear", "rejected": HUMAN + "Assistant: Stone"})
+    assert [(m["role"], m["content"]) for m in example.prompt] == [
+        ("user", "Name a fruit."), ("assistant", "Which?"), ("user", "Any.")
+    ]  # fmt: skip
+    assert (example.answer, example.rejected) == ("Apple\n\nor pear", "Stone")
+    said = {"prompt": "How do they speak?", "chosen": "Human: hi\n\nAssistant: hi", "rejected": "hi"}
+    assert to_example(said).answer == said["chosen"]
+
+
+@pytest.mark.parametrize(
+    "rejected",
+    [
+        "\n\nHuman: Name a tree.\n\nAssistant: Oak",
+        "Stone",
+        "\n\nHuman: Name a fruit.\n\nAssistant: Stone\n\nHuman: No!",
+    ],
+)
+def test_a_preference_between_answers_to_different_prompts(rejected: str) -> None:
+    with pytest.raises(Unusable, match="different prompts"):
+        to_example({"chosen": "\n\nHuman: Name a fruit.\n\nAssistant: Apple", "rejected": rejected})
 
 
 def test_several_right_answers_and_labels() -> None:
@@ -89,6 +118,15 @@ def test_labels_as_tables_write_them(label: object, good: bool | None) -> None:
     assert to_example({"prompt": "p", "completion": "a", "label": label}).label is good
 
 
+def test_labels_in_a_table_without_one_are_left_out_by_name(tmp_path: Path) -> None:
+    labels = ["True", "False", "yes", "no", "1", "0"] * 6 + ["perhaps"]
+    table = "".join(f"question {i},answer,{label}\n" for i, label in enumerate(labels))
+    corpus = read(str(write(tmp_path / "judged.csv", "prompt,completion,label\n" + table)), needs="judgement")
+    found = [example.label for part in (corpus.train, corpus.dev, corpus.test) for example in part]
+    assert (found.count(True), found.count(False)) == (18, 18)
+    assert corpus.left_out == (("judged.csv:37", "no label"),)
+
+
 def test_rows_that_json_allows_and_nobody_can_write_are_named(tmp_path: Path) -> None:
     rows = [json.dumps({"prompt": f"question {i}", "completion": "yes"}) for i in range(40)]
     odd = [
@@ -117,8 +155,12 @@ def test_names_of_no_data(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("reader", sorted(READERS))
 @pytest.mark.parametrize(
-    "content", ["[]", "[[]]", '{"data": [1]}', '{"data": ["x"]}', "[" * 100_000, '"\\ud800"', "a,b"]
-)
+    "content",
+    [
+        '{"data": [{"paragraphs": [{"context": "c", "qas": ["who"]}]}]}', "[]", "[[]]", '{"data": [1]}',
+        '{"data": ["x"]}', "[" * 100_000, '"\\ud800"', "a,b",
+    ],
+)  # fmt: skip
 def test_what_is_no_file_of_a_corpus(tmp_path: Path, reader: str, content: str) -> None:
     (tmp_path / "f.json").write_text(content)
     with pytest.raises(SpeechftError):
@@ -141,6 +183,61 @@ def test_a_folder_of_splits_and_other_endings(tmp_path: Path) -> None:
     (tmp_path / "test-00000.json").write_text(json.dumps([{"prompt": "q9", "completion": "a"}]))
     corpus = read(str(tmp_path))
     assert (len(corpus.train), len(corpus.dev), len(corpus.test)) == (5, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("train_sft", "train"), ("test_sft", "test"), ("testing", "test"), ("Evaluation", "test"), ("valid", "dev"),
+     ("c4-validation.00000-of-00008.json.gz", "dev"), ("my test-set2.jsonl", "test"), ("contest", None), ("", None)],
+)  # fmt: skip
+def test_names_of_splits(name: str, split: str | None) -> None:
+    assert split_of(name) == split
+
+
+def test_what_is_held_out_under_another_name_is_not_trained_on(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q {i}", "completion": "a", "split": name}
+            for i, name in enumerate(["train"] * 5 + ["dev"] * 3 + ["testing", "evaluation", "held-out"])]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    corpus = read(str(tmp_path / "rows.jsonl"))
+    assert (len(corpus.train), len(corpus.dev), len(corpus.test)) == (5, 3, 2)
+    assert corpus.left_out == (("rows.jsonl:11", "its split 'held-out' names neither train, dev nor test"),)
+
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("train", "dev", "heldout"):
+        write(folder / f"{name}.csv", "prompt,completion\n" + "".join(f"{name} {i},a\n" for i in range(5)))
+    with pytest.raises(SpeechftError, match="named after no split"):
+        read(str(folder))
+    with pytest.raises(SpeechftError, match="all 5 usable rows are named dev or test"):
+        read(str(folder / "dev.csv"))
+
+
+def test_splits_of_a_hub_as_ultrachat_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datasets import Dataset, DatasetDict
+
+    splits = {
+        name: Dataset.from_list([{"prompt": f"{name} {i}", "completion": "a"} for i in range(40)])
+        for name in ("train_sft", "test_sft", "unsupervised")
+    }
+    monkeypatch.setattr("datasets.load_dataset", lambda *args, **kwargs: DatasetDict(splits))
+    corpus = read("hub:chats")
+    assert {e.key.split()[0] for e in (*corpus.train, *corpus.dev)} == {"train_sft"}
+    assert len(corpus.test) == 40
+    assert [where for where, _ in corpus.left_out] == ["chats/unsupervised"]
+
+
+def test_a_hubs_folder_holds_a_readme_and_pictures_too(tmp_path: Path) -> None:
+    for name in ("README.md", ".gitattributes", "LICENSE", "license.txt", "logo.png", "dataset_infos.json"):
+        (tmp_path / name).write_bytes(b"\x89 not data")
+    with pytest.raises(SpeechftError, match="no known kind of data"):
+        read(str(tmp_path))
+    for name in ("train", "validation"):
+        write(tmp_path / f"{name}.csv", "prompt,completion\n" + "".join(f"{name} {i},a\n" for i in range(5)))
+    corpus = read(str(tmp_path))
+    assert (len(corpus.train), len(corpus.dev), corpus.left_out) == (5, 5, ())
+    write(tmp_path / "test.xlsx", "")
+    with pytest.raises(SpeechftError, match=r"\.xlsx"):
+        read(str(tmp_path))
 
 
 def test_questions_in_two_splits_are_counted() -> None:
@@ -217,11 +314,30 @@ def test_a_corpus_folder_holds_other_files_too(tmp_path: Path) -> None:
     corpus = read(str(tmp_path), reader="ag_news")
     assert (len(corpus.train) + len(corpus.dev), len(corpus.test)) == (30, 1)
     assert corpus.left_out == ()
-    with pytest.raises(SpeechftError, match="json"):
+    with pytest.raises(SpeechftError, match=r"holds no \.json"):
         read(str(tmp_path), reader="squad")
     (tmp_path / "dev-v2.0.json").write_text('{"data": [')
     with pytest.raises(SpeechftError, match="is not JSON"):
         read(str(tmp_path), reader="squad")
+
+
+def test_ids_are_no_texts_to_rank(tmp_path: Path) -> None:
+    """The folder of MS MARCO's passage ranking: triples of texts beside triples of ids, queries and passages."""
+    triples = "".join(f"what is {i}\tit is {i}\tanother {i}\n" for i in range(40))
+    write(tmp_path / "triples.train.small.tsv", triples)
+    ids = write(tmp_path / "qidpidtriples.train.full.2.tsv", "1185869\t0\t2942565\n")
+    write(tmp_path / "queries.train.tsv", "121352\tdefine extreme\n")
+    corpus = read(str(tmp_path), reader="ms_marco", needs="preference")
+    assert (len(corpus.train) + len(corpus.dev) + len(corpus.test), corpus.left_out) == (40, ())
+    with pytest.raises(SpeechftError, match="ids in place of texts"):
+        read(str(ids), reader="ms_marco", needs="preference")
+
+
+def test_notes_that_are_errors_are_left_out_as_such(tmp_path: Path) -> None:
+    notes = "".join(f"{i},{i},,Note {i}\n" for i in range(40))
+    path = write(tmp_path / "NOTEEVENTS.csv", f"ROW_ID,SUBJECT_ID,ISERROR,TEXT\n41,41,1,Wrong patient\n{notes}")
+    corpus = read(str(path), reader="mimic", needs="document")
+    assert corpus.left_out == (("NOTEEVENTS.csv:1", "marked as an error by the hospital (ISERROR)"),)
 
 
 def test_a_patients_notes_stay_in_one_split(tmp_path: Path) -> None:
@@ -292,6 +408,10 @@ def test_rows_of_a_hub_that_are_not_the_readers_are_left_out(tmp_path: Path, mon
     for reader in ("samsumm", "mimic"):  # notes of a hub would come without the mark that keeps them here
         with pytest.raises(SpeechftError, match="knows no rows"):
             read(f"hub:{folder}", reader=reader)
+
+
+def test_examples_in_the_docstrings_of_files() -> None:
+    assert doctest.testmod(files).failed == 0
 
 
 def test_legal_word_vectors_are_no_text(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from speechft.errors import SpeechftError
 from speechft.text.data import Corpus, Example, to_example
-from speechft.text.hosted import export, validate
+from speechft.text.hosted import FORMATS, export, validate
 
 
 def corpus(rows: list[dict]) -> Corpus:
@@ -61,16 +61,25 @@ def test_lines_are_as_the_service_describes(kind: str, rows: list[dict], first: 
     assert json.loads(lines[0]) == first
     assert made.examples == {"train": 12, "dev": 2}
     assert validate(made.files["train"], kind) == []
-    assert made.tokens == 3 * sum(len(line) + 1 for line in lines) // 4
     assert made.cost == round(made.tokens / 1e6 * 10, 2)
     assert "consent" in made.warning
+
+
+def test_the_estimate_counts_texts_and_not_their_format(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {i:02}!", "completion": "an answer"} for i in range(12)]  # 12 and 9 characters
+    made = {kind: export(corpus(rows), tmp_path / kind, kind, epochs=2) for kind in FORMATS if "preference" not in kind}
+    assert {kind: one.tokens for kind, one in made.items()} == dict.fromkeys(made, 2 * 12 * (21 // 4 + 2 * 3))
+    both = export(
+        corpus([{**row, "chosen": "an answer", "rejected": "no"} for row in rows]), tmp_path, "openai-preference"
+    )
+    assert both.tokens == 12 * (23 // 4 + 3 * 3)
 
 
 def test_what_a_format_cannot_hold_is_left_out_by_name(tmp_path: Path) -> None:
     long = {"messages": [{"role": r, "content": "x"} for r in ("user", "assistant", "user", "assistant")]}
     made = export(corpus([*CHATS, long]), tmp_path, "bedrock")
     assert made.examples["train"] == 12
-    assert [where for where, _ in made.left_out] == ["rows:13"]
+    assert made.left_out == [("rows:13", "bedrock's format holds one prompt and one completion, not several turns")]
     with pytest.raises(SpeechftError, match="only 0 examples"):
         export(corpus(CHATS), tmp_path, "openai-preference")
 

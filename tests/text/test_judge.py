@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import shutil
+import socketserver
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,15 +16,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from speechft.errors import SpeechftError
-from speechft.text.config import FeedbackRecipe
+from speechft.text.config import FeedbackRecipe, RewardRecipe
 from speechft.text.judge import (
     EndpointJudge,
     LocalJudge,
     Verdict,
     audit,
     compare,
+    identity,
     judge_from,
     ranking,
     said_option,
@@ -98,6 +101,59 @@ def test_what_was_said(said: str, expected: str | None) -> None:
     assert said_option("10", [str(n) for n in range(1, 11)])[-1] == 1
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("b", "B"),
+        ("(a).", "A"),
+        ("Answer: b", "B"),
+        ("Answer A is worse than B, so B", "B"),
+        ("A is worse than B.", "B"),
+        ("Both A and B are right, but B is better.", "B"),
+        ("I first thought that the answer is A. The better answer is B.", "B"),
+        ("**B**\n\nA is a good answer too.", "B"),
+        ("B, not A", "B"),
+        ("I would choose Answer A over B.", "A"),
+        ("A for its clarity", "A"),
+        ("<think>A looks right. The answer is A.</think>\n\nB", "B"),
+        ("<think>The answer is A, or perhaps", None),
+        ("A or B", None),
+        ("A, B", None),
+        ("A is better in tone. B is better in facts.", None),
+        ("A tie.", None),
+        ("Answer: a tie", None),
+        ("It is not A.", None),
+        ("A clear win for B", "B"),
+        ("", None),
+    ],
+)
+def test_what_was_said_at_greater_length(said: str, expected: str | None) -> None:
+    assert said_option(said, ["A", "B"]) == ([0.5, 0.5] if expected is None else [expected == "A", expected == "B"])
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("On a scale of 1 to 10, I'd give it a 7.", 7),
+        ("7/10", 7),
+        ("10/10!", 10),
+        ("8 out of 10", 8),
+        ("<think>maybe 3</think>8", 8),
+        ("There are 3 errors. Score: 6", 6),
+        ("Style: 8/10. Content: 6/10. Overall: 7/10.", 7),
+        ("1. It is clear.\n2. It is right.\n\nI rate it 9.", 9),
+        ("I'd say 7 or 8.", None),
+        ("3 errors and 2 typos", None),
+        ("8/10 for style, 6/10 for content", None),
+        ("7.5", None),
+        ("11", None),
+    ],
+)
+def test_what_score_was_said(said: str, expected: int | None) -> None:
+    weights = said_option(said, [str(n) for n in range(1, 11)])
+    assert weights == ([0.1] * 10 if expected is None else [float(n == expected) for n in range(1, 11)])
+
+
 def test_a_local_judge_sums_to_one_and_scores_within_range(tiny_llama: Path) -> None:
     judge = LocalJudge(load_text_model(tiny_llama))
     weights = judge([{"role": "user", "content": "A or B?"}], ["A", "B"])
@@ -158,6 +214,53 @@ def test_an_endpoint_judges_by_the_protocol(server: str) -> None:
     assert compare(judge_from(f"url:{server} thinker"), "?", "a long answer", "short") == Verdict(1, 1.0, 1.0)
     with pytest.raises(SpeechftError, match="404"):
         compare(judge_from(f"url:{server} other"), "?", "a", "b")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b'{"choices": null}', b'{"choices": {}}', b'{"choices": []}', b"[]", b"3", b"no JSON", b"\xff",
+        b'{"choices": ["text"]}', b"[" * 100_000,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("head", [b"HTTP/1.0 200 OK\r\n\r\n", b""], ids=["http", "other"])
+def test_what_does_not_answer_as_a_chat_server(head: bytes, reply: bytes) -> None:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(head + reply + b"\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        judge = judge_from(f"url:http://127.0.0.1:{running.server_address[1]}/v1 m")
+        with pytest.raises(SpeechftError, match="does not answer as a chat server"):
+            compare(judge, "?", "a", "b")
+        running.shutdown()
+
+
+def test_a_judge_trained_again_in_the_same_folder_is_another(tiny_llama: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": f"say {w}", "chosen": f"{w} {w}", "rejected": w, "split": s} for w in WORDS for s in ("train", "dev")
+    ]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = shutil.copytree(tiny_llama, tmp_path / "model")
+    recipe = RewardRecipe(
+        model=str(model), data=str(pairs), output_dir=tmp_path / "reward", max_steps=1, max_length=64, evaluations=1,
+        test=False, learning_rate=1e-3,
+    )  # fmt: skip
+    name = f"reward:{tmp_path / 'reward' / 'adapter'}"
+    train(recipe)
+    once = identity(name)
+    assert once == identity(name) != identity(name, "Which is shorter?")
+    shutil.rmtree(tmp_path / "reward")
+    train(recipe.model_copy(update={"seed": 1}))
+    assert identity(name) != once
+    local = identity(f"model:{model}")
+    weights = load_file(model / "model.safetensors")
+    save_file({key: value + 1 for key, value in weights.items()}, model / "model.safetensors", {"format": "pt"})
+    assert identity(f"model:{model}") != local
 
 
 @pytest.mark.parametrize("name", ["", "model:", "url:ftp://host m", "url:http://host", "somebody"])

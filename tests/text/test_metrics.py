@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
-from speechft.text import judge, metrics
-from speechft.text.likelihood import answer_logprobs, document_nll, sequence_logprobs
+from speechft.text import metrics, replies
+from speechft.text.chat import IGNORED
+from speechft.text.likelihood import answer_logprobs, document_nll, logprobs, sequence_logprobs
 from speechft.text.metrics import METRICS, Measure, cohen_kappa, score_answers
 from speechft.text.model import load_text_model
 
@@ -22,7 +23,7 @@ WORDS = st.lists(st.sampled_from(["the", "a", "cat", "dog", "sat", "mat"]), min_
 
 def test_examples_in_docstrings() -> None:
     assert doctest.testmod(metrics).failed == 0
-    assert doctest.testmod(judge).failed == 0
+    assert doctest.testmod(replies).failed == 0
 
 
 @settings(deadline=None)
@@ -89,6 +90,17 @@ def test_bert_score_equals_its_library() -> None:
     assert several.value == pytest.approx(expected[0].item(), abs=1e-6)
 
 
+def test_an_empty_answer_scores_nothing_by_bert_score() -> None:
+    pytest.importorskip("bert_score")
+    references = [["a cat was sitting"], ["x"], [""], ["", "a cat was sitting"]]
+    scores = score_answers(["the cat sat", " ", "said", "the cat sat"], references, ["bert_score"])["bert_score"]
+    found = [part.errors for part in scores.parts]
+    assert found[1:3] == [0, 0]
+    assert found[0] == pytest.approx(found[3], abs=1e-6)
+    assert found[0] > 0.5
+    assert score_answers([""], [[""]], ["bert_score"])["bert_score"].value == 0
+
+
 def test_intervals_hold_the_value_and_a_real_difference_is_seen() -> None:
     base, better = Measure.mean([0.1, 0.3, 0.2, 0.4] * 10), Measure.mean([0.6, 0.7, 0.5, 0.9] * 10)
     low, high = base.summary()["ci95"]
@@ -108,6 +120,39 @@ def test_all_right_is_not_certainty() -> None:
     mixed = [1.0] * 50 + [0.0] * 10
     assert Measure.share(mixed).summary() == Measure.mean(mixed).summary()
     assert Measure.mean([0.0] * 60).summary()["ci95"] == [0, 0]
+
+
+@pytest.mark.parametrize("n", [2, 5, 6, 60])
+def test_differences_that_are_all_the_same_are_no_certainty(n: int) -> None:
+    """By the exact sign test n wins of n are significant from 6 on; of n draws without a difference one says little."""
+    right, wrong = Measure.share([1.0] * n), Measure.share([0.0] * n)
+    found = right.against(wrong)
+    low, high = found["ci95"]
+    assert (found["difference"], high) == (1, 1)
+    assert low == pytest.approx(2 * 0.025 ** (1 / n) - 1, abs=1e-6)
+    assert (low > 0) == (2 * 0.5**n < 0.05)
+    assert wrong.against(right)["ci95"] == [-1, pytest.approx(-low, abs=1e-6)]
+    assert right.against(right)["ci95"] == [0, 0]  # the base was kept
+    low, high = right.against(Measure.share([1.0] * n))["ci95"]
+    assert -low == high == pytest.approx(1 - 0.025 ** (1 / n), abs=1e-6)
+    mixed = Measure.share([1.0, 0.0] * n)
+    assert mixed.against(Measure.share([0.0] * 2 * n)) == Measure.mean([1.0, 0.0] * n).against(
+        Measure.mean([0.0] * 2 * n)
+    )
+
+
+def test_log_probabilities_as_exact_as_float32_holds() -> None:
+    """Over a vocabulary as large as models have, against float64."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 9, 49_152, generator=generator) * 3
+    labels = torch.randint(0, 49_152, (2, 9), generator=generator)
+    labels[1, 6:] = IGNORED
+    exact = torch.log_softmax(logits[:, :-1].double(), -1)
+    wanted = exact.gather(-1, labels[:, 1:].clamp(min=0)[..., None])[..., 0] * (labels[:, 1:] != IGNORED)
+    found = logprobs(logits, labels)
+    assert found.shape == (2, 8)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.double().sum(1), wanted.sum(1), rtol=1e-6, atol=0)
 
 
 def test_perplexity_by_definition_and_windows_count_each_token_once(tiny_llama: Path) -> None:

@@ -14,7 +14,7 @@ from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.export import export
 from speechft.hub import push
-from speechft.text.config import PreferenceRecipe, RewardRecipe, TextAdapterSettings
+from speechft.text.config import TEXT_RECIPES, PreferenceRecipe, RewardRecipe, TextAdapterSettings
 from speechft.text.data import read
 from speechft.text.judge import compare, judge_from, ranking
 from speechft.text.model import autocast, load_text_model, padded
@@ -92,6 +92,14 @@ def test_the_reference_is_the_model_with_its_adapter_off(tiny_llama: Path, pairs
             at_reference = trainer.compute_loss(text.model, batch).item()
     assert at_reference == pytest.approx(0.6931, abs=2e-3)  # log 2: policy and reference are the same
     assert adapted != pytest.approx(at_reference, abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", [{"task": "preference"}, {"task": "feedback", "judge": "model:m"}])
+def test_kto_needs_neighbours_in_a_batch(kind: dict[str, str]) -> None:
+    made = TEXT_RECIPES[kind["task"]]
+    with pytest.raises(ValueError, match="batch_size must be 2"):
+        made(data="d", output_dir="o", loss="kto", batch_size=1, **kind)
+    made(data="d", output_dir="o", loss="kto", batch_size=2, **kind)
 
 
 def test_full_fine_tuning_with_a_reference_is_refused(tiny_llama: Path, pairs: Path, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def visible(text: str) -> str:
 def encodable(text: str) -> str:
     """As any file and stream takes it: bytes of a name that are not UTF-8 as escapes, and not endless.
 
-    >>> encodable("caf\udce9.wav")
-    'caf\\udce9.wav'
+    >>> encodable("caf\\udce9.wav")
+    'caf\\\\udce9.wav'
     """
     return shortened(text, LONGEST).encode("utf-8", "backslashreplace").decode()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -69,3 +70,11 @@ def test_the_changelog_has_this_version() -> None:
 
 def test_types_are_shipped() -> None:
     assert (ROOT / "speechft" / "py.typed").is_file()
+
+
+def test_docstrings_can_be_encoded() -> None:
+    """Python 3.13 does not compile a file with half a character in a docstring."""
+    for path in (ROOT / "speechft").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                (ast.get_docstring(node, clean=False) or "").encode()

@@ -37,8 +37,8 @@ nothing had been, with the same files bit for bit.
 |---|---|---|---|---|
 """
 TAIL = """
-`make reliability` also has rows for what `make test-all` tests (`benchmarks/faults/suites.py` names the files), the
-wheel, and the soak; the table has them once they were run for it. Besides, `benchmarks/server.py` counts mixed and
+`make reliability` also has rows for what `make test-all` tests (`benchmarks/faults/suites.py` names the files) and the
+wheel; the table has them once they were run for it. Besides, `benchmarks/server.py` counts mixed and
 lost answers of a server that is killed under load, `benchmarks/fuzz.py` ten thousand hostile requests, and tests in a
 browser kill the app in mid-training.
 

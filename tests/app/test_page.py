@@ -109,7 +109,7 @@ def test_a_switch_reaches_fields_and_leaves_them(page: Any) -> None:
     page.wait_for_timeout(1500)
     assert page.input_value("#new-name") == "Ben B"
     assert page.query_selector("#new-name.scanned")  # somebody writes
-    page.wait_for_selector("#new-by.scanned", timeout=15_000)
+    page.wait_for_selector("#new-by.scanned", timeout=60_000)
 
 
 def test_what_could_not_be_saved_is_kept_and_saved_later(page: Any, microphone: Microphone, anna: VoiceFolder) -> None:

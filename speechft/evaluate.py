@@ -14,6 +14,7 @@ import numpy as np
 from speechft.audio import SAMPLE_RATE, WINDOW_SECONDS
 from speechft.calibration import calibration, judge_words
 from speechft.decode import decode
+from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import chosen
@@ -127,8 +128,9 @@ def evaluate_model(
         context=context,
         progress=lambda n: on_event({"event": "decoded", "clips": n, "of": len(manifest)}),
     )
+    model = inference_copy(whisper) if long else whisper  # one for all of them
     for index in sorted(long):
-        pieces = transcribe(whisper, manifest[index].load(), options, context=context).segments
+        pieces = transcribe(model, manifest[index].load(), options, context=context, ready=True).segments
         transcripts[index] = joined([piece.transcript for piece in pieces])
     seconds = time.perf_counter() - started
     scores = score(list(manifest), [t.text for t in transcripts], normalizer)

@@ -159,7 +159,7 @@ def course(run: Any) -> None:
 
     fill_cache(run)
     run.whisper.model.train()
-    for step, batches in prefetch(run.feed.steps(0, run.steps)):
+    for step, batches in prefetch(run.feed.steps(0, run.steps), run.base.device):
         run.descend(step, batches, run.recipe.learning_rate * rate_factor(run.recipe, step, run.steps))
     run.whisper.model.eval()
 

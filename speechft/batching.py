@@ -18,6 +18,7 @@ from speechft.manifest import Manifest, Utterance
 from speechft.whisper import CONTEXT_STEP, Context, Whisper
 
 POOL = 16  # batches shuffled together before sorting by length: enough for little padding, little enough for chance
+TOKEN_STEP = 8  # lengths of texts are rounded up to this: a CPU compiles each product anew for every shape
 IGNORED = -100  # what cross-entropy leaves out; padding is marked by length, since in .en models pad is also the end
 
 
@@ -152,8 +153,11 @@ def teachable(
 
 
 def token_tensors(labels: Sequence[list[int]], prompt: int) -> tuple[Tensor, Tensor]:
-    """What the decoder reads and what it is to predict, padded; the first `prompt` tokens are given, not predicted."""
-    longest = max(map(len, labels)) - 1
+    """What the decoder reads and what it is to predict, padded; the first `prompt` tokens are given, not predicted.
+
+    Lengths are multiples of `TOKEN_STEP`.
+    """
+    longest = -(-(max(map(len, labels)) - 1) // TOKEN_STEP) * TOKEN_STEP
     inputs = torch.zeros(len(labels), longest, dtype=torch.long)
     targets = torch.full((len(labels), longest), IGNORED)
     for row, ids in enumerate(labels):

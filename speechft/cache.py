@@ -186,7 +186,7 @@ def _build(
     rows = 0
     with (folder / "states.bin").open("wb") as file, torch.inference_mode(), precision():
         in_parts = memory.Parts()
-        for group in prefetch(_groups(feed, views)):
+        for group in prefetch(_groups(feed, views), feed.whisper.device):
             length = feed.context.frames(group[0][1].shape[1])
             for part, states in in_parts(group, partial(_encoded, model, length, layers)):
                 for (place, frames), own in zip(part, states, strict=True):

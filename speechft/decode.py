@@ -77,7 +77,7 @@ def decode(
             finished(len(part))
 
     with torch.inference_mode(), precision(model):
-        for batch in prefetch(_batches(clips, model.n_mels, contexts)):
+        for batch in prefetch(_batches(clips, model.n_mels, contexts), model.device):
             for part, found in in_parts(batch, lambda p: _first_pass(model, dict(p), contexts, options, languages)):
                 objected = {i: mel for i, mel in part if found[i].problem and options.temperatures}
                 out |= found

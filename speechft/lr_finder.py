@@ -73,7 +73,7 @@ def range_test(run: Run, lowest: float, highest: float, steps: int) -> RangeTest
     rates, losses, mean, best = [], [], 0.0, math.inf
     model.train()
     try:
-        for step, batches in zip(range(steps), prefetch(_batches(run)), strict=False):
+        for step, batches in zip(range(steps), prefetch(_batches(run), run.base.device), strict=False):
             rate = lowest * (highest / lowest) ** (step / (steps - 1))
             descent = run.descend(step, batches, rate)
             if not descent.finite:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 # oneDNN keeps a compiled kernel and its scratch memory for each of the last 1024 shapes; clips come in many lengths.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
 
 
 def release() -> None:

@@ -11,6 +11,7 @@ from speechft.batching import IGNORED
 from speechft.whisper import core, decoder_states, encode, encode_upper, padding_mask
 
 LOGIT_ROWS = 256  # target tokens whose logits over the vocabulary exist at once
+ROW_STEP = 64  # their number is padded to multiples of this: a CPU compiles the product anew for each number of rows
 
 
 class TokenLoss(nn.Module):
@@ -48,6 +49,9 @@ class TokenLoss(nn.Module):
         hidden = decoder_states(self.model, inputs, states, mask)
         wanted = targets != IGNORED
         hidden, answers = hidden[wanted], targets[wanted]  # logits only where there is something to predict
+        filler = -len(answers) % ROW_STEP
+        hidden = nn.functional.pad(hidden, (0, 0, 0, filler))
+        answers = nn.functional.pad(answers, (0, filler), value=IGNORED)
         head = core(self.model).proj_out.weight
         total = torch.zeros((), device=hidden.device)
         for rows, ids in zip(hidden.split(LOGIT_ROWS), answers.split(LOGIT_ROWS), strict=True):
@@ -78,16 +82,19 @@ class FrozenHeadLoss(torch.autograd.Function):
         Args:
             rows: hidden states, shape (tokens, d_model).
             head: shape (vocabulary, d_model).
-            ids: the right answers, shape (tokens,).
+            ids: the right answers, shape (tokens,); IGNORED where there is none.
         """
         logits = (rows.to(head.dtype) @ head.t()).float()
-        logits -= logits.amax(1, keepdim=True)
-        right = logits.gather(1, ids[:, None])
-        sums = logits.exp_().sum(1, keepdim=True)
-        logits /= sums  # probabilities now
-        logits[torch.arange(len(ids), device=ids.device), ids] -= 1
-        ctx.save_for_backward((logits.to(head.dtype) @ head).to(rows.dtype))
-        return (sums.log() - right).sum()
+        found = nn.functional.log_softmax(logits, 1)
+        del logits
+        missing = ids == IGNORED
+        right = ids.masked_fill(missing, 0)[:, None]
+        total = -found.gather(1, right).masked_fill(missing[:, None], 0.0).sum()
+        slope = found.exp_()  # of the loss by each logit: the probabilities, less one at the right answer
+        slope.scatter_add_(1, right, slope.new_full(right.shape, -1.0))
+        slope[missing] = 0.0
+        ctx.save_for_backward((slope.to(head.dtype) @ head).to(rows.dtype))
+        return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,7 +1,7 @@
-"""One thread that prepares what comes next while the model works on what is here.
+"""One thread that prepares what comes next while a GPU works on what is here.
 
-It computes on one core: the others are the model's, and threads of its own may not fit into what memory is left, which
-OpenMP ends the process for.
+On a CPU nothing is prepared ahead: the model uses all cores, and each of its small parallel products waits for the one
+that a second thread has taken. There, work of 13 ms a step cost 70 (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -16,8 +16,15 @@ import torch
 T = TypeVar("T")
 
 
-def prefetch(items: Iterable[T], depth: int = 3) -> Iterator[T]:
-    """Make the next few items in a thread while the current one is used; errors surface where they are consumed."""
+def prefetch(items: Iterable[T], device: torch.device, depth: int = 3) -> Iterator[T]:
+    """Make the next few items in a thread while the current one is used; errors surface where they are consumed.
+
+    Args:
+        device: what uses them; for a CPU, each item is made when its turn comes.
+    """
+    if device.type == "cpu":
+        yield from items
+        return
     ready: queue.Queue = queue.Queue(maxsize=depth)
     stop, started = threading.Event(), threading.Event()
     done, threads = object(), torch.get_num_threads()

@@ -128,6 +128,7 @@ class Run:
 
     def __init__(self, recipe: SpeechRecipe, train: Manifest, dev: Manifest, on_event: Callable[[Event], None]) -> None:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
         from accelerate.utils import set_seed
 
         self.started = time.perf_counter()
@@ -153,6 +154,7 @@ class Run:
         precision = mixed_precision(recipe.precision, self.base.device)
         if precision == "bf16":
             adapters.store_frozen(self.whisper.model, torch.bfloat16)
+        AcceleratorState._reset_state()  # it keeps the precision of the last run in this process, and allows no other
         self.accelerator = Accelerator(mixed_precision=precision, cpu=self.base.device.type == "cpu")
         self.tracking = Tracking(recipe.tracking if distributed.is_first() else None, self.out)
         self.cached_layers = None if distributed.is_sharded() else cached_layers(self.whisper.model, recipe)
@@ -222,7 +224,7 @@ class Run:
             )  # fmt: skip
             self.feed.cache = distributed.first_before_others(build)
         with deferred() as asked:
-            for step, batches in prefetch(self.feed.steps(progress.step, self.steps)):
+            for step, batches in prefetch(self.feed.steps(progress.step, self.steps), self.base.device):
                 if progress.stopped:
                     break
                 if batches or distributed.world() > 1:

@@ -14,7 +14,6 @@ from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.min_wer import _Refinement, expected_errors, refine
-from speechft.recogniser import load
 from speechft.sources import resolve
 from speechft.train import fit
 from speechft.whisper import core, encode, load_whisper
@@ -50,7 +49,6 @@ def test_expected_errors_fall_on_the_clips_it_learns_from(voice: Manifest, tmp_p
     assert found.adapter is not None
     assert found.progress.base == first.progress.best
     assert found.progress.best < found.progress.base
-    assert load(None, found.adapter).evaluate(voice[:16]).scores.wer == pytest.approx(found.progress.best[0])
 
 
 def test_batches_are_of_clips_whatever_the_adapter_was_trained_with(voice: Manifest, tmp_path: Path) -> None:

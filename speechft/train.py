@@ -224,6 +224,7 @@ class Run:
             )  # fmt: skip
             self.feed.cache = distributed.first_before_others(build)
         with deferred() as asked:
+            self.began = time.perf_counter()  # of a step, whose batches are part of it
             for step, batches in prefetch(self.feed.steps(progress.step, self.steps), self.base.device):
                 if progress.stopped:
                     break
@@ -240,6 +241,7 @@ class Run:
                     raise Interrupted(
                         asked() or signal.SIGTERM, f"Stopped after step {progress.step} of {self.steps}; saved."
                     )
+                self.began = time.perf_counter()
         return self._finish(card)
 
     def _evaluate_here(self, last: bool) -> None:
@@ -275,7 +277,6 @@ class Run:
 
     def _train_step(self, step: int, batches: list[Batch]) -> None:
         """One optimiser step over the batches it accumulates."""
-        started = time.perf_counter()
         rate = self.recipe.learning_rate * rate_factor(self.recipe, step, self.steps)
         descent = self.descend(step, batches, rate)
         bear_with(descent, step, batches, self.train, self.progress, self.recipe, self.on_event)
@@ -290,7 +291,7 @@ class Run:
                 "loss": descent.loss,
                 "learning_rate": rate,
                 "gradient_norm": descent.norm,
-                "step_seconds": round(time.perf_counter() - started, 4),
+                "step_seconds": round(time.perf_counter() - self.began, 4),
             }
         )
 

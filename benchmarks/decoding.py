@@ -79,7 +79,7 @@ def starts(samples: list) -> range:
 def generate(model, batches: list[torch.Tensor], tokenizer) -> list[str]:
     out = []
     for frames in batches:
-        ids = model.generate(frames.to(model.dtype))
+        ids = model.generate(frames.to(model.device, model.dtype))
         out += tokenizer.batch_decode(ids, skip_special_tokens=True)
     return out
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from speechft.adapters import default_device
 from speechft.manifest import Manifest
 from speechft.precision import inference_dtype
 from speechft.scoring import score
@@ -40,7 +41,8 @@ class Peer:
         targets: Any = LORA[placement].split("|") if placement == "both" else LORA[placement]
         self.model = get_peft_model(base, LoraConfig(r=32, lora_alpha=64, target_modules=targets, lora_dropout=0.05))
         self.start = base.config.decoder_start_token_id
-        self.bf16 = inference_dtype(self.model.device) == torch.bfloat16
+        self.device = default_device()
+        self.bf16 = inference_dtype(self.device) == torch.bfloat16
 
     def prepared(self, clips: Manifest) -> list[dict[str, Any]]:
         rows = []
@@ -77,10 +79,10 @@ class Peer:
 
         class Clock(TrainerCallback):
             def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-                self.started = time.perf_counter()
+                self.started = now()
 
             def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-                seconds.append(time.perf_counter() - self.started)
+                seconds.append(now() - self.started)
 
             def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 on_epoch(state.global_step)
@@ -90,6 +92,7 @@ class Peer:
             num_train_epochs=epochs, max_steps=max_steps, bf16=self.bf16, use_cpu=not torch.cuda.is_available(),
             save_strategy="no", eval_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True,
             remove_unused_columns=False, label_names=["labels"], seed=0,
+            dataloader_num_workers=0 if self.device.type == "cpu" else 4,
         )  # fmt: skip
         trainer = Seq2SeqTrainer(
             model=self.model, args=arguments, train_dataset=rows, data_collator=self.collate, callbacks=[Clock()]
@@ -105,10 +108,17 @@ class Peer:
         self.model.eval()
         for start in range(0, len(order), DECODE_BATCH):
             part = order[start : start + DECODE_BATCH]
-            frames = torch.stack([torch.as_tensor(rows[i]["input_features"]) for i in part])
+            frames = torch.stack([torch.as_tensor(rows[i]["input_features"]) for i in part]).to(self.model.device)
             with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
                 ids = self.model.generate(input_features=frames, max_new_tokens=128)
             for i, text in zip(part, self.tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
                 texts[i] = text
         self.model.train()
         return score(list(clips), texts).wer
+
+
+def now() -> float:
+    """Seconds, when all work given to the GPU is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()

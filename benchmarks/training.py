@@ -7,6 +7,7 @@ LoRA of rank 32 on q_proj and v_proj, on the same clips with batches of 8; the p
 clip. Ours is timed as a user gets it: features, batches and augmentation included; the peer's features are prepared
 ahead. Model FLOPs are those of one step as torch's FlopCounterMode counts them (products, convolutions), the machine's
 peak is its best product of square matrices in the format that is trained in: bf16 where the machine has it, else fp32.
+Where there is a GPU both train on it, and memory is the GPU's.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ import soundfile
 import torch
 
 from speechft import exits
+from speechft.adapters import default_device
 from speechft.manifest import Manifest
 from speechft.precision import inference_dtype
 
 LENGTHS = (1, 3, 5, 10, 30)
 QV = {"rank": 32, "alpha": 64, "projections": ["q_proj", "v_proj"]}
 WARM = 3
-FORMAT = inference_dtype(torch.device("cpu"))
+DEVICE = default_device()
+FORMAT = inference_dtype(DEVICE)
 
 
 def main() -> None:
@@ -42,6 +45,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--base", action="store_true", help="bundled:base too")
+    parser.add_argument("--model", default="bundled:tiny.en")
     parser.add_argument("--clips", nargs="+", default=["corpus", *map(str, LENGTHS)], help="rows: corpus, or seconds")
     parser.add_argument("--placements", nargs="+", default=["both", "encoder", "decoder"], help="rows")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
@@ -56,7 +60,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         corpora = {"corpus": real_clips(a.manifest, Path(folder), 8 * (a.steps + WARM))}
         corpora |= {str(n): cut_clips(a.manifest, Path(folder), n, 8 * (a.steps + WARM)) for n in LENGTHS}
-        wanted = [s for s in settings(a.base) if s["clips"] in a.clips and s["placement"] in a.placements]
+        wanted = [s for s in settings(a.model, a.base) if s["clips"] in a.clips and s["placement"] in a.placements]
         for setting in wanted:
             found: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
             for _ in range(a.rounds):
@@ -72,9 +76,9 @@ def main() -> None:
     (a.out / "training.md").write_text("\n".join([HEAD, *map(line, rows)]) + "\n")
 
 
-def settings(base: bool) -> list[dict[str, Any]]:
+def settings(model: str, base: bool) -> list[dict[str, Any]]:
     """What is compared: real clips by placement, then clip lengths, then the larger model."""
-    tiny = {"model": "bundled:tiny.en", "placement": "both", "context": "clip", "clips": "corpus"}
+    tiny = {"model": model, "placement": "both", "context": "clip", "clips": "corpus"}
     rows = [
         tiny,
         tiny | {"placement": "encoder"},
@@ -94,7 +98,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 
         peer = Peer(job["model"], job["placement"])
         rows = peer.prepared(clips)
-        before = rss_mb()
+        before = weights_mb(peer.model)
         seconds = peer.train(rows, out, max_steps=WARM + min(job["steps"], 4))
         return {"seconds": seconds[WARM:], "before": before, "peak": peak_mb()}
     from speechft.config import SpeechRecipe
@@ -110,7 +114,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 
     lines: list[dict[str, Any]] = []
     whisper = load_whisper(job["model"])
-    before = rss_mb()
+    before = weights_mb(whisper.model)
     del whisper
     fit(recipe, clips, clips[:2], on_event=lines.append)
     seconds = [event["step_seconds"] for event in lines if "step_seconds" in event]
@@ -142,7 +146,7 @@ def flops(recipe: Any, clips: Manifest) -> float:
     for _, batches in feed.steps(0, 5):
         with FlopCounterMode(display=False) as counter:
             for batch in batches:
-                TokenLoss(model, layers or 0)(batch.x, batch.inputs, batch.targets, batch.positions).backward()
+                TokenLoss(model, layers or 0)(*batch.tensors(DEVICE)).backward()
         found.append(counter.get_total_flops())
     return statistics.median(found)
 
@@ -222,21 +226,33 @@ def save(path: Path, rows: list[tuple[str, str]]) -> Path:
 def products_peak() -> float:
     """FLOP/s of the best product of square matrices."""
     best = 0.0
-    for n in (1024, 2048, 4096):
-        a = torch.randn(n, n).to(FORMAT)
+    for n in (1024, 2048, 4096) if DEVICE.type == "cpu" else (4096, 8192):
+        a = torch.randn(n, n, device=DEVICE).to(FORMAT)
         a @ a
         for _ in range(5):
+            wait()
             started = time.perf_counter()
             a @ a
+            wait()
             best = max(best, 2 * n**3 / (time.perf_counter() - started))
     return best
 
 
-def rss_mb() -> float:
+def wait() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def weights_mb(model: torch.nn.Module) -> float:
+    """What is in memory before training: on a GPU the weights, else all that the process holds."""
+    if DEVICE.type == "cuda":
+        return sum(p.nbytes for p in model.parameters()) / 1e6
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
 def peak_mb() -> float:
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 

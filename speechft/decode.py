@@ -24,9 +24,9 @@ from speechft.search import beam_search, greedy_search
 from speechft.transcript import DecodeOptions, Transcript, better, judged
 from speechft.whisper import Context, Whisper, encode
 
-BATCH_FRAMES = 14_000  # log-mel frames decoded together: 28 clips of 5 s
-ENCODER_FRAMES = 6_000  # of them, encoded at once
-MOST_CLIPS = 64
+BATCH_FRAMES = {"cpu": 14_000, "cuda": 56_000}  # log-mel frames decoded together: 28 clips of 5 s on a CPU
+ENCODER_FRAMES = {"cpu": 6_000, "cuda": 24_000}  # of them, encoded at once
+MOST_CLIPS = {"cpu": 64, "cuda": 256}
 RETRY_SILENCE: Seconds = 10.0  # more after a clip, where the first result repeats itself
 SILENT_PEAK = 1e-4  # of full scale (-80 dB): below it there is nothing to hear
 
@@ -77,13 +77,13 @@ def decode(
             finished(len(part))
 
     with torch.inference_mode(), precision(model):
-        for batch in prefetch(_batches(clips, model.n_mels, contexts), model.device):
+        for batch in prefetch(_batches(clips, model.n_mels, contexts, model.device), model.device):
             for part, found in in_parts(batch, lambda p: _first_pass(model, dict(p), contexts, options, languages)):
                 objected = {i: mel for i, mel in part if found[i].problem and options.temperatures}
                 out |= found
                 doubtful |= objected
                 finished(len(part) - len(objected))
-            while len(some := _together(doubtful, contexts)) < len(doubtful):
+            while len(some := _together(doubtful, contexts, model.device)) < len(doubtful):
                 doubtful = {i: mel for i, mel in doubtful.items() if i not in some}
                 again(some)
         again(doubtful)
@@ -103,6 +103,7 @@ def _batches(
     clips: Sequence[np.ndarray | Callable[[], np.ndarray]],
     n_mels: int,
     contexts: Sequence[Context],
+    device: torch.device,
     window: int = 256,
 ) -> Iterator[list[tuple[int, Tensor]]]:
     """Batches of clips of similar length, read `window` clips at a time so that memory stays flat."""
@@ -118,15 +119,20 @@ def _batches(
         # the longest first, so that the rest fits beside it
         loaded.sort(key=lambda item: -lengths[item[0]])
         while loaded:
-            size = max(1, min(MOST_CLIPS, BATCH_FRAMES // lengths[loaded[0][0]]))
+            size = max(1, min(of(device, MOST_CLIPS), of(device, BATCH_FRAMES) // lengths[loaded[0][0]]))
             yield loaded[:size]
             del loaded[:size]
 
 
-def _together(doubtful: dict[int, Tensor], contexts: Sequence[Context]) -> dict[int, Tensor]:
+def of(device: torch.device, sizes: dict[str, int]) -> int:
+    """What a kind of device likes; one unknown is like a GPU."""
+    return sizes.get(device.type, sizes["cuda"])
+
+
+def _together(doubtful: dict[int, Tensor], contexts: Sequence[Context], device: torch.device) -> dict[int, Tensor]:
     """The first clips of them that fit into one batch when they are tried again."""
     lengths = [contexts[i].longer(RETRY_SILENCE).frames(mel.shape[1]) for i, mel in doubtful.items()]
-    fitting = sum(total <= BATCH_FRAMES for total in accumulate(lengths))
+    fitting = sum(total <= of(device, BATCH_FRAMES) for total in accumulate(lengths))
     return dict(list(doubtful.items())[: max(1, fitting)])
 
 
@@ -243,7 +249,7 @@ def encode_each(whisper: Whisper, clips: dict[int, Tensor], contexts: Sequence[C
     states = torch.zeros(0)
     for length in sorted(set(lengths)):
         members = [index for index, other in enumerate(lengths) if other == length]
-        size = max(1, ENCODER_FRAMES // length)
+        size = max(1, of(whisper.device, ENCODER_FRAMES) // length)
         for part in (members[start : start + size] for start in range(0, len(members), size)):
             if whisper.bank:
                 whisper.bank.select([numbers[i] for i in part])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 # Log-mel frames in one forward and backward pass, about: 8 clips of 5 s on a CPU, where more are no faster; 8 of 30 s
 # on a GPU, which few do not fill.
 PASS_FRAMES = {"cpu": 3_600, "cuda": 24_000}
+LOADERS = 8  # threads that make clips for a GPU, at most
 CACHED_PASSES = 4  # times as many where the encoder's part is done already
 
 
@@ -58,6 +61,8 @@ class Feed:
         self.per_epoch = steps_per_epoch(recipe, len(train), sum(self.seconds))
         device = whisper.device.type
         self.pin, self.pass_frames = device == "cuda", PASS_FRAMES.get(device, PASS_FRAMES["cuda"])
+        # beside a model on the CPU threads only take its cores
+        self.loaders = ThreadPoolExecutor(min(LOADERS, os.cpu_count() or 1), "speechft-clip") if self.pin else None
         self._frames = self._own = 0
 
     @property
@@ -109,7 +114,8 @@ class Feed:
         if self.cache:
             found = {i: self.cache.states(i, epoch) for i in indices}
         else:
-            found = {i: self.clip(i, epoch) for i in indices}
+            each = self.loaders.map if self.loaders else map
+            found = dict(zip(indices, each(self.clip, indices, [epoch] * len(indices)), strict=True))
         clips = {i: clip for i, clip in found.items() if clip is not None}
         if not clips:
             return None

@@ -70,6 +70,8 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
         card = {key: cards[0][key] for key in _KEPT if key in cards[0]}
         card |= {"speechft": __version__, "format": 1, "sum_of": origin}
         card["seen"] = Seen.by(cards).to_dict()
+        if len({one.get("licence") for one in cards}) > 1:
+            card["licence"] = adapters.VOICE_LICENCE  # nobody gave one for all of them
         (work / adapters.CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         replace_folder(work, out)
     finally:
@@ -99,7 +101,12 @@ def lora_scale(config: dict[str, Any]) -> float:
 
 
 def _must_match(folder: Path, first: tuple[dict, dict, dict], other: tuple[dict, dict, dict]) -> None:
-    if other[1].get("peft_type") != "LORA" or other[1].get("use_dora") or other[1].get("rank_pattern"):
+    if (
+        other[1].get("peft_type") != "LORA"
+        or other[1].get("use_dora")
+        or other[1].get("rank_pattern")
+        or other[1].get("alpha_pattern")
+    ):
         raise SpeechftError("cannot be summed", where=folder, fix="Only plain LoRA adapters add up.")
     if other[2].keys() != first[2].keys() or not all(".lora_" in name for name in other[2]):
         raise SpeechftError("adapts other layers than the first adapter", where=folder)

@@ -41,9 +41,21 @@ def set_scale(model: Any, scale: float) -> None:
     if not hasattr(model, "whole_scale"):
         model.whole_scale = getattr(config, key), [layer.scaling["default"] for layer in layers]
     whole, wholes = model.whole_scale
+    if getattr(config, "peft_type", None) == "ADALORA":  # peft takes an alpha of 0 or less for none given
+        _scale_singular_values(model, scale)
+        return
     setattr(config, key, whole * scale)
     for layer, value in zip(layers, wholes, strict=True):
         layer.scaling["default"] = value * scale
+
+
+def _scale_singular_values(model: Any, scale: float) -> None:
+    """AdaLoRA's B (A E) by E, from what it was when it was first asked for."""
+    if not hasattr(model, "whole_values"):
+        named = model.named_parameters()
+        model.whole_values = {name: value.detach().clone() for name, value in named if ".lora_E." in name}
+    for name, whole in model.whole_values.items():
+        model.get_parameter(name).data.copy_(whole * scale)
 
 
 def choose_scale(

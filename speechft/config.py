@@ -97,6 +97,8 @@ class AdapterSettings(Settings):
             raise ValueError("loftq makes up for what 4-bit weights lost: set adapter.quantize=nf4")
         if self.init == "pissa" and self.quantize:
             raise ValueError("pissa changes the frozen weights: leave adapter.quantize out, or use init=loftq")
+        if self.init == "pissa" and self.dora:
+            raise ValueError("pissa and dora do not go together: a change of lengths is no difference of two products")
         return self
 
     def attach_arguments(self) -> dict[str, Any]:

@@ -64,6 +64,12 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpeechftError("exists already", where=out, fix="Name a new folder.")
     folder = resolve_adapter(adapter)
+    if adapters.own_card(folder).get("recipe", {}).get("adapter", {}).get("init") == "loftq":
+        raise SpeechftError(
+            "belongs to a quantised base model (LoftQ), which no export holds",
+            where=folder,
+            fix="Train with init=zero.",
+        )
     text = adapters.task_of(folder) != "speech"
     if text and to != "huggingface":
         raise SpeechftError(f"no {to} file is made of a text model", fix="Use --to huggingface; others convert that.")

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,11 @@ def fleet(
         waiting = []
         for speaker in dict.fromkeys(chosen):
             own = recipe_of(recipe, speaker, out)
-            if (done := finished(own)) is not None:
+            try:
+                done = finished(own)
+            except SpeechftError:  # its worker says it again, as a line of the table
+                done = None
+            if done is not None:
                 rows[speaker] = done
                 on_event({"event": "speaker", "speaker": speaker, "of": len(chosen), "kept": True, **done})
             else:
@@ -101,17 +106,21 @@ def finished(recipe: SpeechRecipe) -> Event | None:
     """The row of a run that came to its end with this recipe and these recordings; None if there is none."""
     from speechft.pipeline import prepared
 
+    result = _ended(recipe)
+    if result is None or result["data"].get("manifest_sha256") != prepared(recipe)[0].sha256:
+        return None
+    return _row(result, Path(recipe.output_dir))
+
+
+def _ended(recipe: SpeechRecipe) -> Event | None:
+    """The result of a run with this recipe, on whatever recordings."""
     try:
-        result = json.loads((Path(recipe.output_dir) / "result.json").read_text(encoding="utf-8"))
+        result: Event = json.loads((Path(recipe.output_dir) / "result.json").read_text(encoding="utf-8"))
         TrainingResult.model_validate(result)
     except (OSError, ValueError, RecursionError):  # nobody's, or no result: the run says which, and makes its own
         return None
     then = {key: value for key, value in result["recipe"].items() if key not in PATHS}
-    if then != recipe.model_dump(mode="json", exclude=PATHS):
-        return None
-    if result["data"].get("manifest_sha256") != prepared(recipe)[0].sha256:
-        return None
-    return _row(result, Path(recipe.output_dir))
+    return result if then == recipe.model_dump(mode="json", exclude=PATHS) else None
 
 
 def train_speaker(settings: Event) -> tuple[str, Event]:
@@ -128,9 +137,12 @@ def train_speaker(settings: Event) -> tuple[str, Event]:
     out.mkdir(parents=True, exist_ok=True)
     log = out / "fleet.jsonl"
     append_metrics(log, {"event": "started", "pid": os.getpid()})
-    if (done := finished(recipe)) is not None:  # its worker died after the result was written
-        return speaker, done
     try:
+        if (done := finished(recipe)) is not None:  # its worker died after the result was written
+            return speaker, done
+        if _ended(recipe):  # on other recordings: from the start
+            shutil.rmtree(out / "checkpoints", ignore_errors=True)
+            (out / "result.json").unlink()
         result = train(recipe, title=f"{speaker}, {recipe.model} adapted")
     except SpeechftError as error:
         append_metrics(log, {"event": "failed", "error": str(error)})
@@ -144,6 +156,13 @@ def _on_ray(recipes: list[SpeechRecipe], address: str | None, cpus: float, gpus:
     if not recipes:
         return
     with cluster(address) as ray:
+        there = ray.cluster_resources()
+        for name, wanted in (("CPU", cpus), ("GPU", gpus)):
+            if not address and wanted > there.get(name, 0):  # Ray would wait for such a machine
+                raise SpeechftError(
+                    f"a speaker's run asks for {wanted:g} {name}s, and this machine has {there.get(name, 0):g}",
+                    fix=f"Give a lower --{name.lower()}s.",
+                )
         # Ray gives a worker as many threads as the cores it asked for
         task = ray.remote(train_speaker).options(
             num_cpus=cpus, num_gpus=gpus, max_retries=retries, retry_exceptions=False

@@ -14,7 +14,10 @@ from speechft.model_card import model_card
 from speechft.sources import hub_id
 
 KEPT = ("*.safetensors", "*.json", "*.txt", "*.jinja")  # no checkpoints, no texts, no sound
-PRIVATE_SETTINGS = ("manifest", "data", "output_dir", "speakers", "split_file", "model", "tracking", "search")
+PRIVATE_SETTINGS = (
+    "manifest", "data", "other_domain", "output_dir", "speakers", "split_file", "model", "reward", "judge", "tracking",
+    "search",
+)  # fmt: skip
 
 
 def push(
@@ -107,7 +110,7 @@ def _published(card: dict[str, Any], base: str, licence: str | None) -> dict[str
     """Our card without what only this machine, or only the people recorded, should know."""
     recipe = {key: value for key, value in card.get("recipe", {}).items() if key not in PRIVATE_SETTINGS}
     model = card.get("model") or ""
-    published = {key: value for key, value in card.items() if key != "seen"}
+    published = {key: value for key, value in card.items() if key not in ("seen", "sum_of")}
     published |= {"model": model if hub_id(model) else base, "recipe": recipe}
     return published | {"licence": licence} if licence else published
 

@@ -95,6 +95,8 @@ def peft_config(
 
     scale: Any = alpha if alpha is not None else 2 * rank
     if method == "lora":
+        if init == "pissa" and dora:
+            raise SpeechftError("PiSSA and DoRA do not go together", fix="Use one of the two.")
         return peft.LoraConfig(
             r=rank, lora_alpha=scale, lora_dropout=dropout, use_rslora=rslora, use_dora=dora,
             target_modules=target_pattern(model, placement, projections, encoder_from),

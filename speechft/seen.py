@@ -58,6 +58,10 @@ class Seen:
             )  # fmt: skip
         return left
 
+    def chose(self, rows: Manifest) -> Manifest:
+        """The rows that its best state was chosen by."""
+        return rows.filter(lambda u: _hash(u) in self.dev)
+
     def caveats(self, rows: Manifest) -> list[str]:
         """What the reader of scores on these rows must know."""
         trained = sum(_hash(u) in self.train for u in rows)

@@ -20,7 +20,7 @@ from speechft.errors import SpeechftError, missing_extra
 from speechft.files import refuse_special, write_json, write_text
 from speechft.own_results import refuse_foreign_results
 from speechft.tune_report import markdown, row, search_result
-from speechft.tune_space import Space, default_space
+from speechft.tune_space import PATHS, Space, default_space, whole_paths
 from speechft.tune_task import Event, Follow, Task, speech_task, text_task
 from speechft.validation import validated
 
@@ -88,6 +88,9 @@ def tune(
         if not search_only:
             tested = study.user_attrs.get("tested", [])
             if result["best"]["number"] not in tested:
+                if tested:  # an earlier best run, perhaps cut off: none to go on with
+                    refuse_foreign_results(out / "best")
+                    shutil.rmtree(out / "best", ignore_errors=True)
                 study.set_user_attr("tested", [*tested, result["best"]["number"]])
             best = space.at(study.best_trial.params).model_copy(update={"output_dir": out / "best"})
             result["best_run"] = _train_best(best, on_event)
@@ -133,7 +136,7 @@ class Worker:
             return
         self.study.optimize(
             lambda trial: _objective(trial, self.space, self.task, self.out / "trials"),
-            timeout=60 * self.minutes if self.minutes else None,
+            timeout=None if self.minutes is None else 60 * self.minutes,
             callbacks=[ended],
             catch=(SpeechftError,),
             gc_after_trial=True,
@@ -170,10 +173,7 @@ def space_of(recipe: Any) -> Space:
 def _with_whole_paths(recipe: Any) -> dict[str, Any]:
     """A recipe as JSON, its paths from the root: workers may stand elsewhere."""
     settings = recipe.model_dump(mode="json")
-    for key in {"manifest", "data", "output_dir", "split_file"} & settings.keys():
-        if settings[key] and not settings[key].startswith("hub:"):
-            settings[key] = str(Path(settings[key]).resolve())
-    return settings
+    return settings | {"output_dir": str(Path(settings["output_dir"]).resolve())} | whole_paths(settings)
 
 
 def _take_part(recipe: dict, trials: int, minutes: float | None, storage: str, *others: Any) -> None:
@@ -226,8 +226,9 @@ def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning, worke
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-    exclude = {"output_dir", "manifest", "data", "tracking", "test"}
-    parts = [space.recipe.model_dump(mode="json", exclude=exclude), task.data]
+    settings = space.recipe.model_dump(mode="json", exclude={"output_dir", "tracking", "test"})
+    models = {key: path for key, path in whole_paths(settings).items() if key in ("other_domain", "reward")}
+    parts = [{key: value for key, value in settings.items() if key not in PATHS}, models, task.data]
     parts += [[key, getattr(choice, "__dict__", choice)] for key, choice in space.choices.items()]
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
     pruners = {

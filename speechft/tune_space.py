@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from speechft.config import Search, SearchRange, rate_of_method
@@ -48,6 +49,10 @@ class Space:
         Raises:
             SpeechftError: a key or a value that no recipe may have.
         """
+        if {"adapter.method", "adapter.init", "adapter.rslora"} & search.keys() and "learning_rate" not in search:
+            raise SpeechftError(
+                "methods want different learning rates", where="search", fix="Search learning_rate with them."
+            )
         self.recipe = recipe
         self.choices: Search = {}
         self.own: dict[str, Any] = {}
@@ -62,6 +67,11 @@ class Space:
                 self.choices[key] = choice if same else [own, *choice]
                 self.own[key] = _word((same or [own])[0])
             elif isinstance(own, int | float):
+                if choice.log and own <= 0:
+                    raise SpeechftError(
+                        f"'{key}' is {own!r} in the recipe, which a range with log: true cannot hold", where="search",
+                        fix="Give the recipe a value above 0, or leave log out.",
+                    )  # fmt: skip
                 low, high = min(choice.low, own), max(choice.high, own)
                 self.choices[key] = SearchRange(low=low, high=high, log=choice.log)
                 self.own[key] = own
@@ -89,6 +99,16 @@ class Space:
                 value = next(known for known in choice if _word(known) == value)
             values[key] = value
         return with_values(self.recipe, values)
+
+
+PATHS = ("manifest", "split_file", "data", "other_domain", "reward")
+
+
+def whole_paths(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The paths among a recipe's settings, from the root; names of hubs and bundles stay out."""
+    given = {key: settings[key] for key in PATHS if settings.get(key)}
+    paths = {key: value for key, value in given.items() if not value.startswith(("hub:", "bundled:"))}
+    return {key: str(Path(value).resolve()) for key, value in paths.items() if key != "reward" or Path(value).exists()}
 
 
 def with_values(recipe: Any, values: Mapping[str, Any]) -> Any:

@@ -11,18 +11,19 @@ import torch
 from speechft import adapters, load
 from speechft.adapter_arithmetic import average
 from speechft.errors import SpeechftError
+from speechft.hub import push
 from speechft.sources import resolve
 from speechft.whisper import Whisper
 
 MODEL = "bundled:tiny.en"
 
 
-def make(tiny: Whisper, out: Path, seed: int, **settings) -> Path:
+def make(tiny: Whisper, out: Path, seed: int, licence: str = "cc0-1.0", **settings) -> Path:
     torch.manual_seed(seed)
     model = adapters.attach(copy.deepcopy(tiny.model), **({"rank": 4} | settings))
     for _, parameter in adapters.trainable(model):
         torch.nn.init.normal_(parameter, 0, 0.05)
-    card = {"model": MODEL, "base_sha256": adapters.base_hash(resolve(MODEL)), "context": "clip"}
+    card = {"model": MODEL, "base_sha256": adapters.base_hash(resolve(MODEL)), "context": "clip", "licence": licence}
     return adapters.save(model, out, card, MODEL, resolve(MODEL))
 
 
@@ -47,6 +48,19 @@ def test_a_sum_adds_the_weighted_sum(tiny: Whisper, tmp_path: Path) -> None:
     card = adapters.read_card(tmp_path / "sum2")
     assert card["context"] == "clip"
     assert [part["weight"] for part in card["sum_of"]] == [1.0, -0.3]
+
+
+def test_a_sum_has_a_licence_only_where_all_have_it(tiny: Whisper, tmp_path: Path) -> None:
+    free, also, asked = (
+        make(tiny, tmp_path / name, 1, licence) for name, licence in (("a", "cc0-1.0"), ("b", "cc0-1.0"), ("c", "ask"))
+    )
+    assert adapters.read_card(average([free, also], None, tmp_path / "one"))["licence"] == "cc0-1.0"
+    both = average([free, asked], None, tmp_path / "other")
+    assert adapters.read_card(both)["licence"] == adapters.VOICE_LICENCE
+    with pytest.raises(SpeechftError, match="has no licence"):
+        push(both, "user/name", public=True, dry_run=tmp_path / "look")
+    push(both, "user/name", dry_run=tmp_path / "look")
+    assert "sum_of" not in (tmp_path / "look" / adapters.CARD).read_text()
 
 
 def test_what_does_not_belong_together_is_refused(tiny: Whisper, tmp_path: Path) -> None:

@@ -59,6 +59,16 @@ def test_from_the_base_to_the_adapter(settings: dict, tiny: Whisper, tmp_path: P
     torch.testing.assert_close(logits(again), half, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [0.0, -0.5])
+def test_adalora_is_saved_at_scales_that_peft_takes_for_none(scale: float, tiny: Whisper, tmp_path: Path) -> None:
+    model = adapted(tiny, method="adalora").model
+    set_scale(model, scale)
+    wanted = logits(model)
+    saved = adapters.save(model, tmp_path / "saved", {}, "bundled:tiny.en", resolve("bundled:tiny.en"))
+    again = adapters.load(copy.deepcopy(tiny.model), saved)
+    torch.testing.assert_close(logits(again), wanted, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("settings", [{"method": "ia3"}, {"dora": True}, {"init": "pissa"}])
 def test_methods_without_a_dial_say_so(settings: dict, tiny: Whisper) -> None:
     with pytest.raises(SpeechftError, match="no scale"):

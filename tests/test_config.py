@@ -43,6 +43,7 @@ def test_paths_in_overrides_belong_to_the_working_directory(tmp_path: Path) -> N
         ("adapter.method=magic", "lora"),
         ("adapter={method: ia3, dora: true}", "belong to adapter.method=lora"),
         ("adapter={init: loftq}", "4-bit"),
+        ("adapter={init: pissa, dora: true}", "do not go together"),
         ("adapter={init: pissa, quantize: nf4}", "pissa"),
         ("task=dance", "unknown task"),
         ("epochs", "key=value"),

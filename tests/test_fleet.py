@@ -63,6 +63,21 @@ def test_a_run_counts_as_done_only_with_its_recipe_and_recordings(cohort: Path) 
     assert finished(own) is None
 
 
+def test_a_speaker_with_other_recordings_is_trained_anew(cohort: Path) -> None:
+    own = recipe_of(recipe_for(cohort), "ann", cohort.parent / "fleet")
+    assert "error" not in train_speaker(own.model_dump(mode="json"))[1]
+    lines = cohort.read_text().splitlines()
+    anns = [line for line in lines if json.loads(line)["speaker"] == "ann"]
+    cohort.write_text("\n".join(line for line in lines if line != anns[0]) + "\n")
+    _, row = train_speaker(own.model_dump(mode="json"))
+    assert "error" not in row
+    assert row["starts"] == 2
+    assert finished(own) is not None
+    cohort.write_text("\n".join(line for line in lines if line not in anns[1:]) + "\n")
+    _, row = train_speaker(own.model_dump(mode="json"))  # one recording is none to learn and none to judge by
+    assert "error" in row
+
+
 def test_a_result_that_is_none_is_no_end_of_a_run(cohort: Path) -> None:
     own = recipe_of(recipe_for(cohort), "ann", cohort.parent / "fleet")
     result = Path(own.output_dir) / "result.json"

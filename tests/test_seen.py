@@ -31,6 +31,11 @@ def test_what_was_seen_is_left_out_of_a_manifest_without_splits(voice: Manifest,
         rows_to_evaluate(bare, None, False, silent, seen=whole)
 
 
+def test_what_chose_an_adapter_is_found_again(voice: Manifest) -> None:
+    seen = Seen(frozenset(), frozenset(hashes(voice[3:5]) or ()))
+    assert [u.id for u in seen.chose(voice)] == [u.id for u in voice[3:5]]
+
+
 def test_scores_on_what_was_trained_on_say_so(voice: Manifest) -> None:
     split = Manifest((replace(u, split="test" if i < 4 else "train") for i, u in enumerate(voice)), voice.path)
     seen = Seen.by([{"seen": {"train": hashes(split[:1]), "dev": hashes(split[1:3])}}])

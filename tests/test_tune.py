@@ -19,7 +19,7 @@ from speechft.interruption import Interrupted
 from speechft.manifest import Manifest
 from speechft.text.config import SftRecipe
 from speechft.tune import _cut_off_again, _objective, tune
-from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, default_space, with_values
+from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, default_space, whole_paths, with_values
 from speechft.tune_task import Task
 
 SEARCH = {
@@ -119,6 +119,8 @@ def test_a_space_in_a_recipe_file(tmp_path: Path) -> None:
         ({"language": {"low": 1, "high": 2}}, "language=1"),
         ({"max_steps": {"low": 1, "high": 2}}, "a range needs a number"),
         ({"search.learning_rate.x": [1]}, "search"),
+        ({"weight_decay": {"low": 1e-5, "high": 0.1, "log": True}}, "log: true cannot hold"),
+        ({"adapter.method": ["lora", "vera"]}, "Search learning_rate with them"),
     ],
 )
 def test_mistakes_in_the_space_are_named_before_the_first_trial(search: dict, complaint: str, tmp_path: Path) -> None:
@@ -126,6 +128,17 @@ def test_mistakes_in_the_space_are_named_before_the_first_trial(search: dict, co
     with pytest.raises(SpeechftError, match=complaint):
         tune(recipe)
     assert not (tmp_path / "o").exists()
+
+
+def test_paths_of_a_recipe_are_whole_and_names_stay_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rm").mkdir()
+    given = {"manifest": "m.jsonl", "split_file": "s.json", "data": "hub:a/b", "reward": "rm", "other_domain": None}
+    root = str(tmp_path.resolve())
+    assert whole_paths(given) == {
+        "manifest": f"{root}/m.jsonl", "split_file": f"{root}/s.json", "reward": f"{root}/rm",
+    }  # fmt: skip
+    assert whole_paths(given | {"reward": "somebody/model"}).get("reward") is None
 
 
 def test_a_range_the_wrong_way_round_is_refused() -> None:

@@ -114,9 +114,17 @@ def scale(
     """
     from speechft.adapter_scale import SCALES, save_at_best_scale
     from speechft.pipeline import rows_to_evaluate
+    from speechft.recogniser import card_of
+    from speechft.seen import Seen
     from speechft.terminal import Watcher
 
-    rows = rows_to_evaluate(manifest, split, allow_outside, lambda event: None).chosen
+    seen = Seen.by([card_of(model, adapter)])
+    given = rows_to_evaluate(manifest, split, allow_outside, lambda event: None, seen=seen)
+    rows = given.chosen
+    if not len(rows) and split == "dev" and not given.whole.splits:  # its run split them in memory
+        rows = seen.chose(given.whole)
+    for caveat in given.caveats if given.whole.splits else ():
+        err.print(caveat)
     with Watcher() as watch:
         best, rates = save_at_best_scale(adapter, rows, out, model=model, scales=at or SCALES, on_event=watch)
     for value, wer in rates.items():

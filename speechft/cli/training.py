@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from speechft.cli.common import AsJson, app, err, print_json, recipe_and_overrides
+from speechft.errors import SpeechftError
 
 
 @app.command()
@@ -39,7 +40,13 @@ def training_examples(recipe: Any) -> tuple[int, float]:
         return len(train), train.seconds
     from speechft.text.pipeline import corpus_of
 
-    return len(corpus_of(recipe).train), 0.0
+    packed = recipe.task == "pretrain" or getattr(recipe, "packing", False)
+    if packed and not recipe.max_steps:
+        raise SpeechftError("how many sequences packing makes is known in training only", fix="Give max_steps.")
+    train = corpus_of(recipe).train
+    if getattr(recipe, "loss", "") == "kto":  # a pair becomes two rows
+        return sum(1 if example.rejected is None else 2 for example in train), 0.0
+    return len(train), 0.0
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from rich.markdown import Markdown
 
 from speechft.cli.common import AsJson, app, err, print_json, recipe_and_overrides
-from speechft.errors import SpeechftError
+from speechft.errors import SpeechftError, missing_extra
 from speechft.files import read_text
 from speechft.plain_text import Terminal, escape, visible
 
@@ -83,6 +84,8 @@ def _find_lr(settings: Any, as_json: bool) -> None:
 
     if settings.task != "speech":
         raise SpeechftError("the range test is for speech recipes", fix="Leave --find-lr out: tune searches for it.")
+    if importlib.util.find_spec("matplotlib") is None:  # now, not after all its steps
+        raise missing_extra("matplotlib", "tune")
     with Watcher(quiet=as_json) as watch:
         found = find_learning_rate(settings, prepared(settings)[0].split("train"), on_event=watch)
     picture = settings.output_dir / "learning_rate.svg"

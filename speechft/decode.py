@@ -119,20 +119,16 @@ def _batches(
         # the longest first, so that the rest fits beside it
         loaded.sort(key=lambda item: -lengths[item[0]])
         while loaded:
-            size = max(1, min(of(device, MOST_CLIPS), of(device, BATCH_FRAMES) // lengths[loaded[0][0]]))
+            fitting = memory.on_device(BATCH_FRAMES, device) // lengths[loaded[0][0]]
+            size = max(1, min(memory.on_device(MOST_CLIPS, device), fitting))
             yield loaded[:size]
             del loaded[:size]
-
-
-def of(device: torch.device, sizes: dict[str, int]) -> int:
-    """What a kind of device likes; one unknown is like a GPU."""
-    return sizes.get(device.type, sizes["cuda"])
 
 
 def _together(doubtful: dict[int, Tensor], contexts: Sequence[Context], device: torch.device) -> dict[int, Tensor]:
     """The first clips of them that fit into one batch when they are tried again."""
     lengths = [contexts[i].longer(RETRY_SILENCE).frames(mel.shape[1]) for i, mel in doubtful.items()]
-    fitting = sum(total <= of(device, BATCH_FRAMES) for total in accumulate(lengths))
+    fitting = sum(total <= memory.on_device(BATCH_FRAMES, device) for total in accumulate(lengths))
     return dict(list(doubtful.items())[: max(1, fitting)])
 
 
@@ -249,7 +245,7 @@ def encode_each(whisper: Whisper, clips: dict[int, Tensor], contexts: Sequence[C
     states = torch.zeros(0)
     for length in sorted(set(lengths)):
         members = [index for index, other in enumerate(lengths) if other == length]
-        size = max(1, of(whisper.device, ENCODER_FRAMES) // length)
+        size = max(1, memory.on_device(ENCODER_FRAMES, whisper.device) // length)
         for part in (members[start : start + size] for start in range(0, len(members), size)):
             if whisper.bank:
                 whisper.bank.select([numbers[i] for i in part])

@@ -18,6 +18,7 @@ from speechft.config import SpeechRecipe
 from speechft.distributed import rank, world
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
+from speechft.memory import on_device
 from speechft.schedule import steps_per_epoch
 from speechft.whisper import Context, Whisper
 
@@ -59,8 +60,7 @@ class Feed:
         self.cache: PrefixCache | None = None
         self.seconds = [utterance.seconds or 5.0 for utterance in train]
         self.per_epoch = steps_per_epoch(recipe, len(train), sum(self.seconds))
-        device = whisper.device.type
-        self.pin, self.pass_frames = device == "cuda", PASS_FRAMES.get(device, PASS_FRAMES["cuda"])
+        self.pin, self.pass_frames = whisper.device.type == "cuda", on_device(PASS_FRAMES, whisper.device)
         # beside a model on the CPU threads only take its cores
         self.loaders = ThreadPoolExecutor(min(LOADERS, os.cpu_count() or 1), "speechft-clip") if self.pin else None
         self._frames = self._own = 0

@@ -8,7 +8,7 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -18,6 +18,11 @@ R = TypeVar("R")
 
 # oneDNN keeps a compiled kernel and its scratch memory for each of the last 1024 shapes; clips come in many lengths.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
+
+
+def on_device(sizes: Mapping[str, int], device: Any) -> int:
+    """The size that suits a kind of device; one unknown is like a GPU."""
+    return sizes.get(device.type, sizes["cuda"])
 
 
 def release() -> None:

@@ -40,7 +40,11 @@ from speechft.whisper import Context
 
 
 def train(
-    recipe: SpeechRecipe, *, on_event: Callable[[Event], None] = lambda event: None, title: str = ""
+    recipe: SpeechRecipe,
+    *,
+    on_event: Callable[[Event], None] = lambda event: None,
+    title: str = "",
+    embed_audio_mb: float = 0.0,
 ) -> dict[str, Any]:
     """Run a speech recipe: split, train, evaluate base and adapter on clips never trained on, and report.
 
@@ -48,6 +52,7 @@ def train(
         recipe: see `speechft.config.SpeechRecipe`.
         on_event: called as it goes; see `speechft.train.fit`.
         title: of the report.
+        embed_audio_mb: recordings that go into the report, at most; the rest is linked.
 
     Returns:
         what OUT/result.json holds: `base` and `adapted` scores, `difference`, `adapter` (None where no trained state
@@ -127,6 +132,7 @@ def train(
         metrics=read_metrics(out / "metrics.jsonl"),
         title=title or f"{recipe.model} adapted",
         notes=notes,
+        embed_audio_mb=embed_audio_mb,
     )
     return result
 

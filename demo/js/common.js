@@ -40,14 +40,22 @@ const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export const json = async (method, path, body) => (await call(method, path, body)).json();
 
-/** Run a handler; what goes wrong in it is said, not lost. */
-export const safely = (handler) => async (event) => {
-  event?.preventDefault?.();
-  try {
-    await handler(event);
-  } catch (error) {
-    say(error.message, true);
-  }
+/** Run a handler; what goes wrong in it is said, not lost. A press while the one before is at work was a tremor. */
+export const safely = (handler) => {
+  let busy = false;
+  return async (event) => {
+    event?.preventDefault?.();
+    const press = ["click", "submit"].includes(event?.type);
+    if (press && busy) return;
+    busy ||= press;
+    try {
+      await handler(event);
+    } catch (error) {
+      say(error.message, true);
+    } finally {
+      if (press) busy = false;
+    }
+  };
 };
 
 export const on = (id, event, handler) => $(id).addEventListener(event, safely(handler));
@@ -63,12 +71,14 @@ export function element(tag, text = "", attributes = {}) {
   return made;
 }
 
-/** Ask before something is deleted. */
-export function confirmed(question) {
+/** Ask before something is lost. */
+export function confirmed(question, yes = "Yes, delete", no = "No, keep it") {
   return new Promise((resolve) => {
     const dialog = $("confirm");
+    $("confirm-yes").textContent = yes;
+    $("confirm-no").textContent = no;
     $("confirm-text").textContent = question;
-    const answer = (yes) => () => { dialog.close(); resolve(yes); };
+    const answer = (agreed) => () => { dialog.close(); resolve(agreed); };
     $("confirm-yes").onclick = answer(true);
     $("confirm-no").onclick = answer(false);
     dialog.oncancel = answer(false);

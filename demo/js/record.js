@@ -1,7 +1,7 @@
 // The place Record: one sentence after the other.
 import { $, confirmed, element, json, minutes, on, say, state, times } from "./common.js";
 import { update } from "./main.js";
-import { listMicrophones, recordButton } from "./recorder.js";
+import { notWhileRecording, recordButton } from "./recorder.js";
 
 let prompts = [];
 let now = null; // the sentence to read
@@ -54,7 +54,6 @@ async function save(recording, voice, prompt) {
   say(saved.notes.length ? `Saved. ${saved.notes[0].text}` : "Saved.");
   next();
   takes();
-  listMicrophones();
 }
 
 function kindly(notes) {
@@ -74,19 +73,24 @@ export const leave = recordButton({
   },
 });
 
-on("again", "click", () => { next(last.prompt); $("kind").hidden = true; $("rec").focus(); say("Read it once more."); });
-on("listen", "click", () => new Audio(`${base()}/recordings/${last.take}`).play());
+on("again", "click", () => { notWhileRecording(); next(last.prompt); $("kind").hidden = true; $("rec").focus(); say("Read it once more."); });
+on("listen", "click", () => { notWhileRecording(); return new Audio(`${base()}/recordings/${last.take}`).play(); });
 on("skip", "click", async () => {
+  notWhileRecording();
   prompts = await json("POST", `${base()}/skip`, { text: now.text, skipped: true });
   next();
   $("rec").focus();
 });
 on("unskip", "click", async () => {
+  notWhileRecording();
   for (const { text } of prompts.filter((p) => p.skipped)) prompts = await json("POST", `${base()}/skip`, { text, skipped: false });
   next();
   $("rec").focus();
 });
-on("pause", "click", () => { leave(); $("recording").hidden = true; $("paused").hidden = false; $("resume").focus(); });
+on("pause", "click", async () => {
+  if (!(await leave())) throw new Error("The last recording is not saved yet. Press “Try to save again” first.");
+  $("recording").hidden = true; $("paused").hidden = false; $("resume").focus();
+});
 on("resume", "click", () => { $("recording").hidden = false; $("paused").hidden = true; $("rec").focus(); });
 
 const areas = () => [...$("sets").querySelectorAll("textarea")];
@@ -118,8 +122,9 @@ on("add-set", "click", () => {
   $("new-set").value = "";
   areas().at(-1).focus();
 });
-on("sets-form", "submit", async () => { if (isUnsaved()) await saveSets(); await show(); say("The sentences are saved."); });
+on("sets-form", "submit", async () => { notWhileRecording(); if (isUnsaved()) await saveSets(); await show(); say("The sentences are saved."); });
 on("names-form", "submit", async () => {
+  notWhileRecording();
   const names = $("names").value.split("\n").filter((l) => l.trim());
   if (!names.length) throw new Error("Write a name first.");
   if (isUnsaved()) await saveSets(); // the names go into one of them

@@ -13,6 +13,12 @@ let open = null;
 
 /** Whether a recording is going on. */
 const isRecording = () => open !== null;
+let opening = false; // while the browser asks whether it may
+
+/** For handlers that would change what a recording is of: throws while one is going on. */
+export function notWhileRecording() {
+  if (open || opening) throw new Error("A recording is going on. Press Stop first.");
+}
 
 /** Start; `onLevel` gets the loudest value of each block, 0 to 1. */
 export async function start(onLevel) {
@@ -39,6 +45,7 @@ export async function start(onLevel) {
   };
   source.connect(tap);
   open = { stream, source, tap, blocks };
+  listMicrophones().catch(() => {}); // now the browser names them
 }
 
 /** What the sound goes through. */
@@ -93,7 +100,7 @@ function wav(blocks, rate) {
 /**
  * A button that starts and stops, with its level meter. `begin` is called at the start and returns what to do with the
  * recording at the end. Where that fails, the recording is kept, and the next press tries again. Returns what ends a
- * recording that is going on.
+ * recording that is going on, and says whether nothing is left to save.
  */
 export function recordButton({ button, label, meter, word, texts, begin }) {
   let busy = false;
@@ -131,7 +138,17 @@ export function recordButton({ button, label, meter, word, texts, begin }) {
         label.textContent = texts.wait;
         use = begin();
         quietSince = performance.now();
-        await start(show);
+        opening = true;
+        try {
+          await start(show);
+        } finally {
+          opening = false;
+        }
+        if (!button.checkVisibility()) { // the place was left meanwhile: nobody would see that it listens
+          await stop();
+          label.textContent = texts.start;
+          return;
+        }
         began = performance.now();
         button.classList.add("live");
         label.textContent = texts.stop;
@@ -152,8 +169,12 @@ export function recordButton({ button, label, meter, word, texts, begin }) {
     }
   };
   button.addEventListener("click", () => { if (!isRecording() || performance.now() - began > TWITCH) press(); });
-  window.addEventListener("beforeunload", (event) => { if (kept) event.preventDefault(); });
-  return () => { if (isRecording()) press(); };
+  window.addEventListener("beforeunload", (event) => { if (kept || busy || button.classList.contains("live")) event.preventDefault(); });
+  return async () => {
+    if (button.classList.contains("live")) await press();
+    while (busy) await new Promise((resolve) => setTimeout(resolve, 50));
+    return !kept;
+  };
 }
 
 /** Fill the list of microphones; browsers name them once one was allowed. */

@@ -1,5 +1,5 @@
 // The place Train: how long it takes, how far it is, what it brought.
-import { $, json, minutes, on, say, state, times } from "./common.js";
+import { $, confirmed, json, minutes, on, say, state, times } from "./common.js";
 import { update } from "./main.js";
 
 const PHASES = {
@@ -9,7 +9,7 @@ const PHASES = {
   testing: "Trying it on sentences it has not heard",
 };
 let timer = 0;
-let wasRunning = false;
+let wasRunning = ""; // the voice that was learnt when last looked
 let lost = false;
 
 export async function show() {
@@ -53,14 +53,14 @@ function draw() {
       : unfinished ? "It was interrupted. What it has learnt so far is kept." : `It did not work. ${training.reason}`;
     $("training-bar").value = training.share;
   }
-  if (wasRunning && !running) say(unfinished ? "Training was interrupted." : training ? "Training did not work." : "Training is done.");
-  wasRunning = Boolean(running);
+  if (wasRunning === voice.id && !running) say(unfinished ? "Training was interrupted." : training ? "Training did not work." : "Training is done.");
+  wasRunning = running ? voice.id : "";
   results(voice);
   clearTimeout(timer);
   if (unfinished) timer = setTimeout(look, 2000);
 }
 
-function results({ result, id, trained }) {
+function results({ result, id, report }) {
   $("result").hidden = !result;
   if (!result) return;
   const more = `Record ${result.more} more sentences and train again.`;
@@ -76,7 +76,7 @@ function results({ result, id, trained }) {
   const range = result.low === null ? "" : ` With other sentences it could be between ${result.low} and ${result.high} of 10.`;
   $("result-how").textContent = `Tried on ${times(result.sentences, "sentence")} with ${result.words} words that were kept aside and never learnt.${range}`;
   $("report").href = `/api/voices/${id}/report`;
-  $("report").hidden = !trained && result.verdict !== "not yet";
+  $("report").hidden = !report;
 }
 
 function span(seconds) {
@@ -91,8 +91,10 @@ on("train", "click", async () => {
   $("h-train").focus();
 });
 on("stop-training", "click", async () => {
+  const question = "Stop training? What it has learnt so far is thrown away; your recordings stay.";
+  if (!(await confirmed(question, "Yes, stop", "No, go on"))) return;
   update(await json("DELETE", `/api/voices/${state.voice.id}/training`));
-  wasRunning = false;
+  wasRunning = "";
   draw();
   say("Training is stopped. Your recordings are all here.");
   $("train").focus();

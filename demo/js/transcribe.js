@@ -19,7 +19,8 @@ export function forget() {
 
 async function transcribe(recording) {
   sound = recording;
-  shown = {};
+  const mine = {};
+  shown = mine;
   $("texts").replaceChildren();
   $("texts").hidden = false;
   $("correct").hidden = true;
@@ -29,13 +30,19 @@ async function transcribe(recording) {
   say("Listening…");
   const reply = await call("POST", "/api/transcribe", form);
   for await (const found of lines(reply.body)) {
-    if (found.error) throw new Error(found.error);
+    if (mine !== shown) return; // another recording, or another voice, is shown by now
+    if (found.error && found.which !== "personal") throw new Error(found.error);
+    if (found.error) {
+      say(`Your voice could not be used. ${found.error}`, true);
+      continue;
+    }
     shown[found.which] ??= [];
     if (found.segment) shown[found.which].push(found.segment);
     draw();
   }
+  if (mine !== shown) return;
   draw();
-  const best = shown.personal ?? shown.base;
+  const best = shown.personal ?? shown.base ?? [];
   const text = textOf(best);
   say(text ? `Heard: ${text}` : "I heard no words.");
   $("correct-text").value = text;
@@ -181,9 +188,9 @@ on("correct", "submit", async () => {
   form.append("file", sound, "recording");
   form.append("text", $("correct-text").value);
   form.append("free", "true");
-  const { voice } = await json("POST", `/api/voices/${state.voice.id}/recordings`, form);
+  const { voice, notes } = await json("POST", `/api/voices/${state.voice.id}/recordings`, form);
   update(voice);
   $("correct").hidden = true;
-  say("Added to your recordings.");
+  say(["Added to your recordings.", ...notes.map((note) => note.text)].join(" "));
   $("talk").focus();
 });

@@ -35,7 +35,7 @@ from speechft.server.engine import Engine
 from speechft.server.guard import COOKIE, failure, told
 from speechft.server.media import MediaReader
 from speechft.server.metrics import Metrics
-from speechft.server.voices import Voices
+from speechft.server.voices import BadVoice, Voices
 from speechft.transcript import DecodeOptions
 
 UNCERTAIN = 0.6  # words below this confidence are marked
@@ -238,7 +238,8 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         samples = await asyncio.to_thread(media.read, await file.read())
         part = samples[round(start * SAMPLE_RATE) : round(min(end, start + 30) * SAMPLE_RATE)]
         name = trained_voice(store, voice)
-        found = await asyncio.wrap_future(engine.submit(name, part, options=DecodeOptions(beams=BEAMS)))
+        future = await asyncio.to_thread(engine.submit, name, part, options=DecodeOptions(beams=BEAMS))
+        found = await asyncio.wrap_future(future)
         texts = [text for s in found.segments for text in (s.text, *s.transcript.alternatives) if text]
         return list(dict.fromkeys(texts))
 
@@ -280,6 +281,7 @@ def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
         "minutes": round(sum(take.seconds for take in takes) / 60, 2),
         "trained": voice.adapter is not None,
         "result": training.words_for(result, takes) if result else None,
+        "report": (voice.run / "report.html").is_file(),
         "training": state,
         "estimate_s": round(training.estimate(takes, training.pace(store))),
     }
@@ -302,7 +304,10 @@ async def side_by_side(
     futures: dict[str, Future[Recording]] = {}
     try:
         for which, voice in names.items():
-            futures[which] = start(which, voice)
+            try:
+                futures[which] = await asyncio.to_thread(start, which, voice)  # it may wait for a batch at work
+            except BadVoice as error:  # the other one can still be heard
+                yield line({"which": which, "error": told(error)})
         left = len(futures)
         while left:
             which, found = await ready.get()

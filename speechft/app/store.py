@@ -174,8 +174,8 @@ class Store:
         return count
 
     def finish_deletions(self) -> None:
-        """Delete what a crash kept from being deleted."""
-        for path in self.voices_folder.glob(".*"):
+        """Delete what a crash kept from being deleted, or left of a voice on its way in."""
+        for path in (*self.voices_folder.glob(".*"), *self.folder.glob(".import-*")):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -34,6 +34,7 @@ from speechft.files import replace_folder
 from speechft.manifest import Manifest
 
 LEAST_TAKES = 10  # of which a few are kept aside: with fewer there is nothing to learn from, nothing to test on
+REPORT_MB = 50.0  # of recordings inside the report: the page may load nothing beside it
 PROGRESS = "progress.json"
 REQUEST = "request.json"
 MANIFEST = "training.jsonl"
@@ -225,7 +226,7 @@ def train(store: Store, voice: VoiceFolder) -> None:
             shutil.rmtree(out / "checkpoints")  # a recording was deleted: go on without it, from the start
         recipe = SpeechRecipe(model=request["model"], manifest=manifest, output_dir=out)
         try:
-            run(recipe, on_event=progress, title=str(voice.about["name"]))
+            run(recipe, on_event=progress, title=str(voice.about["name"]), embed_audio_mb=REPORT_MB)
         except SpeechftError as error:
             _fail(voice, f"{_sentence(error.what)} {error.fix}".strip())
             return
@@ -283,7 +284,7 @@ def words_for(result: dict[str, Any], takes: list[Take]) -> dict[str, Any]:
     before, after = result["base"], result["adapted"]
     low, high = after["wer_ci95"] or (None, None)
     verdict = "better"
-    if result["adapter"] is None:
+    if result["adapter"] is None or after["wer"] >= before["wer"]:
         verdict = "not yet"
     elif not _surely_better(result["difference"]):
         verdict = "unsure"

@@ -48,7 +48,8 @@ def export_voice(voice: VoiceFolder, recordings: bool) -> bytes:
         if voice.adapter:
             for name in ADAPTER_FILES:
                 add(voice.adapter / name, f"adapter/{name}")
-            add(voice.run / "result.json", "result.json")
+            if result := voice.result:  # what the page shows: no paths of this computer, which can name people
+                archive.writestr("result.json", json.dumps(result))
         if recordings:
             archive.writestr("phrases.json", json.dumps(voice.phrases()))
             for take in voice.takes():

@@ -30,6 +30,10 @@ from speechft.transcript import compression_ratio
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 FIELDS = 30  # of a form, at most
+KNOWN = {
+    "file", "model", "response_format", "stream", "prompt", "temperature", "language", "timestamp_granularities",
+    "timestamp_granularities[]",
+}  # fmt: skip
 FIELD_BYTES = 64 * 1024
 
 
@@ -81,7 +85,10 @@ def transcription_app(voices: Voices, engine: Engine, media: MediaReader, metric
         metrics.sound.inc(len(samples) / SAMPLE_RATE)
         if wanted.stream:
             return await streamed(engine, samples, wanted)
-        future = engine.submit(wanted.voice, samples, language=wanted.language, words=wanted.words)
+        # in a thread: a new voice waits for the batch at work
+        future = await asyncio.to_thread(
+            engine.submit, wanted.voice, samples, language=wanted.language, words=wanted.words
+        )
         recording = await waited(future, request)
         return answer(recording, wanted)
 
@@ -102,13 +109,20 @@ class Wanted:
                 raise SpeechftError(f"'{name}' is a file, not a text")
             return value.strip()
 
+        if foreign := sorted(set(form) - KNOWN):
+            raise SpeechftError(f"'{foreign[0][:40]}' is not supported", fix="Leave it out.")
         self.voice = voices.named(text("model", voices.base_id))
         self.format = text("response_format", "json")
         if self.format not in FORMATS:
             raise SpeechftError(
                 f"unknown response_format '{self.format[:40]}'", fix=f"Use one of {', '.join(FORMATS)}."
             )
-        self.stream = text("stream", "false").lower() in ("true", "1")
+        stream = text("stream", "false").lower()
+        if stream not in ("true", "1", "false", "0", ""):
+            raise SpeechftError("'stream' is neither true nor false")
+        self.stream = stream in ("true", "1")
+        if self.stream and self.format != "json":
+            raise SpeechftError(f"{self.format} is not streamed", fix="Leave out stream, or response_format.")
         if text("prompt"):
             raise SpeechftError("'prompt' is not supported", fix="Leave it out.")
         try:
@@ -123,6 +137,8 @@ class Wanted:
         kinds = [*form.getlist("timestamp_granularities[]"), *form.getlist("timestamp_granularities")]
         if unknown := [kind for kind in kinds if kind not in ("word", "segment")]:
             raise SpeechftError(f"unknown timestamp granularity '{str(unknown[0])[:40]}'", fix="Use word or segment.")
+        if kinds and self.format != "verbose_json":
+            raise SpeechftError("timestamp_granularities need response_format verbose_json")
         self.show_words = "word" in kinds
         self.words = self.format in ("srt", "vtt") or (self.format == "verbose_json" and self.show_words)
 
@@ -166,7 +182,9 @@ async def streamed(engine: Engine, samples: Any, wanted: Wanted) -> Response:
     def tell(item: Segment | None) -> None:
         loop.call_soon_threadsafe(ready.put_nowait, item)
 
-    future = engine.submit(wanted.voice, samples, language=wanted.language, words=wanted.words, on_segment=tell)
+    future = await asyncio.to_thread(
+        engine.submit, wanted.voice, samples, language=wanted.language, words=wanted.words, on_segment=tell
+    )
     future.add_done_callback(lambda _: tell(None))
 
     async def events() -> AsyncIterator[str]:

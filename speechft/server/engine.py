@@ -174,7 +174,7 @@ class Engine:
             took, sound = time.perf_counter() - started, sum(piece.seconds for piece in batch)
             self.speed += 0.2 * (sound / max(took, 1e-3) - self.speed)
             with self._changed:
-                self.waiting = max(0.0, self.waiting - sound)
+                self._less(sound)
             self.on_batch(len(batch), sound, took)
 
     def _next(self) -> list[_Piece]:
@@ -201,10 +201,15 @@ class Engine:
             # a voice's clips side by side: its matrices are then multiplied with a slice of the batch
             return sorted(batch, key=lambda piece: piece.job.voice or "")
 
+    def _less(self, seconds: Seconds) -> None:
+        """So much less waits; rounded, or what floats leave over would keep an idle engine busy for ever."""
+        self.waiting = max(0.0, round(self.waiting - seconds, 6))
+
     def _drop_cancelled(self) -> None:
         kept = [piece for piece in self._heap if not piece.job.future.cancelled()]
         if len(kept) < len(self._heap):
-            self.waiting -= sum(piece.seconds for piece in self._heap if piece.job.future.cancelled())
+            gone = sum(piece.seconds for piece in self._heap if piece.job.future.cancelled())
+            self._less(gone)
             self._heap = kept
             heapq.heapify(self._heap)
 

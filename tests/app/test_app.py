@@ -459,6 +459,38 @@ def test_results_in_words(bounds: list[float], adapter: str | None, verdict: str
     assert (said["more"] > 0) == (verdict != "better")
 
 
+def test_what_got_worse_is_not_called_better() -> None:
+    rates = {"n_utterances": 10, "n_words": 60, "wer_ci95": None}
+    result = {
+        "base": {"wer": 0.3, **rates}, "adapted": {"wer": 0.36, **rates}, "difference": {"wer_ci95": [-0.1, 0.3]},
+        "adapter": "adapter",
+    }  # fmt: skip
+    assert training.words_for(result, [])["verdict"] == "not yet"
+
+
+def test_an_export_holds_no_paths_of_this_computer(store: Store, anna: VoiceFolder) -> None:
+    result = {"adapter": "adapter", "recipe": {"manifest": str(anna.path / "training.jsonl")}}
+    write_json(trained(anna).run / "result.json", result)
+    with zipfile.ZipFile(io.BytesIO(export_voice(anna, recordings=False))) as archive:
+        held = b"".join(archive.read(name) for name in archive.namelist())
+    assert str(store.folder).encode() not in held
+    assert json.loads(zipfile.ZipFile(io.BytesIO(export_voice(anna, recordings=False))).read("result.json"))
+    (anna.run / "result.json").unlink()  # as a voice that came from elsewhere may be
+    assert import_voice(store, export_voice(anna, recordings=False), BASE).adapter
+
+
+def test_a_voice_that_cannot_be_used_leaves_the_standard_one(client: TestClient, store: Store) -> None:
+    made = client.post("/api/voices", json={"name": "Ben", "agreed": True}).json()
+    voice = trained(store.voice(made["id"]))
+    assert voice.adapter
+    weights = voice.adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    reply = client.post("/api/transcribe", files={"file": ("r.wav", wav())}, data={"voice": voice.id})
+    found = [json.loads(line) for line in reply.text.splitlines()]
+    assert [line["which"] for line in found if "error" in line] == ["personal"]
+    assert found[-1] == {"which": "base", "done": True}
+
+
 def test_an_estimate_grows_with_what_is_recorded(anna: VoiceFolder) -> None:
     few = [anna.add(wav(), f"sentence {n}", FREE, 3.0) for n in range(12)]
     assert 20 < training.estimate(few) < 300

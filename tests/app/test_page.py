@@ -125,6 +125,44 @@ def test_what_could_not_be_saved_is_kept_and_saved_later(page: Any, microphone: 
     assert [take.text for take in anna.takes()] == ["Good morning, did you sleep well?"]
 
 
+def test_the_sentence_stays_while_it_is_recorded(page: Any, microphone: Microphone, anna: VoiceFolder) -> None:
+    first = page.inner_text("#prompt")
+    microphone.hear(load_audio(io.BytesIO(wav(2.0))))
+    page.click("#rec")
+    page.wait_for_selector("#rec.live")
+    page.click("#skip")
+    page.wait_for_selector("#alert:has-text('Press Stop first')")
+    assert page.inner_text("#prompt") == first
+    page.wait_for_timeout(1500)
+    page.click("#rec")
+    page.wait_for_selector("#progress-text:has-text('1 recording')")
+    assert [take.text for take in anna.takes()] == [first]
+
+
+def test_a_pause_says_saved_only_where_all_is(page: Any, microphone: Microphone) -> None:
+    page.route("**/recordings", lambda route: route.abort())
+    speak(page, microphone, lambda: page.click("#rec"))
+    page.wait_for_selector("#rec-label:text-is('Try to save again')")
+    page.click("#pause")
+    page.wait_for_selector("#alert:has-text('not saved yet')")
+    assert not page.is_visible("#paused")
+    page.unroute("**/recordings")
+    page.click("#rec")
+    page.wait_for_selector("#rec-label:text-is('Start recording')")
+    page.click("#pause")
+    page.wait_for_selector("#paused", state="visible")
+
+
+def test_a_hand_that_trembles_adds_a_file_once(page: Any, anna: VoiceFolder) -> None:
+    page.eval_on_selector_all("details", "all => all.forEach((one) => { one.open = true; })")
+    page.set_input_files("#upload-files", {"name": "one.wav", "mimeType": "audio/wav", "buffer": wav(2.0)})
+    page.fill("#said-0", "hello there")
+    page.dblclick("#upload-form button[type=submit], #upload-form button:not([type=button])")
+    page.wait_for_selector("#status:has-text('1 recording added'), #alert:has-text('1 recording added')")
+    page.wait_for_timeout(500)
+    assert [take.text for take in anna.takes()] == ["hello there"]
+
+
 def test_skipped_sentences_come_back(page: Any) -> None:
     first = page.inner_text("#prompt")
     assert not page.is_visible("#unskip")

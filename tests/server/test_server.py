@@ -108,6 +108,10 @@ def test_a_long_recording_is_streamed_piece_by_piece(client: openai.OpenAI, clip
         ({"temperature": "hot"}, "temperature"),
         ({"language": "de"}, "English only"),
         ({"timestamp_granularities[]": "letter"}, "granularity"),
+        ({"timestamp_granularities[]": "word"}, "verbose_json"),
+        ({"stream": "perhaps"}, "neither true nor false"),
+        ({"stream": "true", "response_format": "srt"}, "not streamed"),
+        ({"chunking_strategy": "auto"}, "'chunking_strategy' is not supported"),
     ],
 )
 def test_what_is_not_supported_is_refused_with_a_sentence(
@@ -325,6 +329,12 @@ def test_a_full_queue_says_when_to_come_back(running: Running) -> None:
     while engine.waiting and time.monotonic() < deadline:
         time.sleep(0.01)
     engine.submit(None, speech).result(timeout=60)  # there is room again
+    engine.waiting = 0.0
+    for seconds in (0.1, 0.2, 0.7, 0.3, 0.55):  # sums of floats; what is left of them is not sound that waits
+        engine.waiting += seconds
+    for seconds in (0.55, 0.3, 0.1, 0.7, 0.2):
+        engine._less(seconds)
+    assert engine.waiting == 0.0
     engine.close()
 
 
@@ -383,6 +393,7 @@ def test_a_token_is_needed_beyond_this_machine() -> None:
     guard = Guard(None, hosts=(), token=made)
     assert guard._knows_token({"authorization": f"Bearer {made}"})
     assert guard._knows_token({"cookie": f"speechft={made}"})
+    assert guard._knows_token({"cookie": f'other={{"a": 1}}; speechft={made}; last=1'})
     assert not guard._knows_token({"authorization": "Bearer x"})
     assert not guard._knows_token({"cookie": 'speechft="\\'})
     assert not guard._knows_token({})

@@ -60,7 +60,7 @@ PACKAGES = {"ctranslate2": "faster_whisper", "ggml": "pywhispercpp.model", "onnx
         ("huggingface", None, 0.0),
         ("ctranslate2", "float32", 0.15),  # it pads features with zeros, which are not silence
         pytest.param("ctranslate2", "int8", 0.15, marks=pytest.mark.slow),
-        ("ggml", None, 0.05),
+        ("ggml", None, 0.1),  # one clip of six: a near tie, which bf16 may decide otherwise
         pytest.param("ggml", "int8", 0.1, marks=pytest.mark.slow),
         pytest.param("onnx", None, 0.0, marks=pytest.mark.slow),
         pytest.param("onnx", "int8", 0.25, marks=pytest.mark.slow),

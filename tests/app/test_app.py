@@ -469,7 +469,11 @@ def test_what_got_worse_is_not_called_better() -> None:
 
 
 def test_an_export_holds_no_paths_of_this_computer(store: Store, anna: VoiceFolder) -> None:
-    result = {"adapter": "adapter", "recipe": {"manifest": str(anna.path / "training.jsonl")}}
+    rates = {"wer": 0.5, "wer_ci95": None, "n_utterances": 2, "n_words": 9}
+    result = {
+        "base": rates, "adapted": rates, "difference": {"wer_ci95": [0.0, 0.0]}, "adapter": "adapter",
+        "recipe": {"manifest": str(anna.path / "training.jsonl")},
+    }  # fmt: skip
     write_json(trained(anna).run / "result.json", result)
     with zipfile.ZipFile(io.BytesIO(export_voice(anna, recordings=False))) as archive:
         held = b"".join(archive.read(name) for name in archive.namelist())

@@ -306,8 +306,8 @@ async def side_by_side(
         for which, voice in names.items():
             try:
                 futures[which] = await asyncio.to_thread(start, which, voice)  # it may wait for a batch at work
-            except BadVoice as error:  # the other one can still be heard
-                yield line({"which": which, "error": told(error)})
+            except BadVoice as damage:  # the other one can still be heard
+                yield line({"which": which, "error": told(damage)})
         left = len(futures)
         while left:
             which, found = await ready.get()

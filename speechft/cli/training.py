@@ -43,10 +43,10 @@ def training_examples(recipe: Any) -> tuple[int, float]:
     packed = recipe.task == "pretrain" or getattr(recipe, "packing", False)
     if packed and not recipe.max_steps:
         raise SpeechftError("how many sequences packing makes is known in training only", fix="Give max_steps.")
-    train = corpus_of(recipe).train
+    examples = corpus_of(recipe).train
     if getattr(recipe, "loss", "") == "kto":  # a pair becomes two rows
-        return sum(1 if example.rejected is None else 2 for example in train), 0.0
-    return len(train), 0.0
+        return sum(1 if example.rejected is None else 2 for example in examples), 0.0
+    return len(examples), 0.0
 
 
 @app.command()

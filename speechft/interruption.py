@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
+
+from speechft.errors import SpeechftError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TWICE_S = 1.0  # launchers pass a terminal's Ctrl-C on, so one press can come twice
@@ -72,3 +75,6 @@ def deferred() -> Iterator[Callable[[], int]]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+        left = sys.exc_info()[1]
+        if noted and left is not None and not isinstance(left, KeyboardInterrupt | SpeechftError):
+            signal.raise_signal(noted[0])  # a trial that is given up did not ask, and the study would go on

@@ -30,6 +30,23 @@ def test_a_signal_is_noted_and_the_handlers_come_back(number: int) -> None:
     assert signal.getsignal(number) == before
 
 
+def test_a_signal_is_not_lost_on_who_leaves_without_asking() -> None:
+    """As a trial of a study that is given up at the moment of Ctrl-C."""
+
+    class GivenUp(Exception):
+        pass
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), deferred():
+            signal.raise_signal(signal.SIGINT)
+            raise GivenUp
+        with pytest.raises(GivenUp), deferred():
+            raise GivenUp
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def _ctrl_c() -> Iterator[None]:
     """Python's own handler, which processes that were started in the background do not have."""

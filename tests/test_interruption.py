@@ -36,13 +36,18 @@ def test_a_signal_is_not_lost_on_who_leaves_without_asking() -> None:
     class GivenUp(Exception):
         pass
 
+    def leave(stopped: bool) -> None:
+        with deferred():
+            if stopped:
+                signal.raise_signal(signal.SIGINT)
+            raise GivenUp
+
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt), deferred():
-            signal.raise_signal(signal.SIGINT)
-            raise GivenUp
-        with pytest.raises(GivenUp), deferred():
-            raise GivenUp
+        with pytest.raises(KeyboardInterrupt):
+            leave(stopped=True)
+        with pytest.raises(GivenUp):
+            leave(stopped=False)
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -38,7 +38,7 @@ function draw() {
   const unfinished = training && training.phase !== "failed";
   const running = unfinished && training.running;
   const { least } = state.about;
-  $("train-have").textContent = `There are ${times(voice.recordings, "recording")}, ${minutes(voice.minutes)} of speech.`;
+  $("train-have").textContent = `You have ${times(voice.recordings, "recording")}, ${minutes(voice.minutes)} of speech.`;
   $("train-time").textContent = voice.recordings < least
     ? `Training needs at least ${least} recordings: ${least - voice.recordings} more.`
     : `Training will take about ${span(voice.estimate_s)} on this computer.`;

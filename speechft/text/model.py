@@ -14,7 +14,7 @@ from speechft import adapters
 from speechft.config import AdapterSettings
 from speechft.errors import SpeechftError
 from speechft.peft_methods import TEXT_ONLY
-from speechft.precision import inference_dtype, refuse_non_finite
+from speechft.precision import inference_dtype, mixed_precision, refuse_non_finite
 from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
 from speechft.text.chat import rendered
@@ -129,12 +129,15 @@ def load_text_model(
     return TextModel(str(name), folder, model, tokenizer)
 
 
-def trainable_text_model(text: TextModel, settings: AdapterSettings, head: str | None = None) -> TextModel:
+def trainable_text_model(
+    text: TextModel, settings: AdapterSettings, head: str | None = None, precision: str = "auto"
+) -> TextModel:
     """The model with what a recipe trains unfrozen.
 
     Args:
         settings: its fields go to `adapters.attach`.
         head: last name of a layer that is trained whole and saved with the adapter, `score` of a reward model.
+        precision: that the recipe computes in; frozen matrices are kept in bf16 where it is that.
     """
     if settings.init == "eva":
         raise SpeechftError("EVA needs recordings to look at", where=text.name, fix="Use adapter.init=pissa or zero.")
@@ -151,7 +154,7 @@ def trainable_text_model(text: TextModel, settings: AdapterSettings, head: str |
         config = model.peft_config["default"]
         config.modules_to_save = [head]
         set_additional_trainable_modules(model.get_base_model(), config, {}, "default")
-    if inference_dtype(text.device) == torch.bfloat16:
+    if mixed_precision(precision, text.device) == "bf16":
         adapters.store_frozen(model, torch.bfloat16)
     return text.with_(model)
 

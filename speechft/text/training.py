@@ -85,7 +85,7 @@ def for_training(recipe: TextRecipe, scalar: bool = False) -> TextModel:
     """The recipe's model with what it trains unfrozen."""
     torch.manual_seed(recipe.seed)
     text = load_text_model(recipe.model, quantize=recipe.adapter.quantize, scalar=scalar)
-    return trainable_text_model(text, recipe.adapter, head="score" if scalar else None)
+    return trainable_text_model(text, recipe.adapter, "score" if scalar else None, recipe.precision)
 
 
 def arguments(kind: Any, recipe: TextRecipe, device: torch.device, **more: Any) -> Any:

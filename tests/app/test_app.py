@@ -492,7 +492,7 @@ def test_a_voice_that_cannot_be_used_leaves_the_standard_one(client: TestClient,
     reply = client.post("/api/transcribe", files={"file": ("r.wav", wav())}, data={"voice": voice.id})
     found = [json.loads(line) for line in reply.text.splitlines()]
     assert [line["which"] for line in found if "error" in line] == ["personal"]
-    assert found[-1] == {"which": "base", "done": True}
+    assert {"which": "base", "done": True} in found
 
 
 def test_an_estimate_grows_with_what_is_recorded(anna: VoiceFolder) -> None:

@@ -55,6 +55,7 @@ class _SeenParts(_Said):
 
 class _Trained(_Said):
     method: str | None = None
+    init: str | None = None
     quantize: str | None = None
 
 
@@ -97,6 +98,12 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     lora = found.get("peft_type") == "LORA"
     validated(_LoraConfig if lora else _Config, found, folder / CONFIG)
     return LORA_DEFAULTS | found if lora else found
+
+
+def loftq_kind(card: dict[str, Any]) -> str | None:
+    """How the base model was quantised that a LoftQ adapter makes up for, and has to be used with; None for others."""
+    trained = card.get("recipe", {}).get("adapter", {})
+    return trained.get("quantize") if trained.get("init") == "loftq" else None
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:

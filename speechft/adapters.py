@@ -23,6 +23,7 @@ from torch import nn
 from speechft import __version__
 from speechft.adapter_files import CARD as CARD  # read and written here alike, so that callers need one module
 from speechft.adapter_files import base_of as base_of
+from speechft.adapter_files import loftq_kind as loftq_kind
 from speechft.adapter_files import own_card as own_card
 from speechft.adapter_files import read_card as read_card
 from speechft.adapter_files import read_config as read_config

@@ -251,6 +251,8 @@ class AdapterBank:
         state = lora_tensors(folder) if plain else {}
         if not plain or not all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in state):
             raise SpeechftError("is no plain LoRA adapter", where=folder, fix="A bank serves adapter.method=lora.")
+        if adapters.loftq_kind(card):
+            raise SpeechftError("belongs to a quantised base model (LoftQ)", where=folder, fix="Train with init=zero.")
         if card.get("base_sha256", self._base_sha256) != self._base_sha256:
             raise SpeechftError(f"was trained on '{card.get('model')}', not on these weights", where=folder)
         found = {}

@@ -64,7 +64,7 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpeechftError("exists already", where=out, fix="Name a new folder.")
     folder = resolve_adapter(adapter)
-    if adapters.own_card(folder).get("recipe", {}).get("adapter", {}).get("init") == "loftq":
+    if adapters.loftq_kind(adapters.own_card(folder)):
         raise SpeechftError(
             "belongs to a quantised base model (LoftQ), which no export holds",
             where=folder,

@@ -94,10 +94,7 @@ def load(
     name = str(model or (adapters.base_of(adapter) if adapter else DEFAULT_MODEL))
     folder = resolve(name)
     language = language or card.get("language")
-    trained = card.get("recipe", {}).get("adapter", {})
-    if quantize is None and trained.get("init") == "loftq":
-        quantize = trained.get("quantize")  # the adapter makes up for what these weights lost
-    whisper = load_whisper(name, language=language, device=device, quantize=quantize)
+    whisper = load_whisper(name, language=language, device=device, quantize=quantize or adapters.loftq_kind(card))
     if adapter is None:
         if card := card_of(name):  # a fully fine-tuned model of ours says itself how it was trained
             context = Context(card.get("context", OTHERS_CONTEXT))

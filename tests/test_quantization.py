@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from speechft import adapters
+from speechft import adapters, load
+from speechft.bank import AdapterBank
 from speechft.checkpoint import load_checkpoint, save_checkpoint
+from speechft.decoder import is_quantized
 from speechft.errors import SpeechftError
+from speechft.export import export
 from speechft.objective import TokenLoss
 from speechft.quantization import KINDS, merge_quantized, optimizer, quantization, size, unpacked
+from speechft.sources import resolve
 from speechft.whisper import Whisper, core, load_whisper
 
 IDS = torch.tensor([[50257, 50362, 356, 1842]])
@@ -53,6 +57,20 @@ def test_loftq_starts_nearer_to_the_whole_weights() -> None:
         )
 
     assert error(loftq.model) < 0.95 * error(plain.model)
+
+
+def test_a_loftq_adapter_goes_with_the_bits_it_makes_up_for(tiny: Whisper, tmp_path: Path) -> None:
+    whisper, base = adapted("nf4", init="loftq"), resolve("bundled:tiny.en")
+    card = {
+        "model": "bundled:tiny.en", "base_sha256": adapters.base_hash(base), "context": "clip+10s",
+        "recipe": {"adapter": {"method": "lora", "init": "loftq", "quantize": "nf4"}},
+    }  # fmt: skip
+    folder = adapters.save(whisper.model, tmp_path / "voices" / "ann", card, "bundled:tiny.en", base)
+    assert is_quantized(load(adapter=folder, device="cpu").whisper.model)
+    with pytest.raises(SpeechftError, match="LoftQ"):
+        export(folder, tmp_path / "out")
+    with pytest.raises(SpeechftError, match="LoftQ"), AdapterBank(tiny, tmp_path / "voices").using("ann"):
+        pass
 
 
 @pytest.mark.parametrize("kind", ["nf4", "int8"])

@@ -37,13 +37,13 @@ def set_scale(model: Any, scale: float) -> None:
             "this adapter has no scale that leads back to the base model",
             fix="LoRA, AdaLoRA and bottleneck adapters have; one in training with init=pissa has once it is loaded.",
         )
+    if getattr(config, "peft_type", None) == "ADALORA":  # peft takes an alpha of 0 or less for none given
+        _scale_singular_values(model, scale)
+        return
     key = "scale" if hasattr(config, "scale") else "lora_alpha"
     if not hasattr(model, "whole_scale"):
         model.whole_scale = getattr(config, key), [layer.scaling["default"] for layer in layers]
     whole, wholes = model.whole_scale
-    if getattr(config, "peft_type", None) == "ADALORA":  # peft takes an alpha of 0 or less for none given
-        _scale_singular_values(model, scale)
-        return
     setattr(config, key, whole * scale)
     for layer, value in zip(layers, wholes, strict=True):
         layer.scaling["default"] = value * scale

@@ -113,16 +113,14 @@ def scale(
     Example: `speechft scale runs/me/adapter me/manifest.jsonl --out runs/me/scaled`
     """
     from speechft.adapter_scale import SCALES, save_at_best_scale
-    from speechft.pipeline import rows_to_evaluate
     from speechft.recogniser import card_of
     from speechft.seen import Seen
     from speechft.terminal import Watcher
 
-    seen = Seen.by([card_of(model, adapter)])
-    given = rows_to_evaluate(manifest, split, allow_outside, lambda event: None, seen=seen)
+    given = _rows_to_check(manifest, split, allow_outside, model, adapter)
     rows = given.chosen
     if not len(rows) and split == "dev" and not given.whole.splits:  # its run split them in memory
-        rows = seen.chose(given.whole)
+        rows = Seen.by([card_of(model, adapter)]).chose(given.whole)
     for caveat in given.caveats if given.whole.splits else ():
         err.print(caveat)
     with Watcher() as watch:

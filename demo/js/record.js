@@ -73,20 +73,21 @@ export const leave = recordButton({
   },
 });
 
-on("again", "click", () => { notWhileRecording(); next(last.prompt); $("kind").hidden = true; $("rec").focus(); say("Read it once more."); });
-on("listen", "click", () => { notWhileRecording(); return new Audio(`${base()}/recordings/${last.take}`).play(); });
-on("skip", "click", async () => {
-  notWhileRecording();
+/** A handler that would change the sentence on the page, or be heard: not while one is recorded. */
+const still = (handler) => (event) => { notWhileRecording(); return handler(event); };
+
+on("again", "click", still(() => { next(last.prompt); $("kind").hidden = true; $("rec").focus(); say("Read it once more."); }));
+on("listen", "click", still(() => new Audio(`${base()}/recordings/${last.take}`).play()));
+on("skip", "click", still(async () => {
   prompts = await json("POST", `${base()}/skip`, { text: now.text, skipped: true });
   next();
   $("rec").focus();
-});
-on("unskip", "click", async () => {
-  notWhileRecording();
+}));
+on("unskip", "click", still(async () => {
   for (const { text } of prompts.filter((p) => p.skipped)) prompts = await json("POST", `${base()}/skip`, { text, skipped: false });
   next();
   $("rec").focus();
-});
+}));
 on("pause", "click", async () => {
   if (!(await leave())) throw new Error("The last recording is not saved yet. Press “Try to save again” first.");
   $("recording").hidden = true; $("paused").hidden = false; $("resume").focus();
@@ -122,9 +123,8 @@ on("add-set", "click", () => {
   $("new-set").value = "";
   areas().at(-1).focus();
 });
-on("sets-form", "submit", async () => { notWhileRecording(); if (isUnsaved()) await saveSets(); await show(); say("The sentences are saved."); });
-on("names-form", "submit", async () => {
-  notWhileRecording();
+on("sets-form", "submit", still(async () => { if (isUnsaved()) await saveSets(); await show(); say("The sentences are saved."); }));
+on("names-form", "submit", still(async () => {
   const names = $("names").value.split("\n").filter((l) => l.trim());
   if (!names.length) throw new Error("Write a name first.");
   if (isUnsaved()) await saveSets(); // the names go into one of them
@@ -132,7 +132,7 @@ on("names-form", "submit", async () => {
   $("names").value = "";
   await show();
   say(`${times(names.length, "name")} added.`);
-});
+}));
 
 let uploads = []; // { file, label, text } of the recordings that are not added yet
 

@@ -13,7 +13,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -58,6 +58,7 @@ from speechft.schedule import planned_steps, rate_factor
 from speechft.significance import standard_error
 from speechft.sources import resolve
 from speechft.tracking import Tracking
+from speechft.transcript import DecodeOptions
 from speechft.whisper import Context, Whisper, core, load_whisper
 
 Event = dict[str, Any]
@@ -96,6 +97,8 @@ def fit(
     on_event: Callable[[Event], None] = lambda event: None,
     card: dict[str, Any] | None = None,
     base: Rates | None = None,
+    evaluate_at: Collection[int] | None = None,
+    decoding: DecodeOptions | None = None,
 ) -> Trained:
     """Train on `train`, choose the best state on `dev`, and save it if it beats the base model.
 
@@ -106,6 +109,8 @@ def fit(
         on_event: called with every line of metrics.jsonl, and with `{"event": name, ...}` for other news.
         card: what `speechft.json` beside the adapter should say besides.
         base: (WER, CER) of the base model on `dev` where they are known already; it is not evaluated then.
+        evaluate_at: steps after which dev is evaluated, besides the last, instead of at the recipe's even distances.
+        decoding: of dev; greedy with guards unless given.
 
     Raises:
         SpeechftError: nothing to train on, another run in the folder, or one with other settings or data, or results
@@ -114,7 +119,9 @@ def fit(
     distributed.start()
     refuse_foreign_results(recipe.output_dir)
     with locked(Path(recipe.output_dir)) if distributed.is_first() else contextlib.nullcontext():
-        return Run(recipe, train, dev, on_event).go(card or {}, base)
+        run = Run(recipe, train, dev, on_event)
+        run.evaluate_at, run.decoding = evaluate_at, decoding
+        return run.go(card or {}, base)
 
 
 class Run:
@@ -122,9 +129,12 @@ class Run:
 
     Attributes:
         besides: what the result depends on beside recipe, data and model, of a kind of run that has such things.
+        evaluate_at, decoding: see `fit`.
     """
 
     besides: tuple[Any, ...] = ()
+    evaluate_at: Collection[int] | None = None
+    decoding: DecodeOptions | None = None
 
     def __init__(self, recipe: SpeechRecipe, train: Manifest, dev: Manifest, on_event: Callable[[Event], None]) -> None:
         from accelerate import Accelerator
@@ -232,7 +242,7 @@ class Run:
                     self._train_step(step, batches)
                 progress.step = step + 1
                 last = progress.step == self.steps
-                if last or progress.step % self.every == 0:
+                if last or self._is_due(progress.step):
                     self._evaluate_here(last)
                 (stop,) = distributed.summed([asked()], like=next(iter(self.parameters.values())))
                 if stop or last or progress.stopped or progress.step % self.recipe.checkpoint_every == 0:
@@ -243,6 +253,9 @@ class Run:
                     )
                 self.began = time.perf_counter()
         return self._finish(card)
+
+    def _is_due(self, step: int) -> bool:
+        return step % self.every == 0 if self.evaluate_at is None else step in self.evaluate_at
 
     def _evaluate_here(self, last: bool) -> None:
         """Evaluations that are due at this step, and what they say about going on."""
@@ -317,8 +330,9 @@ class Run:
     def _evaluate(self, whisper: Whisper, confidences: bool = False) -> Evaluation:
         whisper.model.eval()
         return evaluate_model(
-            whisper, self.dev, self.recipe.normalizer, confidences=confidences, on_event=self.on_event
-        )
+            whisper, self.dev, self.recipe.normalizer, options=self.decoding, confidences=confidences,
+            on_event=self.on_event,
+        )  # fmt: skip
 
     def _consider(self, label: str, tamer: bool = False) -> None:
         """Evaluate the weights as they are, and keep them if they are the best so far, the base model included.

@@ -25,7 +25,7 @@ from speechft.tune_task import Event, Follow, Task, speech_task, text_task
 from speechft.validation import validated
 
 Pruning = Literal["halving", "median", "none"]
-EVALUATIONS = 4  # of a trial, at even distances: where it can be stopped
+TEXT_EVALUATIONS = 4  # of a trial of text, at even distances: where it can be stopped
 DEV_UTTERANCES = 150  # a trial is judged on; the best recipe's own run is judged on all
 AT_RANDOM = 8  # trials before TPE has enough to learn from
 
@@ -166,7 +166,8 @@ class Worker:
 
 def space_of(recipe: Any) -> Space:
     """What a study of a recipe varies."""
-    plain = recipe.model_copy(update={"search": {}, "evaluations": recipe.evaluations or EVALUATIONS})
+    even = recipe.evaluations or (None if recipe.task == "speech" else TEXT_EVALUATIONS)
+    plain = recipe.model_copy(update={"search": {}, "evaluations": even})
     return Space(plain, recipe.search or default_space(recipe))
 
 
@@ -187,7 +188,7 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
     import optuna
 
     values: list[float] = []
-    started, last, interrupted = time.perf_counter(), 1, False
+    started, interrupted = time.perf_counter(), False
     out = folder / str(trial.number)
 
     def follow(event: Event) -> None:
@@ -195,13 +196,13 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
         if value is None or event.get("model") == "base":
             return
         values.append(value)
-        trial.report(min(values), len(values))
-        if len(values) < last and trial.should_prune():  # at the last one there is nothing left to save
-            raise optuna.TrialPruned
+        if rung := event.get("rung"):
+            trial.report(min(values), rung)
+            if trial.should_prune():
+                raise optuna.TrialPruned
 
     try:
         recipe = space.at(space.ask(trial))
-        last = recipe.evaluations
         return task.run(recipe.model_copy(update={"output_dir": out, "checkpoint_every": 10**9}), follow)
     except SpeechftError as error:
         trial.set_user_attr("error", str(error))

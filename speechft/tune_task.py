@@ -13,9 +13,13 @@ from typing import Any
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
+from speechft.schedule import planned_steps, steps_per_epoch
+from speechft.transcript import DecodeOptions
 
 Event = dict[str, Any]
 Follow = Callable[[Event], None]
+FIRST_RUNG = 9  # a trial is first looked at after this part of what the recipe itself hears, and three times as far on
+WITHOUT_RETRIES = DecodeOptions(temperatures=())  # what diverged loops, and looping six times over says no more
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Task:
     Attributes:
         metric: its name.
         data: hashes of what is trained and judged on.
-        run: a recipe's best value on dev; it tells every event of the run, and what that raises ends the run.
+        run: a recipe's best value on dev; it tells every event of the run, and what that raises ends the run. An event
+            with a `rung` is an evaluation at which the run may be given up; the same rungs are compared.
         shared: what the splits have in common, of speech.
     """
 
@@ -49,21 +54,51 @@ def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
     chosen = {u.id for u in order[:dev_utterances]}
     dev = dev.filter(lambda u: u.id in chosen)
     base: dict[Any, tuple[float, float]] = {}  # of the untrained model: the first trial measures it for all
+    own = recipe
 
     def run(recipe: Any, follow: Follow) -> float:
         untrained = (recipe.model, recipe.language, recipe.normalizer, recipe.adapter.quantize, recipe.precision)
+        at = rungs(recipe, own, train)
 
         def told(event: Event) -> None:
             if event.get("model") == "base":
                 base[untrained] = event["wer"], event["cer"]
+            elif "wer" in event and event["step"] in at:
+                event = event | {"rung": at[event["step"]]}
             follow(event)
 
-        trained = fit(recipe, train, dev, on_event=told, base=base.get(untrained))
+        trained = fit(
+            recipe, train, dev, on_event=told, base=base.get(untrained), evaluate_at=at, decoding=WITHOUT_RETRIES
+        )
         memory.release()
         assert trained.progress.base is not None
         return (trained.progress.best or trained.progress.base)[0]
 
     return Task("dev WER", (train.sha256, dev.sha256), run, shared)
+
+
+def rungs(recipe: Any, own: Any, train: Manifest) -> dict[int, int]:
+    """The steps before its last at which a trial is evaluated, with the names of their rungs.
+
+    Trials of other lengths and batch sizes are compared where they have heard as many clips: a ninth of what the recipe
+    itself hears (rung 1), a third (3), all (9), three times that (27). `evaluations` in the recipe puts them at even
+    distances instead.
+    """
+    seconds = sum(utterance.seconds or 5.0 for utterance in train)
+
+    def length(of: Any) -> tuple[int, float]:
+        """Steps, and clips in each."""
+        return planned_steps(of, len(train), seconds), len(train) / steps_per_epoch(of, len(train), seconds)
+
+    (steps, each), (own_steps, own_each) = length(recipe), length(own)
+    if recipe.evaluations:
+        every = -(-steps // recipe.evaluations)
+        return {every * number: number for number in range(1, recipe.evaluations) if every * number < steps}
+    found, rung = {}, 1
+    while (at := max(1, round(rung / FIRST_RUNG * own_steps * own_each / each))) < steps:
+        found[at] = rung
+        rung *= 3
+    return found
 
 
 def text_task(recipe: Any) -> Task:
@@ -74,7 +109,14 @@ def text_task(recipe: Any) -> Task:
     corpus = corpus_of(recipe)
 
     def run(recipe: Any, follow: Follow) -> float:
-        best = float(task_module(recipe.task).train(recipe, corpus, follow).best)
+        seen = 0
+
+        def told(event: Event) -> None:
+            nonlocal seen
+            seen += "dev" in event
+            follow(event | {"rung": seen} if "dev" in event and seen < recipe.evaluations else event)
+
+        best = float(task_module(recipe.task).train(recipe, corpus, told).best)
         forget_checkpoints(recipe.output_dir)
         if not math.isfinite(best):
             raise SpeechftError("its score on dev is not a number", where="trial")

@@ -35,6 +35,7 @@ from speechft.files import refuse_special, replace_folder
 from speechft.peft_methods import peft_config
 from speechft.precision import refuse_non_finite
 from speechft.quantization import start_from_loss
+from speechft.sources import SECOND_COPIES
 
 VOICE_LICENCE = "not stated; made from a person's recordings, so ask that person before you share it"
 
@@ -170,6 +171,8 @@ def base_hash(folder: Path) -> str:
     """SHA-256 over the base model's safetensors headers and samples of their data: identifies it in milliseconds."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
+        if path.match(SECOND_COPIES):
+            continue
         size = path.stat().st_size
         with refuse_special(path).open("rb") as file:
             for start in range(0, size, max(1, size // 64)):

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from speechft.audio import LOG_FLOOR
+from speechft.audio import LOG_FLOOR, MAX_FRAMES
 from speechft.config import AugmentSettings
 
 
@@ -26,7 +26,8 @@ def augment(frames: Tensor, settings: AugmentSettings, rng: np.random.Generator)
         shape (n_mels, other frames).
     """
     if rng.random() < settings.share:
-        frames = stretch_time(frames, rng.uniform(*settings.tempo))
+        tempo = rng.uniform(*settings.tempo)
+        frames = stretch_time(frames, max(tempo, frames.shape[1] / MAX_FRAMES))  # no word leaves the window
         frames = warp_mels(frames, rng.uniform(*settings.vocal_tract))
     return mask(frames, settings, rng)
 

@@ -33,7 +33,7 @@ from speechft.whisper import core, encode_lower
 
 FOLDER = ".speechft-cache"
 KEPT = 4  # caches of one folder; the longest unused goes first
-FORMAT = 1
+FORMAT = 2
 ENCODER_FRAMES = 6_000  # encoded at once
 
 

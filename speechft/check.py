@@ -19,7 +19,7 @@ from speechft.fingerprint import copies, fingerprint
 from speechft.leaks import leaks, split_names
 from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
 from speechft.overlap import Overlap, overlap
-from speechft.split import UNUSED, sentence_key
+from speechft.split import UNUSED, sentence_key, usual_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,12 +105,14 @@ def usable(
     tokenizer: Tokenizer | None = None,
     decode: bool = False,
     progress: Progress | None = None,
+    pieces: bool = False,
 ) -> tuple[Manifest, list[Problem]]:
     """The rows that can be used, each with its length, and what is wrong with the others.
 
     Args:
         source: a manifest or its path.
         decode: also decode every recording; otherwise only headers are read, where lengths aren't stated.
+        pieces: what is too long is heard in pieces whatever its split, and can be used.
 
     Returns:
         the rows without an error, `duration_s` filled in; and all problems, warnings included, to be shown.
@@ -119,7 +121,7 @@ def usable(
         SpeechftError: no row can be used.
     """
     manifest, problems = (source, []) if isinstance(source, Manifest) else Manifest.read(source, allow_outside)
-    looks = _look_at_all(manifest, tokenizer, decode, progress)
+    looks = _look_at_all(manifest, tokenizer, decode, progress, pieces)
     problems += [problem for look in looks for problem in look.problems]
     good = [replace(look.utterance, duration_s=look.seconds) for look in looks if look.ok]
     if not good:
@@ -170,11 +172,11 @@ class _Look:
 
 
 def _look_at_all(
-    manifest: Manifest, tokenizer: Tokenizer | None, decode: bool, progress: Progress | None
+    manifest: Manifest, tokenizer: Tokenizer | None, decode: bool, progress: Progress | None, pieces: bool = False
 ) -> list[_Look]:
     looks = []
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for look in pool.map(lambda u: _look_at(u, decode), manifest):
+        for look in pool.map(lambda u: _look_at(u, decode, pieces), manifest):
             # Tokenizers that are written in Rust are not all safe to share between threads: count here.
             looks.append(replace(look, problems=(*_text_problems(look.utterance, tokenizer), *look.problems)))
             if progress:
@@ -182,7 +184,7 @@ def _look_at_all(
     return looks
 
 
-def _look_at(u: Utterance, decode: bool) -> _Look:
+def _look_at(u: Utterance, decode: bool, pieces: bool) -> _Look:
     found: list[Problem] = []
     sound = bits = None
     try:
@@ -199,8 +201,9 @@ def _look_at(u: Utterance, decode: bool) -> _Look:
     if seconds > LONGEST:
         fix = f"Cut it into parts of under {LONGEST:.0f} s, or give rows with start_s and end_s."
         what = f"lasts {seconds:.1f} s; Whisper hears {LONGEST:.0f} s at once"
-        what += ", so it is cut at pauses and heard in pieces" if u.split == "test" else ""
-        found.append(_problem(u, _limit(u), "too-long", what, fix))
+        severity = "warning" if pieces else _limit(u)
+        what += ", so it is cut at pauses and heard in pieces" if severity == "warning" else ""
+        found.append(_problem(u, severity, "too-long", what, fix))
     found += _speed_problems(u, seconds)
     return _Look(u, tuple(found), seconds, sound, bits)
 
@@ -329,7 +332,7 @@ def _kind(u: Utterance, error: SpeechftError) -> str:
 
 def _limit(u: Utterance) -> Literal["error", "warning"]:
     """Too long to train on is an error; a test clip is used, in pieces."""
-    return "warning" if u.split == "test" else "error"
+    return "warning" if usual_name(u.split or "") == "test" else "error"
 
 
 def _no_speech(u: Utterance) -> bool:

@@ -194,7 +194,7 @@ class SpeechRecipe(Settings):
         evaluations: on dev at even distances; null is after each epoch, at most 10 times.
         patience: evaluations without a better dev WER before training stops; where few clips are passed over ten times
             or more, it goes to its end.
-        dev_clips: dev utterances that choose the best state, at most.
+        dev_clips: dev utterances that choose the best state, at most; of more, some at even distances.
         average: also try the mean of the weights over the second half of the run (Izmailov et al., 2018, arXiv
             1803.05407), and, where few clips were passed over ten times or more, its mean with the base model's.
         precision: `auto` is bf16 where the machine multiplies it natively.

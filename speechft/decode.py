@@ -18,6 +18,7 @@ from torch import Tensor
 from speechft import memory
 from speechft.audio import FRAMES_PER_SECOND, HOP_LENGTH, MAX_FRAMES, Seconds, log_mel, pad_frames
 from speechft.decoder import DecoderCache, inference_copy, is_quantized
+from speechft.normalize import language_code
 from speechft.precision import inference_dtype
 from speechft.prefetch import prefetch
 from speechft.search import beam_search, greedy_search
@@ -60,7 +61,7 @@ def decode(
     options = options or DecodeOptions()
     voices = whisper.bank.voices(len(clips)) if whisper.bank else [whisper] * len(clips)
     contexts = [(context or voice.context).for_decoding() for voice in voices]
-    languages = [language or voice.language for voice in voices]
+    languages = [code and language_code(code) for code in (language or voice.language for voice in voices)]
     model = whisper if ready else inference_copy(whisper)
     out: dict[int, Transcript] = {}
     doubtful: dict[int, Tensor] = {}  # tried again together: one alone takes as many steps as all of them
@@ -191,7 +192,10 @@ def _search(
         codes = [code or other for code, other in zip(codes, heard, strict=True)]
     prompt = torch.tensor([whisper.prompt(code) for code in codes], device=states.device)
     most = whisper.max_tokens - prompt.shape[1]
-    caps = [min(most, options.most_tokens(f.shape[1], FRAMES_PER_SECOND)) for f in frames]
+    caps = [
+        min(most, options.most_tokens(f.shape[1], FRAMES_PER_SECOND, code))
+        for f, code in zip(frames, codes, strict=True)
+    ]
     longest = prompt.shape[1] + max(caps)
     cache = DecoderCache(whisper.model, states, longest, options.beams, positions, whisper.bank)
     rows = prompt.repeat_interleave(options.beams, 0)
@@ -259,8 +263,14 @@ def encode_each(whisper: Whisper, clips: dict[int, Tensor], contexts: Sequence[C
 
 def detect_language(whisper: Whisper, states: Tensor, positions: Tensor | None = None) -> list[str]:
     """The most probable language code of each clip, from its encoder states (multilingual models)."""
+    codes, logits = language_logits(whisper, states, positions)
+    return [codes[best] for best in logits.argmax(-1).tolist()]
+
+
+def language_logits(whisper: Whisper, states: Tensor, positions: Tensor | None = None) -> tuple[list[str], Tensor]:
+    """Codes of the languages a multilingual model knows, and their logits for each clip, shape (clips, codes)."""
     start = torch.full((states.shape[0], 1), whisper.generation.decoder_start_token_id, device=states.device)
     logits = DecoderCache(whisper.model, states, 1, lengths=positions).step(start)
     codes = list(whisper.generation.lang_to_id)
     ids = torch.tensor([whisper.generation.lang_to_id[code] for code in codes], device=states.device)
-    return [codes[best].strip("<|>") for best in logits[:, ids].argmax(-1).tolist()]
+    return [code.strip("<|>") for code in codes], logits[:, ids]

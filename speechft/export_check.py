@@ -77,10 +77,11 @@ def check_export(
         on_event({"event": "decoded", "clips": 1, "of": len(rows)})
     own = whisper.context
     heard = own if to == "onnx" else Context("full")
-    ours = {
-        context: score(list(rows), [t.text for t in decode(whisper, clips, PLAIN, context=context)], normalizer)
-        for context in {heard, own}
-    }
+
+    def texts(context: Context) -> list[str]:
+        return [t.text for t in decode(whisper, clips, PLAIN, context=context, language=_language(whisper))]
+
+    ours = {context: score(list(rows), texts(context), normalizer) for context in {heard, own}}
     theirs = score(list(rows), said, normalizer)
     differ = total(
         word_errors(mine.normalized[1], other.normalized[1])
@@ -172,7 +173,7 @@ def _language(whisper: Whisper) -> str:
 
 def _cap(whisper: Whisper, clip: np.ndarray) -> int:
     """Tokens at most, as our own decoding has it: a loop costs them all as much as us."""
-    return min(whisper.max_tokens - 8, PLAIN.most_tokens(len(clip), SAMPLE_RATE))
+    return min(whisper.max_tokens - 8, PLAIN.most_tokens(len(clip), SAMPLE_RATE, _language(whisper)))
 
 
 Runtime = Callable[[Path, Whisper, Sequence[np.ndarray]], Iterator[str]]

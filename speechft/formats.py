@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from speechft.audio import Seconds
+from speechft.normalize import SPACELESS
 from speechft.recording import SUBTITLE, Recording
 from speechft.word_times import Word
 
@@ -55,6 +56,7 @@ def captions(recording: Recording) -> Iterator[tuple[Seconds, Seconds, str]]:
     for segment in recording.segments:
         if segment.text and not segment.words:
             yield segment.start_s, segment.end_s, segment.text
+        space = "" if segment.transcript.language in SPACELESS else " "
         group: list[Word] = []
         for word in segment.words:
             if group and (
@@ -62,11 +64,11 @@ def captions(recording: Recording) -> Iterator[tuple[Seconds, Seconds, str]]:
                 or word.start_s - group[-1].end_s > 1.0
                 or (group[-1].text[-1] in ".?!" and len(group) > 2)
             ):
-                yield group[0].start_s, group[-1].end_s, " ".join(w.text for w in group)
+                yield group[0].start_s, group[-1].end_s, space.join(w.text for w in group)
                 group = []
             group.append(word)
         if group:
-            yield group[0].start_s, group[-1].end_s, " ".join(w.text for w in group)
+            yield group[0].start_s, group[-1].end_s, space.join(w.text for w in group)
 
 
 def _srt(recording: Recording) -> str:

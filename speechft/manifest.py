@@ -182,6 +182,11 @@ class Manifest(Sequence[Utterance]):
             return Manifest(self._utterances[index], self.path)
         return self._utterances[index]
 
+    def spread(self, most: int) -> Manifest:
+        """At most so many, at even distances: manifests are often sorted by speaker."""
+        n = len(self)
+        return self if n <= most else Manifest((self[i * n // most] for i in range(most)), self.path)
+
     def __iter__(self) -> Iterator[Utterance]:
         return iter(self._utterances)
 

@@ -62,14 +62,14 @@ def chosen(name: str, languages: Iterable[str | None], model_language: str | Non
     """
     if name != AUTO:
         return name
-    found = {_primary(language) for language in languages if language} or {_primary(model_language or "en")}
+    found = {language_code(language) for language in languages if language} or {language_code(model_language or "en")}
     if found == {"en"}:
         return "whisper-english"
     return "characters" if found <= SPACELESS else "basic"
 
 
-def _primary(language: str) -> str:
-    """ISO 639-1 of a language with a region or of its English name: "en" of "en-GB", "en_IN" and "English"."""
+def language_code(language: str) -> str:
+    """Whisper's code of a language with a region or of its English name: "en" of "en-GB", "en_IN" and "English"."""
     from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
     first = language.strip().lower().replace("_", "-").partition("-")[0]

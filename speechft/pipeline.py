@@ -93,7 +93,7 @@ def train(
     held_out = manifest.split(split)
     base = trained.base if split == "dev" and len(dev) <= recipe.dev_clips and not recipe.adapter.quantize else None
     if base is None:  # not these clips, or not these weights, or decoded before this run was resumed
-        base = evaluated(load(recipe.model, language=recipe.language), held_out, recipe.normalizer, on_event)
+        base = evaluated(load(recipe.model, language=trained.language), held_out, recipe.normalizer, on_event)
     adapted = base
     if trained.adapter:
         adapted = evaluated(load_trained(recipe, trained.adapter), held_out, recipe.normalizer, on_event)
@@ -122,7 +122,11 @@ def train(
         "recipe": recipe.model_dump(mode="json"),
         "environment": environment(),
     }
-    notes = [str(note) for note in (result["notice"], *training_caveats(split, trained, result)) if note]
+    notes = [
+        str(note)
+        for note in (result["notice"], *training_caveats(split, trained, str(shared), len(manifest.speakers)))
+        if note
+    ]
     write_report(
         out,
         result,
@@ -293,7 +297,7 @@ def rows_to_evaluate(
     """The usable rows of a split: the one asked for, else test, else dev, else all that no adapter has seen."""
     left_out: dict[str, str] = {}
     if not isinstance(manifest, Manifest):
-        manifest, problems = usable_rows(manifest, split_file, allow_outside)
+        manifest, problems = usable_rows(manifest, split_file, allow_outside, pieces=True)
         left_out = {problem.where: problem.what for problem in problems if problem.severity == "error"}
         for where, reason in left_out.items():
             on_event({"event": "left out", "where": where, "reason": reason})

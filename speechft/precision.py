@@ -14,7 +14,8 @@ from speechft.errors import SpeechftError
 def inference_dtype(device: torch.device) -> torch.dtype:
     """bf16 where the machine multiplies it natively, else fp32 (fp16 on older GPUs)."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        native = torch.cuda.is_bf16_supported(including_emulation=False)  # T4, V100: emulated, and slow
+        return torch.bfloat16 if native else torch.float16
     if device.type == "cpu" and has_native_bf16():
         return torch.bfloat16
     return torch.float32
@@ -30,7 +31,13 @@ def has_native_bf16() -> bool:
 
 
 def mixed_precision(wanted: str, device: torch.device) -> str:
-    """The precision accelerate computes in: `no`, `bf16` or `fp16`."""
+    """The precision accelerate computes in: `no`, `bf16` or `fp16`.
+
+    Raises:
+        SpeechftError: fp16 on a CPU, which accelerate would leave out without a word.
+    """
+    if wanted == "fp16" and device.type == "cpu":
+        raise SpeechftError("precision=fp16 needs a GPU", fix="Use precision=auto.")
     if wanted == "auto":
         return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(inference_dtype(device), "no")
     return "no" if wanted == "fp32" else wanted

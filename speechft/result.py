@@ -47,8 +47,8 @@ def training_summary(trained: Trained) -> dict[str, Any]:
     }
 
 
-def training_caveats(split: str, trained: Trained, result: dict[str, Any]) -> list[str]:
-    """What a reader must know before quoting the numbers."""
+def training_caveats(split: str, trained: Trained, overlap: str, speakers: int) -> list[str]:
+    """What a reader must know before quoting the numbers; arguments as of `shared_parts`."""
     notes = []
     if trained.adapter is None:
         notes.append(
@@ -60,7 +60,7 @@ def training_caveats(split: str, trained: Trained, result: dict[str, Any]) -> li
             "There is no test split: these clips also chose the best state, which flatters it a little. "
             "Keep some recordings aside as test."
         )
-    return notes + shared_parts(result["overlap"], result["data"]["speakers"])
+    return notes + shared_parts(overlap, speakers)
 
 
 def shared_parts(overlap: str, speakers: int) -> list[str]:

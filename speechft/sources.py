@@ -27,6 +27,7 @@ MADE = "made.speechft"  # in a folder of the cache: size, time and hash of the f
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no .bin, no .py, no pickles
+SECOND_COPIES = "*.fp32*"  # of the weights, as beside those of whisper-large-v3: nobody reads them
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,9 @@ def _downloaded(name: str, no_name: str, otherwise: str, unreachable: str) -> Pa
 
     repo, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=HUB_FILES))
+        return Path(
+            snapshot_download(repo, revision=revision or None, allow_patterns=HUB_FILES, ignore_patterns=SECOND_COPIES)
+        )
     except HFValidationError:
         raise SpeechftError(no_name, where=name, fix=otherwise) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

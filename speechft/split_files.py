@@ -127,13 +127,13 @@ def apply_split(manifest: Manifest, path: str | Path) -> Manifest:
 
 
 def usable_rows(
-    source: str | Path | Manifest, split_file: str | Path | None, allow_outside: bool
+    source: str | Path | Manifest, split_file: str | Path | None, allow_outside: bool, pieces: bool = False
 ) -> tuple[Manifest, list[Problem]]:
     """`speechft.check.usable`, after a split file has given every row its part."""
     if not split_file:
-        return usable(source, allow_outside)
+        return usable(source, allow_outside, pieces=pieces)
     manifest, problems = (source, []) if isinstance(source, Manifest) else Manifest.read(source, allow_outside)
-    manifest, more = usable(apply_split(manifest, split_file))
+    manifest, more = usable(apply_split(manifest, split_file), pieces=pieces)
     return manifest, problems + more
 
 

@@ -80,12 +80,15 @@ class Watcher:
             self.say(
                 f"[yellow]memory ran out[/] in step {event['step']}: going on with {clips}, the gradient is the same"
             )
+        elif name == "language":
+            self.say(f"language: [bold]{escape(event['language'])}[/], {escape(event['why'])}")
         elif name == "skipped step":
             rows = escape(", ".join(event["rows"]))
             self.say(f"[yellow]step {event['step']} skipped[/], {escape(event['reason'])}: {rows}")
         elif name == "evaluating":
             self.say(f"evaluating {escape(event['adapter'])}")
         elif name == "final evaluation":
+            self._end_training()
             self.say(f"comparing with the base model on the {escape(event['split'])} clips")
         else:
             self.say(escape(", ".join(f"{k}: {v}" for k, v in event.items())))
@@ -98,6 +101,10 @@ class Watcher:
             self.training = self.bars.add_task("training", total=event["steps"], extra="")
         self.bars.update(self.training, completed=event["step"], extra=f"loss {event['loss']:.2f}")
         if event["step"] == event["steps"]:
+            self._end_training()
+
+    def _end_training(self) -> None:
+        if self.training is not None:
             self.bars.remove_task(self.training)
             self.training = None
 
@@ -143,6 +150,8 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
             f"{training['peak_memory_mb'] / 1000:.1f} GB at most; "
             f"{training['trainable'] / training['parameters']:.1%} of the weights trained"
         )
+        if training.get("stopped"):
+            console.print(f"Stopped before step {training['steps_planned']}: {training['stopped']}.")
         if result["adapter"] is None:
             console.marked(
                 "[yellow]Nothing trained was better than the base model on dev, so the base model is kept.[/]"

@@ -46,6 +46,7 @@ from speechft.evaluate import Evaluation, Rates, evaluate_model
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.interruption import Interrupted, deferred
+from speechft.language import in_one_language
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import chosen
 from speechft.objective import TokenLoss, recompute_layers
@@ -54,12 +55,13 @@ from speechft.peft_methods import follow
 from speechft.precision import mixed_precision
 from speechft.prefetch import prefetch
 from speechft.quantization import optimizer
+from speechft.recogniser import load
 from speechft.schedule import planned_steps, rate_factor
 from speechft.significance import standard_error
 from speechft.sources import resolve
 from speechft.tracking import Tracking
 from speechft.transcript import DecodeOptions
-from speechft.whisper import Context, Whisper, core, load_whisper
+from speechft.whisper import Context, Whisper, core
 
 Event = dict[str, Any]
 RELEASE_EVERY = 4  # steps
@@ -78,6 +80,7 @@ class Trained:
         trainable, parameters: numbers trained, and in the whole model.
         padding: share of the frames that this process trained on that were padding.
         base: what the untrained model made of dev; None where a resumed run or the caller had its rates already.
+        language: that the model was told it hears; None where it has to guess, or knows but one.
     """
 
     adapter: Path | None
@@ -87,6 +90,7 @@ class Trained:
     parameters: int
     padding: float
     base: Evaluation | None = None
+    language: str | None = None
 
 
 def fit(
@@ -145,13 +149,14 @@ class Run:
         self.recipe, self.out = recipe, Path(recipe.output_dir)
         adapters.refuse_foreign(self.out / recipe.adapter.saved_as)  # now, not after hours
         self.on_event = on_event if distributed.is_first() else lambda event: None
-        self.dev = dev[: recipe.dev_clips]
+        self.dev = dev.spread(recipe.dev_clips)
         self.progress = Progress()
         self.untrained: Evaluation | None = None
         set_seed(recipe.seed)
         memory.keep_heap()
         self.folder = resolve(recipe.model)
-        self.base = load_whisper(recipe.model, language=recipe.language, quantize=recipe.adapter.quantize)
+        base = load(recipe.model, language=recipe.language, quantize=recipe.adapter.quantize).whisper
+        self.base = in_one_language(base, train, self.on_event)
         self.train, self.labels = teachable(self.base, train, self._leave_out)
         self.context = Context(recipe.context)
         self.whisper = self.base.with_(
@@ -377,6 +382,7 @@ class Run:
             sum(p.numel() for p in self.whisper.model.parameters()),
             self.feed.padding,
             self.untrained,
+            self.base.language,
         )
 
     def _card(self) -> dict[str, Any]:
@@ -387,7 +393,7 @@ class Run:
             "base_sha256": adapters.base_hash(self.folder),
             "context": self.context.for_decoding().policy,
             "trained_context": self.context.policy,
-            "language": self.recipe.language,
+            "language": self.base.language,
             "normalizer": chosen(self.recipe.normalizer, (u.language for u in self.train), self.base.language),
             "train_sha256": self.train.sha256,
             "seen": {"train": seen.hashes(self.train), "dev": seen.hashes(self.dev)},
@@ -420,7 +426,9 @@ class Run:
         self.progress.seconds += now - self.started
         self.started = now
         self.progress.averaged = self.mean.count
-        state = {"fingerprint": self._fingerprint, "progress": asdict(self.progress)}
+        state: dict[str, Any] = {"fingerprint": self._fingerprint, "progress": asdict(self.progress)}
+        if self.accelerator.scaler:  # of the loss, in fp16: it finds its size by trying
+            state["scaler"] = self.accelerator.scaler.state_dict()
         save_checkpoint(self.out / "checkpoints", weights, self.optimizer, state)
 
     def _resume(self) -> Progress:
@@ -445,6 +453,8 @@ class Run:
         )
         trained = {k: v for k, v in weights.items() if not k.startswith(("mean/", "ranks/"))}
         adapters.load_trainable_state(self.whisper.model, trained)
+        if self.accelerator.scaler and "scaler" in state:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.progress = progress
         self.mean.restore(mean, self.progress.averaged)
         if self.ranks:

@@ -11,6 +11,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+# Languages of whose script Whisper's vocabulary has few whole letters: each letter takes two or three tokens
+SPELT = {
+    "am", "as", "bn", "bo", "gu", "hi", "hy", "ka", "km", "kn", "lo", "ml", "mn", "mr", "my", "ne", "pa", "ps", "sa",
+    "sd", "si", "ta", "te", "tt", "yi",
+}  # fmt: skip
+SPELT_TOKENS = 3.0  # times as many tokens in a second
 PROBLEMS = NONE, GUESSES, LOOPS = "", "uncertain", "repeats itself"  # that a guard finds, the worst last
 
 
@@ -25,7 +31,8 @@ class DecodeOptions:
         compression_ratio: text that zlib shrinks by more than this repeats itself.
         mean_logprob: below it the model was guessing.
         no_speech: above this probability of no speech, a guess counts as silence.
-        tokens_per_second: cap on tokens, beside 16 for a start; fast speech needs 6 to 8.
+        tokens_per_second: cap on tokens, beside 16 for a start; fast English needs 6 to 8. Three times
+            as many where the vocabulary spells (`SPELT`).
         seed: of the retries that sample.
     """
 
@@ -38,9 +45,10 @@ class DecodeOptions:
     tokens_per_second: float = 12.0
     seed: int = 0
 
-    def most_tokens(self, length: int, per_second: int) -> int:
-        """The cap for a clip of so many samples or frames."""
-        return 16 + math.ceil(self.tokens_per_second * length / per_second)
+    def most_tokens(self, length: int, per_second: int, language: str | None = None) -> int:
+        """The cap for a clip of so many samples or frames, in a language given as a code."""
+        rate = self.tokens_per_second * (SPELT_TOKENS if language in SPELT else 1.0)
+        return 16 + math.ceil(rate * length / per_second)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, WINDOW_SECONDS, Seconds
 from speechft.errors import SpeechftError, readable
+from speechft.normalize import language_code
 from speechft.precision import refuse_non_finite
 from speechft.sources import resolve
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from speechft.bank import AdapterBank
 
+MULTILINGUAL_VOCABULARY = 51_865  # tokens; the English models have 51,864
 CONTEXT_STEP = 50  # frames: contexts are rounded up to half seconds, so that clips of one length share a batch
 CLIP_TAIL: Seconds = 0.1  # silence after a clip under the policy `clip`
 UNTRAINED_CONTEXT = "clip+10s"  # what an unadapted model is good at; benchmarks/context.py has the table
@@ -218,10 +220,8 @@ class Whisper:
         return [*ids, self.generation.no_timestamps_token_id]
 
     def language_id(self, language: str) -> int:
-        """Token id of a language given as a code (`de`) or an English name (`german`)."""
-        from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
-
-        code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+        """Token id of a language given as a code (`de`, `de-CH`) or an English name (`german`)."""
+        code = language_code(language)
         ids = self.generation.lang_to_id
         if f"<|{code}|>" not in ids:
             codes = ", ".join(key.strip("<|>") for key in list(ids)[:12])
@@ -241,6 +241,8 @@ class Whisper:
         """
         # Whisper's own transcripts begin with a space: " we call it" is the form its tokens were trained in
         text_ids = self.tokenizer.encode(" " + text.strip(), add_special_tokens=False)
+        if text_ids[:1] == self.tokenizer.encode(" ", add_special_tokens=False):
+            del text_ids[0]  # scripts without such forms: decoding may not begin with a lone space, so nor do labels
         return [*self.prompt(language), *text_ids, self.generation.eos_token_id]
 
 
@@ -294,6 +296,7 @@ def load_whisper(
             f"lacks {len(missing)} of its weights, such as '{missing[0]}'", where=name, fix=again,
         )  # fmt: skip
     refuse_non_finite(model.parameters(), name, again)
+    _complete(model.generation_config, tokenizer, config.vocab_size)
     keep_differentiable(model)
     if quantize is None:
         model.to(device)
@@ -303,8 +306,24 @@ def load_whisper(
     whisper = Whisper(str(name), model, tokenizer, language=language)
     if language and whisper.is_multilingual:
         whisper.language_id(language)
-    elif language and language.lower() not in ("en", "english"):
+    elif language and language_code(language) != "en":
         raise SpeechftError(
             f"knows English only, not '{language}'", where=name, fix="Use a multilingual model, such as base."
         )
     return whisper
+
+
+def _complete(generation: Any, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> None:
+    """What generation_config.json of models fine-tuned in 2022 and 2023 does not say; the tokenizer knows it."""
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    ids = tokenizer.get_added_vocab()
+    if getattr(generation, "no_timestamps_token_id", None) is None:
+        generation.no_timestamps_token_id = ids["<|notimestamps|>"]
+    if getattr(generation, "is_multilingual", None) is None:
+        generation.is_multilingual = vocabulary >= MULTILINGUAL_VOCABULARY
+    if generation.is_multilingual and not getattr(generation, "lang_to_id", None):
+        codes = set(TO_LANGUAGE_CODE.values())
+        generation.lang_to_id = {token: i for token, i in ids.items() if token.strip("<|>") in codes}
+    if generation.is_multilingual and not getattr(generation, "task_to_id", None):
+        generation.task_to_id = {task: ids[f"<|{task}|>"] for task in ("transcribe", "translate")}

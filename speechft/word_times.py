@@ -18,19 +18,12 @@ from torch import Tensor
 from speechft.audio import FRAMES_PER_SECOND, Seconds, pad_frames
 from speechft.decode import precision
 from speechft.decoder import DecoderCache
+from speechft.normalize import SPACELESS
 from speechft.transcript import Transcript
 from speechft.whisper import Whisper, encode
 
 POSITION_SECONDS: Seconds = 2 / FRAMES_PER_SECOND  # an encoder position is two log-mel frames
 SMOOTHING = 7  # positions: single peaks of attention are noise
-UNSPACED = {
-    "zh",
-    "ja",
-    "th",
-    "lo",
-    "my",
-    "yue",
-}  # languages written without spaces: every character is a word
 
 
 @dataclass(frozen=True)
@@ -129,7 +122,8 @@ def _warp(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def words_of(whisper: Whisper, transcript: Transcript) -> list[tuple[str, int, int]]:
-    """(text, first token, one past the last): a word starts with a space; punctuation belongs to the word before it."""
+    """(text, first token, one past the last): a word starts with a space, or is a character
+    where none are written; punctuation belongs to the word before it."""
     words: list[tuple[str, int, int]] = []
     pending: list[int] = []
     start = 0
@@ -138,7 +132,7 @@ def words_of(whisper: Whisper, transcript: Transcript) -> list[tuple[str, int, i
         text = whisper.text(pending)
         if "\ufffd" in text:  # a character whose bytes are spread over tokens is not whole yet
             continue
-        new = text.startswith(" ") or transcript.language in UNSPACED or not words
+        new = text.startswith(" ") or transcript.language in SPACELESS or not words
         if new and any(map(str.isalnum, text)):
             words.append((text.strip(), start, index + 1))
         elif words:

@@ -49,3 +49,12 @@ def test_nothing_to_do_is_nothing_done() -> None:
     choice = AugmentSettings(share=0.0, time_masks=0, mel_masks=0)
     frames = torch.rand(80, 50)
     assert torch.equal(augment(frames, choice, np.random.default_rng(0)), frames)
+
+
+def test_the_last_word_stays_in_the_window() -> None:
+    frames = torch.zeros(80, 2900)
+    frames[:, -10:] = 1.0
+    slow = AugmentSettings(tempo=(0.5, 0.5), vocal_tract=(1, 1), share=1.0)
+    made = augment(frames, slow, np.random.default_rng(0))
+    assert made.shape[1] == 3000
+    assert float(made[0, -1]) == 1.0

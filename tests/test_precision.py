@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from speechft.precision import all_finite
+from speechft.precision import all_finite, inference_dtype
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
@@ -21,3 +21,8 @@ def test_large_numbers_are_numbers() -> None:
     assert all_finite([torch.full((9,), 3e38)])
     assert all_finite([torch.full((9,), 6e4, dtype=torch.float16)])
     assert all_finite([])
+
+
+def test_a_gpu_that_only_emulates_bf16_takes_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert inference_dtype(torch.device("cuda")) == torch.float16

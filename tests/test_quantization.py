@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from speechft import adapters, load
+from speechft.adapter_arithmetic import average
 from speechft.bank import AdapterBank
 from speechft.checkpoint import load_checkpoint, save_checkpoint
 from speechft.decoder import is_quantized
@@ -69,6 +70,8 @@ def test_a_loftq_adapter_goes_with_the_bits_it_makes_up_for(tiny: Whisper, tmp_p
     assert is_quantized(load(adapter=folder, device="cpu").whisper.model)
     with pytest.raises(SpeechftError, match="LoftQ"):
         export(folder, tmp_path / "out")
+    with pytest.raises(SpeechftError, match="LoftQ"):
+        average([folder, folder], None, tmp_path / "sum")
     with pytest.raises(SpeechftError, match="LoftQ"), AdapterBank(tiny, tmp_path / "voices").using("ann"):
         pass
 

@@ -138,3 +138,9 @@ def test_empty_recordings_render() -> None:
     empty = Recording("", 0.0, ())
     assert [formats.render(empty, kind) for kind in ("txt", "srt")] == ["\n", ""]
     assert formats.render(empty, "vtt") == "WEBVTT\n"
+
+
+def test_subtitles_of_languages_without_spaces_have_none() -> None:
+    words = tuple(Word(t, i * 0.3, i * 0.3 + 0.3, 0.9) for i, t in enumerate("今天天气"))
+    one = Segment(0.0, 2.0, Transcript("今天天气", (1,), (-0.1,), language="zh"), words)
+    assert "今天天气" in formats.render(Recording("a.wav", 2.0, (one,)), "srt")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
@@ -78,3 +80,12 @@ def test_an_adapter_is_not_evaluated_on_what_it_learnt(voice: Manifest, tmp_path
 def test_splits_of_ones_own_keep_their_names(voice: Manifest) -> None:
     split = Manifest((replace(u, split="Phone" if i < 4 else "train") for i, u in enumerate(voice)), voice.path)
     assert len(rows_to_evaluate(split, "Phone", False, silent).chosen) == 4
+
+
+@pytest.mark.parametrize("split", ["", ', "split": "dev"', ', "split": "TEST"'])
+def test_long_recordings_in_a_file_are_heard(split: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(31 * 16_000, np.float32), 16_000)
+    (tmp_path / "m.jsonl").write_text(f'{{"audio": "a.wav", "text": "a long story"{split}}}\n')
+    found = rows_to_evaluate(tmp_path / "m.jsonl", None, False, silent)
+    assert (len(found.chosen), found.left_out) == (1, {})
+    assert "over 30 s" in found.caveats[0]

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from speechft import sources
+from speechft.adapters import base_hash
 from speechft.ctranslate2_weights import read_arrays, to_hf
 from speechft.errors import SpeechftError
 from speechft.sources import resolve
@@ -181,3 +183,21 @@ def test_arrays_match_the_runtime(ctranslate2_folder: Path) -> None:
     with torch.inference_mode():
         ours = encode(load_whisper("bundled:tiny.en", device="cpu").model, frames).numpy()
     assert np.abs(ours - theirs).max() < 2e-2 * np.abs(theirs).max()
+
+
+def test_second_copies_of_the_weights_are_not_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    there = ["config.json", "model.safetensors", "model.fp32-00001-of-00002.safetensors"]
+
+    def download(repo: str, revision: str | None = None, **patterns: Any) -> str:
+        for name in filter_repo_objects(there, **patterns):
+            (tmp_path / name).write_text("{}")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert {path.name for path in resolve("openai/whisper-large-v3").iterdir()} == {"config.json", "model.safetensors"}
+    before = base_hash(tmp_path)
+    (tmp_path / there[2]).write_text("{}")
+    assert base_hash(tmp_path) == before

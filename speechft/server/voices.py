@@ -16,7 +16,7 @@ from speechft.errors import SpeechftError
 from speechft.memory import ran_out
 from speechft.plain_text import visible
 from speechft.recogniser import load
-from speechft.whisper import Whisper, load_whisper
+from speechft.whisper import Whisper
 
 log = logging.getLogger("speechft.server")
 KEPT = 8  # merged copies in memory; the one that was used longest ago makes room
@@ -63,7 +63,7 @@ class Voices:
         self, base: str, find: Callable[[], Mapping[str, Path]] = dict, language: str | None = None, kept: int = KEPT
     ) -> None:
         self.base, self.find, self.language, self.kept = base, find, language, kept
-        self.bank = AdapterBank(load_whisper(base, language=language), {})
+        self.bank = AdapterBank(load(base, language=language).whisper, {})
         self._lock = threading.Lock()
         self._copies: OrderedDict[str, tuple[int, Whisper]] = OrderedDict()
         self._banked: dict[str, tuple[int, bool]] = {}

@@ -1,0 +1,82 @@
+"""Which language a multilingual model is taught and judged under, where the recipe does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from speechft.audio import HOP_LENGTH, MAX_FRAMES, log_mel
+from speechft.batching import IGNORED, token_tensors
+from speechft.decode import encode_each, language_logits, precision
+from speechft.decoder import inference_copy
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest
+from speechft.normalize import language_code
+from speechft.whisper import Whisper, core, decoder_states, padding_mask
+
+LISTENED_TO = 16  # clips
+CANDIDATES = 4  # languages that the sound suggests, beside English
+
+
+def in_one_language(
+    whisper: Whisper, train: Manifest, on_event: Callable[[dict[str, Any]], None] = lambda event: None
+) -> Whisper:
+    """The model told the language that it is to be taught under, and so to decode under.
+
+    That is its own, else the one that rows name. Where none names any, it is the one in which their texts are the most
+    probable for their sound; an event says so. Rows of several languages leave it to be guessed clip by clip.
+    """
+    if whisper.language or not whisper.is_multilingual:
+        return whisper
+    named = {language_code(utterance.language) for utterance in train if utterance.language}
+    if len(named) > 1:
+        return whisper
+    if not named:
+        if not (found := most_probable(whisper, train)):
+            return whisper
+        named = {found}
+        advice = "as rows name none; set language= if that is wrong"
+        on_event({"event": "language", "language": found, "why": advice})
+    return whisper.with_(language=named.pop())
+
+
+@torch.inference_mode()
+def most_probable(whisper: Whisper, train: Manifest) -> str | None:
+    """The language that makes the texts of some clips the most probable with their sound; None if none can be heard.
+
+    That is P(language | sound) P(text | sound, language), over all these clips: by its sound alone atypical speech is
+    often taken for another language.
+    """
+    frames, texts = {}, []
+    for utterance in train.spread(LISTENED_TO):
+        try:
+            samples = utterance.load()[: MAX_FRAMES * HOP_LENGTH]
+        except SpeechftError:  # it is left out by name later
+            continue
+        frames[len(texts)] = log_mel(samples, whisper.n_mels)
+        texts.append(utterance.text)
+    if not frames:
+        return None
+    model = inference_copy(whisper)
+    with precision(model):
+        states, positions = encode_each(model, frames, [whisper.context] * len(frames))
+        codes, logits = language_logits(model, states, positions)
+        heard = logits.float().log_softmax(-1)
+        likely = heard.exp().mean(0).topk(min(CANDIDATES, len(codes))).indices.tolist()
+        mask = padding_mask(positions, states.shape[1])
+
+        def surprise(code: str) -> float:
+            labels = [model.label_ids(text, code)[: model.max_tokens] for text in texts]
+            inputs, targets = token_tensors(labels, len(model.prompt(code)))
+            hidden = decoder_states(model.model, inputs.to(states.device), states, mask)
+            found, wanted = (
+                core(model.model).proj_out(hidden).float().flatten(0, 1),
+                targets.to(states.device).flatten(),
+            )
+            said = cross_entropy(found, wanted, ignore_index=IGNORED, reduction="sum")
+            return float(said - heard[:, codes.index(code)].sum())
+
+        return min(sorted({"en", *(codes[i] for i in likely)}), key=surprise)

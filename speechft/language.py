@@ -50,7 +50,8 @@ def most_probable(whisper: Whisper, train: Manifest) -> str | None:
     That is P(language | sound) P(text | sound, language), over all these clips: by its sound alone atypical speech is
     often taken for another language.
     """
-    frames, texts = {}, []
+    frames: dict[int, torch.Tensor] = {}
+    texts: list[str] = []
     for utterance in train.spread(LISTENED_TO):
         try:
             samples = utterance.load()[: MAX_FRAMES * HOP_LENGTH]

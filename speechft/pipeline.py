@@ -122,11 +122,8 @@ def train(
         "recipe": recipe.model_dump(mode="json"),
         "environment": environment(),
     }
-    notes = [
-        str(note)
-        for note in (result["notice"], *training_caveats(split, trained, str(shared), len(manifest.speakers)))
-        if note
-    ]
+    caveats = training_caveats(split, trained, str(shared), len(manifest.speakers))
+    notes = [str(note) for note in (result["notice"], *caveats) if note]
     write_report(
         out,
         result,

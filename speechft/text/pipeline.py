@@ -22,7 +22,7 @@ from speechft.text.data import Corpus, Example, read
 from speechft.text.files import SPLITS
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, load_text_model
-from speechft.text.pretrain import elsewhere
+from speechft.text.pretrain import elsewhere, others
 from speechft.text.training import Fitted, OnEvent, forget_checkpoints
 from speechft.validation import validated
 
@@ -99,7 +99,7 @@ def evaluate(
     Args:
         data: see `speechft.text.data.read`.
         task: of `TEXT_RECIPES`; an adapter knows its own.
-        split: test where there is one, else dev, unless told.
+        split: test where there is one, else dev, else train, unless told.
         model: the bundled one or the adapter's own, unless told.
         out: a folder for result.json.
         settings: of the recipe, such as `metrics`; those the adapter was trained with unless told.
@@ -117,9 +117,9 @@ def evaluate(
     values = {**card.get("recipe", {}), **(settings or {}), "task": task, "data": data, "output_dir": str(out or ".")}
     values["model"] = model or card.get("model") or values.get("model", "bundled:smollm2")
     recipe = validated(TEXT_RECIPES[task], values)
-    corpus = corpus_of(recipe)
-    split = SPLITS.get(split.lower(), split) if split else "test" if corpus.test else "dev"
+    corpus = corpus_of(recipe, training=False)
     parts = {name: part for name in ("train", "dev", "test") if (part := getattr(corpus, name))}
+    split = SPLITS.get(split.lower(), split) if split else list(parts)[-1]
     if split not in parts:
         raise SpeechftError(f"has no split '{split}'", where=data, fix=f"It has {', '.join(parts)}.")
     held_out = parts[split][: recipe.test_examples]
@@ -180,9 +180,13 @@ def about(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def corpus_of(recipe: Any) -> Corpus:
-    """The examples of a recipe, split."""
-    return read(recipe.data, reader=recipe.reader, needs=_needs(recipe), rows=recipe.rows, seed=recipe.seed)
+def corpus_of(recipe: Any, training: bool = True) -> Corpus:
+    """The examples of a recipe, split; where they are not for `training`, any split may be empty."""
+    others(recipe)  # what is wrong with them is said before hours of training, not after
+    needs = _needs(recipe)
+    return read(
+        recipe.data, reader=recipe.reader, needs=needs, rows=recipe.rows, seed=recipe.seed, training=training
+    )  # fmt: skip
 
 
 def _needs(recipe: Any) -> str:

@@ -48,11 +48,20 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe
 
 def elsewhere(text: TextModel, recipe: TextRecipe) -> dict[str, Measure]:
     """Perplexity of documents of another domain, if a recipe of any task names one."""
+    examples = others(recipe)
+    return {"perplexity_other_domain": perplexity(text, examples, recipe)} if examples else {}
+
+
+def others(recipe: TextRecipe) -> tuple[Example, ...]:
+    """Documents of the other domain; none where a recipe names none.
+
+    Raises:
+        SpeechftError: there is no such data, or no document in it.
+    """
     if not recipe.other_domain:
-        return {}
-    other = read(recipe.other_domain, needs="document", rows=recipe.rows, seed=recipe.seed)
-    held_out = (*other.test, *other.dev, *other.train)[: recipe.test_examples]
-    return {"perplexity_other_domain": perplexity(text, held_out, recipe)}
+        return ()
+    other = read(recipe.other_domain, needs="document", rows=recipe.rows, seed=recipe.seed, training=False)
+    return (*other.test, *other.dev, *other.train)[: recipe.test_examples]
 
 
 def perplexity(text: TextModel, examples: Sequence[Example], recipe: TextRecipe) -> Measure:

@@ -112,6 +112,17 @@ def test_a_split_that_the_data_has_not_is_named(trained: tuple[Path, Path], tmp_
     assert json.loads(CliRunner().invoke(app, [*words, str(two), "--split", "validation"]).stdout)["split"] == "dev"
 
 
+@pytest.mark.parametrize("name", ["test", "train", "rows"])
+def test_a_file_is_evaluated_whatever_its_rows_are_for(trained: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+    """Held out as a whole, or too few for a split."""
+    data = tmp_path / f"{name}.jsonl"
+    data.write_text('{"prompt": "say 1", "completion": "yes yes"}\n')
+    words = ["evaluate", "--adapter", str(trained[1]), "--json", "--manifest", str(data)]
+    found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    assert found["examples"] == 1
+    assert name not in ("test", "train") or found["split"] == name
+
+
 def test_files_for_a_service(tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps({"prompt": f"q {i}", "completion": "a"}) + "\n" for i in range(60)))

@@ -19,10 +19,11 @@ from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
 from speechft.text.chat import rendered
 
-# For models without a template of their own: roles as words, and the end token after every turn.
+# For models without a template of their own: roles as words, and the end token after every turn. A prompt ends before
+# the space: tokenizers make one token of it and the answer's first word.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + eos_token + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
 )
 GIVE_REWARD = "Give OUT/adapter of a recipe of task: reward."
 

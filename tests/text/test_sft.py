@@ -15,7 +15,7 @@ from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
 from speechft.text.chat import IGNORED, tokenize_chat
 from speechft.text.config import SftRecipe
-from speechft.text.model import load_text_model
+from speechft.text.model import PLAIN_TEMPLATE, load_text_model, prompt_tokens
 from speechft.text.pipeline import corpus_of, evaluate, train
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven"]
@@ -51,6 +51,18 @@ def test_loss_is_on_the_assistants_tokens_and_their_end(tiny_llama: Path) -> Non
     trained = [token for token in row["labels"] if token != IGNORED]
     assert text.tokenizer.decode(trained) == "a colour<|im_end|>a number<|im_end|>"
     assert [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label != IGNORED] == trained
+
+
+def test_a_prompt_is_the_start_of_what_is_learnt_by_models_without_a_template(tiny_llama: Path) -> None:
+    text = load_text_model(tiny_llama)
+    text.tokenizer.chat_template = PLAIN_TEMPLATE
+    messages = [{"role": "user", "content": "red cat"}, {"role": "assistant", "content": "dog bird"}]
+    row, prompt = tokenize_chat(text.tokenizer, messages), prompt_tokens(text, messages[:1])
+    ids, labels = row["input_ids"], row["labels"]
+    assert ids[: len(prompt)] == prompt
+    assert labels[: len(prompt)] == [IGNORED] * len(prompt)
+    assert text.tokenizer.decode(ids[len(prompt) :]) == " dog bird<|im_end|>\n"
+    assert text.tokenizer.decode([label for label in labels if label != IGNORED]) == " dog bird<|im_end|>"
 
 
 def test_a_turn_that_answers_nobody_is_not_learnt(tiny_llama: Path) -> None:

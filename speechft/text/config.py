@@ -49,7 +49,7 @@ class TextRecipe(Settings):
         other_domain: documents of another kind, as `data`; their perplexity shows what was forgotten.
         stride: tokens between the windows that documents' perplexity is measured in; null is half of `max_length`.
         evaluations: on dev during the run; the state that does best there is kept.
-        dev_examples, test_examples: at most.
+        dev_examples, test_examples: at most, drawn by the seed where there are more.
         tracking, search: as in a speech recipe.
     """
 

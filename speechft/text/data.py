@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -175,6 +176,13 @@ def split_examples(
             f"{len(examples)} usable rows are too few to put some aside", fix="Give more, or rows with a split."
         )
     return Corpus(tuple(parts["train"]), tuple(parts["dev"]), tuple(parts["test"]), left_out)
+
+
+def drawn(examples: Sequence[Example], most: int, seed: int) -> tuple[Example, ...]:
+    """All examples, or `most` of them by chance, in their order: files are sorted by article, kind or date."""
+    if len(examples) <= most:
+        return tuple(examples)
+    return tuple(examples[i] for i in sorted(random.Random(seed).sample(range(len(examples)), most)))
 
 
 def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -> Example:

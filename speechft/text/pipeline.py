@@ -18,7 +18,7 @@ from speechft.result import environment
 from speechft.result_schema import FORMAT
 from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, TextRecipe
-from speechft.text.data import Corpus, Example, read
+from speechft.text.data import Corpus, Example, drawn, read
 from speechft.text.files import SPLITS
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, load_text_model
@@ -58,7 +58,8 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
         fitted = module.train(recipe, corpus, on_event)
         kept = _save(fitted, recipe, corpus)
         split = "test" if recipe.test and corpus.test else "dev"
-        held_out = getattr(corpus, split)[: recipe.test_examples if split == "test" else recipe.dev_examples]
+        most = recipe.test_examples if split == "test" else recipe.dev_examples
+        held_out = drawn(getattr(corpus, split), most, recipe.seed)
         on_event({"event": "final evaluation", "split": split})
         base, adapted = before_and_after(fitted, module, held_out, recipe)
         result = {
@@ -122,7 +123,7 @@ def evaluate(
     split = SPLITS.get(split.lower(), split) if split else list(parts)[-1]
     if split not in parts:
         raise SpeechftError(f"has no split '{split}'", where=data, fix=f"It has {', '.join(parts)}.")
-    held_out = parts[split][: recipe.test_examples]
+    held_out = drawn(parts[split], recipe.test_examples, recipe.seed)
     text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
     module = task_module(task)
     with adapters.disabled(text.model):

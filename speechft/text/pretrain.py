@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from speechft.text.chat import tokenize_document
 from speechft.text.config import PretrainRecipe, TextRecipe
-from speechft.text.data import Corpus, Example, read
+from speechft.text.data import Corpus, Example, drawn, read
 from speechft.text.likelihood import document_nll
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel
@@ -25,7 +25,7 @@ def train(recipe: PretrainRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     text = for_training(recipe)
     parts = {
         name: Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in _tokens(text, examples)])
-        for name, examples in (("train", corpus.train), ("dev", corpus.dev[: recipe.dev_examples]))
+        for name, examples in (("train", corpus.train), ("dev", drawn(corpus.dev, recipe.dev_examples, recipe.seed)))
     }
     settings = arguments(
         trl.SFTConfig, recipe, text.device, packing=True, packing_strategy="bfd_split", eval_packing=True
@@ -61,7 +61,7 @@ def others(recipe: TextRecipe) -> tuple[Example, ...]:
     if not recipe.other_domain:
         return ()
     other = read(recipe.other_domain, needs="document", rows=recipe.rows, seed=recipe.seed, training=False)
-    return (*other.test, *other.dev, *other.train)[: recipe.test_examples]
+    return drawn((*other.test, *other.dev, *other.train), recipe.test_examples, recipe.seed)
 
 
 def perplexity(text: TextModel, examples: Sequence[Example], recipe: TextRecipe) -> Measure:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from speechft.errors import SpeechftError
 from speechft.text import files
 from speechft.text.corpora import READERS, legal_vocabulary, vocabulary_share
-from speechft.text.data import Example, Unusable, read, split_examples, to_example
+from speechft.text.data import Example, Unusable, drawn, read, split_examples, to_example
 from speechft.text.files import read_file, split_of
 
 USER = ({"role": "user", "content": "Name a fruit."},)
@@ -256,6 +256,17 @@ def test_equal_questions_stay_together(numbers: list[int], seed: int) -> None:
         return  # by chance nobody went to dev
     assert corpus.overlap == 0
     assert len(corpus.train) + len(corpus.dev) + len(corpus.test) == len(examples)
+
+
+def test_few_of_many_examples_come_from_all_of_them() -> None:
+    examples = [Example(document=f"{i}") for i in range(100)]
+    found = drawn(examples, 20, seed=0)
+    places = [examples.index(example) for example in found]
+    assert len(set(places)) == 20
+    assert places == sorted(places)
+    assert places[0] < 20 < 80 < places[-1]
+    assert drawn(examples, 20, seed=0) == found != drawn(examples, 20, seed=1)
+    assert drawn(examples, 100, seed=0) == tuple(examples)
 
 
 def test_text_files_are_cut_at_blank_lines(tmp_path: Path) -> None:

@@ -185,6 +185,19 @@ def drawn(examples: Sequence[Example], most: int, seed: int) -> tuple[Example, .
     return tuple(examples[i] for i in sorted(random.Random(seed).sample(range(len(examples)), most)))
 
 
+def blocks_of(examples: Sequence[Example]) -> tuple[str, ...]:
+    """The place of the first example like each, which stands for all that are alike; none if all are on their own.
+
+    Those of one article or patient, and those that ask the same, are no independent evidence, as with speakers.
+    """
+    first: dict[str, int] = {}
+    blocks = tuple(
+        str(first.setdefault(example.together, place) if example.together else place)
+        for place, example in enumerate(examples)
+    )
+    return blocks if len(set(blocks)) < len(blocks) else ()
+
+
 def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -> Example:
     """A row in any of the layouts above.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,7 @@ from speechft.result import environment
 from speechft.result_schema import FORMAT
 from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, TextRecipe
-from speechft.text.data import Corpus, Example, drawn, read
+from speechft.text.data import Corpus, Example, blocks_of, drawn, read
 from speechft.text.files import SPLITS
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, load_text_model
@@ -169,8 +170,14 @@ def before_and_after(
 
 
 def measures(module: ModuleType, text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[str, Any]:
-    """What a task measures, and what became of another domain where the recipe names one."""
-    return {**module.measure(text, examples, recipe), **elsewhere(text, recipe)}
+    """What a task measures, and what became of another domain where the recipe names one.
+
+    Examples that are alike are drawn together for intervals, where a measure has all of them.
+    """
+    blocks = blocks_of(examples)
+    found = module.measure(text, examples, recipe).items()
+    own = {name: replace(one, blocks=blocks) if one.n == len(examples) else one for name, one in found}
+    return {**own, **elsewhere(text, recipe)}
 
 
 def about(corpus: Corpus) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from speechft.text.chat import tokenize_document
 from speechft.text.config import PretrainRecipe, TextRecipe
-from speechft.text.data import Corpus, Example, drawn, read
+from speechft.text.data import Corpus, Example, blocks_of, drawn, read
 from speechft.text.likelihood import document_nll
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel
@@ -49,7 +50,9 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe
 def elsewhere(text: TextModel, recipe: TextRecipe) -> dict[str, Measure]:
     """Perplexity of documents of another domain, if a recipe of any task names one."""
     examples = others(recipe)
-    return {"perplexity_other_domain": perplexity(text, examples, recipe)} if examples else {}
+    if not examples:
+        return {}
+    return {"perplexity_other_domain": replace(perplexity(text, examples, recipe), blocks=blocks_of(examples))}
 
 
 def others(recipe: TextRecipe) -> tuple[Example, ...]:

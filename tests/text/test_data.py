@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from speechft.errors import SpeechftError
 from speechft.text import files
 from speechft.text.corpora import READERS, legal_vocabulary, vocabulary_share
-from speechft.text.data import Example, Unusable, drawn, read, split_examples, to_example
+from speechft.text.data import Example, Unusable, blocks_of, drawn, read, split_examples, to_example
 from speechft.text.files import read_file, split_of
 
 USER = ({"role": "user", "content": "Name a fruit."},)
@@ -267,6 +267,17 @@ def test_few_of_many_examples_come_from_all_of_them() -> None:
     assert places[0] < 20 < 80 < places[-1]
     assert drawn(examples, 20, seed=0) == found != drawn(examples, 20, seed=1)
     assert drawn(examples, 100, seed=0) == tuple(examples)
+
+
+def test_examples_that_are_alike() -> None:
+    def asked(prompt: str, group: str = "") -> Example:
+        return Example(prompt=({"role": "user", "content": prompt},), answer="a", group=group)
+
+    several = [asked("p", "one"), asked("q", "two"), asked("r", "one"), asked("Q"), asked("q ")]
+    assert blocks_of(several) == ("0", "1", "0", "3", "3")
+    assert blocks_of([asked("p"), asked("q")]) == ()
+    nothing = Example(prompt=({"role": "system", "content": "s"},), answer="a")
+    assert blocks_of([nothing, nothing]) == ()
 
 
 def test_text_files_are_cut_at_blank_lines(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,37 @@ def test_all_right_is_not_certainty() -> None:
     mixed = [1.0] * 50 + [0.0] * 10
     assert Measure.share(mixed).summary() == Measure.mean(mixed).summary()
     assert Measure.mean([0.0] * 60).summary()["ci95"] == [0, 0]
+
+
+def test_examples_that_are_alike_are_drawn_together() -> None:
+    """Ten articles with six questions each, all answered alike: ten pieces of evidence, not sixty."""
+    blocks = tuple(str(i // 6) for i in range(60))
+    values = [float(i // 6 % 3) for i in range(60)]
+    alone, alike = Measure.mean(values), replace(Measure.mean(values), blocks=blocks)
+    articles = Measure.mean(values[::6])
+    assert alike.value == alone.value
+    assert alike.summary()["ci95"] == articles.summary()["ci95"]
+    assert alike.summary()["n"] == 60
+    worse, worse_articles = Measure.mean([0.5] * 60), Measure.mean([0.5] * 10)
+    assert alike.against(worse) == articles.against(worse_articles)
+    each = replace(alone, blocks=tuple(map(str, range(60))))
+    assert (each.summary(), each.against(worse)) == (alone.summary(), alone.against(worse))
+
+    right = replace(Measure.share([1.0] * 60), blocks=blocks)
+    assert right.summary()["ci95"] == Measure.share([1.0] * 10).summary()["ci95"]
+    wrong = Measure.share([0.0] * 60)
+    assert right.against(wrong) == Measure.share([1.0] * 10).against(Measure.share([0.0] * 10))
+
+
+def test_bleu_of_examples_that_are_alike() -> None:
+    pytest.importorskip("sacrebleu")
+    said = ["the cat sat on the mat", "a dog barked at the cat", "it will rain all day long", "a bird sang in a tree"]
+    right = ["the cat sat on a mat", "a dog barked at a cat", "it will rain all day today", "a bird sang in the tree"]
+    few = score_answers(said, [[one] for one in right], ["bleu"])["bleu"]
+    many = score_answers([one for one in said for _ in range(5)], [[one] for one in right for _ in range(5)], ["bleu"])
+    alike = replace(many["bleu"], blocks=tuple(str(i // 5) for i in range(20)))
+    assert alike.summary()["ci95"] == few.summary()["ci95"]
+    assert alike.against(alike) == {"difference": 0, "ci95": [0, 0]}
 
 
 @pytest.mark.parametrize("n", [2, 5, 6, 60])

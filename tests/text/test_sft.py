@@ -11,6 +11,7 @@ import pytest
 import torch
 from text.conftest import cut_off, ignore, stop_at_the_end
 
+from speechft.decoder import is_quantized
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
 from speechft.text.chat import IGNORED, tokenize_chat
@@ -173,6 +174,17 @@ def test_frozen_weights_in_few_bits_learn_as_well(tiny_llama: Path, echo: Path, 
     assert gains[1] == pytest.approx(gains[0], abs=0.15)
     again = evaluate(str(echo), adapter=tmp_path / "few" / "adapter")
     assert again["perplexity"]["value"] == pytest.approx(few["adapted"]["perplexity"]["value"], rel=0.05)
+
+
+def test_a_loftq_adapter_goes_with_the_bits_it_makes_up_for(tiny_llama: Path, echo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    recipe = SftRecipe(
+        model=str(tiny_llama), data=str(echo), output_dir=tmp_path, max_steps=8, learning_rate=1e-2, max_length=128,
+        max_new_tokens=4, evaluations=1, adapter={"quantize": "nf4", "init": "loftq", "rank": 4},
+    )  # fmt: skip
+    assert train(recipe)["kept"] == "adapter"
+    assert is_quantized(load_text_model(tiny_llama, adapter=tmp_path / "adapter").model)
+    assert not is_quantized(load_text_model(tiny_llama).model)
 
 
 def test_a_run_that_was_cut_off_goes_on(tiny_llama: Path, echo: Path, tmp_path: Path) -> None:

@@ -123,6 +123,25 @@ def test_a_file_is_evaluated_whatever_its_rows_are_for(trained: tuple[Path, Path
     assert name not in ("test", "train") or found["split"] == name
 
 
+def test_settings_of_a_recipe_are_told_to_an_evaluation(tiny_llama: Path, tmp_path: Path) -> None:
+    data = tmp_path / "test.json"
+    chats = [{"id": str(i), "dialogue": f"A: hi {i}\r\nB: bye", "summary": "Short."} for i in range(3)]
+    data.write_text(json.dumps(chats))
+    words = ["evaluate", "--manifest", str(data), "--model", str(tiny_llama), "--task", "sft", "--json"]
+    told = ["--set", "reader=samsum", "--set", "metrics=[chrf]", "--set", "max_new_tokens=2"]
+    found = json.loads(CliRunner().invoke(app, [*words, *told], catch_exceptions=False).stdout)
+    assert (found["examples"], found["chrf"]["n"], "rougeL" in found) == (3, 3, False)
+    speech = ["evaluate", "--manifest", str(data)]
+    for arguments, message in (
+        ([*words, "--set", "reader"], "not an override"),
+        ([*words, "--set", "readr=samsum"], "did you mean 'reader'"),
+        ([*words, "--set", "data=other.json"], "Use --manifest"),
+        ([*speech, "--set", "reader=samsum"], "--set means nothing for speech"),
+    ):
+        with pytest.raises(SpeechftError, match=message):
+            CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
 def test_files_for_a_service(tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps({"prompt": f"q {i}", "completion": "a"}) + "\n" for i in range(60)))

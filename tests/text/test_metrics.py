@@ -190,7 +190,7 @@ def test_log_probabilities_as_exact_as_float32_holds() -> None:
 def test_perplexity_by_definition_and_windows_count_each_token_once(tiny_llama: Path) -> None:
     text = load_text_model(tiny_llama)
     documents = ["what is the colour of a number " * 6, "say red", "x"]
-    ids = [[*text.tokenizer(d)["input_ids"], text.tokenizer.eos_token_id] for d in documents]
+    ids = [text.tokenizer(d)["input_ids"] for d in documents]
     whole = document_nll(text, documents, window=512)
     for tokens, (total, count) in zip(ids, whole, strict=True):
         with torch.inference_mode():
@@ -202,6 +202,10 @@ def test_perplexity_by_definition_and_windows_count_each_token_once(tiny_llama: 
         counts = [count for _, count in document_nll(text, documents, window=window, stride=stride)]
         assert counts == [len(tokens) - 1 for tokens in ids]
     assert document_nll(text, documents, 16, 1)[1] == pytest.approx(whole[1])
+    assert (len(ids[2]), whole[2]) == (1, (0, 0))
+    nothing = Measure.perplexity(document_nll(text, ["x", "x"]))
+    assert nothing.summary() == {"value": None, "ci95": [None, None], "n": 2}
+    assert nothing.against(nothing) == {"ratio": None, "ci95": [None, None]}
 
 
 def test_log_probabilities_do_not_depend_on_the_batch(tiny_llama: Path) -> None:

@@ -163,10 +163,22 @@ def load_json(path: Path) -> Any:
 
 
 def _json(path: Path) -> Iterable[Any]:
+    if _has_a_row_a_line(path):
+        return json_lines(path)
     value = load_json(path)
     if isinstance(value, dict):
         value = value.get("data", [value])
     return value if isinstance(value, list) else []
+
+
+def _has_a_row_a_line(path: Path) -> bool:
+    """Whether a file called .json is JSON Lines, as C4's are: its first line is an object, and another one follows."""
+    with opened(path) as file:
+        lines = filter(str.strip, file)
+        try:
+            return isinstance(json.loads(next(lines, "")), dict) and next(lines, None) is not None
+        except (ValueError, RecursionError):
+            return False
 
 
 def _parquet(path: Path) -> Iterable[Any]:

@@ -382,6 +382,25 @@ def test_the_first_rows_of_what_is_too_large(tmp_path: Path) -> None:
     assert sum(map(len, (corpus.train, corpus.dev, corpus.test))) == 50
 
 
+def test_a_row_a_line_in_a_file_called_json(tmp_path: Path) -> None:
+    """As the files of C4 are, here without their reader."""
+    lines = [json.dumps({"text": f"t {i}", "url": "u"}) for i in range(40)]
+    path = tmp_path / "c4-validation.00000-of-00008.json.gz"
+    with gzip.open(path, "wt") as file:
+        file.write("\n" + "\n".join([*lines, "{broken"]))
+    corpus = read(str(path), needs="document", training=False)
+    assert (len(corpus.dev), [where for where, _ in corpus.left_out]) == (40, [f"{path.name}:41"])
+    rows = [{"text": "a"}, {"text": "b"}]
+    for text in (
+        json.dumps(rows),
+        json.dumps(rows, indent=1),
+        json.dumps({"data": rows}),
+        json.dumps({"data": rows}, indent=1),
+    ):
+        assert list(read_file(write(tmp_path / "rows.json", text))) == rows
+    assert list(read_file(write(tmp_path / "one.json", '{"text": "a"}\n'))) == rows[:1]
+
+
 def test_a_dataset_by_name_as_the_hub_lays_it_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`datasets` takes a local folder for a name; fields and splits are those of fancyzhx/ag_news."""
     from datasets import ClassLabel, Dataset, Features, Value

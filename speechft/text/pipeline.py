@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +24,7 @@ from speechft.text.files import SPLITS
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, load_text_model
 from speechft.text.pretrain import elsewhere, others
-from speechft.text.training import Fitted, OnEvent, forget_checkpoints
+from speechft.text.training import Event, Fitted, OnEvent, forget_checkpoints
 from speechft.validation import validated
 
 NEEDS = {"pretrain": "document", "sft": "answer", "preference": "preference", "reward": "preference",
@@ -51,13 +51,21 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
     adapters.refuse_foreign(out / recipe.adapter.saved_as)
     refuse_foreign_results(out)
     with locked(out):
+        left_out: list[dict[str, str]] = []
+
+        def told(event: Event) -> None:
+            if event.get("event") == "left out":
+                left_out.append({"where": event["where"], "reason": event["reason"]})
+            on_event(event)
+
         corpus = corpus_of(recipe)
         for where, reason in corpus.left_out:
-            on_event({"event": "left out", "where": where, "reason": reason})
+            told({"event": "left out", "where": where, "reason": reason})
         on_event({"event": "examples", "train": len(corpus.train), "dev": len(corpus.dev), "test": len(corpus.test)})
         module = task_module(recipe.task)
-        fitted = module.train(recipe, corpus, on_event)
-        kept = _save(fitted, recipe, corpus)
+        fitted = module.train(recipe, corpus, told)  # which may leave out more
+        data = about(corpus, {row["where"] for row in left_out})
+        kept = _save(fitted, recipe, data)
         split = "test" if recipe.test and corpus.test else "dev"
         most = recipe.test_examples if split == "test" else recipe.dev_examples
         held_out = drawn(getattr(corpus, split), most, recipe.seed)
@@ -75,8 +83,8 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
             "adapted": {name: measure.summary() for name, measure in adapted.items()},
             "difference": {name: measure.against(base[name]) for name, measure in adapted.items() if name in base},
             "overlap": f"{corpus.overlap} held-out questions are training questions too",
-            "left_out": [{"where": where, "reason": reason} for where, reason in corpus.left_out],
-            "data": about(corpus),
+            "left_out": left_out,
+            "data": data,
             "training": _training(fitted),
             "recipe": recipe.model_dump(mode="json"),
             "environment": environment(),
@@ -180,12 +188,13 @@ def measures(module: ModuleType, text: TextModel, examples: Sequence[Example], r
     return {**own, **elsewhere(text, recipe)}
 
 
-def about(corpus: Corpus) -> dict[str, Any]:
-    """What a result and a card say of the data."""
-    return {
-        "sha256": corpus.sha256,
-        **{f"{name}_examples": len(getattr(corpus, name)) for name in ("train", "dev", "test")},
+def about(corpus: Corpus, left_out: Collection[str]) -> dict[str, Any]:
+    """What a result and a card say of the data; examples are counted without those that training `left_out`."""
+    used = {
+        name: sum(example.where not in left_out for example in getattr(corpus, name))
+        for name in ("train", "dev", "test")
     }
+    return {"sha256": corpus.sha256, **{f"{name}_examples": count for name, count in used.items()}}
 
 
 def corpus_of(recipe: Any, training: bool = True) -> Corpus:
@@ -201,7 +210,7 @@ def _needs(recipe: Any) -> str:
     return "judgement" if getattr(recipe, "loss", "") == "kto" and recipe.task == "preference" else NEEDS[recipe.task]
 
 
-def _save(fitted: Fitted, recipe: TextRecipe, corpus: Corpus) -> str:
+def _save(fitted: Fitted, recipe: TextRecipe, data: dict[str, Any]) -> str:
     """Save what is kept; returns `adapter`, `model` or `base`."""
     kind = recipe.adapter.saved_as
     if not fitted.better:
@@ -216,7 +225,7 @@ def _save(fitted: Fitted, recipe: TextRecipe, corpus: Corpus) -> str:
         "licence": recipe.adapter.licence or "not stated",
         "dev": {"base": fitted.base, "adapted": fitted.best},
         "recipe": recipe.model_dump(mode="json", exclude={"data", "output_dir", "other_domain"}),
-        "data": about(corpus),
+        "data": data,
     }
     adapters.save(text.model, Path(recipe.output_dir) / kind, card, recipe.model, text.folder)
     if kind == "model":

@@ -86,8 +86,10 @@ def test_what_is_too_long_to_learn_from_is_named(tiny_llama: Path, tmp_path: Pat
         output_dir=tmp_path / "out", max_length=48, max_steps=1, max_new_tokens=2,
     )  # fmt: skip
     events: list[dict] = []
-    train(recipe, on_event=events.append)
+    result = train(recipe, on_event=events.append)
     assert [event["where"] for event in events if event.get("event") == "left out"] == ["rows.jsonl:1"]
+    assert [(row["where"], "max_length=48" in row["reason"]) for row in result["left_out"]] == [("rows.jsonl:1", True)]
+    assert (result["data"]["train_examples"], result["data"]["dev_examples"]) == (3, 3)
     with pytest.raises(SpeechftError, match="max_length=8"):
         train(recipe.model_copy(update={"max_length": 8, "output_dir": tmp_path / "short"}))
 

@@ -127,9 +127,8 @@ def export_hosted(
     from speechft.text.data import read
     from speechft.text.hosted import FILES, export
 
-    source, there = Path(data).resolve(), {(out / name).resolve() for name in FILES if (out / name).exists()}
-    if source in there or (there and source == out.resolve()):
-        raise SpeechftError("the data that is read would be replaced", where=out, fix="Name another folder.")
+    if there := next((out / name for name in FILES if (out / name).exists()), None):
+        raise SpeechftError("exists already and would be replaced", where=there, fix="Name another folder.")
     needs = "preference" if to == "openai-preference" else "answer"
     made = export(read(data, reader=reader, needs=needs), out, to, epochs=epochs, price_per_million=price)
     for where, reason in made.left_out:

@@ -149,3 +149,8 @@ def test_files_for_a_service(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "consent" in done.stderr
     assert (tmp_path / "out" / "train.jsonl").is_file()
+    (tmp_path / "out" / "train.jsonl").unlink()
+    before = (tmp_path / "out" / "validation.jsonl").read_bytes()
+    with pytest.raises(SpeechftError, match=r"validation\.jsonl: exists already and would be replaced"):
+        CliRunner().invoke(app, ["hosted", str(data), str(tmp_path / "out")], catch_exceptions=False)
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [before]

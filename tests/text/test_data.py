@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,16 @@ def test_splits_of_a_hub_as_ultrachat_names_them(tmp_path: Path, monkeypatch: py
     assert {e.key.split()[0] for e in (*corpus.train, *corpus.dev)} == {"train_sft"}
     assert len(corpus.test) == 40
     assert [where for where, _ in corpus.left_out] == ["chats/unsupervised"]
+
+
+def test_a_hub_that_fails_between_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows() -> Iterator[dict]:
+        yield {"prompt": "q", "completion": "a"}
+        raise ConnectionError("reset by peer\nmore")
+
+    monkeypatch.setattr("datasets.load_dataset", lambda *args, **kwargs: {"train": rows()})
+    with pytest.raises(SpeechftError, match=r"hub:chats: cannot be loaded \(ConnectionError: reset by peer\)"):
+        read("hub:chats", rows=20)
 
 
 def test_a_hubs_folder_holds_a_readme_and_pictures_too(tmp_path: Path) -> None:

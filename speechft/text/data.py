@@ -144,7 +144,7 @@ def read(
             found.append(example)
     if not found:
         reason = f"; the first row: {left_out[0][1]}" if left_out else ""
-        raise SpeechftError(f"holds nothing with a {needs}{reason}", where=source, fix="See docs/text/data.md.")
+        raise SpeechftError(f"holds no {needs}{reason}", where=source, fix="See docs/text/data.md.")
     return split_examples(found, tuple(left_out), seed, training)
 
 

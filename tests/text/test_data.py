@@ -393,6 +393,12 @@ def test_the_first_rows_of_what_is_too_large(tmp_path: Path) -> None:
     assert sum(map(len, (corpus.train, corpus.dev, corpus.test))) == 50
 
 
+def test_what_a_file_lacks_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "notes.jsonl", '{"text": "a note"}\n')
+    with pytest.raises(SpeechftError, match=r"holds no answer; the first row: no prompt"):
+        read(str(path))
+
+
 def test_a_row_a_line_in_a_file_called_json(tmp_path: Path) -> None:
     """As the files of C4 are, here without their reader."""
     lines = [json.dumps({"text": f"t {i}", "url": "u"}) for i in range(40)]

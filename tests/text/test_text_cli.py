@@ -149,6 +149,10 @@ def test_files_for_a_service(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "consent" in done.stderr
     assert (tmp_path / "out" / "train.jsonl").is_file()
+    with pytest.raises(SpeechftError, match="data use agreement"):
+        CliRunner().invoke(
+            app, ["hosted", "notes.csv", str(tmp_path / "new"), "--reader", "mimic"], catch_exceptions=False
+        )
     (tmp_path / "out" / "train.jsonl").unlink()
     before = (tmp_path / "out" / "validation.jsonl").read_bytes()
     with pytest.raises(SpeechftError, match=r"validation\.jsonl: exists already and would be replaced"):

@@ -32,7 +32,7 @@ SIZES = {
     "dpo": ["test_examples=80", "dev_examples=24", "evaluations=1"],
     "reward": ["test_examples=80", "dev_examples=24", "evaluations=1"],
     "ppo": ["test_examples=48", "dev_examples=16", "evaluations=1"],
-    "feedback": ["test_examples=32", "dev_examples=12", "rows=120", "epochs=4", "evaluations=1"],
+    "feedback": ["test_examples=32", "dev_examples=12", "rows=120", "evaluations=1"],
 }
 DATA = {"sft": "commands", "pretrain": "documents"}
 JUDGED = 40  # pairs

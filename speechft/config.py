@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -289,19 +290,28 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
         for key in ("manifest", "split_file", "output_dir", "data", "other_domain", "reward"):
             if _is_path(key, values.get(key)):
                 values[key] = str(path.parent / expanded(values[key]))
-    for override in overrides or []:
-        key, sign, text = override.partition("=")
-        if not sign:
-            raise SpeechftError(f"'{override[:60]}' is not an override", fix="Write key=value, such as epochs=3.")
-        try:
-            value = parsed(text) if text else None
-        except yaml.YAMLError:
-            raise SpeechftError(f"'{override[:60]}' has a value that is not YAML", fix="Quote it: key='...'.") from None
-        _put(values, key.strip().split("."), value, override)
+    override(values, overrides or [])
     kind, kinds = values.get("task", "speech"), recipe_kinds()
     if not isinstance(kind, str) or kind not in kinds:
         raise SpeechftError(f"unknown task {SHORT.repr(kind)}", where=path, fix=f"Known tasks: {', '.join(kinds)}.")
     return validated(kinds[kind], values, path)
+
+
+def override(values: dict[str, Any], overrides: Iterable[str]) -> None:
+    """Put the values of `key=value` texts into settings, in place.
+
+    Raises:
+        SpeechftError: a text of another form, or a value that is not YAML.
+    """
+    for text in overrides:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise SpeechftError(f"'{text[:60]}' is not an override", fix="Write key=value, such as epochs=3.")
+        try:
+            read = parsed(value) if value else None
+        except yaml.YAMLError:
+            raise SpeechftError(f"'{text[:60]}' has a value that is not YAML", fix="Quote it: key='...'.") from None
+        _put(values, key.strip().split("."), read, text)
 
 
 def recipe_kinds() -> dict[str, type[Settings]]:

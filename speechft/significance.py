@@ -84,6 +84,7 @@ def paired_bootstrap(
 def bootstrap_statistic(
     rows: Sequence[Sequence[float]],
     statistic: Callable[[np.ndarray], float],
+    blocks: Sequence[str] | None = None,
     *,
     level: float = 0.95,
     draws: int = 1_000,
@@ -94,11 +95,13 @@ def bootstrap_statistic(
     Args:
         rows: counts of each example.
         statistic: of their sums over examples, shape (counts,).
+        blocks: as in `bootstrap_ci`.
     """
     if len(rows) < 2:
         return math.nan, math.nan
-    sums = _resampled(np.asarray(rows, float), draws, seed)
-    return _percentiles(np.array([statistic(row) for row in sums]), _widened(level, len(rows)))
+    table = _block_sums(rows, blocks)
+    sums = _resampled(table, draws, seed)
+    return _percentiles(np.array([statistic(row) for row in sums]), _widened(level, len(table)))
 
 
 def sign_flip(
@@ -246,7 +249,7 @@ def _all_flips(differences: np.ndarray) -> float:
     return float(np.mean(abs(flips @ differences) >= abs(differences.sum())))
 
 
-def _block_sums(rows: Sequence[tuple[int, ...]], blocks: Sequence[str] | None) -> np.ndarray:
+def _block_sums(rows: Sequence[Sequence[float]], blocks: Sequence[str] | None) -> np.ndarray:
     table = np.asarray(rows, float)
     if blocks is not None and len(blocks) != len(rows):
         raise ValueError(f"{len(rows)} utterances but {len(blocks)} speakers")

@@ -47,12 +47,17 @@ class Space:
     def __init__(self, recipe: Any, search: Search) -> None:
         """
         Raises:
-            SpeechftError: a key or a value that no recipe may have.
+            SpeechftError: a key or a value that no recipe may have, or one that changes nothing.
         """
         if {"adapter.method", "adapter.init", "adapter.rslora"} & search.keys() and "learning_rate" not in search:
             raise SpeechftError(
                 "methods want different learning rates", where="search", fix="Search learning_rate with them."
             )
+        if "epochs" in search and recipe.task != "speech" and recipe.max_steps:
+            raise SpeechftError(
+                "max_steps decides how long a run is, so epochs changes nothing", where="search",
+                fix="Set max_steps=null, or search max_steps in its place.",
+            )  # fmt: skip
         self.recipe = recipe
         self.choices: Search = {}
         self.own: dict[str, Any] = {}

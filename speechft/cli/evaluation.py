@@ -24,7 +24,8 @@ from speechft.cli.text import evaluate_text, is_text
 from speechft.errors import SpeechftError
 from speechft.plain_text import escape
 
-TEXT_OPTIONS = {"manifest", "split", "model", "adapter", "out", "task", "as_json"}
+TEXT_OPTIONS = {"manifest", "split", "model", "adapter", "out", "task", "as_json", "settings"}
+OWN_OPTIONS = {"data": "--manifest", "model": "--model", "output_dir": "--out", "task": "--task"}
 
 
 @app.command()
@@ -56,6 +57,10 @@ def evaluate(
         float, typer.Option(min=0, metavar="MB", help="Recordings to put into the page itself, most errors first.")
     ] = 0,
     task: Annotated[str | None, typer.Option(help="A text task, such as sft; an adapter knows its own.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="key=value", help="Of a text recipe, such as reader=samsum; may be repeated."),
+    ] = None,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
@@ -77,8 +82,12 @@ def evaluate(
         refuse_given(ctx, TEXT_OPTIONS, "text")
         if len(adapters) > 1:
             raise SpeechftError("text adapters are not compared in one call", fix="Evaluate them one at a time.")
-        evaluate_text(manifest, task, as_json, split=split, model=model, adapter=next(iter(adapters), None), out=out)
+        only = next(iter(adapters), None)
+        told = text_settings(settings or [])
+        evaluate_text(manifest, task, as_json, split=split, model=model, adapter=only, out=out, settings=told)
         return
+    if settings:
+        raise SpeechftError("--set means nothing for speech", fix="Leave it out, or name a text task by --task.")
     with Watcher(quiet=as_json) as watch:
         if len(adapters) > 1:
             if nli or bert or not against_base:
@@ -99,6 +108,21 @@ def evaluate(
         before_after({**result, "adapted": result}, out)
     else:
         scores_table(result, out)
+
+
+def text_settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """What `--set` says.
+
+    Raises:
+        SpeechftError: it is not key=value, or has an option of its own.
+    """
+    from speechft.config import override
+
+    found: dict[str, Any] = {}
+    override(found, overrides)
+    if own := next(iter(OWN_OPTIONS.keys() & found.keys()), None):
+        raise SpeechftError(f"--set {own}=... has an option of its own", fix=f"Use {OWN_OPTIONS[own]}.")
+    return found
 
 
 @app.command()

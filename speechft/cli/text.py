@@ -124,12 +124,14 @@ def export_hosted(
 
     Example: `speechft hosted mine.jsonl upload --to bedrock-conversation`
     """
+    from speechft.text.corpora import CREDENTIALED
     from speechft.text.data import read
-    from speechft.text.hosted import FILES, export
+    from speechft.text.hosted import FILES, export, under_agreement
 
-    source, there = Path(data).resolve(), {(out / name).resolve() for name in FILES if (out / name).exists()}
-    if source in there or (there and source == out.resolve()):
-        raise SpeechftError("the data that is read would be replaced", where=out, fix="Name another folder.")
+    if reader in CREDENTIALED:  # before they are read: they are documents, and would be refused for that
+        raise under_agreement(data)
+    if there := next((out / name for name in FILES if (out / name).exists()), None):
+        raise SpeechftError("exists already and would be replaced", where=there, fix="Name another folder.")
     needs = "preference" if to == "openai-preference" else "answer"
     made = export(read(data, reader=reader, needs=needs), out, to, epochs=epochs, price_per_million=price)
     for where, reason in made.left_out:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,12 @@ SUITES = {
     "hellaswag": ["hellaswag"],
     "humaneval": ["humaneval"],
 }
-RUNS_CODE = {"humaneval", "mbpp"}
+RUNS_CODE = {"humaneval", "mbpp"}  # known before anything is loaded; of other tasks their files say it
+CONNECT = "Connect once, so that it is kept in the cache of datasets, or give local task files by --task-folder."
+FIXES = {  # by what errors of datasets say that are no OSError
+    "Dataset scripts are no longer supported": "Give local task files by --task-folder.",
+    "Couldn't find cache": CONNECT,
+}
 
 
 def run(
@@ -80,19 +86,16 @@ def run(
     except ImportError:
         raise missing_extra("lm-eval", "text") from None
     names = [name for task in tasks for name in SUITES.get(task, [task])]
-    if unsafe := sorted(name for name in names if name.split("_")[0] in RUNS_CODE):
-        if not allow_code:
-            raise SpeechftError(
-                f"{unsafe[0]} runs code that the model writes, with your rights on this machine",
-                fix="Run it in a container without a network, with --allow-code.",
-            )
+    if allow_code:
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+    elif unsafe := sorted(name for name in names if name.split("_")[0] in RUNS_CODE):
+        raise _runs_code(unsafe[0])
     if task_folder and not allow_code:
         refuse_functions(Path(task_folder))
     manager = TaskManager(include_path=str(task_folder) if task_folder else None, include_defaults=task_folder is None)
     unknown = [name for name in names if name not in manager.all_tasks]
     if unknown:
-        raise SpeechftError(f"unknown task '{unknown[0]}'", fix="Tasks: lm-eval ls tasks, or files in --tasks-folder.")
+        raise SpeechftError(f"unknown task '{unknown[0]}'", fix="Tasks: lm-eval ls tasks, or files in --task-folder.")
     seen = training_texts(training, reader) if training else None
     text = load_text_model(model, adapter=adapter)
     copies = None
@@ -129,15 +132,28 @@ def run(
 
 @contextlib.contextmanager
 def _data_of(names: Sequence[str]) -> Iterator[None]:
-    """Within, data of tasks is read; SpeechftError where it cannot be had."""
+    """Within, tasks are loaded; SpeechftError where the data of one cannot be had, or it would run code."""
     try:
         yield
-    except OSError as error:
-        reason = (str(error).splitlines() or [""])[0][:200]
+    except (OSError, RuntimeError, ValueError) as error:
+        said = str(error)
+        if unsafe := re.search(r"task: (\S+) which is marked as unsafe", said):
+            raise _runs_code(unsafe[1]) from None
+        fixes = [fix for sign, fix in FIXES.items() if sign in said]
+        if not fixes and not isinstance(error, OSError):
+            raise
+        reason = (said.splitlines() or [""])[0][:200]
         raise SpeechftError(
             f"the data of a task cannot be had ({type(error).__name__}: {reason})", where=", ".join(names),
-            fix="Connect once, so that it is kept in the cache of datasets, or give local task files.",
+            fix=(fixes or [CONNECT])[0],
         ) from None  # fmt: skip
+
+
+def _runs_code(task: str) -> SpeechftError:
+    return SpeechftError(
+        f"{task} runs code that the model writes, with your rights on this machine",
+        fix="Run it in a container without a network, with --allow-code.",
+    )
 
 
 def refuse_functions(folder: Path) -> None:

@@ -43,13 +43,13 @@ class TextRecipe(Settings):
         rows: of each file or split at most, from its start, where there are more than a run needs.
         output_dir: gets adapter/, result.json, metrics.jsonl, checkpoints/.
         batch_size: sequences a forward pass; `accumulate` of them make an optimiser step.
-        max_steps: optimiser steps at most; null for all epochs.
+        max_steps: optimiser steps of the run, however often they pass over the data; null for `epochs` passes.
         learning_rate: at its highest; unless given, one that suits `adapter.method`, as in a speech recipe.
         max_length: tokens of a sequence; longer ones are cut.
         other_domain: documents of another kind, as `data`; their perplexity shows what was forgotten.
         stride: tokens between the windows that documents' perplexity is measured in; null is half of `max_length`.
         evaluations: on dev during the run; the state that does best there is kept.
-        dev_examples, test_examples: at most.
+        dev_examples, test_examples: at most, drawn by the seed where there are more.
         tracking, search: as in a speech recipe.
     """
 

@@ -18,6 +18,7 @@ from speechft.text.files import NoRow, json_lines, load_json, opened, table
 Row = dict[str, Any]
 AG_NEWS = ("World", "Sports", "Business", "Sci/Tech")
 NO_ANSWER = "unanswerable"
+CREDENTIALED = ("mimic",)  # readers of what a data use agreement keeps on this machine
 
 
 def each(convert: Callable[[Row], Iterable[Row]], rows: Iterable[Any]) -> Iterator[Row]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -114,8 +115,9 @@ class Corpus:
 
 
 def read(
-    source: str, *, reader: str | None = None, needs: str = "answer", rows: int | None = None, seed: int = 0
-) -> Corpus:
+    source: str, *, reader: str | None = None, needs: str = "answer", rows: int | None = None, seed: int = 0,
+    training: bool = True,
+) -> Corpus:  # fmt: skip
     """Read and split data.
 
     Args:
@@ -125,9 +127,10 @@ def read(
         needs: what each example must have: `answer`, `prompt`, `document`, `preference` or `judgement`.
         rows: of each file or split at most, from its start; of a hub no more is fetched.
         seed: of who goes where, if the data does not say.
+        training: whether there must be examples to train on, and others to choose by.
 
     Raises:
-        SpeechftError: no such data, or nothing in it that can be used.
+        SpeechftError: no such data, or nothing in it that can be used, or too little for `training`.
     """
     left_out: list[tuple[str, str]] = []
     found: list[Example] = []
@@ -141,12 +144,18 @@ def read(
             found.append(example)
     if not found:
         reason = f"; the first row: {left_out[0][1]}" if left_out else ""
-        raise SpeechftError(f"holds nothing with a {needs}{reason}", where=source, fix="See docs/text/data.md.")
-    return split_examples(found, tuple(left_out), seed)
+        raise SpeechftError(f"holds no {needs}{reason}", where=source, fix="See docs/text/data.md.")
+    return split_examples(found, tuple(left_out), seed, training)
 
 
-def split_examples(examples: Sequence[Example], left_out: tuple[tuple[str, str], ...] = (), seed: int = 0) -> Corpus:
-    """Put examples in splits: as they say, else by a hash of the question, so that equal ones stay together."""
+def split_examples(
+    examples: Sequence[Example], left_out: tuple[tuple[str, str], ...] = (), seed: int = 0, training: bool = True
+) -> Corpus:
+    """Put examples in splits: as they say, else by a hash of the question, so that equal ones stay together.
+
+    Raises:
+        SpeechftError: none are left for training, or none for dev; where it is not for `training`, they may be empty.
+    """
     parts: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
     named = {example.split for example in examples}
     for example in examples:
@@ -157,16 +166,36 @@ def split_examples(examples: Sequence[Example], left_out: tuple[tuple[str, str],
         elif split == "train" and "dev" not in named:
             split = "dev" if draw % HELD_OUT == 0 else "train"
         parts[split].append(example)
-    if not parts["train"] and named <= {"dev", "test"}:
+    if training and not parts["train"] and named <= {"dev", "test"}:
         raise SpeechftError(
             f"all {len(examples)} usable rows are named dev or test, none is for training",
             fix="Name the file, or the rows' split, train.",
         )
-    if not parts["train"] or not parts["dev"]:
+    if training and not (parts["train"] and parts["dev"]):
         raise SpeechftError(
             f"{len(examples)} usable rows are too few to put some aside", fix="Give more, or rows with a split."
         )
     return Corpus(tuple(parts["train"]), tuple(parts["dev"]), tuple(parts["test"]), left_out)
+
+
+def drawn(examples: Sequence[Example], most: int, seed: int) -> tuple[Example, ...]:
+    """All examples, or `most` of them by chance, in their order: files are sorted by article, kind or date."""
+    if len(examples) <= most:
+        return tuple(examples)
+    return tuple(examples[i] for i in sorted(random.Random(seed).sample(range(len(examples)), most)))
+
+
+def blocks_of(examples: Sequence[Example]) -> tuple[str, ...]:
+    """The place of the first example like each, which stands for all that are alike; none if all are on their own.
+
+    Those of one article or patient, and those that ask the same, are no independent evidence, as with speakers.
+    """
+    first: dict[str, int] = {}
+    blocks = tuple(
+        str(first.setdefault(example.together, place) if example.together else place)
+        for place, example in enumerate(examples)
+    )
+    return blocks if len(set(blocks)) < len(blocks) else ()
 
 
 def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -> Example:

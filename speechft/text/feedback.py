@@ -16,7 +16,7 @@ from speechft.errors import SpeechftError
 from speechft.files import write_json, write_text
 from speechft.text import preferences
 from speechft.text.config import FeedbackRecipe
-from speechft.text.data import Corpus, Example
+from speechft.text.data import Corpus, Example, drawn
 from speechft.text.judge import identity, judge_from, ranking
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, answers, load_text_model
@@ -35,7 +35,7 @@ def train(recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     text = load_text_model(recipe.model, quantize=recipe.adapter.quantize)
     judged = {
         name: pairs(text, judge, examples, recipe, log)
-        for name, examples in (("train", corpus.train), ("dev", corpus.dev[: recipe.dev_examples]))
+        for name, examples in (("train", corpus.train), ("dev", drawn(corpus.dev, recipe.dev_examples, recipe.seed)))
     }
     rows = [_row(example, name) for name, examples in judged.items() for example in examples]
     write_text(Path(recipe.output_dir) / "preferences.jsonl", (json.dumps(r, ensure_ascii=False) + "\n" for r in rows))

@@ -163,10 +163,22 @@ def load_json(path: Path) -> Any:
 
 
 def _json(path: Path) -> Iterable[Any]:
+    if _has_a_row_a_line(path):
+        return json_lines(path)
     value = load_json(path)
     if isinstance(value, dict):
         value = value.get("data", [value])
     return value if isinstance(value, list) else []
+
+
+def _has_a_row_a_line(path: Path) -> bool:
+    """Whether a file called .json is JSON Lines, as C4's are: its first line is an object, and another one follows."""
+    with opened(path) as file:
+        lines = filter(str.strip, file)
+        try:
+            return isinstance(json.loads(next(lines, "")), dict) and next(lines, None) is not None
+        except (ValueError, RecursionError):
+            return False
 
 
 def _parquet(path: Path) -> Iterable[Any]:
@@ -186,19 +198,24 @@ def _hub_rows(name: str, reader: str | None, most: int | None) -> Iterator[tuple
             fix=f"Give a file of that corpus, or one of {', '.join(HUB_ROWS)}.",
         )  # fmt: skip
     dataset, _, config = name.partition(":")
+    splits = dict(_fetched(name, lambda: load_dataset(dataset, config or None, streaming=most is not None).items()))
+    named = {str(name): split_of(str(name)) for name in splits}
+    for split, rows in splits.items():
+        if named[str(split)] is None and any(named.values()):  # it may be what others hold out
+            yield f"{dataset}/{split}", NoRow(f"'{split}' {NO_SPLIT}, beside splits that do"), None
+            continue
+        for number, row in enumerate(islice(_fetched(name, rows.__iter__), most), 1):
+            for made in each(HUB_ROWS[reader], [row]) if reader else [dict(row)]:
+                yield f"{dataset}/{split}:{number}", made, named[str(split)]
+
+
+def _fetched(name: str, iterable: Callable[[], Iterable[Any]]) -> Iterator[Any]:
+    """What a hub gives; it may fail at the start, or, where rows are streamed, at any of them."""
     try:
-        splits = load_dataset(dataset, config or None, streaming=most is not None)
+        yield from iterable()
     except Exception as error:  # datasets raises dozens of kinds
         reason = (str(error).splitlines() or [""])[0][:200]
         raise SpeechftError(
             f"cannot be loaded ({type(error).__name__}: {reason})", where=f"hub:{name}",
             fix="Check the name and the connection, or give a local file.",
         ) from None  # fmt: skip
-    named = {str(name): split_of(str(name)) for name in splits}
-    for split, rows in splits.items():
-        if named[str(split)] is None and any(named.values()):  # it may be what others hold out
-            yield f"{dataset}/{split}", NoRow(f"'{split}' {NO_SPLIT}, beside splits that do"), None
-            continue
-        for number, row in enumerate(islice(rows, most), 1):
-            for made in each(HUB_ROWS[reader], [row]) if reader else [dict(row)]:
-                yield f"{dataset}/{split}:{number}", made, named[str(split)]

@@ -143,10 +143,7 @@ def export(
     for split, name in zip(("train", "dev"), FILES, strict=True):
         examples: Sequence[Example] = getattr(corpus, split)
         if any(example.extra.get("access") == "credentialed" for example in examples):
-            raise SpeechftError(
-                "these are notes under a data use agreement, which forbids handing them to a service",
-                where=examples[0].where, fix="Train on your own machine.",
-            )  # fmt: skip
+            raise under_agreement(examples[0].where)
         lines, size = [], 0
         for example in examples:
             try:
@@ -173,6 +170,14 @@ def export(
         "Whoever runs the service can read every line of these files, and may keep them. Do not upload what people "
         "said in confidence, recordings' transcripts without consent to this, or data whose licence forbids it. "
         "The service charges for training, and for keeping or using the model.",
+    )  # fmt: skip
+
+
+def under_agreement(where: str) -> SpeechftError:
+    """What is said of data that must not leave the machine."""
+    return SpeechftError(
+        "these are notes under a data use agreement, which forbids handing them to a service", where=where,
+        fix="Train on your own machine.",
     )  # fmt: skip
 
 

@@ -91,7 +91,8 @@ def document_nll(
 
     A document longer than the window is read in windows that overlap: each token is counted once, and all but those
     of the first window have at least `window - stride` tokens before them. A short stride is nearer to the perplexity
-    of a model that sees everything, at its cost in time.
+    of a model that sees everything, at its cost in time. The end token is not counted: it is no part of the text, and
+    learning where documents end would hide what became of their words. Of a document of one token nothing is counted.
 
     Args:
         window: tokens at once.
@@ -102,9 +103,9 @@ def document_nll(
     labels: list[list[int]] = []
     owner: list[int] = []
     for number, document in enumerate(documents):
-        tokens = tokenize_document(text.tokenizer, document)
+        tokens = tokenize_document(text.tokenizer, document)[:-1]
         counted = 1  # the first token has nothing before it
-        for start in range(0, max(1, len(tokens)), stride):
+        for start in range(0, len(tokens), stride):
             piece = tokens[start : start + window]
             ids.append(piece)
             labels.append([t if start + i >= counted else IGNORED for i, t in enumerate(piece)])

@@ -1,7 +1,8 @@
 """Scores of texts, each with its interval: exact match, F1, ROUGE, BLEU, chrF, BERTScore, perplexity, accuracy.
 
 The numbers are those of the reference libraries (rouge-score, sacrebleu, bert-score) and, for exact match and F1, of
-SQuAD's evaluation. Intervals and paired differences are those of `speechft.significance`, by drawing examples again.
+SQuAD's evaluation. Intervals and paired differences are those of `speechft.significance`, by drawing examples again,
+those that are alike together.
 """
 
 from __future__ import annotations
@@ -39,11 +40,14 @@ class Measure:
         parts: of each example, in order.
         exponential: the score is exp(sum / length): perplexity from negative log-likelihoods.
         proportion: each part is right or wrong.
+        blocks: what each part shares with others that are alike, such as an article; nothing where all are on their
+            own.
     """
 
     parts: tuple[Part, ...]
     exponential: bool = False
     proportion: bool = False
+    blocks: tuple[str, ...] = ()
 
     @classmethod
     def mean(cls, values: Sequence[float]) -> Measure:
@@ -58,20 +62,30 @@ class Measure:
         return cls(tuple(Part(total, count) for total, count in nll), exponential=True)
 
     @property
+    def n(self) -> int:
+        return len(self.parts)
+
+    @property
+    def independent(self) -> int:
+        """How many are drawn again: blocks, or parts where there is one block."""
+        blocks = len(set(self.blocks))
+        return blocks if blocks > 1 else self.n
+
+    @property
     def value(self) -> float:
         length = sum(part.length for part in self.parts)
         return self._shown(sum(part.errors for part in self.parts) / length) if length else math.nan
 
     def summary(self) -> dict[str, Any]:
         """`value` and `ci95` as JSON; null where there is none."""
-        low, high = bootstrap_ci(cast(Sequence[ErrorRate], self.parts))
-        if self.proportion and len(self.parts) > 1 and low == high and low in (0, 1):
-            far = never(len(self.parts))
+        low, high = bootstrap_ci(cast(Sequence[ErrorRate], self.parts), self.blocks or None)
+        if self.proportion and self.n > 1 and low == high and low in (0, 1):
+            far = never(self.independent)
             low, high = (0.0, far) if low == 0 else (1 - far, 1.0)
         return {
             "value": rounded(self.value),
             "ci95": [rounded(self._shown(low)), rounded(self._shown(high))],
-            "n": len(self.parts),
+            "n": self.n,
         }
 
     def against(self, base: Measure) -> dict[str, Any]:
@@ -83,10 +97,10 @@ class Measure:
         the base's own, as where the base was kept, does not differ from it.
         """
         difference, (low, high) = paired_bootstrap(
-            cast(Sequence[ErrorRate], base.parts), cast(Sequence[ErrorRate], self.parts)
+            cast(Sequence[ErrorRate], base.parts), cast(Sequence[ErrorRate], self.parts), self.blocks or None
         )
-        if self.proportion and self is not base and len(self.parts) > 1 and low == high:
-            far = never(len(self.parts))
+        if self.proportion and self is not base and self.n > 1 and low == high:
+            far = never(self.independent)
             low, high = (1 - far) * difference - far, (1 - far) * difference + far
         return {
             "ratio" if self.exponential else "difference": rounded(self._shown(difference)),
@@ -201,9 +215,11 @@ class CorpusBleu:
 
     Attributes:
         counts: of each example: lengths and n-grams, as sacrebleu has them.
+        blocks: as in `Measure`.
     """
 
     counts: tuple[tuple[int, ...], ...]
+    blocks: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, found: Sequence[str], references: Sequence[Sequence[str]]) -> CorpusBleu:
@@ -217,14 +233,18 @@ class CorpusBleu:
         return cls(tuple(tuple(map(int, row)) for row in counts))
 
     @property
+    def n(self) -> int:
+        return len(self.counts)
+
+    @property
     def value(self) -> float:
         return _bleu_score(np.sum(self.counts, axis=0))
 
     def summary(self) -> dict[str, Any]:
         """`value` (0 to 100), `ci95`, `n`, and sacrebleu's `signature`, which says what was counted."""
-        low, high = bootstrap_statistic(self.counts, _bleu_score)
+        low, high = bootstrap_statistic(self.counts, _bleu_score, self.blocks or None)
         return {
-            "value": rounded(self.value), "ci95": [rounded(low), rounded(high)], "n": len(self.counts),
+            "value": rounded(self.value), "ci95": [rounded(low), rounded(high)], "n": self.n,
             "signature": str(_bleu().get_signature()),
         }  # fmt: skip
 
@@ -232,7 +252,11 @@ class CorpusBleu:
         """This score minus the base's on the same examples."""
         width = len(self.counts[0])
         rows = [(*ours, *theirs) for ours, theirs in zip(self.counts, base.counts, strict=True)]
-        low, high = bootstrap_statistic(rows, lambda sums: _bleu_score(sums[:width]) - _bleu_score(sums[width:]))
+
+        def gain(sums: np.ndarray) -> float:
+            return _bleu_score(sums[:width]) - _bleu_score(sums[width:])
+
+        low, high = bootstrap_statistic(rows, gain, self.blocks or None)
         return {"difference": rounded(self.value - base.value), "ci95": [rounded(low), rounded(high)]}
 
 

@@ -19,10 +19,11 @@ from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
 from speechft.text.chat import rendered
 
-# For models without a template of their own: roles as words, and the end token after every turn.
+# For models without a template of their own: roles as words, and the end token after every turn. A prompt ends before
+# the space: tokenizers make one token of it and the answer's first word.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + eos_token + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
 )
 GIVE_REWARD = "Give OUT/adapter of a recipe of task: reward."
 
@@ -65,7 +66,7 @@ def load_text_model(
     Args:
         name: `bundled:smollm2`, a folder, a GGUF or a hub id; see `speechft.sources.resolve`.
         adapter: a folder from `adapters.save`.
-        quantize: `nf4` or `int8` for the frozen weights.
+        quantize: `nf4` or `int8` for the frozen weights; those that a LoftQ adapter belongs to, unless told.
         device: CUDA where there is one, unless told.
         dtype: of the weights.
         scalar: with a head that gives one number for a sequence (a reward model) in place of the vocabulary.
@@ -92,7 +93,8 @@ def load_text_model(
         )
     adapter = resolve_adapter(adapter) if adapter is not None else None
     headed = any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ())
-    task = adapters.own_card(adapter).get("task") if adapter else None
+    card = adapters.own_card(adapter) if adapter else {}
+    task, quantize = card.get("task"), quantize or adapters.loftq_kind(card)
     if not scalar and (headed or task == "reward"):
         raise SpeechftError(
             "is a reward model: it gives answers a number and writes none", where=adapter or name,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,12 +19,12 @@ from speechft.result import environment
 from speechft.result_schema import FORMAT
 from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, TextRecipe
-from speechft.text.data import Corpus, Example, read
+from speechft.text.data import Corpus, Example, blocks_of, drawn, read
 from speechft.text.files import SPLITS
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, load_text_model
-from speechft.text.pretrain import elsewhere
-from speechft.text.training import Fitted, OnEvent, forget_checkpoints
+from speechft.text.pretrain import elsewhere, others
+from speechft.text.training import Event, Fitted, OnEvent, forget_checkpoints
 from speechft.validation import validated
 
 NEEDS = {"pretrain": "document", "sft": "answer", "preference": "preference", "reward": "preference",
@@ -50,15 +51,24 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
     adapters.refuse_foreign(out / recipe.adapter.saved_as)
     refuse_foreign_results(out)
     with locked(out):
+        left_out: list[dict[str, str]] = []
+
+        def told(event: Event) -> None:
+            if event.get("event") == "left out":
+                left_out.append({"where": event["where"], "reason": event["reason"]})
+            on_event(event)
+
         corpus = corpus_of(recipe)
         for where, reason in corpus.left_out:
-            on_event({"event": "left out", "where": where, "reason": reason})
+            told({"event": "left out", "where": where, "reason": reason})
         on_event({"event": "examples", "train": len(corpus.train), "dev": len(corpus.dev), "test": len(corpus.test)})
         module = task_module(recipe.task)
-        fitted = module.train(recipe, corpus, on_event)
-        kept = _save(fitted, recipe, corpus)
+        fitted = module.train(recipe, corpus, told)  # which may leave out more
+        data = about(corpus, {row["where"] for row in left_out})
+        kept = _save(fitted, recipe, data)
         split = "test" if recipe.test and corpus.test else "dev"
-        held_out = getattr(corpus, split)[: recipe.test_examples if split == "test" else recipe.dev_examples]
+        most = recipe.test_examples if split == "test" else recipe.dev_examples
+        held_out = drawn(getattr(corpus, split), most, recipe.seed)
         on_event({"event": "final evaluation", "split": split})
         base, adapted = before_and_after(fitted, module, held_out, recipe)
         result = {
@@ -73,8 +83,8 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
             "adapted": {name: measure.summary() for name, measure in adapted.items()},
             "difference": {name: measure.against(base[name]) for name, measure in adapted.items() if name in base},
             "overlap": f"{corpus.overlap} held-out questions are training questions too",
-            "left_out": [{"where": where, "reason": reason} for where, reason in corpus.left_out],
-            "data": about(corpus),
+            "left_out": left_out,
+            "data": data,
             "training": _training(fitted),
             "recipe": recipe.model_dump(mode="json"),
             "environment": environment(),
@@ -99,7 +109,7 @@ def evaluate(
     Args:
         data: see `speechft.text.data.read`.
         task: of `TEXT_RECIPES`; an adapter knows its own.
-        split: test where there is one, else dev, unless told.
+        split: test where there is one, else dev, else train, unless told.
         model: the bundled one or the adapter's own, unless told.
         out: a folder for result.json.
         settings: of the recipe, such as `metrics`; those the adapter was trained with unless told.
@@ -117,12 +127,12 @@ def evaluate(
     values = {**card.get("recipe", {}), **(settings or {}), "task": task, "data": data, "output_dir": str(out or ".")}
     values["model"] = model or card.get("model") or values.get("model", "bundled:smollm2")
     recipe = validated(TEXT_RECIPES[task], values)
-    corpus = corpus_of(recipe)
-    split = SPLITS.get(split.lower(), split) if split else "test" if corpus.test else "dev"
+    corpus = corpus_of(recipe, training=False)
     parts = {name: part for name in ("train", "dev", "test") if (part := getattr(corpus, name))}
+    split = SPLITS.get(split.lower(), split) if split else list(parts)[-1]
     if split not in parts:
         raise SpeechftError(f"has no split '{split}'", where=data, fix=f"It has {', '.join(parts)}.")
-    held_out = parts[split][: recipe.test_examples]
+    held_out = drawn(parts[split], recipe.test_examples, recipe.seed)
     text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
     module = task_module(task)
     with adapters.disabled(text.model):
@@ -168,28 +178,39 @@ def before_and_after(
 
 
 def measures(module: ModuleType, text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[str, Any]:
-    """What a task measures, and what became of another domain where the recipe names one."""
-    return {**module.measure(text, examples, recipe), **elsewhere(text, recipe)}
+    """What a task measures, and what became of another domain where the recipe names one.
+
+    Examples that are alike are drawn together for intervals, where a measure has all of them.
+    """
+    blocks = blocks_of(examples)
+    found = module.measure(text, examples, recipe).items()
+    own = {name: replace(one, blocks=blocks) if one.n == len(examples) else one for name, one in found}
+    return {**own, **elsewhere(text, recipe)}
 
 
-def about(corpus: Corpus) -> dict[str, Any]:
-    """What a result and a card say of the data."""
-    return {
-        "sha256": corpus.sha256,
-        **{f"{name}_examples": len(getattr(corpus, name)) for name in ("train", "dev", "test")},
+def about(corpus: Corpus, left_out: Collection[str]) -> dict[str, Any]:
+    """What a result and a card say of the data; examples are counted without those that training `left_out`."""
+    used = {
+        name: sum(example.where not in left_out for example in getattr(corpus, name))
+        for name in ("train", "dev", "test")
     }
+    return {"sha256": corpus.sha256, **{f"{name}_examples": count for name, count in used.items()}}
 
 
-def corpus_of(recipe: Any) -> Corpus:
-    """The examples of a recipe, split."""
-    return read(recipe.data, reader=recipe.reader, needs=_needs(recipe), rows=recipe.rows, seed=recipe.seed)
+def corpus_of(recipe: Any, training: bool = True) -> Corpus:
+    """The examples of a recipe, split; where they are not for `training`, any split may be empty."""
+    others(recipe)  # what is wrong with them is said before hours of training, not after
+    needs = _needs(recipe)
+    return read(
+        recipe.data, reader=recipe.reader, needs=needs, rows=recipe.rows, seed=recipe.seed, training=training
+    )  # fmt: skip
 
 
 def _needs(recipe: Any) -> str:
     return "judgement" if getattr(recipe, "loss", "") == "kto" and recipe.task == "preference" else NEEDS[recipe.task]
 
 
-def _save(fitted: Fitted, recipe: TextRecipe, corpus: Corpus) -> str:
+def _save(fitted: Fitted, recipe: TextRecipe, data: dict[str, Any]) -> str:
     """Save what is kept; returns `adapter`, `model` or `base`."""
     kind = recipe.adapter.saved_as
     if not fitted.better:
@@ -204,7 +225,7 @@ def _save(fitted: Fitted, recipe: TextRecipe, corpus: Corpus) -> str:
         "licence": recipe.adapter.licence or "not stated",
         "dev": {"base": fitted.base, "adapted": fitted.best},
         "recipe": recipe.model_dump(mode="json", exclude={"data", "output_dir", "other_domain"}),
-        "data": about(corpus),
+        "data": data,
     }
     adapters.save(text.model, Path(recipe.output_dir) / kind, card, recipe.model, text.folder)
     if kind == "model":

@@ -13,7 +13,7 @@ from speechft.peft_methods import has_reference
 from speechft.text import ppo
 from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
-from speechft.text.data import Corpus, Example
+from speechft.text.data import Corpus, Example, drawn
 from speechft.text.likelihood import sequence_logprobs
 from speechft.text.metrics import METRICS, Measure
 from speechft.text.model import TextModel, autocast, generate, prompt_tokens
@@ -34,7 +34,7 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
             fix="Use another adapter: adapter.method=lora with init=zero.",
         )
     text = for_training(recipe)
-    dev = corpus.dev[: recipe.dev_examples]
+    dev = drawn(corpus.dev, recipe.dev_examples, recipe.seed)
     reward = standardised(text, dev, recipe, reward_function(recipe, (*corpus.train, *corpus.dev, *corpus.test)))
 
     def score() -> float:

@@ -10,7 +10,7 @@ from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.peft_methods import has_reference
 from speechft.text.config import PairRecipe
-from speechft.text.data import Corpus, Example
+from speechft.text.data import Corpus, Example, drawn
 from speechft.text.likelihood import Part, answer_logprobs
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel
@@ -44,7 +44,7 @@ def train(recipe: PairRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
         model=text.model,
         args=arguments(config, recipe, text.device, beta=recipe.beta, **_loss(recipe.loss, train_rows)),
         train_dataset=train_rows,
-        eval_dataset=rows(corpus.dev[: recipe.dev_examples]),
+        eval_dataset=rows(drawn(corpus.dev, recipe.dev_examples, recipe.seed)),
         processing_class=text.tokenizer,
     )
     return fit(trainer, text, recipe, corpus, None, log)

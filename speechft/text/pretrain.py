@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from speechft.text.chat import tokenize_document
 from speechft.text.config import PretrainRecipe, TextRecipe
-from speechft.text.data import Corpus, Example, read
+from speechft.text.data import Corpus, Example, blocks_of, drawn, read
 from speechft.text.likelihood import document_nll
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel
@@ -25,7 +26,7 @@ def train(recipe: PretrainRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     text = for_training(recipe)
     parts = {
         name: Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in _tokens(text, examples)])
-        for name, examples in (("train", corpus.train), ("dev", corpus.dev[: recipe.dev_examples]))
+        for name, examples in (("train", corpus.train), ("dev", drawn(corpus.dev, recipe.dev_examples, recipe.seed)))
     }
     settings = arguments(
         trl.SFTConfig, recipe, text.device, packing=True, packing_strategy="bfd_split", eval_packing=True
@@ -48,11 +49,22 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe
 
 def elsewhere(text: TextModel, recipe: TextRecipe) -> dict[str, Measure]:
     """Perplexity of documents of another domain, if a recipe of any task names one."""
-    if not recipe.other_domain:
+    examples = others(recipe)
+    if not examples:
         return {}
-    other = read(recipe.other_domain, needs="document", rows=recipe.rows, seed=recipe.seed)
-    held_out = (*other.test, *other.dev, *other.train)[: recipe.test_examples]
-    return {"perplexity_other_domain": perplexity(text, held_out, recipe)}
+    return {"perplexity_other_domain": replace(perplexity(text, examples, recipe), blocks=blocks_of(examples))}
+
+
+def others(recipe: TextRecipe) -> tuple[Example, ...]:
+    """Documents of the other domain; none where a recipe names none.
+
+    Raises:
+        SpeechftError: there is no such data, or no document in it.
+    """
+    if not recipe.other_domain:
+        return ()
+    other = read(recipe.other_domain, needs="document", rows=recipe.rows, seed=recipe.seed, training=False)
+    return drawn((*other.test, *other.dev, *other.train), recipe.test_examples, recipe.seed)
 
 
 def perplexity(text: TextModel, examples: Sequence[Example], recipe: TextRecipe) -> Measure:

@@ -12,7 +12,7 @@ from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.text.chat import rendered
 from speechft.text.config import RewardRecipe
-from speechft.text.data import Corpus, Example, Message
+from speechft.text.data import Corpus, Example, Message, drawn
 from speechft.text.metrics import Measure
 from speechft.text.model import GIVE_REWARD, TextModel, autocast, load_text_model, padded
 from speechft.text.preferences import paired, won
@@ -27,7 +27,7 @@ def train(recipe: RewardRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
         model=text.model,
         args=arguments(trl.RewardConfig, recipe, text.device),
         train_dataset=paired(corpus.train),
-        eval_dataset=paired(corpus.dev[: recipe.dev_examples]),
+        eval_dataset=paired(drawn(corpus.dev, recipe.dev_examples, recipe.seed)),
         processing_class=text.tokenizer,
     )
     return fit(trainer, text, recipe, corpus, None, log)

@@ -8,7 +8,7 @@ from typing import Any
 from speechft.errors import SpeechftError
 from speechft.text.chat import IGNORED, tokenize_chat
 from speechft.text.config import SftRecipe
-from speechft.text.data import Corpus, Example
+from speechft.text.data import Corpus, Example, drawn
 from speechft.text.likelihood import answer_logprobs
 from speechft.text.metrics import Measure, score_answers
 from speechft.text.model import TextModel, answers
@@ -26,7 +26,7 @@ def train(recipe: SftRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
         model=text.model,
         args=settings,
         train_dataset=tokenized(text, corpus.train, recipe.max_length, log),
-        eval_dataset=tokenized(text, corpus.dev[: recipe.dev_examples], recipe.max_length, log),
+        eval_dataset=tokenized(text, drawn(corpus.dev, recipe.dev_examples, recipe.seed), recipe.max_length, log),
         processing_class=text.tokenizer,
     )
     return fit(trainer, text, recipe, corpus, None, log)

@@ -217,7 +217,8 @@ class Best:
         self.out = Path(recipe.output_dir)
         self.folder = self.out / "checkpoints"
         self.tracking = Tracking(recipe.tracking, self.out)
-        ignored = {"output_dir", "data", "checkpoint_every", "test", "search", "tracking"}
+        measured = {"test", "test_examples", "other_domain", "stride"}  # what is looked at when all is trained
+        ignored = {"output_dir", "data", "checkpoint_every", "search", "tracking", *measured}
         parts = [recipe.model_dump(mode="json", exclude=ignored), corpus.sha256, adapters.base_hash(text.folder)]
         self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         self.base = self.best = math.nan

@@ -77,6 +77,41 @@ def test_code_is_not_run_unless_allowed(tiny_llama: Path) -> None:
         run(str(tiny_llama), ["humaneval"])
 
 
+def test_code_is_not_run_by_tasks_of_any_name(
+    tiny_llama: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    with (tasks / "numbers.yaml").open("a") as file:
+        file.write("unsafe_code: true\n")
+    with pytest.raises(SpeechftError, match="numbers runs code"):
+        run(str(tiny_llama), ["numbers"], task_folder=tasks)
+    monkeypatch.setenv("HF_ALLOW_CODE_EVAL", "0")
+    assert run(str(tiny_llama), ["numbers"], task_folder=tasks, limit=2, allow_code=True)["tasks"]["numbers"]["items"]
+
+
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [
+        (RuntimeError("Dataset scripts are no longer supported, but found numbers.py"), "Give local"),
+        (ValueError("Couldn't find cache for numbers\nAvailable: []"), "Connect once"),
+        (ConnectionError("Couldn't reach the hub"), "Connect once"),
+    ],
+)
+def test_data_that_cannot_be_had_is_named(
+    tiny_llama: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, fix: str
+) -> None:
+    def fails(*arguments: object, **settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr("datasets.load_dataset", fails)
+    with pytest.raises(SpeechftError, match=rf"numbers: the data of a task cannot be had.*{fix}.*--task-folder"):
+        run(str(tiny_llama), ["numbers"], task_folder=tasks)
+    monkeypatch.setattr("lm_eval.simple_evaluate", fails)
+    error.args = ("CUDA out of memory",)
+    with pytest.raises(SpeechftError if isinstance(error, OSError) else type(error), match="out of memory"):
+        run(str(tiny_llama), ["numbers"], task_folder=tasks)
+
+
 def test_code_of_a_task_is_not_run_unless_allowed(tiny_llama: Path, tmp_path: Path) -> None:
     (tmp_path / "evil.yaml").write_text("task: evil\nprocess_results: !function evil.f\n")
     (tmp_path / "evil.py").write_text("import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n")
@@ -86,7 +121,7 @@ def test_code_of_a_task_is_not_run_unless_allowed(tiny_llama: Path, tmp_path: Pa
 
 
 def test_an_unknown_task_is_named(tiny_llama: Path, tasks: Path) -> None:
-    with pytest.raises(SpeechftError, match="letters"):
+    with pytest.raises(SpeechftError, match=r"letters.*--task-folder"):
         run(str(tiny_llama), ["letters"], task_folder=tasks)
 
 

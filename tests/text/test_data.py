@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from speechft.errors import SpeechftError
 from speechft.text import files
 from speechft.text.corpora import READERS, legal_vocabulary, vocabulary_share
-from speechft.text.data import Example, Unusable, read, split_examples, to_example
+from speechft.text.data import Example, Unusable, blocks_of, drawn, read, split_examples, to_example
 from speechft.text.files import read_file, split_of
 
 USER = ({"role": "user", "content": "Name a fruit."},)
@@ -226,6 +227,16 @@ def test_splits_of_a_hub_as_ultrachat_names_them(tmp_path: Path, monkeypatch: py
     assert [where for where, _ in corpus.left_out] == ["chats/unsupervised"]
 
 
+def test_a_hub_that_fails_between_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows() -> Iterator[dict]:
+        yield {"prompt": "q", "completion": "a"}
+        raise ConnectionError("reset by peer\nmore")
+
+    monkeypatch.setattr("datasets.load_dataset", lambda *args, **kwargs: {"train": rows()})
+    with pytest.raises(SpeechftError, match=r"hub:chats: cannot be loaded \(ConnectionError: reset by peer\)"):
+        read("hub:chats", rows=20)
+
+
 def test_a_hubs_folder_holds_a_readme_and_pictures_too(tmp_path: Path) -> None:
     for name in ("README.md", ".gitattributes", "LICENSE", "license.txt", "logo.png", "dataset_infos.json"):
         (tmp_path / name).write_bytes(b"\x89 not data")
@@ -256,6 +267,28 @@ def test_equal_questions_stay_together(numbers: list[int], seed: int) -> None:
         return  # by chance nobody went to dev
     assert corpus.overlap == 0
     assert len(corpus.train) + len(corpus.dev) + len(corpus.test) == len(examples)
+
+
+def test_few_of_many_examples_come_from_all_of_them() -> None:
+    examples = [Example(document=f"{i}") for i in range(100)]
+    found = drawn(examples, 20, seed=0)
+    places = [examples.index(example) for example in found]
+    assert len(set(places)) == 20
+    assert places == sorted(places)
+    assert places[0] < 20 < 80 < places[-1]
+    assert drawn(examples, 20, seed=0) == found != drawn(examples, 20, seed=1)
+    assert drawn(examples, 100, seed=0) == tuple(examples)
+
+
+def test_examples_that_are_alike() -> None:
+    def asked(prompt: str, group: str = "") -> Example:
+        return Example(prompt=({"role": "user", "content": prompt},), answer="a", group=group)
+
+    several = [asked("p", "one"), asked("q", "two"), asked("r", "one"), asked("Q"), asked("q ")]
+    assert blocks_of(several) == ("0", "1", "0", "3", "3")
+    assert blocks_of([asked("p"), asked("q")]) == ()
+    nothing = Example(prompt=({"role": "system", "content": "s"},), answer="a")
+    assert blocks_of([nothing, nothing]) == ()
 
 
 def test_text_files_are_cut_at_blank_lines(tmp_path: Path) -> None:
@@ -358,6 +391,31 @@ def test_the_first_rows_of_what_is_too_large(tmp_path: Path) -> None:
     )
     corpus = read(str(path), reader="c4", needs="document", rows=50)
     assert sum(map(len, (corpus.train, corpus.dev, corpus.test))) == 50
+
+
+def test_what_a_file_lacks_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "notes.jsonl", '{"text": "a note"}\n')
+    with pytest.raises(SpeechftError, match=r"holds no answer; the first row: no prompt"):
+        read(str(path))
+
+
+def test_a_row_a_line_in_a_file_called_json(tmp_path: Path) -> None:
+    """As the files of C4 are, here without their reader."""
+    lines = [json.dumps({"text": f"t {i}", "url": "u"}) for i in range(40)]
+    path = tmp_path / "c4-validation.00000-of-00008.json.gz"
+    with gzip.open(path, "wt") as file:
+        file.write("\n" + "\n".join([*lines, "{broken"]))
+    corpus = read(str(path), needs="document", training=False)
+    assert (len(corpus.dev), [where for where, _ in corpus.left_out]) == (40, [f"{path.name}:41"])
+    rows = [{"text": "a"}, {"text": "b"}]
+    for text in (
+        json.dumps(rows),
+        json.dumps(rows, indent=1),
+        json.dumps({"data": rows}),
+        json.dumps({"data": rows}, indent=1),
+    ):
+        assert list(read_file(write(tmp_path / "rows.json", text))) == rows
+    assert list(read_file(write(tmp_path / "one.json", '{"text": "a"}\n'))) == rows[:1]
 
 
 def test_a_dataset_by_name_as_the_hub_lays_it_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

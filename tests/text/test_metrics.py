@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,37 @@ def test_all_right_is_not_certainty() -> None:
     assert Measure.mean([0.0] * 60).summary()["ci95"] == [0, 0]
 
 
+def test_examples_that_are_alike_are_drawn_together() -> None:
+    """Ten articles with six questions each, all answered alike: ten pieces of evidence, not sixty."""
+    blocks = tuple(str(i // 6) for i in range(60))
+    values = [float(i // 6 % 3) for i in range(60)]
+    alone, alike = Measure.mean(values), replace(Measure.mean(values), blocks=blocks)
+    articles = Measure.mean(values[::6])
+    assert alike.value == alone.value
+    assert alike.summary()["ci95"] == articles.summary()["ci95"]
+    assert alike.summary()["n"] == 60
+    worse, worse_articles = Measure.mean([0.5] * 60), Measure.mean([0.5] * 10)
+    assert alike.against(worse) == articles.against(worse_articles)
+    each = replace(alone, blocks=tuple(map(str, range(60))))
+    assert (each.summary(), each.against(worse)) == (alone.summary(), alone.against(worse))
+
+    right = replace(Measure.share([1.0] * 60), blocks=blocks)
+    assert right.summary()["ci95"] == Measure.share([1.0] * 10).summary()["ci95"]
+    wrong = Measure.share([0.0] * 60)
+    assert right.against(wrong) == Measure.share([1.0] * 10).against(Measure.share([0.0] * 10))
+
+
+def test_bleu_of_examples_that_are_alike() -> None:
+    pytest.importorskip("sacrebleu")
+    said = ["the cat sat on the mat", "a dog barked at the cat", "it will rain all day long", "a bird sang in a tree"]
+    right = ["the cat sat on a mat", "a dog barked at a cat", "it will rain all day today", "a bird sang in the tree"]
+    few = score_answers(said, [[one] for one in right], ["bleu"])["bleu"]
+    many = score_answers([one for one in said for _ in range(5)], [[one] for one in right for _ in range(5)], ["bleu"])
+    alike = replace(many["bleu"], blocks=tuple(str(i // 5) for i in range(20)))
+    assert alike.summary()["ci95"] == few.summary()["ci95"]
+    assert alike.against(alike) == {"difference": 0, "ci95": [0, 0]}
+
+
 @pytest.mark.parametrize("n", [2, 5, 6, 60])
 def test_differences_that_are_all_the_same_are_no_certainty(n: int) -> None:
     """By the exact sign test n wins of n are significant from 6 on; of n draws without a difference one says little."""
@@ -158,7 +190,7 @@ def test_log_probabilities_as_exact_as_float32_holds() -> None:
 def test_perplexity_by_definition_and_windows_count_each_token_once(tiny_llama: Path) -> None:
     text = load_text_model(tiny_llama)
     documents = ["what is the colour of a number " * 6, "say red", "x"]
-    ids = [[*text.tokenizer(d)["input_ids"], text.tokenizer.eos_token_id] for d in documents]
+    ids = [text.tokenizer(d)["input_ids"] for d in documents]
     whole = document_nll(text, documents, window=512)
     for tokens, (total, count) in zip(ids, whole, strict=True):
         with torch.inference_mode():
@@ -170,6 +202,10 @@ def test_perplexity_by_definition_and_windows_count_each_token_once(tiny_llama: 
         counts = [count for _, count in document_nll(text, documents, window=window, stride=stride)]
         assert counts == [len(tokens) - 1 for tokens in ids]
     assert document_nll(text, documents, 16, 1)[1] == pytest.approx(whole[1])
+    assert (len(ids[2]), whole[2]) == (1, (0, 0))
+    nothing = Measure.perplexity(document_nll(text, ["x", "x"]))
+    assert nothing.summary() == {"value": None, "ci95": [None, None], "n": 2}
+    assert nothing.against(nothing) == {"ratio": None, "ci95": [None, None]}
 
 
 def test_log_probabilities_do_not_depend_on_the_batch(tiny_llama: Path) -> None:

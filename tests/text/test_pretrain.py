@@ -7,7 +7,10 @@ import random
 from pathlib import Path
 
 import pytest
+from text.conftest import stop_at_the_end
 
+from speechft.errors import SpeechftError
+from speechft.interruption import Interrupted
 from speechft.text.chat import tokenize_document
 from speechft.text.config import PretrainRecipe
 from speechft.text.pipeline import evaluate, train
@@ -61,3 +64,32 @@ def test_perplexity_falls_in_the_domain_and_is_measured_outside(
     assert result["difference"]["perplexity_other_domain"]["ratio"] > 2 * own
     again = evaluate(str(domains[0]), adapter=tmp_path / "adapter", settings={"other_domain": str(domains[1])})
     assert again["perplexity"]["value"] == pytest.approx(result["adapted"]["perplexity"]["value"], rel=0.02)
+
+
+def test_another_domain_that_cannot_be_read_is_named_before_training(
+    tiny_llama: Path, domains: tuple[Path, Path], tmp_path: Path
+) -> None:
+    recipe = PretrainRecipe(
+        model=str(tiny_llama), data=str(domains[0]), other_domain=str(tmp_path / "wrong.jsonl"),
+        output_dir=tmp_path / "out", max_length=64, max_steps=1, evaluations=1,
+    )  # fmt: skip
+    with pytest.raises(SpeechftError, match=r"wrong\.jsonl: does not exist"):
+        train(recipe)
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_another_domain_may_change_when_a_run_goes_on(
+    tiny_llama: Path, domains: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """And it may be held out as a whole."""
+    held_out = tmp_path / "test.jsonl"
+    held_out.write_text("".join(domains[1].read_text().splitlines(keepends=True)[:3]))
+    recipe = PretrainRecipe(
+        model=str(tiny_llama), data=str(domains[0]), output_dir=tmp_path / "out", max_length=64, max_steps=1,
+        evaluations=1,
+    )  # fmt: skip
+    with pytest.raises(Interrupted):
+        train(recipe, on_event=stop_at_the_end)
+    changed = {"other_domain": str(held_out), "stride": 16, "test_examples": 2}
+    result = train(recipe.model_copy(update=changed))
+    assert (result["training"]["steps"], result["base"]["perplexity_other_domain"]["n"]) == (1, 2)

@@ -11,11 +11,12 @@ import pytest
 import torch
 from text.conftest import cut_off, ignore, stop_at_the_end
 
+from speechft.decoder import is_quantized
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
 from speechft.text.chat import IGNORED, tokenize_chat
 from speechft.text.config import SftRecipe
-from speechft.text.model import load_text_model
+from speechft.text.model import PLAIN_TEMPLATE, load_text_model, prompt_tokens
 from speechft.text.pipeline import corpus_of, evaluate, train
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven"]
@@ -53,6 +54,18 @@ def test_loss_is_on_the_assistants_tokens_and_their_end(tiny_llama: Path) -> Non
     assert [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label != IGNORED] == trained
 
 
+def test_a_prompt_is_the_start_of_what_is_learnt_by_models_without_a_template(tiny_llama: Path) -> None:
+    text = load_text_model(tiny_llama)
+    text.tokenizer.chat_template = PLAIN_TEMPLATE
+    messages = [{"role": "user", "content": "red cat"}, {"role": "assistant", "content": "dog bird"}]
+    row, prompt = tokenize_chat(text.tokenizer, messages), prompt_tokens(text, messages[:1])
+    ids, labels = row["input_ids"], row["labels"]
+    assert ids[: len(prompt)] == prompt
+    assert labels[: len(prompt)] == [IGNORED] * len(prompt)
+    assert text.tokenizer.decode(ids[len(prompt) :]) == " dog bird<|im_end|>\n"
+    assert text.tokenizer.decode([label for label in labels if label != IGNORED]) == " dog bird<|im_end|>"
+
+
 def test_a_turn_that_answers_nobody_is_not_learnt(tiny_llama: Path) -> None:
     tokenizer = load_text_model(tiny_llama).tokenizer
     turns = ["assistant", "user", "assistant"]
@@ -73,8 +86,10 @@ def test_what_is_too_long_to_learn_from_is_named(tiny_llama: Path, tmp_path: Pat
         output_dir=tmp_path / "out", max_length=48, max_steps=1, max_new_tokens=2,
     )  # fmt: skip
     events: list[dict] = []
-    train(recipe, on_event=events.append)
+    result = train(recipe, on_event=events.append)
     assert [event["where"] for event in events if event.get("event") == "left out"] == ["rows.jsonl:1"]
+    assert [(row["where"], "max_length=48" in row["reason"]) for row in result["left_out"]] == [("rows.jsonl:1", True)]
+    assert (result["data"]["train_examples"], result["data"]["dev_examples"]) == (3, 3)
     with pytest.raises(SpeechftError, match="max_length=8"):
         train(recipe.model_copy(update={"max_length": 8, "output_dir": tmp_path / "short"}))
 
@@ -161,6 +176,17 @@ def test_frozen_weights_in_few_bits_learn_as_well(tiny_llama: Path, echo: Path, 
     assert gains[1] == pytest.approx(gains[0], abs=0.15)
     again = evaluate(str(echo), adapter=tmp_path / "few" / "adapter")
     assert again["perplexity"]["value"] == pytest.approx(few["adapted"]["perplexity"]["value"], rel=0.05)
+
+
+def test_a_loftq_adapter_goes_with_the_bits_it_makes_up_for(tiny_llama: Path, echo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    recipe = SftRecipe(
+        model=str(tiny_llama), data=str(echo), output_dir=tmp_path, max_steps=8, learning_rate=1e-2, max_length=128,
+        max_new_tokens=4, evaluations=1, adapter={"quantize": "nf4", "init": "loftq", "rank": 4},
+    )  # fmt: skip
+    assert train(recipe)["kept"] == "adapter"
+    assert is_quantized(load_text_model(tiny_llama, adapter=tmp_path / "adapter").model)
+    assert not is_quantized(load_text_model(tiny_llama).model)
 
 
 def test_a_run_that_was_cut_off_goes_on(tiny_llama: Path, echo: Path, tmp_path: Path) -> None:

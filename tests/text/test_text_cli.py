@@ -112,6 +112,36 @@ def test_a_split_that_the_data_has_not_is_named(trained: tuple[Path, Path], tmp_
     assert json.loads(CliRunner().invoke(app, [*words, str(two), "--split", "validation"]).stdout)["split"] == "dev"
 
 
+@pytest.mark.parametrize("name", ["test", "train", "rows"])
+def test_a_file_is_evaluated_whatever_its_rows_are_for(trained: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+    """Held out as a whole, or too few for a split."""
+    data = tmp_path / f"{name}.jsonl"
+    data.write_text('{"prompt": "say 1", "completion": "yes yes"}\n')
+    words = ["evaluate", "--adapter", str(trained[1]), "--json", "--manifest", str(data)]
+    found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    assert found["examples"] == 1
+    assert name not in ("test", "train") or found["split"] == name
+
+
+def test_settings_of_a_recipe_are_told_to_an_evaluation(tiny_llama: Path, tmp_path: Path) -> None:
+    data = tmp_path / "test.json"
+    chats = [{"id": str(i), "dialogue": f"A: hi {i}\r\nB: bye", "summary": "Short."} for i in range(3)]
+    data.write_text(json.dumps(chats))
+    words = ["evaluate", "--manifest", str(data), "--model", str(tiny_llama), "--task", "sft", "--json"]
+    told = ["--set", "reader=samsum", "--set", "metrics=[chrf]", "--set", "max_new_tokens=2"]
+    found = json.loads(CliRunner().invoke(app, [*words, *told], catch_exceptions=False).stdout)
+    assert (found["examples"], found["chrf"]["n"], "rougeL" in found) == (3, 3, False)
+    speech = ["evaluate", "--manifest", str(data)]
+    for arguments, message in (
+        ([*words, "--set", "reader"], "not an override"),
+        ([*words, "--set", "readr=samsum"], "did you mean 'reader'"),
+        ([*words, "--set", "data=other.json"], "Use --manifest"),
+        ([*speech, "--set", "reader=samsum"], "--set means nothing for speech"),
+    ):
+        with pytest.raises(SpeechftError, match=message):
+            CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
 def test_files_for_a_service(tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps({"prompt": f"q {i}", "completion": "a"}) + "\n" for i in range(60)))
@@ -119,3 +149,12 @@ def test_files_for_a_service(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "consent" in done.stderr
     assert (tmp_path / "out" / "train.jsonl").is_file()
+    with pytest.raises(SpeechftError, match="data use agreement"):
+        CliRunner().invoke(
+            app, ["hosted", "notes.csv", str(tmp_path / "new"), "--reader", "mimic"], catch_exceptions=False
+        )
+    (tmp_path / "out" / "train.jsonl").unlink()
+    before = (tmp_path / "out" / "validation.jsonl").read_bytes()
+    with pytest.raises(SpeechftError, match=r"validation\.jsonl: exists already and would be replaced"):
+        CliRunner().invoke(app, ["hosted", str(data), str(tmp_path / "out")], catch_exceptions=False)
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [before]

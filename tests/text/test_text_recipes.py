@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from speechft.cli import app
+from speechft.config import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = {
@@ -34,6 +35,12 @@ NAMES = [
 
 def test_the_list_is_whole() -> None:
     assert {f"text_{name}.yaml" for name in NAMES} == {path.name for path in RECIPES.glob("text_*.yaml")}
+
+
+@pytest.mark.parametrize("name", ["ms_marco", "clinical"])
+def test_of_large_corpora_no_more_is_read_than_a_run_needs(name: str) -> None:
+    recipe = load_recipe(RECIPES / f"text_{name}.yaml")
+    assert recipe.batch_size * recipe.accumulate * recipe.max_steps <= recipe.rows <= 200_000
 
 
 @pytest.fixture(scope="module")

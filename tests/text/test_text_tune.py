@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from speechft.config import load_recipe
+from speechft.errors import SpeechftError
 from speechft.text.config import SftRecipe
 from speechft.tune import tune
+from speechft.tune_space import Space
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +48,10 @@ def test_what_is_worse_than_the_others_is_stopped_early(recipe: SftRecipe, tmp_p
     assert pruned
     assert all(len(row["course"]) < 4 for row in pruned)
     assert result["best"]["value"] <= min(row["value"] for row in pruned)
+
+
+def test_epochs_that_change_nothing_are_not_searched(recipe: SftRecipe) -> None:
+    with pytest.raises(SpeechftError, match=r"epochs changes nothing.*max_steps=null"):
+        Space(recipe, {"epochs": [1, 2]})
+    assert Space(recipe.model_copy(update={"max_steps": None}), {"epochs": [1, 2]}).choices == {"epochs": [1, 2]}
+    assert Space(recipe, {"max_steps": [2, 4]}).own == {"max_steps": 4}

@@ -238,3 +238,44 @@ def test_a_reward_does_not_depend_on_its_neighbours(tiny_llama: Path, pairs: Pat
     together = rewards(model, conversations)
     alone = [rewards(model, [conversation])[0] for conversation in conversations]
     assert together == pytest.approx(alone, abs=0.02)
+
+
+@pytest.fixture
+def some_long(tiny_llama: Path, tmp_path: Path) -> Path:
+    """In each split three pairs, of which the second has a prompt of more than 32 tokens."""
+    rows = [
+        {"prompt": "say cat " * n, "chosen": f"yes {n}", "rejected": f"no {n}", "split": split}
+        for split in ("train", "dev", "test")
+        for n in (1, 30, 2)
+    ]
+    path = tmp_path / "long.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto", "orpo"])
+def test_pairs_whose_prompt_leaves_no_room_are_left_out_by_name(
+    loss: str, tiny_llama: Path, some_long: Path, tmp_path: Path
+) -> None:
+    recipe = PreferenceRecipe(
+        model=str(tiny_llama), data=str(some_long), output_dir=tmp_path / "out", loss=loss, batch_size=2,
+        max_length=32, evaluations=1,
+    )  # fmt: skip
+    events: list[dict] = []
+    result = train(recipe, on_event=events.append)
+    left_out = {event["where"] for event in events if event.get("event") == "left out"}
+    assert left_out == {f"long.jsonl:{n}" for n in (2, 5, 8)}
+    assert result["base"]["preference_accuracy"]["n"] == 2
+    with pytest.raises(SpeechftError, match="fills max_length=8"):
+        train(recipe.model_copy(update={"max_length": 8, "output_dir": tmp_path / "none"}))
+
+
+def test_a_reward_model_learns_from_the_end_of_long_pairs(tiny_llama: Path, some_long: Path, tmp_path: Path) -> None:
+    """TRL drops them, and where all of dev is long it has no loss."""
+    recipe = RewardRecipe(
+        model=str(tiny_llama), data=str(some_long), output_dir=tmp_path / "out", max_length=8, batch_size=2,
+        evaluations=1,
+    )  # fmt: skip
+    result = train(recipe)
+    assert result["training"]["steps"] == 2
+    assert result["base"]["accuracy"]["n"] == 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from speechft import adapters
 from speechft.errors import SpeechftError
@@ -16,7 +16,7 @@ from speechft.export import export
 from speechft.hub import push
 from speechft.text.config import TEXT_RECIPES, PreferenceRecipe, RewardRecipe, TextAdapterSettings
 from speechft.text.data import read
-from speechft.text.judge import compare, judge_from, ranking
+from speechft.text.judge import compare, identity, judge_from, ranking
 from speechft.text.model import autocast, load_text_model, padded
 from speechft.text.pipeline import evaluate, train
 from speechft.text.reward import load_reward_model, rewards
@@ -159,6 +159,16 @@ def test_a_reward_model_is_exported_with_its_head(reward_model: Path, tmp_path: 
     before = rewards(load_reward_model(reward_model), TALK)
     assert before[0] != 0
     assert rewards(load_reward_model(merged), TALK) == pytest.approx(before, abs=0.02)
+
+
+def test_a_reward_model_is_known_as_a_judge_by_its_weights(reward_model: Path, tmp_path: Path) -> None:
+    """As an adapter, as a whole model, and as one that was merged."""
+    merged = export(reward_model, tmp_path / "merged")
+    assert identity(f"reward:{reward_model}")[1]
+    before = identity(f"reward:{merged}")
+    weights = load_file(merged / "model.safetensors")
+    save_file({key: value + 1 for key, value in weights.items()}, merged / "model.safetensors", {"format": "pt"})
+    assert identity(f"reward:{merged}") != before
 
 
 def test_a_reward_model_is_not_taken_for_one_that_writes(

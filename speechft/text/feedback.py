@@ -30,13 +30,18 @@ def train(recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """Sample and judge answers to the training and dev prompts, write them to OUT/preferences.jsonl, and train on them.
 
     The same file trains a reward model (`task: reward`), and that a policy (`task: policy`).
+
+    Raises:
+        SpeechftError: as `preferences.train`, before anything is sampled; full fine-tuning; or a judge without an
+            opinion.
     """
-    judge = judge_from(recipe.judge)
-    text = load_text_model(recipe.model, quantize=recipe.adapter.quantize)
-    judged = {
-        name: pairs(text, judge, examples, recipe, log)
-        for name, examples in (("train", corpus.train), ("dev", corpus.dev[: recipe.dev_examples]))
-    }
+    preferences.refuse(recipe)
+    if recipe.adapter.method == "full":
+        raise SpeechftError(
+            "answers are compared with those of the model before training, which full fine-tuning changes",
+            fix="Use adapter.method=lora.",
+        )
+    judged = _judged_pairs(recipe, corpus, log)
     rows = [_row(example, name) for name, examples in judged.items() for example in examples]
     write_text(Path(recipe.output_dir) / "preferences.jsonl", (json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
     if not judged["train"] or not judged["dev"]:
@@ -45,8 +50,15 @@ def train(recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
             fix="Use a stronger judge, more samples or a higher temperature.",
         )  # fmt: skip
     log({"event": "judged", **{name: len(examples) for name, examples in judged.items()}})
-    del text
     return preferences.train(recipe, Corpus(tuple(judged["train"]), tuple(judged["dev"]), ()), log)
+
+
+def _judged_pairs(recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent) -> dict[str, list[Example]]:
+    """By split; the model that sampled and the judge are gone from memory when this returns."""
+    judge = judge_from(recipe.judge)
+    text = load_text_model(recipe.model, quantize=recipe.adapter.quantize)
+    parts = {"train": corpus.train, "dev": corpus.dev[: recipe.dev_examples]}
+    return {name: pairs(text, judge, examples, recipe, log) for name, examples in parts.items()}
 
 
 def pairs(

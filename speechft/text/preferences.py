@@ -8,7 +8,7 @@ from typing import Any
 
 from speechft import adapters
 from speechft.errors import SpeechftError
-from speechft.peft_methods import has_reference
+from speechft.peft_methods import TEXT_ONLY, has_reference
 from speechft.text.config import PairRecipe
 from speechft.text.data import Corpus, Example, Message
 from speechft.text.likelihood import Part, answer_logprobs
@@ -24,14 +24,9 @@ def train(recipe: PairRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     switched off for that pass.
 
     Raises:
-        SpeechftError: the method leaves no adapter that can be switched off, or no prompt leaves room for its answer.
+        SpeechftError: the method and the loss do not go together, or no prompt leaves room for its answer.
     """
-    if recipe.loss != "orpo" and not has_reference(recipe.adapter.method, recipe.adapter.init):
-        raise SpeechftError(
-            f"{recipe.loss} compares with the model before training, which adapter.method={recipe.adapter.method} with "
-            f"init={recipe.adapter.init} changes",
-            fix="Use adapter.method=lora with init=zero, or loss=orpo, which needs no reference.",
-        )
+    refuse(recipe)
     trl = import_trl()
     text = for_training(recipe)
     kind, config = _trainer(trl, recipe.loss)
@@ -50,6 +45,26 @@ def train(recipe: PairRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
         processing_class=text.tokenizer,
     )
     return fit(trainer, text, recipe, corpus, None, log)
+
+
+def refuse(recipe: PairRecipe) -> None:
+    """
+    Raises:
+        SpeechftError: the loss needs an adapter that can be switched off, or texts without one's own prompt before
+            them, and the method has not.
+    """
+    method, init = recipe.adapter.method, recipe.adapter.init
+    if recipe.loss == "orpo" and method in TEXT_ONLY:
+        raise SpeechftError(
+            f"orpo does not train what {method} tuning puts before a text", fix="Use adapter.method=lora."
+        )
+    if recipe.loss != "orpo" and not has_reference(method, init):
+        instead = "" if method in TEXT_ONLY else ", or loss=orpo, which needs no reference"
+        raise SpeechftError(
+            f"{recipe.loss} compares with the model before training, which adapter.method={method} with init={init} "
+            "changes",
+            fix=f"Use adapter.method=lora with init=zero{instead}.",
+        )
 
 
 def _trainer(trl: Any, loss: str) -> tuple[Any, Any]:
@@ -138,7 +153,7 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[s
     Returns:
         `preference_accuracy`: log-probability of the chosen answer above that of the rejected one.
         `reward_accuracy`, `reward_margin`: of DPO's implicit reward, beta times the log-ratio to the reference; 0.5
-        and 0 for the reference itself.
+        and 0 for the reference itself. Not of a model without an adapter, which has none.
         `perplexity`: of the chosen answers.
         Prompts that fill `max_length` are left out.
     """
@@ -148,17 +163,19 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[s
         good = [example for example in examples if example.label]
         return {"perplexity": Measure.perplexity([(-s, n) for s, n in _answers(text, good, recipe)])}
     chosen, others = _sides(text, pairs, recipe)
+    found = {
+        "preference_accuracy": Measure.share([won(c[0] - r[0]) for c, r in zip(chosen, others, strict=True)]),
+        "perplexity": Measure.perplexity([(-total, count) for total, count in chosen]),
+    }
+    if not hasattr(text.model, "disable_adapter"):
+        return found
     with adapters.disabled(text.model):
         before = _sides(text, pairs, recipe)
     margins = [
         recipe.beta * ((c[0] - bc[0]) - (r[0] - br[0])) for c, r, bc, br in zip(chosen, others, *before, strict=True)
     ]
-    return {
-        "preference_accuracy": Measure.share([won(c[0] - r[0]) for c, r in zip(chosen, others, strict=True)]),
-        "reward_accuracy": Measure.share([won(margin) for margin in margins]),
-        "reward_margin": Measure.mean(margins),
-        "perplexity": Measure.perplexity([(-total, count) for total, count in chosen]),
-    }
+    reward = {"reward_accuracy": Measure.share([won(m) for m in margins]), "reward_margin": Measure.mean(margins)}
+    return found | reward
 
 
 def won(margin: float) -> float:

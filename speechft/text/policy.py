@@ -60,7 +60,7 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
         train_dataset=_prompts(corpus.train),
         processing_class=text.tokenizer,
     )
-    with autocast(text.device, cache=False):  # TRL samples outside of its own
+    with autocast(text.device, cache=False, precision=recipe.precision):  # TRL samples outside of its own
         return fit(trainer, text, recipe, corpus, score, log)
 
 

@@ -134,7 +134,7 @@ def fit(
     """
     started = time.perf_counter()
     if recipe.adapter.method in TEXT_ONLY:
-        _without_packing(trainer)
+        _without_packing(trainer, recipe.precision)
     ranks = prepare(trainer, recipe)
     steps = planned_steps(trainer, recipe)
     best = Best(text, recipe, corpus, score or (lambda: float(trainer.evaluate()["eval_loss"])), log, steps)
@@ -162,7 +162,7 @@ def forget_checkpoints(out: str | Path) -> None:
         shutil.rmtree(checkpoint)
 
 
-def _without_packing(trainer: Any) -> None:
+def _without_packing(trainer: Any, precision: str) -> None:
     """Prompts go before each text: give it the plain loss, for TRL's own looks for layers that they hide.
 
     Raises:
@@ -175,7 +175,8 @@ def _without_packing(trainer: Any) -> None:
         )
 
     def compute_loss(*args: Any, **settings: Any) -> Any:
-        with autocast(trainer.model.device):  # accelerate's own goes where peft switches the prompt off
+        # accelerate's own goes where peft switches the prompt off
+        with autocast(trainer.model.device, precision=precision):
             return Trainer.compute_loss(trainer, *args, **settings)
 
     trainer.compute_loss = compute_loss

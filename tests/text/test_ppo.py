@@ -17,10 +17,11 @@ from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
 from speechft.text.config import PolicyRecipe
 from speechft.text.data import read
-from speechft.text.model import answers, generate, load_text_model, prompt_tokens
+from speechft.text.model import TextModel, answers, generate, load_text_model, prompt_tokens
 from speechft.text.pipeline import evaluate, train
 from speechft.text.policy import measured, standardised
 from speechft.text.ppo import Policy, advantages, chosen, policy_loss, roll_out, token_rewards, update, value_loss
+from speechft.text.training import for_training
 
 WORDS = ["cat", "dog", "bird", "fish", "story", "tree", "house", "water"]
 
@@ -81,8 +82,6 @@ def test_values_move_by_the_clip_at_most() -> None:
 
 
 def test_a_rollout_lines_up_with_the_model(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
-    from speechft.text.training import for_training
-
     recipe = PolicyRecipe(
         model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="f1", max_new_tokens=5, rollouts=6
     )
@@ -111,8 +110,6 @@ def test_a_rollout_lines_up_with_the_model(tiny_llama: Path, prompts: Path, tmp_
 
 def with_some_change(recipe: PolicyRecipe) -> Policy:
     """A policy that is no longer its reference."""
-    from speechft.text.training import for_training
-
     text = for_training(recipe)
     torch.manual_seed(0)
     for name, parameter in adapters.trainable(text.model):
@@ -230,6 +227,32 @@ def test_a_run_that_was_stopped_while_it_was_measured_trains_no_round_again(
     assert train(recipe)["training"]["steps"] == 2
     assert (tmp_path / "metrics.jsonl").read_text() == before
     assert not (tmp_path / "checkpoints" / "latest").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
+def test_training_computes_in_the_precision_of_the_recipe(
+    algorithm: str, precision: str, tiny_llama: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine whose own precision is the other one, too: evaluation uses that."""
+    seen: set[bool] = set()
+
+    def watched(recipe: PolicyRecipe) -> TextModel:
+        text = for_training(recipe)
+        text.model.register_forward_pre_hook(
+            lambda *_: seen.add(torch.is_autocast_enabled("cpu")) if torch.is_grad_enabled() else None
+        )
+        return text
+
+    monkeypatch.setattr("speechft.text.policy.for_training", watched)
+    monkeypatch.setattr("speechft.precision.has_native_bf16", lambda: precision == "fp32")
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="chrf", algorithm=algorithm,
+        max_new_tokens=2, rollouts=4, batch_size=4, max_steps=1, max_length=64, evaluations=1, dev_examples=2,
+        test_examples=2, precision=precision,
+    )  # fmt: skip
+    train(recipe)
+    assert seen == {precision == "bf16"}
 
 
 def test_an_answer_is_missing_in_a_row_that_is_only_measured(tiny_llama: Path, tmp_path: Path) -> None:

@@ -76,6 +76,14 @@ def test_biases_are_found() -> None:
     assert agreed["accuracy"]["value"] == 1
 
 
+def test_who_always_says_the_same_agrees_by_chance_alone() -> None:
+    """Draws in which people say the same too have no kappa, and do not widen its interval."""
+    always = [Verdict(1, 0.9, 0.9)] * 6
+    lengths = [(1, 2)] * 6
+    assert audit(always, lengths, [1] * 5 + [2])["kappa"] == {"value": 0.0, "ci95": [0.0, 0.0], "n": 6}
+    assert audit(always, lengths, [1] * 6)["kappa"] == {"value": None, "ci95": [None, None], "n": 6}
+
+
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["aa", "b", "cccc", "ddd"]), min_size=2, unique=True))
 def test_a_ranking_orders_as_the_judge_does(answers: list[str]) -> None:

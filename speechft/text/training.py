@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
 
 from speechft import adapters
 from speechft.checkpoint import LATEST, append_metrics, save_tensors, trim_metrics
@@ -139,7 +140,7 @@ def fit(
     steps = planned_steps(trainer, recipe)
     best = Best(text, recipe, corpus, score or (lambda: float(trainer.evaluate()["eval_loss"])), log, steps)
     trainer.remove_callback(PrinterCallback)
-    checkpoint = max(best.folder.glob("checkpoint-*"), key=_step, default=None)
+    checkpoint = _last_whole(best.folder, [TRAINER_STATE_NAME, *([RANKS] if ranks else [])])
     if checkpoint and ranks:
         ranks.load_state(load_file(checkpoint / RANKS))
     done = _step(checkpoint) if checkpoint else None
@@ -181,6 +182,12 @@ def _without_packing(trainer: Any, precision: str) -> None:
 
     trainer.compute_loss = compute_loss
     trainer.prediction_step = types.MethodType(Trainer.prediction_step, trainer)
+
+
+def _last_whole(folder: Path, needed: list[str]) -> Path | None:
+    """The last checkpoint with what is written at its end: a kill can leave the beginning of one."""
+    found = [path for path in folder.glob("checkpoint-*") if all((path / name).is_file() for name in needed)]
+    return max(found, key=_step, default=None)
 
 
 def _step(checkpoint: Path) -> int:

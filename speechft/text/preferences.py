@@ -32,7 +32,7 @@ def train(recipe: PairRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     kind, config = _trainer(trl, recipe.loss)
 
     def rows(examples: Sequence[Example]) -> Any:
-        examples = fitting(text, examples, recipe.max_length, log)
+        examples = fitting(text, examples, recipe.max_length, log)  # TRL drops the others without a word
         return unpaired(examples, recipe.seed) if recipe.loss == "kto" else paired(examples)
 
     fitting(text, corpus.test[: recipe.test_examples if recipe.test else 0], recipe.max_length, log)  # told now
@@ -90,7 +90,7 @@ def _loss(loss: str, rows: Any) -> dict[str, Any]:
 def fitting(
     text: TextModel, examples: Sequence[Example], max_length: int, log: OnEvent = lambda event: None
 ) -> list[Example]:
-    """Those whose prompt leaves room for an answer; the others TRL would drop without a word.
+    """Those whose prompt leaves room for an answer; the others are left out by name.
 
     Raises:
         SpeechftError: there are examples, and none of them fits.

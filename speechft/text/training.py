@@ -36,6 +36,8 @@ from speechft.schedule import planned_steps as steps_of
 from speechft.schedule import rate_factor
 from speechft.text.config import TextRecipe
 from speechft.text.data import Corpus
+from speechft.text.judge import reward_identity
+from speechft.text.metrics import METRICS
 from speechft.text.model import TextModel, autocast, load_text_model, trainable_text_model
 from speechft.tracking import Tracking
 
@@ -227,6 +229,7 @@ class Best:
         self.tracking = Tracking(recipe.tracking, self.out)
         ignored = {"output_dir", "data", "checkpoint_every", "test", "search", "tracking"}
         parts = [recipe.model_dump(mode="json", exclude=ignored), corpus.sha256, adapters.base_hash(text.folder)]
+        parts += _reward_weights(recipe)
         self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         self.base = self.best = math.nan
         self.best_step: int | None = None
@@ -295,6 +298,12 @@ class Best:
     def _remember(self) -> None:
         state = {"fingerprint": self.fingerprint, "base": self.base, "best": self.best, "best_step": self.best_step}
         write_text(self.folder / "run.json", json.dumps(state))
+
+
+def _reward_weights(recipe: TextRecipe) -> list[str]:
+    """Of a policy's reward model: one that was trained again in the same folder likes other answers."""
+    reward = getattr(recipe, "reward", None)
+    return reward_identity(reward) if reward and reward not in METRICS else []
 
 
 class _Course(TrainerCallback):

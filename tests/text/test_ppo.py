@@ -15,7 +15,7 @@ from text.conftest import stop_at_the_end
 from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
-from speechft.text.config import PolicyRecipe
+from speechft.text.config import PolicyRecipe, RewardRecipe
 from speechft.text.data import read
 from speechft.text.model import TextModel, answers, generate, load_text_model, prompt_tokens
 from speechft.text.pipeline import evaluate, train
@@ -253,6 +253,48 @@ def test_training_computes_in_the_precision_of_the_recipe(
     )  # fmt: skip
     train(recipe)
     assert seen == {precision == "bf16"}
+
+
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
+def test_prompts_that_are_too_long_are_left_out_by_name(algorithm: str, tiny_llama: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "say cat " * (30 if i == 1 else 1), "answer": f"yes {i}", "split": "train"} for i in range(4)]
+    rows.append({"prompt": "say dog", "answer": "yes", "split": "dev"})
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(data), output_dir=tmp_path / "out", reward="chrf", algorithm=algorithm,
+        max_new_tokens=2, samples=2, batch_size=6, max_steps=1, max_length=32, evaluations=1,
+    )  # fmt: skip
+    events: list[dict] = []
+    train(recipe, on_event=events.append)
+    assert [event["where"] for event in events if event.get("event") == "left out"] == ["rows.jsonl:2"]
+
+
+def test_a_run_does_not_go_on_with_another_reward_model(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": f"say {w}", "chosen": f"yes {w}", "rejected": w, "split": s} for w in WORDS for s in ("train", "dev")
+    ]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def reward(seed: int) -> None:
+        shutil.rmtree(tmp_path / "reward", ignore_errors=True)
+        recipe = RewardRecipe(
+            model=str(tiny_llama), data=str(pairs), output_dir=tmp_path / "reward", max_steps=2, max_length=64,
+            evaluations=1, test=False, learning_rate=1e-2, seed=seed,
+        )  # fmt: skip
+        assert train(recipe)["kept"] == "adapter"
+
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(prompts), output_dir=tmp_path / "out", reward=str(tmp_path / "reward/adapter"),
+        max_new_tokens=3, rollouts=8, batch_size=8, max_steps=1, max_length=64, evaluations=1,
+    )  # fmt: skip
+    reward(seed=0)
+    with pytest.raises(Interrupted):
+        train(recipe, on_event=stop_at_the_end)
+    reward(seed=1)
+    with pytest.raises(SpeechftError, match="other settings or data"):
+        train(recipe)
 
 
 def test_an_answer_is_missing_in_a_row_that_is_only_measured(tiny_llama: Path, tmp_path: Path) -> None:

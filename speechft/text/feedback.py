@@ -69,7 +69,8 @@ def pairs(
     of = [adapters.base_hash(text.folder), identity(recipe.judge, recipe.rubric)]
     for start in range(0, len(examples), AT_ONCE):
         part = examples[start : start + AT_ONCE]
-        for example, (said, points) in zip(part, judged(text, judge, part, recipe, of), strict=True):
+        found_here = judged(text, judge, part, recipe, of, recipe.seed + start)
+        for example, (said, points) in zip(part, found_here, strict=True):
             best, worst = max(points, default=0.0), min(points, default=0.0)
             if best - worst >= LEAST_GAP:
                 chosen, rejected = said[points.index(best)], said[points.index(worst)]
@@ -82,7 +83,7 @@ def pairs(
 
 
 def judged(
-    text: TextModel, judge: Any, examples: Sequence[Example], recipe: FeedbackRecipe, of: list[Any]
+    text: TextModel, judge: Any, examples: Sequence[Example], recipe: FeedbackRecipe, of: list[Any], seed: int
 ) -> list[tuple[list[str], list[float]]]:
     """Different answers to each prompt and the judge's points for them, none where there are fewer than two.
 
@@ -90,9 +91,10 @@ def judged(
 
     Args:
         of: what tells the model and the judge from others of the same names, such as those trained again.
+        seed: of sampling.
     """
     prompts = [example.prompt for example in examples]
-    settings = {key: getattr(recipe, key) for key in ("max_new_tokens", "temperature", "seed")}
+    settings = {"max_new_tokens": recipe.max_new_tokens, "temperature": recipe.temperature, "seed": seed}
     key = json.dumps([prompts, settings, recipe.samples, recipe.adapter.quantize, of], sort_keys=True)
     file = Path(recipe.output_dir) / "judged" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if file.is_file():

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.peft_methods import has_reference
@@ -119,11 +121,15 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: PolicyRecipe) 
 def measured(
     text: TextModel, examples: Sequence[Example], recipe: PolicyRecipe, reward: ppo.Reward
 ) -> dict[str, Measure]:
-    """As `measure`, with the reward at hand. Sampling starts from the recipe's seed, so a model scores the same."""
+    """As `measure`, with the reward at hand.
+
+    Sampling starts from the recipe's seed, so a model scores the same; training keeps its own random numbers.
+    """
     prompts = [prompt_tokens(text, example.prompt)[-recipe.max_length :] for example in examples]
-    found = generate(
-        text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=recipe.seed
-    )
+    with torch.random.fork_rng([text.device] if text.device.type == "cuda" else []):
+        found = generate(
+            text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=recipe.seed
+        )
     said = [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
     ids = [p + a for p, a in zip(prompts, found, strict=True)]
     labels = [[IGNORED] * len(p) + a for p, a in zip(prompts, found, strict=True)]

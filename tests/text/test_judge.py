@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from speechft.errors import SpeechftError
+from speechft.text import feedback
 from speechft.text.config import FeedbackRecipe, RewardRecipe
+from speechft.text.data import Example
 from speechft.text.judge import (
     TRIES,
     EndpointJudge,
@@ -302,6 +304,19 @@ def test_a_judge_trained_again_in_the_same_folder_is_another(tiny_llama: Path, t
 def test_what_is_no_judge(name: str) -> None:
     with pytest.raises(SpeechftError, match="no judge"):
         judge_from(name)
+
+
+def test_each_part_of_the_prompts_is_sampled_with_other_random_numbers(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(feedback, "answers", lambda text, asked, seed, **_: seeds.append(seed) or ["cat"] * len(asked))
+    monkeypatch.setattr(feedback, "identity", lambda name, rubric: [])
+    recipe = FeedbackRecipe(model=str(tiny_llama), data="-", output_dir=tmp_path, judge="url:http://h/v1 m", seed=3)
+    prompts = [Example(({"role": "user", "content": f"say {i}"},)) for i in range(2 * feedback.AT_ONCE)]
+    text = SimpleNamespace(folder=tiny_llama)
+    assert feedback.pairs(text, None, prompts, recipe, lambda event: None) == []  # type: ignore[arg-type]
+    assert seeds == [3, 3 + feedback.AT_ONCE]
 
 
 def test_feedback_from_sampling_to_an_adapter_the_judge_prefers(

@@ -164,6 +164,17 @@ def test_the_divergence_is_that_of_what_was_sampled(tiny_llama: Path, prompts: P
     assert found == pytest.approx(expected, rel=1e-3)
 
 
+def test_training_that_is_measured_goes_on_with_its_own_random_numbers(
+    tiny_llama: Path, prompts: Path, tmp_path: Path
+) -> None:
+    recipe = PolicyRecipe(model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="f1", max_new_tokens=2)
+    text = with_some_change(recipe).text
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    measured(text, read(str(prompts), needs="prompt").dev[:2], recipe, worth_its_length)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_rewards_are_in_units_of_the_untrained_models_spread(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
     recipe = PolicyRecipe(model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="f1")
     text = with_some_change(recipe).text

@@ -72,7 +72,7 @@ def load_text_model(
 
     Raises:
         SpeechftError: no such model, one that is no causal language model, or a reward model taken for one that
-            writes, or the other way round.
+            writes, or the other way round, or for a classifier of several labels.
     """
     from transformers import (
         AutoConfig,
@@ -97,6 +97,11 @@ def load_text_model(
         raise SpeechftError(
             "is a reward model: it gives answers a number and writes none", where=adapter or name,
             fix="Use it as a reward or a judge, or give a model that writes.",
+        )  # fmt: skip
+    if scalar and headed and config.num_labels != 1:
+        raise SpeechftError(
+            f"is a classifier of {config.num_labels} labels, not a reward model, which has one", where=name,
+            fix="Give a causal language model, or a reward model.",
         )  # fmt: skip
     if scalar and task not in (None, "reward"):
         raise SpeechftError("is not a reward model", where=adapter, fix=GIVE_REWARD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,16 @@ def test_the_page_of_a_reward_model_says_what_it_is(reward_model: Path, tmp_path
     question, answer = ({"role": r, "content": c} for r, c in (("user", "What is red?"), ("assistant", "A colour.")))
     exec(code.replace("me/rewards", str(reward_model)).replace("them/llama", base), {"print": said.append})
     assert said == [pytest.approx(rewards(load_reward_model(reward_model), [[question, answer]]), abs=0.02)]
+
+
+def test_a_classifier_of_several_labels_is_no_reward_model(tiny_llama: Path, pairs: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    folder = shutil.copytree(tiny_llama, tmp_path / "classifier")
+    AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=3).save_pretrained(folder)
+    recipe = RewardRecipe(model=str(folder), data=str(pairs), output_dir=tmp_path / "out")
+    with pytest.raises(SpeechftError, match="is a classifier of 3 labels"):
+        train(recipe)
 
 
 def test_an_adapter_that_writes_is_no_reward_model(tiny_llama: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from speechft import Manifest, exits, load
+from speechft import Manifest, adapters, exits, load
 from speechft.check import usable
 from speechft.files import write_text
 from speechft.min_wer import refine
@@ -21,6 +21,7 @@ from speechft.overlap import Overlap, overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare
 from speechft.result import environment, notice
+from speechft.seen import Seen
 from speechft.split import auto_split
 from speechft.study import cautions, parts_apart
 from speechft.transcript import DecodeOptions
@@ -41,7 +42,8 @@ def main() -> None:
     manifest = auto_split(usable(a.manifest)[0])
     parts = parts_apart(manifest, a.clips, a.held_out)
     shared = overlap(manifest)
-    print(*cautions(parts["test"], manifest, shared), sep="\n", flush=True)
+    caveats = Seen.by([adapters.read_card(a.adapter)]).caveats(parts["test"])
+    print(*cautions(parts["test"], manifest, shared), *caveats, sep="\n", flush=True)
     table = [{"arm": "the adapter", **measured(a.adapter, parts["test"])}]
     for name, weights in ARMS.items():
         folder = a.out / name.replace(" ", "-").lower()
@@ -49,13 +51,17 @@ def main() -> None:
         chosen = {"dev_wer": [refined.progress.base, refined.progress.best], "steps": refined.steps}
         table.append({"arm": name, **chosen, **measured(refined.adapter or a.adapter, parts["test"], a.adapter)})
         print(json.dumps(table[-1]), flush=True)
-    write_text(a.out / "result.json", json.dumps(result(table, parts["test"], manifest, shared), indent=2) + "\n")
+    found = result(table, parts["test"], manifest, shared, caveats)
+    write_text(a.out / "result.json", json.dumps(found, indent=2) + "\n")
 
 
-def result(table: list[dict[str, Any]], test: Manifest, manifest: Manifest, shared: Overlap) -> dict[str, Any]:
+def result(
+    table: list[dict[str, Any]], test: Manifest, manifest: Manifest, shared: Overlap, caveats: list[str]
+) -> dict[str, Any]:
     """The arms, after what must be read before them, and what they were measured on."""
     return {
         "notice": notice(test, manifest),
+        "caveats": caveats,
         "task": "Minimum word error rate",
         "evaluated_on": {"clips": len(test), "speakers": len(test.speakers)},
         "arms": table,

@@ -19,6 +19,7 @@ from speechft import exits, load
 from speechft.check import usable
 from speechft.config import SpeechRecipe
 from speechft.files import write_text
+from speechft.normalize import chosen
 from speechft.split import auto_split
 from speechft.study import parts_apart
 from speechft.text import correct
@@ -41,19 +42,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of the corrector; all of an epoch unless told")
     a = parser.parse_args()
 
-    parts = parts_apart(auto_split(usable(a.manifest)[0]), a.clips, a.held_out)
-    speech = SpeechRecipe(manifest=Path(a.manifest), output_dir=a.out / "speech", min_steps=a.min_steps)
+    manifest = auto_split(usable(a.manifest)[0])
+    parts = parts_apart(manifest, a.clips, a.held_out)
+    normaliser = chosen("auto", (u.language for u in manifest))  # of all that is compared
+    speech = SpeechRecipe(
+        manifest=Path(a.manifest), output_dir=a.out / "speech", min_steps=a.min_steps, normalizer=normaliser
+    )
     whole = fit(speech, parts["train"], parts["dev"])
     heard = {"train": correct.cross_validated(speech, parts["train"], parts["dev"], a.out / "folds", a.folds)}
     recogniser = load(speech.model, whole.adapter)
     for name in ("dev", "test"):
-        heard[name] = correct.listen(recogniser, parts[name])
+        heard[name] = correct.listen(recogniser, parts[name], normalise=normaliser)
 
     adapter, model = corrector(heard, a.out, a.task, a.steps)
     text = load_text_model(model, adapter=adapter)
-    level, rates = correct.best_level(heard["dev"], correct.propose(text, heard["dev"]))
+    proposed = {name: correct.propose(text, heard[name], normaliser) for name in ("dev", "test")}
+    level, rates = correct.best_level(heard["dev"], proposed["dev"])
     print("dev:", {at: f"{rate:.1%}" for at, rate in rates.items()}, "-> level", level)
-    result = correct.report(heard["test"], correct.propose(text, heard["test"]), level)
+    result = correct.report(heard["test"], proposed["test"], level)
     write_text(a.out / f"result-{a.task}.json", json.dumps({"dev": rates, **result}, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from speechft.errors import SpeechftError
 from speechft.files import expanded, read_text
 from speechft.schedule import Schedule
+from speechft.sources import local_adapter
 from speechft.strict_yaml import parsed
 from speechft.validation import SHORT, validated
 
@@ -290,6 +291,9 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
         for key in ("manifest", "split_file", "output_dir", "data", "other_domain", "reward"):
             if _is_path(key, values.get(key)):
                 values[key] = str(path.parent / expanded(values[key]))
+        kind, _, name = str(values.get("judge")).partition(":")
+        if kind == "reward" and (folder := local_adapter(name, path.parent)):
+            values["judge"] = f"reward:{folder}"
     override(values, overrides or [])
     kind, kinds = values.get("task", "speech"), recipe_kinds()
     if not isinstance(kind, str) or kind not in kinds:

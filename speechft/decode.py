@@ -218,6 +218,7 @@ def _search(
                 temperature=temperature,
                 language=code or "en",
                 alternatives=tuple(whisper.text(ids).strip() for ids, _, _ in hypotheses[1:]),
+                alternatives_end=tuple(end for _, _, end in hypotheses[1:]),
             ),
             capped=len(hypotheses[0][0]) >= cap,
             options=options,

@@ -2,8 +2,8 @@
 
 Cross-entropy teaches the next right word after right words. It never sees what the model says by itself, where loops
 and invented text come from. Minimum word error rate training (Prabhavalkar et al., 2018, arXiv 1712.01818) does: the
-model writes several hypotheses of a clip, and those with fewer errors than the mean become more probable, those with
-more errors less, in proportion. A part of cross-entropy keeps it from forgetting what it knows.
+model writes several hypotheses of a clip, and those with fewer errors than it expects of its list become more
+probable, those with more errors less, in proportion. A part of cross-entropy keeps it from forgetting what it knows.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from speechft.evaluate import Rates, evaluate_model
 from speechft.manifest import Manifest
 from speechft.normalize import chosen, normalizer
 from speechft.objective import FrozenHeadLoss
+from speechft.seen import Seen
 from speechft.train import Event, Run, Trained
-from speechft.transcript import DecodeOptions
+from speechft.transcript import DecodeOptions, Transcript
 from speechft.validation import validated
 from speechft.whisper import core, decoder_states, encode
 
@@ -105,6 +106,10 @@ class _Refinement(Run):
             parameter.requires_grad_("lora_" in name)
         return adapted
 
+    def _card(self) -> dict[str, Any]:
+        card = super()._card()
+        return card | {"seen": Seen.by([card, adapters.read_card(self.start)]).to_dict()}
+
     def _evaluate_base(self) -> Rates:
         self.untrained = self._evaluate(self.whisper)  # with the adapter that it starts from
         return self.untrained.rates
@@ -153,8 +158,23 @@ class _Refinement(Run):
         self.whisper.model.train()
         lists = []
         for utterance, transcript in zip(self.train, found.transcripts, strict=True):
-            texts = dict.fromkeys([transcript.text, *transcript.alternatives])
             reference = clean(utterance.text)
-            pairs = [(self.base.label_ids(t), word_errors(reference, clean(t)).errors) for t in texts]
-            lists.append([(ids, errors) for ids, errors in pairs if len(ids) <= self.base.max_tokens])
+            language = utterance.language if self.base.is_multilingual else None
+            own = []
+            for text, ended in _written(transcript).items():
+                ids = self.base.label_ids(text, language)[: None if ended else -1]
+                if len(ids) <= self.base.max_tokens:
+                    own.append((ids, word_errors(reference, clean(text)).errors))
+            lists.append(own)
         return lists
+
+
+def _written(transcript: Transcript) -> dict[str, bool]:
+    """The different hypotheses, best first, and whether each has an end: a loop that the cap cut off has none, and with
+    one it would be too improbable to learn from."""
+    texts = (transcript.text, *transcript.alternatives)
+    ends = (transcript.end_logprob, *transcript.alternatives_end)
+    found: dict[str, bool] = {}
+    for text, end in zip(texts, ends, strict=True):
+        found.setdefault(text, end != 0 or not text)
+    return found

@@ -146,12 +146,21 @@ def resolve_adapter(name: str | Path) -> Path:
     Raises:
         SpeechftError: it cannot be downloaded.
     """
-    folder = expanded(name)
-    # where its first part is a folder here, a path was meant, and what is missing is the adapter in it
-    if folder.exists() or folder.parent.exists() or not _HUB_ID.fullmatch(str(name)):
+    if folder := local_adapter(name):
         return folder
     fix = "Give the folder with adapter_config.json, usually OUT/adapter, or USER/NAME of a hub."
     return _downloaded(str(name), "is neither a folder nor an adapter's name", fix, fix)
+
+
+def local_adapter(name: str | Path, beside: Path = Path()) -> Path | None:
+    """The folder that an adapter's name means, which need not exist; None for a hub's id.
+
+    Args:
+        beside: where a relative path starts.
+    """
+    folder = beside / expanded(name)
+    # where its first part is a folder here, a path was meant, and what is missing is the adapter in it
+    return folder if folder.exists() or folder.parent.exists() or not _HUB_ID.fullmatch(str(name)) else None
 
 
 def hub_id(model: str) -> str | None:

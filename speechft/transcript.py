@@ -64,6 +64,7 @@ class Transcript:
         temperature: it was found at; 0.0 is the plain search.
         language: code the model decoded in.
         alternatives: the other beams' texts, best first.
+        alternatives_end: of each of them, as `end_logprob`.
         problem: why a guard still objects, else empty.
     """
 
@@ -75,6 +76,7 @@ class Transcript:
     temperature: float = 0.0
     language: str = ""
     alternatives: tuple[str, ...] = field(default=())
+    alternatives_end: tuple[float, ...] = ()
     problem: str = ""
 
     @property
@@ -101,6 +103,7 @@ def joined(parts: Sequence[Transcript]) -> Transcript:
         no_speech=min(part.no_speech for part in parts),
         temperature=max(part.temperature for part in parts),
         alternatives=(),
+        alternatives_end=(),
         problem=max((part.problem for part in parts), key=PROBLEMS.index),
     )
 

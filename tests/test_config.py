@@ -34,6 +34,25 @@ def test_paths_in_overrides_belong_to_the_working_directory(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("judge", "meant"),
+    [
+        ("reward:../runs/adapter", "reward:{}/../runs/adapter"),
+        ("reward:adapter", "reward:{}/adapter"),
+        ("reward:here/adapter", "reward:{}/here/adapter"),
+        ("reward:/models/adapter", "reward:/models/adapter"),
+        ("reward:user/adapter", "reward:user/adapter"),
+        ("model:bundled:smollm2", "model:bundled:smollm2"),
+        ("url:http://localhost/v1 m", "url:http://localhost/v1 m"),
+    ],
+)
+def test_a_reward_model_that_judges_is_beside_its_recipe(judge: str, meant: str, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"task: feedback\ndata: d\noutput_dir: o\njudge: '{judge}'\n")
+    assert load_recipe(path).judge == meant.format(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("learning_rat=1", "did you mean 'learning_rate'"),

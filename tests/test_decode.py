@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechft.audio import log_mel, pad_frames
+from speechft.audio import SAMPLE_RATE, log_mel, pad_frames
 from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.manifest import Manifest
@@ -39,6 +39,15 @@ def test_beams_are_at_least_as_probable(tiny: Whisper, clips: list[np.ndarray]) 
     more = [b.mean_logprob >= g.mean_logprob - 1e-3 for g, b in zip(greedy, beams, strict=True)]
     assert sum(more) >= len(more) - 1  # a beam can lose the best path early; not often
     assert all(len(b.alternatives) == 3 for b in beams)
+
+
+def test_beams_say_which_of_them_the_cap_cut_off(tiny: Whisper, clips: list[np.ndarray]) -> None:
+    model = inference_copy(tiny, torch.float32)
+    for speed, cut in ((12.0, False), (-13 * SAMPLE_RATE / len(clips[0]), True)):  # the latter leaves three tokens
+        options = DecodeOptions(beams=3, temperatures=(), tokens_per_second=speed)
+        (found,) = decode(model, clips[:1], options, ready=True)
+        assert len(found.alternatives_end) == len(found.alternatives) == 2
+        assert (0.0 in (found.end_logprob, *found.alternatives_end)) == cut
 
 
 def test_neighbours_do_not_matter(tiny: Whisper, clips: list[np.ndarray]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +17,10 @@ from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.min_wer import _Refinement, expected_errors, refine
+from speechft.seen import Seen, hashes
 from speechft.sources import resolve
 from speechft.train import fit
+from speechft.transcript import Transcript
 from speechft.whisper import core, encode, load_whisper
 
 LISTS = st.lists(st.tuples(st.floats(-20, 0), st.integers(0, 9)), min_size=2, max_size=6)
@@ -64,6 +69,47 @@ def test_batches_are_of_clips_whatever_the_adapter_was_trained_with(voice: Manif
     assert found.progress.step == 2
 
 
+def refinement(voice: Manifest, folder: Path, card: dict | None = None, **settings: Any) -> _Refinement:
+    """From an adapter that changes the model a little."""
+    recipe = SpeechRecipe(
+        manifest=Path("-"), output_dir=folder / "run", batch_size=2, augment=None, cache="off", precision="fp32",
+        **settings,
+    )  # fmt: skip
+    base = load_whisper(recipe.model)
+    model = adapters.attach(base.model, rank=2)
+    torch.manual_seed(0)
+    for name, parameter in adapters.trainable(model):
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    start = adapters.save(model, folder / "start", card or {}, recipe.model, resolve(recipe.model))
+    return _Refinement(start, 2, 0.7, 0.3, recipe, voice[:2], voice[:2], lambda event: None)
+
+
+def test_a_refined_adapter_has_seen_what_its_first_one_had(voice: Manifest, tmp_path: Path) -> None:
+    run = refinement(voice, tmp_path, {"seen": {"train": hashes(voice[2:3]), "dev": hashes(voice[3:4])}})
+    run.progress.base = run.progress.best = (0.5, 0.5)
+    seen = Seen.by([run._card()])
+    assert seen.train == {*hashes(voice[:3])}
+    assert seen.dev == {*hashes(voice[:2]), *hashes(voice[3:4])}
+
+
+def test_hypotheses_are_scored_as_they_were_written(
+    voice: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the language of the clip, and without an end where a loop was cut off; an empty one is an end alone."""
+    run = refinement(voice, tmp_path, model="bundled:base")
+    spoken = [dataclasses.replace(u, language=code) for u, code in zip(voice[:2], ("de", None), strict=True)]
+    run.train = Manifest(spoken, voice.path)
+    found = [
+        Transcript("ja", end_logprob=-0.1, alternatives=("ja ja ja", "ja"), alternatives_end=(0.0, 0.0)),
+        Transcript("", alternatives=("no",), alternatives_end=(-0.2,)),
+    ]
+    monkeypatch.setattr("speechft.min_wer.evaluate_model", lambda *a, **k: SimpleNamespace(transcripts=found))
+    lists = [[ids for ids, _ in own] for own in run._n_best()]
+    ids = run.base.label_ids
+    assert lists == [[ids("ja", "de"), ids("ja ja ja", "de")[:-1]], [ids("", "en"), ids("no", "en")]]
+
+
 def test_a_clip_without_hypotheses_teaches_nothing() -> None:
     """All of them can be too long for the decoder: loops are."""
     assert expected_errors(torch.zeros(0), torch.zeros(0)).item() == 0
@@ -71,17 +117,7 @@ def test_a_clip_without_hypotheses_teaches_nothing() -> None:
 
 def test_the_loss_is_expected_errors_and_cross_entropy(voice: Manifest, tmp_path: Path) -> None:
     """Against the definition, from the model's logits over whole sequences."""
-    recipe = SpeechRecipe(
-        manifest=Path("-"), output_dir=tmp_path / "run", batch_size=2, augment=None, cache="off", precision="fp32"
-    )
-    base = load_whisper(recipe.model)
-    model = adapters.attach(base.model, rank=2)
-    torch.manual_seed(0)
-    for name, parameter in adapters.trainable(model):
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
-    start = adapters.save(model, tmp_path / "start", {}, recipe.model, resolve(recipe.model))
-    run = _Refinement(start, 2, 0.7, 0.3, recipe, voice[:2], voice[:2], lambda event: None)
+    run = refinement(voice, tmp_path)
     run.whisper.model.eval()
     ids = run.base.label_ids
     run.lists = [[(ids(voice[0].text), 0), (ids("a wrong text"), 3)], []]

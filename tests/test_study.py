@@ -91,7 +91,7 @@ def test_a_study_prints_what_must_be_read_before_its_table(tmp_path: Path, capsy
 
 def test_minimum_wer_says_first_that_nobody_spoke() -> None:
     whole = Manifest(replace(u, split="test", extra={"simulated": True}) for u in clips(4))
-    result = runpy.run_path(str(RECIPES / "min_wer.py"))["result"]([], whole, whole, overlap(whole))
+    result = runpy.run_path(str(RECIPES / "min_wer.py"))["result"]([], whole, whole, overlap(whole), [])
     assert next(iter(result.items())) == ("notice", NOTICE)
     assert result["arms"] == []
 

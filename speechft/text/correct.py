@@ -129,9 +129,14 @@ def preference_rows(heard: Sequence[Heard], split: str) -> list[dict[str, Any]]:
     ]
 
 
-def propose(text: TextModel, heard: Sequence[Heard]) -> list[str]:
-    """What the model would write for each clip, before any rule."""
-    return answers(text, [question(one) for one in heard], max_new_tokens=MAX_NEW_TOKENS)
+def propose(text: TextModel, heard: Sequence[Heard], normalise: str) -> list[str]:
+    """What the model would write for each clip, before any rule.
+
+    Args:
+        normalise: each word, as `listen` did: a capital letter is no word error.
+    """
+    found = answers(text, [question(one) for one in heard], max_new_tokens=MAX_NEW_TOKENS)
+    return [_each_word(normalizer(normalise), answer) for answer in found]
 
 
 def constrained(heard: Heard, proposal: str, level: float) -> str:

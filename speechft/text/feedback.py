@@ -30,13 +30,18 @@ def train(recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """Sample and judge answers to the training and dev prompts, write them to OUT/preferences.jsonl, and train on them.
 
     The same file trains a reward model (`task: reward`), and that a policy (`task: policy`).
+
+    Raises:
+        SpeechftError: as `preferences.train`, before anything is sampled; full fine-tuning; or a judge without an
+            opinion.
     """
-    judge = judge_from(recipe.judge)
-    text = load_text_model(recipe.model, quantize=recipe.adapter.quantize)
-    judged = {
-        name: pairs(text, judge, examples, recipe, log)
-        for name, examples in (("train", corpus.train), ("dev", drawn(corpus.dev, recipe.dev_examples, recipe.seed)))
-    }
+    preferences.refuse(recipe)
+    if recipe.adapter.method == "full":
+        raise SpeechftError(
+            "answers are compared with those of the model before training, which full fine-tuning changes",
+            fix="Use adapter.method=lora.",
+        )
+    judged = _judged_pairs(recipe, corpus, log)
     rows = [_row(example, name) for name, examples in judged.items() for example in examples]
     write_text(Path(recipe.output_dir) / "preferences.jsonl", (json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
     if not judged["train"] or not judged["dev"]:
@@ -45,8 +50,15 @@ def train(recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
             fix="Use a stronger judge, more samples or a higher temperature.",
         )  # fmt: skip
     log({"event": "judged", **{name: len(examples) for name, examples in judged.items()}})
-    del text
     return preferences.train(recipe, Corpus(tuple(judged["train"]), tuple(judged["dev"]), ()), log)
+
+
+def _judged_pairs(recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent) -> dict[str, list[Example]]:
+    """By split; the model that sampled and the judge are gone from memory when this returns."""
+    judge = judge_from(recipe.judge)
+    text = load_text_model(recipe.model, quantize=recipe.adapter.quantize)
+    parts = {"train": corpus.train, "dev": drawn(corpus.dev, recipe.dev_examples, recipe.seed)}
+    return {name: pairs(text, judge, examples, recipe, log) for name, examples in parts.items()}
 
 
 def pairs(
@@ -57,7 +69,8 @@ def pairs(
     of = [adapters.base_hash(text.folder), identity(recipe.judge, recipe.rubric)]
     for start in range(0, len(examples), AT_ONCE):
         part = examples[start : start + AT_ONCE]
-        for example, (said, points) in zip(part, judged(text, judge, part, recipe, of), strict=True):
+        found_here = judged(text, judge, part, recipe, of, recipe.seed + start)
+        for example, (said, points) in zip(part, found_here, strict=True):
             best, worst = max(points, default=0.0), min(points, default=0.0)
             if best - worst >= LEAST_GAP:
                 chosen, rejected = said[points.index(best)], said[points.index(worst)]
@@ -70,7 +83,7 @@ def pairs(
 
 
 def judged(
-    text: TextModel, judge: Any, examples: Sequence[Example], recipe: FeedbackRecipe, of: list[Any]
+    text: TextModel, judge: Any, examples: Sequence[Example], recipe: FeedbackRecipe, of: list[Any], seed: int
 ) -> list[tuple[list[str], list[float]]]:
     """Different answers to each prompt and the judge's points for them, none where there are fewer than two.
 
@@ -78,9 +91,10 @@ def judged(
 
     Args:
         of: what tells the model and the judge from others of the same names, such as those trained again.
+        seed: of sampling.
     """
     prompts = [example.prompt for example in examples]
-    settings = {key: getattr(recipe, key) for key in ("max_new_tokens", "temperature", "seed")}
+    settings = {"max_new_tokens": recipe.max_new_tokens, "temperature": recipe.temperature, "seed": seed}
     key = json.dumps([prompts, settings, recipe.samples, recipe.adapter.quantize, of], sort_keys=True)
     file = Path(recipe.output_dir) / "judged" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if file.is_file():

@@ -12,9 +12,12 @@ import http.client
 import json
 import math
 import os
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -30,7 +33,9 @@ from speechft.text.replies import said_option
 
 RUBRIC = "Which answer is more helpful, correct and to the point?"
 SCORES = tuple(range(1, 11))
-BAD_REQUEST = 400
+MOST_TOKENS = 1024  # of an endpoint's reply: enough to think, or to explain, before the letter
+TRIES, PAUSE_S, LONGEST_PAUSE_S = 4, 2.0, 60.0  # where a server is busy; the pause doubles unless the server names one
+BAD_REQUEST, TOO_MANY, SERVER_ERROR = 400, 429, 500
 
 
 class Choice(Protocol):
@@ -123,7 +128,7 @@ class EndpointJudge:
     """Any server that speaks OpenAI's chat completions: a local llama.cpp or vLLM, or a hosted one.
 
     Everything shown to the judge is sent to that server. The key is read from the environment when it is asked, and is
-    written nowhere.
+    written nowhere. A reply that was cut off before its end favours nothing: what it would have said is not known.
 
     Attributes:
         url: up to and with `/v1`.
@@ -135,33 +140,51 @@ class EndpointJudge:
     url: str
     model: str
     key_variable: str = "OPENAI_API_KEY"
-    timeout_s: float = 60.0
+    timeout_s: float = 300.0
 
     def __call__(self, messages: Sequence[Message], options: Sequence[str]) -> list[float]:
         body = {"model": self.model, "messages": list(messages)}
-        said = self._said({**body, "temperature": 0, "max_tokens": 8}, or_else=body)
+        said = self._said({**body, "temperature": 0, "max_tokens": MOST_TOKENS}, or_else=body)
         return said_option(said, options)
 
     def _said(self, body: dict[str, Any], or_else: dict[str, Any] | None = None) -> str:
-        """The reply; `or_else` is sent where the server takes no such limits, as those of models that think first."""
+        """The reply, "" where it was cut off; `or_else` is sent where the server takes no such limits, as those of
+        models that think first."""
+        try:
+            reply = self._reply(body)
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+            if or_else and getattr(error, "code", None) == BAD_REQUEST:
+                return self._said(or_else)
+            raise self._silent(f"{type(error).__name__}: {error}") from None
+        try:
+            choice = reply["choices"][0]
+            content = choice["message"]["content"]
+        except (LookupError, TypeError):
+            raise self._silent("its reply holds no choices[0].message.content") from None
+        if choice.get("finish_reason") == "length":
+            return ""
+        return str(content or "")  # null where all it wrote was thought
+
+    def _reply(self, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(  # noqa: S310 - the address is the user's own setting, checked by judge_from
             self.url.rstrip("/") + "/chat/completions",
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json"}
             | ({"Authorization": f"Bearer {key}"} if (key := os.environ.get(self.key_variable)) else {}),
         )
-        try:
-            with urllib.request.urlopen(request, timeout=self.timeout_s) as response:  # noqa: S310
-                reply = json.load(response)
-        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
-            if or_else and getattr(error, "code", None) == BAD_REQUEST:
-                return self._said(or_else)
-            raise self._silent(f"{type(error).__name__}: {error}") from None
-        try:
-            content = reply["choices"][0]["message"]["content"]
-        except (LookupError, TypeError):
-            raise self._silent("its reply holds no choices[0].message.content") from None
-        return str(content or "")  # null where all it may write went into thinking
+        for pause in [PAUSE_S * 2**n for n in range(TRIES - 1)]:
+            try:
+                return self._once(request)
+            except urllib.error.HTTPError as error:
+                if error.code != TOO_MANY and error.code < SERVER_ERROR:
+                    raise
+                named = str(error.headers.get("Retry-After", ""))  # else a date, which nobody sends
+                time.sleep(min(float(named) if named.isdigit() else pause, LONGEST_PAUSE_S))
+        return self._once(request)
+
+    def _once(self, request: urllib.request.Request) -> Any:
+        with urllib.request.urlopen(request, timeout=self.timeout_s) as response:  # noqa: S310
+            return json.load(response)
 
     def _silent(self, why: str) -> SpeechftError:
         return SpeechftError(
@@ -209,17 +232,26 @@ def identity(name: str, rubric: str = RUBRIC) -> list[Any]:
     """What a judge's verdicts depend on: its name, its weights and what it is asked; as JSON.
 
     A model or a reward model that was trained again in the same folder is another judge. Of an endpoint's model the
-    weights cannot be seen: it is told by its address and its name there.
+    weights cannot be seen: it is told by its address, its name there and how long its replies may be.
     """
     kind, _, rest = name.partition(":")
-    weights = []
+    inside: list[Any] = []
     if kind == "model":
-        weights = [adapters.base_hash(resolve(rest))]
+        inside = [adapters.base_hash(resolve(rest))]
     elif kind == "reward":
-        folder = resolve_adapter(rest)
-        weights = [adapters.base_hash(resolve(adapters.base_of(folder)))]
-        weights += [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("adapter_*"))]
-    return [name, weights, _pair("question", "first", "second", rubric)]
+        inside = reward_identity(rest)
+    elif kind == "url":
+        inside = [MOST_TOKENS]
+    return [name, inside, _pair("question", "first", "second", rubric)]
+
+
+def reward_identity(name: str | Path) -> list[str]:
+    """Hashes of a reward model's weights: those of a whole model, or of an adapter and the model that it is on."""
+    folder = resolve_adapter(name)
+    if (folder / "config.json").is_file():
+        return [adapters.base_hash(folder)]
+    own = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("adapter_*"))]
+    return [adapters.base_hash(resolve(adapters.base_of(folder))), *own]
 
 
 def ranking(judge: Any, prompt: Sequence[Message], answers: Sequence[str], rubric: str = RUBRIC) -> list[float]:

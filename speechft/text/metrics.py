@@ -324,6 +324,8 @@ def minilm_folder() -> Path:
 def cohen_kappa(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
     """Agreement of two raters beyond chance (Cohen, 1960); 1 is full, 0 is what chance gives.
 
+    Where both always say the same one thing, chance gives all there is: 0/0, nan.
+
     >>> cohen_kappa(["a", "a", "b", "b"], ["a", "b", "b", "b"])
     0.5
     """
@@ -333,4 +335,4 @@ def cohen_kappa(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
     agreed = sum(one == two for one, two in zip(ours, theirs, strict=True)) / n
     first, second = Counter(ours), Counter(theirs)
     chance = sum(first[label] * second[label] for label in first) / n**2
-    return 1.0 if chance == 1 else (agreed - chance) / (1 - chance)
+    return math.nan if chance == 1 else (agreed - chance) / (1 - chance)

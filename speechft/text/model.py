@@ -14,7 +14,7 @@ from speechft import adapters
 from speechft.config import AdapterSettings
 from speechft.errors import SpeechftError
 from speechft.peft_methods import TEXT_ONLY
-from speechft.precision import inference_dtype, mixed_precision, refuse_non_finite
+from speechft.precision import mixed_precision, refuse_non_finite
 from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
 from speechft.text.chat import rendered
@@ -73,7 +73,7 @@ def load_text_model(
 
     Raises:
         SpeechftError: no such model, one that is no causal language model, or a reward model taken for one that
-            writes, or the other way round.
+            writes, or the other way round, or for a classifier of several labels.
     """
     from transformers import (
         AutoConfig,
@@ -99,6 +99,11 @@ def load_text_model(
         raise SpeechftError(
             "is a reward model: it gives answers a number and writes none", where=adapter or name,
             fix="Use it as a reward or a judge, or give a model that writes.",
+        )  # fmt: skip
+    if scalar and headed and config.num_labels != 1:
+        raise SpeechftError(
+            f"is a classifier of {config.num_labels} labels, not a reward model, which has one", where=name,
+            fix="Give a causal language model, or a reward model.",
         )  # fmt: skip
     if scalar and task not in (None, "reward"):
         raise SpeechftError("is not a reward model", where=adapter, fix=GIVE_REWARD)
@@ -139,7 +144,8 @@ def trainable_text_model(
     Args:
         settings: its fields go to `adapters.attach`.
         head: last name of a layer that is trained whole and saved with the adapter, `score` of a reward model.
-        precision: that the recipe computes in; frozen matrices are kept in bf16 where it is that.
+        precision: that the recipe computes in; frozen matrices are kept in bf16 where that is bf16, and inference's
+            is too.
     """
     if settings.init == "eva":
         raise SpeechftError("EVA needs recordings to look at", where=text.name, fix="Use adapter.init=pissa or zero.")
@@ -156,7 +162,7 @@ def trainable_text_model(
         config = model.peft_config["default"]
         config.modules_to_save = [head]
         set_additional_trainable_modules(model.get_base_model(), config, {}, "default")
-    if mixed_precision(precision, text.device) == "bf16":
+    if mixed_precision(precision, text.device) == mixed_precision("auto", text.device) == "bf16":
         adapters.store_frozen(model, torch.bfloat16)
     return text.with_(model)
 
@@ -242,14 +248,15 @@ def padded(rows: Sequence[Sequence[int]], pad: int, left: bool = False) -> tuple
     return ids, mask
 
 
-def autocast(device: torch.device, cache: bool = True) -> torch.autocast:
-    """Products in bf16 where the machine has it.
+def autocast(device: torch.device, cache: bool = True, precision: str = "auto") -> torch.autocast:
+    """Products in bf16 where the machine has it, or in what a recipe's `precision` says.
 
     Args:
         cache: cast each weight once; it must not change until the context ends.
     """
-    dtype = inference_dtype(device)
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32, cache_enabled=cache)
+    wanted = mixed_precision(precision, device)
+    dtype = torch.float16 if wanted == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=wanted != "no", cache_enabled=cache)
 
 
 @contextlib.contextmanager

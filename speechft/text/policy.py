@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.peft_methods import has_reference
@@ -17,6 +19,7 @@ from speechft.text.data import Corpus, Example, drawn
 from speechft.text.likelihood import sequence_logprobs
 from speechft.text.metrics import METRICS, Measure
 from speechft.text.model import TextModel, autocast, generate, prompt_tokens
+from speechft.text.preferences import fitting
 from speechft.text.training import Best, Fitted, OnEvent, arguments, fit, for_training, import_trl
 
 
@@ -24,8 +27,8 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """Raise the reward; the state with the highest reward less its KL penalty on dev prompts is kept.
 
     Raises:
-        SpeechftError: the method leaves no adapter that can be switched off, or the reward needs reference answers
-            that rows do not have.
+        SpeechftError: the method leaves no adapter that can be switched off, the reward needs reference answers that
+            rows do not have, or no prompt is short enough.
     """
     method, init = recipe.adapter.method, recipe.adapter.init
     if not has_reference(method, init) or method == "adalora":  # whose ranks need a loop that knows its steps
@@ -45,6 +48,7 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
         best = Best(text, recipe, corpus, score, log, recipe.max_steps)
         return ppo.train(recipe, text, corpus, reward, best, log)
     trl = import_trl()
+    prompts = fitting(text, corpus.train, recipe.max_length, log)  # TRL knows no longest prompt
     kind, config = {"rloo": (trl.RLOOTrainer, trl.RLOOConfig), "grpo": (trl.GRPOTrainer, trl.GRPOConfig)}[
         recipe.algorithm
     ]
@@ -55,12 +59,12 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     )  # fmt: skip
     trainer = kind(
         model=text.model,
-        reward_funcs=_for_trl(reward, corpus.train),
+        reward_funcs=_for_trl(reward, prompts),
         args=settings,
-        train_dataset=_prompts(corpus.train),
+        train_dataset=_prompts(prompts),
         processing_class=text.tokenizer,
     )
-    with autocast(text.device, cache=False):  # TRL samples outside of its own
+    with autocast(text.device, cache=False, precision=recipe.precision):  # TRL samples outside of its own
         return fit(trainer, text, recipe, corpus, score, log)
 
 
@@ -117,11 +121,15 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: PolicyRecipe) 
 def measured(
     text: TextModel, examples: Sequence[Example], recipe: PolicyRecipe, reward: ppo.Reward
 ) -> dict[str, Measure]:
-    """As `measure`, with the reward at hand. Sampling starts from the recipe's seed, so a model scores the same."""
+    """As `measure`, with the reward at hand.
+
+    Sampling starts from the recipe's seed, so a model scores the same; training keeps its own random numbers.
+    """
     prompts = [prompt_tokens(text, example.prompt)[-recipe.max_length :] for example in examples]
-    found = generate(
-        text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=recipe.seed
-    )
+    with torch.random.fork_rng([text.device] if text.device.type == "cuda" else []):
+        found = generate(
+            text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=recipe.seed
+        )
     said = [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
     ids = [p + a for p, a in zip(prompts, found, strict=True)]
     labels = [[IGNORED] * len(p) + a for p, a in zip(prompts, found, strict=True)]

@@ -130,11 +130,12 @@ class Policy(nn.Module):
     Args:
         text: with an adapter; with the adapter off it is the reference.
         temperature: of sampling; log-probabilities are those of the distribution that is sampled from.
+        precision: of the recipe.
     """
 
-    def __init__(self, text: TextModel, temperature: float) -> None:
+    def __init__(self, text: TextModel, temperature: float, precision: str = "auto") -> None:
         super().__init__()
-        self.text, self.model, self.temperature = text, text.model, temperature
+        self.text, self.model, self.temperature, self.precision = text, text.model, temperature, precision
         width = text.model.config.get_text_config().hidden_size
         self.value = nn.Linear(width, 1).to(text.device)
         nn.init.zeros_(self.value.weight)
@@ -143,7 +144,7 @@ class Policy(nn.Module):
 
     def forward(self, ids: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of each token after the first, and the value before it: shapes (rows, tokens - 1)."""
-        with autocast(self.text.device):
+        with autocast(self.text.device, precision=self.precision):
             out = self.model(input_ids=ids, attention_mask=attention, output_hidden_states=True, use_cache=False)
         labels = ids.masked_fill(attention == 0, IGNORED)
         values = self.value(out.hidden_states[-1][:, :-1].float())[..., 0]
@@ -176,7 +177,7 @@ def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe
 def train(recipe: PolicyRecipe, text: TextModel, corpus: Corpus, reward: Reward, best: Best, log: OnEvent) -> Fitted:
     """Rounds of rollouts and updates; `recipe.max_steps` rounds, each one line of metrics.jsonl."""
     started = time.perf_counter()
-    policy = Policy(text, recipe.temperature)
+    policy = Policy(text, recipe.temperature, recipe.precision)
     adapter = [p for _, p in adapters.trainable(text.model)]
     optimizer = made(
         recipe.optimizer, [*adapter, *policy.value.parameters()], recipe.learning_rate, recipe.weight_decay

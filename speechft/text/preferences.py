@@ -8,12 +8,12 @@ from typing import Any
 
 from speechft import adapters
 from speechft.errors import SpeechftError
-from speechft.peft_methods import has_reference
+from speechft.peft_methods import TEXT_ONLY, has_reference
 from speechft.text.config import PairRecipe
-from speechft.text.data import Corpus, Example, drawn
+from speechft.text.data import Corpus, Example, Message, drawn
 from speechft.text.likelihood import Part, answer_logprobs
 from speechft.text.metrics import Measure
-from speechft.text.model import TextModel
+from speechft.text.model import TextModel, prompt_tokens
 from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
 
 
@@ -24,21 +24,19 @@ def train(recipe: PairRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     switched off for that pass.
 
     Raises:
-        SpeechftError: the method leaves no adapter that can be switched off.
+        SpeechftError: the method and the loss do not go together, or no prompt leaves room for its answer.
     """
-    if recipe.loss != "orpo" and not has_reference(recipe.adapter.method, recipe.adapter.init):
-        raise SpeechftError(
-            f"{recipe.loss} compares with the model before training, which adapter.method={recipe.adapter.method} with "
-            f"init={recipe.adapter.init} changes",
-            fix="Use adapter.method=lora with init=zero, or loss=orpo, which needs no reference.",
-        )
+    refuse(recipe)
     trl = import_trl()
     text = for_training(recipe)
     kind, config = _trainer(trl, recipe.loss)
 
     def rows(examples: Sequence[Example]) -> Any:
+        examples = fitting(text, examples, recipe.max_length, log)  # TRL drops the others without a word
         return unpaired(examples, recipe.seed) if recipe.loss == "kto" else paired(examples)
 
+    test = drawn(corpus.test, recipe.test_examples, recipe.seed) if recipe.test else ()
+    fitting(text, test, recipe.max_length, log)  # what is too long is told now
     train_rows = rows(corpus.train)
     trainer = kind(
         model=text.model,
@@ -48,6 +46,26 @@ def train(recipe: PairRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
         processing_class=text.tokenizer,
     )
     return fit(trainer, text, recipe, corpus, None, log)
+
+
+def refuse(recipe: PairRecipe) -> None:
+    """
+    Raises:
+        SpeechftError: the loss needs an adapter that can be switched off, or texts without one's own prompt before
+            them, and the method has not.
+    """
+    method, init = recipe.adapter.method, recipe.adapter.init
+    if recipe.loss == "orpo" and method in TEXT_ONLY:
+        raise SpeechftError(
+            f"orpo does not train what {method} tuning puts before a text", fix="Use adapter.method=lora."
+        )
+    if recipe.loss != "orpo" and not has_reference(method, init):
+        instead = "" if method in TEXT_ONLY else ", or loss=orpo, which needs no reference"
+        raise SpeechftError(
+            f"{recipe.loss} compares with the model before training, which adapter.method={method} with init={init} "
+            "changes",
+            fix=f"Use adapter.method=lora with init=zero{instead}.",
+        )
 
 
 def _trainer(trl: Any, loss: str) -> tuple[Any, Any]:
@@ -68,6 +86,26 @@ def _loss(loss: str, rows: Any) -> dict[str, Any]:
             raise SpeechftError("kto needs good answers and bad ones", where="label")
         return {"desirable_weight": max(1.0, bad / good), "undesirable_weight": max(1.0, good / bad)}
     return {"loss_type": ["sigmoid" if loss == "dpo" else loss]} if loss in ("dpo", "ipo") else {}
+
+
+def fitting(
+    text: TextModel, examples: Sequence[Example], max_length: int, log: OnEvent = lambda event: None
+) -> list[Example]:
+    """Those whose prompt leaves room for an answer; the others are left out by name.
+
+    Raises:
+        SpeechftError: there are examples, and none of them fits.
+    """
+    reason = f"its prompt alone fills max_length={max_length}"
+    kept = []
+    for example in examples:
+        if len(prompt_tokens(text, example.prompt)) < max_length:
+            kept.append(example)
+        else:
+            log({"event": "left out", "where": example.where, "reason": reason})
+    if examples and not kept:
+        raise SpeechftError(f"{reason}, as any other's", where=examples[0].where, fix="Give a larger max_length.")
+    return kept
 
 
 def paired(examples: Sequence[Example]) -> Any:
@@ -101,6 +139,11 @@ def unpaired(examples: Sequence[Example], seed: int) -> Any:
     return Dataset.from_list(rows)
 
 
+def rejected(example: Example) -> list[Message]:
+    """The conversation with the worse answer."""
+    return [*example.prompt, *_turn(example.rejected or "")]
+
+
 def _turn(content: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": content}]
 
@@ -111,25 +154,29 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[s
     Returns:
         `preference_accuracy`: log-probability of the chosen answer above that of the rejected one.
         `reward_accuracy`, `reward_margin`: of DPO's implicit reward, beta times the log-ratio to the reference; 0.5
-        and 0 for the reference itself.
+        and 0 for the reference itself. Not of a model without an adapter, which has none.
         `perplexity`: of the chosen answers.
+        Prompts that fill `max_length` are left out.
     """
+    examples = fitting(text, examples, recipe.max_length)
     pairs = [example for example in examples if example.rejected is not None]
     if not pairs:
         good = [example for example in examples if example.label]
         return {"perplexity": Measure.perplexity([(-s, n) for s, n in _answers(text, good, recipe)])}
-    chosen, rejected = _sides(text, pairs, recipe)
+    chosen, others = _sides(text, pairs, recipe)
+    found = {
+        "preference_accuracy": Measure.share([won(c[0] - r[0]) for c, r in zip(chosen, others, strict=True)]),
+        "perplexity": Measure.perplexity([(-total, count) for total, count in chosen]),
+    }
+    if not hasattr(text.model, "disable_adapter"):
+        return found
     with adapters.disabled(text.model):
         before = _sides(text, pairs, recipe)
     margins = [
-        recipe.beta * ((c[0] - bc[0]) - (r[0] - br[0])) for c, r, bc, br in zip(chosen, rejected, *before, strict=True)
+        recipe.beta * ((c[0] - bc[0]) - (r[0] - br[0])) for c, r, bc, br in zip(chosen, others, *before, strict=True)
     ]
-    return {
-        "preference_accuracy": Measure.share([won(c[0] - r[0]) for c, r in zip(chosen, rejected, strict=True)]),
-        "reward_accuracy": Measure.share([won(margin) for margin in margins]),
-        "reward_margin": Measure.mean(margins),
-        "perplexity": Measure.perplexity([(-total, count) for total, count in chosen]),
-    }
+    reward = {"reward_accuracy": Measure.share([won(m) for m in margins]), "reward_margin": Measure.mean(margins)}
+    return found | reward
 
 
 def won(margin: float) -> float:
@@ -139,7 +186,7 @@ def won(margin: float) -> float:
 
 def _sides(text: TextModel, pairs: Sequence[Example], recipe: Any) -> tuple[list[Part], list[Part]]:
     return _answers(text, pairs, recipe), answer_logprobs(
-        text, [[*e.prompt, *_turn(e.rejected or "")] for e in pairs], recipe.max_length, recipe.batch_size
+        text, [rejected(e) for e in pairs], recipe.max_length, recipe.batch_size
     )
 
 

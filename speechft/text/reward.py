@@ -15,7 +15,7 @@ from speechft.text.config import RewardRecipe
 from speechft.text.data import Corpus, Example, Message, drawn
 from speechft.text.metrics import Measure
 from speechft.text.model import GIVE_REWARD, TextModel, autocast, load_text_model, padded
-from speechft.text.preferences import paired, won
+from speechft.text.preferences import rejected, won
 from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
 
 
@@ -26,11 +26,26 @@ def train(recipe: RewardRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     trainer = trl.RewardTrainer(
         model=text.model,
         args=arguments(trl.RewardConfig, recipe, text.device),
-        train_dataset=paired(corpus.train),
-        eval_dataset=paired(drawn(corpus.dev, recipe.dev_examples, recipe.seed)),
+        train_dataset=tokenized(text, corpus.train, recipe.max_length),
+        eval_dataset=tokenized(text, drawn(corpus.dev, recipe.dev_examples, recipe.seed), recipe.max_length),
         processing_class=text.tokenizer,
     )
     return fit(trainer, text, recipe, corpus, None, log)
+
+
+def tokenized(text: TextModel, examples: Sequence[Example], max_length: int) -> Any:
+    """Pairs as token ids, as `rewards` sees them; TRL's own tokenising drops pairs that are too long."""
+    from datasets import Dataset
+
+    def ids(messages: Sequence[Message]) -> list[int]:
+        return _tokens(text, messages, max_length)
+
+    return Dataset.from_list([{"chosen_ids": ids(e.messages), "rejected_ids": ids(rejected(e))} for e in examples])
+
+
+def _tokens(text: TextModel, messages: Sequence[Message], max_length: int) -> list[int]:
+    """Of a longer conversation the start is cut, as the end is what is judged."""
+    return text.tokenizer(rendered(text.tokenizer, messages), add_special_tokens=False)["input_ids"][-max_length:]
 
 
 @torch.inference_mode()
@@ -41,13 +56,10 @@ def rewards(
 
     Args:
         text: loaded with `scalar=True`.
-        max_length: tokens; of longer conversations the start is cut, as the end is what is judged.
+        max_length: tokens; of longer conversations the start is cut.
     """
     text.model.eval()
-    rows = [
-        text.tokenizer(rendered(text.tokenizer, messages), add_special_tokens=False)["input_ids"][-max_length:]
-        for messages in conversations
-    ]
+    rows = [_tokens(text, messages, max_length) for messages in conversations]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     found = [0.0] * len(rows)
     for start in range(0, len(order), batch_size):
@@ -79,7 +91,6 @@ def load_reward_model(folder: str | Path) -> TextModel:
 def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[str, Measure]:
     """`accuracy`: how often the chosen answer gets more; ties count half. `margin`: by how much."""
     chosen = rewards(text, [e.messages for e in examples], recipe.max_length, recipe.batch_size)
-    others = [[*e.prompt, {"role": "assistant", "content": e.rejected or ""}] for e in examples]
-    rejected = rewards(text, others, recipe.max_length, recipe.batch_size)
-    margins = [one - two for one, two in zip(chosen, rejected, strict=True)]
+    others = rewards(text, [rejected(e) for e in examples], recipe.max_length, recipe.batch_size)
+    margins = [one - two for one, two in zip(chosen, others, strict=True)]
     return {"accuracy": Measure.share([won(m) for m in margins]), "margin": Measure.mean(margins)}

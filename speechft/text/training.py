@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
 
 from speechft import adapters
 from speechft.checkpoint import LATEST, append_metrics, save_tensors, trim_metrics
@@ -35,6 +36,8 @@ from speechft.schedule import planned_steps as steps_of
 from speechft.schedule import rate_factor
 from speechft.text.config import TextRecipe
 from speechft.text.data import Corpus
+from speechft.text.judge import reward_identity
+from speechft.text.metrics import METRICS
 from speechft.text.model import TextModel, autocast, load_text_model, trainable_text_model
 from speechft.tracking import Tracking
 
@@ -134,12 +137,12 @@ def fit(
     """
     started = time.perf_counter()
     if recipe.adapter.method in TEXT_ONLY:
-        _without_packing(trainer)
+        _without_packing(trainer, recipe.precision)
     ranks = prepare(trainer, recipe)
     steps = planned_steps(trainer, recipe)
     best = Best(text, recipe, corpus, score or (lambda: float(trainer.evaluate()["eval_loss"])), log, steps)
     trainer.remove_callback(PrinterCallback)
-    checkpoint = max(best.folder.glob("checkpoint-*"), key=_step, default=None)
+    checkpoint = _last_whole(best.folder, [TRAINER_STATE_NAME, *([RANKS] if ranks else [])])
     if checkpoint and ranks:
         ranks.load_state(load_file(checkpoint / RANKS))
     done = _step(checkpoint) if checkpoint else None
@@ -162,7 +165,7 @@ def forget_checkpoints(out: str | Path) -> None:
         shutil.rmtree(checkpoint)
 
 
-def _without_packing(trainer: Any) -> None:
+def _without_packing(trainer: Any, precision: str) -> None:
     """Prompts go before each text: give it the plain loss, for TRL's own looks for layers that they hide.
 
     Raises:
@@ -175,11 +178,18 @@ def _without_packing(trainer: Any) -> None:
         )
 
     def compute_loss(*args: Any, **settings: Any) -> Any:
-        with autocast(trainer.model.device):  # accelerate's own goes where peft switches the prompt off
+        # accelerate's own goes where peft switches the prompt off
+        with autocast(trainer.model.device, precision=precision):
             return Trainer.compute_loss(trainer, *args, **settings)
 
     trainer.compute_loss = compute_loss
     trainer.prediction_step = types.MethodType(Trainer.prediction_step, trainer)
+
+
+def _last_whole(folder: Path, needed: list[str]) -> Path | None:
+    """The last checkpoint with what is written at its end: a kill can leave the beginning of one."""
+    found = [path for path in folder.glob("checkpoint-*") if all((path / name).is_file() for name in needed)]
+    return max(found, key=_step, default=None)
 
 
 def _step(checkpoint: Path) -> int:
@@ -220,6 +230,7 @@ class Best:
         measured = {"test", "test_examples", "other_domain", "stride"}  # what is looked at when all is trained
         ignored = {"output_dir", "data", "checkpoint_every", "search", "tracking", *measured}
         parts = [recipe.model_dump(mode="json", exclude=ignored), corpus.sha256, adapters.base_hash(text.folder)]
+        parts += _reward_weights(recipe)
         self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         self.base = self.best = math.nan
         self.best_step: int | None = None
@@ -288,6 +299,12 @@ class Best:
     def _remember(self) -> None:
         state = {"fingerprint": self.fingerprint, "base": self.base, "best": self.best, "best_step": self.best_step}
         write_text(self.folder / "run.json", json.dumps(state))
+
+
+def _reward_weights(recipe: TextRecipe) -> list[str]:
+    """Of a policy's reward model: one that was trained again in the same folder likes other answers."""
+    reward = getattr(recipe, "reward", None)
+    return reward_identity(reward) if reward and reward not in METRICS else []
 
 
 class _Course(TrainerCallback):

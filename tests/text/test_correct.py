@@ -58,6 +58,14 @@ def test_the_level_is_chosen_on_errors_and_nothing_is_a_choice() -> None:
     assert (found["changed"], found["better"], found["worse"]) == (3, 3, 0)
 
 
+def test_case_and_commas_of_a_proposal_are_no_word_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hypotheses and references are normalised, so what a language model writes must be."""
+    monkeypatch.setattr(correct, "answers", lambda text, asked, **settings: ["Turn, the lamp!"] * len(asked))
+    clips = [heard("turn tha lamp", [0.4, 0.4, 0.4], "turn the lamp")]
+    assert correct.propose(None, clips, "whisper-english") == ["turn the lamp"]  # type: ignore[arg-type]
+    assert best_level(clips, correct.propose(None, clips, "basic"))[0] == 0.5  # type: ignore[arg-type]
+
+
 def test_rows_teach_what_was_said() -> None:
     clip = heard("turn tha lamp", [0.95, 0.4, 0.95], "turn the lamp", "turn the lamb")
     assert "1. turn [tha] lamp\n2. turn the lamb" in question(clip)[0]["content"]

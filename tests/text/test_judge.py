@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from speechft.errors import SpeechftError
+from speechft.text import feedback
 from speechft.text.config import FeedbackRecipe, RewardRecipe
+from speechft.text.data import Example
 from speechft.text.judge import (
+    TRIES,
     EndpointJudge,
     LocalJudge,
     Verdict,
@@ -73,6 +76,14 @@ def test_biases_are_found() -> None:
     low, high = by_chance["kappa"]["ci95"]
     assert low < 0 < high
     assert agreed["accuracy"]["value"] == 1
+
+
+def test_who_always_says_the_same_agrees_by_chance_alone() -> None:
+    """Draws in which people say the same too have no kappa, and do not widen its interval."""
+    always = [Verdict(1, 0.9, 0.9)] * 6
+    lengths = [(1, 2)] * 6
+    assert audit(always, lengths, [1] * 5 + [2])["kappa"] == {"value": 0.0, "ci95": [0.0, 0.0], "n": 6}
+    assert audit(always, lengths, [1] * 6)["kappa"] == {"value": None, "ci95": [None, None], "n": 6}
 
 
 @settings(deadline=None)
@@ -191,10 +202,16 @@ def server(asked: list[dict[str, Any]]) -> Iterator[str]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             asked.append(body)
             weights = prefers_longer(body["messages"], ["A", "B"])
-            reply = {"choices": [{"message": {"content": "A" if weights[0] > weights[1] else "B"}}]}
-            known = self.path == "/v1/chat/completions" and body["model"] in ("m", "thinker")
+            said: str | None = "A" if weights[0] > weights[1] else "B"
+            said = {"cut": "Both are right, but Answer A lacks", "mute": None}.get(body["model"], said)
+            end = "length" if body["model"] == "cut" else "stop"
+            reply = {"choices": [{"message": {"content": said}, "finish_reason": end}]}
+            known = self.path == "/v1/chat/completions" and body["model"] in ("m", "thinker", "cut", "mute", "busy")
             refused = body["model"] == "thinker" and "max_tokens" in body
-            self.send_response(400 if refused else 200 if known else 404)
+            busy = {"busy": 429, "down": 503}.get(body["model"]) if len(asked) % 3 or body["model"] == "down" else None
+            self.send_response(400 if refused else busy or (200 if known else 404))
+            if len(asked) % 2:
+                self.send_header("Retry-After", "0")
             self.end_headers()
             self.wfile.write(json.dumps(reply).encode())
 
@@ -214,6 +231,26 @@ def test_an_endpoint_judges_by_the_protocol(server: str) -> None:
     assert compare(judge_from(f"url:{server} thinker"), "?", "a long answer", "short") == Verdict(1, 1.0, 1.0)
     with pytest.raises(SpeechftError, match="404"):
         compare(judge_from(f"url:{server} other"), "?", "a", "b")
+
+
+@pytest.mark.parametrize("name", ["cut", "mute"])
+def test_a_reply_without_its_end_favours_neither(server: str, name: str) -> None:
+    judge = judge_from(f"url:{server} {name}")
+    assert compare(judge, "?", "a long answer", "short") == Verdict(0, 0.5, 0.5)
+
+
+def test_a_busy_server_is_asked_again(
+    server: str, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("speechft.text.judge.time.sleep", pauses.append)
+    assert compare(judge_from(f"url:{server} busy"), "?", "a long answer", "short").winner == 1
+    assert len(asked) == 6
+    assert pauses == [0, 4, 2, 0]  # what the server says; else longer each time
+    asked.clear()
+    with pytest.raises(SpeechftError, match="503"):
+        compare(judge_from(f"url:{server} down"), "?", "a", "b")
+    assert len(asked) == TRIES
 
 
 @pytest.mark.parametrize(
@@ -267,6 +304,19 @@ def test_a_judge_trained_again_in_the_same_folder_is_another(tiny_llama: Path, t
 def test_what_is_no_judge(name: str) -> None:
     with pytest.raises(SpeechftError, match="no judge"):
         judge_from(name)
+
+
+def test_each_part_of_the_prompts_is_sampled_with_other_random_numbers(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(feedback, "answers", lambda text, asked, seed, **_: seeds.append(seed) or ["cat"] * len(asked))
+    monkeypatch.setattr(feedback, "identity", lambda name, rubric: [])
+    recipe = FeedbackRecipe(model=str(tiny_llama), data="-", output_dir=tmp_path, judge="url:http://h/v1 m", seed=3)
+    prompts = [Example(({"role": "user", "content": f"say {i}"},)) for i in range(2 * feedback.AT_ONCE)]
+    text = SimpleNamespace(folder=tiny_llama)
+    assert feedback.pairs(text, None, prompts, recipe, lambda event: None) == []  # type: ignore[arg-type]
+    assert seeds == [3, 3 + feedback.AT_ONCE]
 
 
 def test_feedback_from_sampling_to_an_adapter_the_judge_prefers(

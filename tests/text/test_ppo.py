@@ -15,12 +15,13 @@ from text.conftest import stop_at_the_end
 from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
-from speechft.text.config import PolicyRecipe
+from speechft.text.config import PolicyRecipe, RewardRecipe
 from speechft.text.data import read
-from speechft.text.model import answers, generate, load_text_model, prompt_tokens
+from speechft.text.model import TextModel, answers, generate, load_text_model, prompt_tokens
 from speechft.text.pipeline import evaluate, train
 from speechft.text.policy import measured, standardised
 from speechft.text.ppo import Policy, advantages, chosen, policy_loss, roll_out, token_rewards, update, value_loss
+from speechft.text.training import for_training
 
 WORDS = ["cat", "dog", "bird", "fish", "story", "tree", "house", "water"]
 
@@ -81,8 +82,6 @@ def test_values_move_by_the_clip_at_most() -> None:
 
 
 def test_a_rollout_lines_up_with_the_model(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
-    from speechft.text.training import for_training
-
     recipe = PolicyRecipe(
         model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="f1", max_new_tokens=5, rollouts=6
     )
@@ -111,8 +110,6 @@ def test_a_rollout_lines_up_with_the_model(tiny_llama: Path, prompts: Path, tmp_
 
 def with_some_change(recipe: PolicyRecipe) -> Policy:
     """A policy that is no longer its reference."""
-    from speechft.text.training import for_training
-
     text = for_training(recipe)
     torch.manual_seed(0)
     for name, parameter in adapters.trainable(text.model):
@@ -165,6 +162,17 @@ def test_the_divergence_is_that_of_what_was_sampled(tiny_llama: Path, prompts: P
     expected = (rollout.logprobs - rollout.reference).sum(1).mean().item()
     found = measured(policy.text, examples, recipe, worth_its_length)["kl"].value
     assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_training_that_is_measured_goes_on_with_its_own_random_numbers(
+    tiny_llama: Path, prompts: Path, tmp_path: Path
+) -> None:
+    recipe = PolicyRecipe(model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="f1", max_new_tokens=2)
+    text = with_some_change(recipe).text
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    measured(text, read(str(prompts), needs="prompt").dev[:2], recipe, worth_its_length)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_rewards_are_in_units_of_the_untrained_models_spread(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
@@ -230,6 +238,74 @@ def test_a_run_that_was_stopped_while_it_was_measured_trains_no_round_again(
     assert train(recipe)["training"]["steps"] == 2
     assert (tmp_path / "metrics.jsonl").read_text() == before
     assert not (tmp_path / "checkpoints" / "latest").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
+def test_training_computes_in_the_precision_of_the_recipe(
+    algorithm: str, precision: str, tiny_llama: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine whose own precision is the other one, too: evaluation uses that."""
+    seen: set[bool] = set()
+
+    def watched(recipe: PolicyRecipe) -> TextModel:
+        text = for_training(recipe)
+        text.model.register_forward_pre_hook(
+            lambda *_: seen.add(torch.is_autocast_enabled("cpu")) if torch.is_grad_enabled() else None
+        )
+        return text
+
+    monkeypatch.setattr("speechft.text.policy.for_training", watched)
+    monkeypatch.setattr("speechft.precision.has_native_bf16", lambda: precision == "fp32")
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="chrf", algorithm=algorithm,
+        max_new_tokens=2, rollouts=4, batch_size=4, max_steps=1, max_length=64, evaluations=1, dev_examples=2,
+        test_examples=2, precision=precision,
+    )  # fmt: skip
+    train(recipe)
+    assert seen == {precision == "bf16"}
+
+
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
+def test_prompts_that_are_too_long_are_left_out_by_name(algorithm: str, tiny_llama: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "say cat " * (30 if i == 1 else 1), "answer": f"yes {i}", "split": "train"} for i in range(4)]
+    rows.append({"prompt": "say dog", "answer": "yes", "split": "dev"})
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(data), output_dir=tmp_path / "out", reward="chrf", algorithm=algorithm,
+        max_new_tokens=2, samples=2, batch_size=6, max_steps=1, max_length=32, evaluations=1,
+    )  # fmt: skip
+    events: list[dict] = []
+    train(recipe, on_event=events.append)
+    assert [event["where"] for event in events if event.get("event") == "left out"] == ["rows.jsonl:2"]
+
+
+def test_a_run_does_not_go_on_with_another_reward_model(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": f"say {w}", "chosen": f"yes {w}", "rejected": w, "split": s} for w in WORDS for s in ("train", "dev")
+    ]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def reward(seed: int) -> None:
+        shutil.rmtree(tmp_path / "reward", ignore_errors=True)
+        recipe = RewardRecipe(
+            model=str(tiny_llama), data=str(pairs), output_dir=tmp_path / "reward", max_steps=2, max_length=64,
+            evaluations=1, test=False, learning_rate=1e-2, seed=seed,
+        )  # fmt: skip
+        assert train(recipe)["kept"] == "adapter"
+
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(prompts), output_dir=tmp_path / "out", reward=str(tmp_path / "reward/adapter"),
+        max_new_tokens=3, rollouts=8, batch_size=8, max_steps=1, max_length=64, evaluations=1,
+    )  # fmt: skip
+    reward(seed=0)
+    with pytest.raises(Interrupted):
+        train(recipe, on_event=stop_at_the_end)
+    reward(seed=1)
+    with pytest.raises(SpeechftError, match="other settings or data"):
+        train(recipe)
 
 
 def test_an_answer_is_missing_in_a_row_that_is_only_measured(tiny_llama: Path, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from speechft import adapters
 from speechft.errors import SpeechftError
@@ -16,7 +17,7 @@ from speechft.export import export
 from speechft.hub import push
 from speechft.text.config import TEXT_RECIPES, PreferenceRecipe, RewardRecipe, TextAdapterSettings
 from speechft.text.data import read
-from speechft.text.judge import compare, judge_from, ranking
+from speechft.text.judge import compare, identity, judge_from, ranking
 from speechft.text.model import autocast, load_text_model, padded
 from speechft.text.pipeline import evaluate, train
 from speechft.text.reward import load_reward_model, rewards
@@ -161,6 +162,16 @@ def test_a_reward_model_is_exported_with_its_head(reward_model: Path, tmp_path: 
     assert rewards(load_reward_model(merged), TALK) == pytest.approx(before, abs=0.02)
 
 
+def test_a_reward_model_is_known_as_a_judge_by_its_weights(reward_model: Path, tmp_path: Path) -> None:
+    """As an adapter, as a whole model, and as one that was merged."""
+    merged = export(reward_model, tmp_path / "merged")
+    assert identity(f"reward:{reward_model}")[1]
+    before = identity(f"reward:{merged}")
+    weights = load_file(merged / "model.safetensors")
+    save_file({key: value + 1 for key, value in weights.items()}, merged / "model.safetensors", {"format": "pt"})
+    assert identity(f"reward:{merged}") != before
+
+
 def test_a_reward_model_is_not_taken_for_one_that_writes(
     reward_model: Path, tiny_llama: Path, pairs: Path, tmp_path: Path
 ) -> None:
@@ -183,6 +194,16 @@ def test_the_page_of_a_reward_model_says_what_it_is(reward_model: Path, tmp_path
     question, answer = ({"role": r, "content": c} for r, c in (("user", "What is red?"), ("assistant", "A colour.")))
     exec(code.replace("me/rewards", str(reward_model)).replace("them/llama", base), {"print": said.append})
     assert said == [pytest.approx(rewards(load_reward_model(reward_model), [[question, answer]]), abs=0.02)]
+
+
+def test_a_classifier_of_several_labels_is_no_reward_model(tiny_llama: Path, pairs: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    folder = shutil.copytree(tiny_llama, tmp_path / "classifier")
+    AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=3).save_pretrained(folder)
+    recipe = RewardRecipe(model=str(folder), data=str(pairs), output_dir=tmp_path / "out")
+    with pytest.raises(SpeechftError, match="is a classifier of 3 labels"):
+        train(recipe)
 
 
 def test_an_adapter_that_writes_is_no_reward_model(tiny_llama: Path, tmp_path: Path) -> None:
@@ -238,3 +259,44 @@ def test_a_reward_does_not_depend_on_its_neighbours(tiny_llama: Path, pairs: Pat
     together = rewards(model, conversations)
     alone = [rewards(model, [conversation])[0] for conversation in conversations]
     assert together == pytest.approx(alone, abs=0.02)
+
+
+@pytest.fixture
+def some_long(tiny_llama: Path, tmp_path: Path) -> Path:
+    """In each split three pairs, of which the second has a prompt of more than 32 tokens."""
+    rows = [
+        {"prompt": "say cat " * n, "chosen": f"yes {n}", "rejected": f"no {n}", "split": split}
+        for split in ("train", "dev", "test")
+        for n in (1, 30, 2)
+    ]
+    path = tmp_path / "long.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto", "orpo"])
+def test_pairs_whose_prompt_leaves_no_room_are_left_out_by_name(
+    loss: str, tiny_llama: Path, some_long: Path, tmp_path: Path
+) -> None:
+    recipe = PreferenceRecipe(
+        model=str(tiny_llama), data=str(some_long), output_dir=tmp_path / "out", loss=loss, batch_size=2,
+        max_length=32, evaluations=1,
+    )  # fmt: skip
+    events: list[dict] = []
+    result = train(recipe, on_event=events.append)
+    left_out = {event["where"] for event in events if event.get("event") == "left out"}
+    assert left_out == {f"long.jsonl:{n}" for n in (2, 5, 8)}
+    assert result["base"]["preference_accuracy"]["n"] == 2
+    with pytest.raises(SpeechftError, match="fills max_length=8"):
+        train(recipe.model_copy(update={"max_length": 8, "output_dir": tmp_path / "none"}))
+
+
+def test_a_reward_model_learns_from_the_end_of_long_pairs(tiny_llama: Path, some_long: Path, tmp_path: Path) -> None:
+    """TRL drops them, and where all of dev is long it has no loss."""
+    recipe = RewardRecipe(
+        model=str(tiny_llama), data=str(some_long), output_dir=tmp_path / "out", max_length=8, batch_size=2,
+        evaluations=1,
+    )  # fmt: skip
+    result = train(recipe)
+    assert result["training"]["steps"] == 2
+    assert result["base"]["accuracy"]["n"] == 3

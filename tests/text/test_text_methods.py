@@ -10,7 +10,7 @@ import pytest
 from text.conftest import cut_off, ignore
 
 from speechft.errors import SpeechftError
-from speechft.text.config import PolicyRecipe, PreferenceRecipe, SftRecipe
+from speechft.text.config import FeedbackRecipe, PolicyRecipe, PreferenceRecipe, SftRecipe
 from speechft.text.pipeline import evaluate, train
 
 RATES = {"prompt": 0.2, "prefix": 0.1}
@@ -63,19 +63,53 @@ def test_a_text_run_learns_resumes_and_loads(
     assert again["base"]["perplexity"]["value"] == pytest.approx(whole["base"]["perplexity"]["value"], rel=0.02)
 
 
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    row = {"prompt": "say cat", "chosen": "cat", "rejected": "dog"}
+    path.write_text("".join(json.dumps(row | {"split": split}) + "\n" for split in ("train", "dev") for _ in range(4)))
+    return path
+
+
 @pytest.mark.parametrize("adapter", [{"method": "prompt"}, {"init": "pissa"}])
 def test_losses_with_a_reference_refuse_what_has_none(
-    adapter: dict[str, Any], tiny_llama: Path, tmp_path: Path
+    adapter: dict[str, Any], tiny_llama: Path, pairs: Path, tmp_path: Path
 ) -> None:
-    pairs = tmp_path / "pairs.jsonl"
-    row = {"prompt": "say cat", "chosen": "cat", "rejected": "dog"}
-    pairs.write_text("".join(json.dumps(row | {"split": split}) + "\n" for split in ("train", "dev") for _ in range(4)))
     common: dict[str, Any] = {"model": str(tiny_llama), "data": str(pairs), "adapter": adapter}
     with pytest.raises(SpeechftError, match="before training"):
         train(PreferenceRecipe(**common, output_dir=tmp_path / "dpo"))
+    if "method" in adapter:
+        with pytest.raises(SpeechftError, match="orpo does not train"):
+            train(PreferenceRecipe(**common, loss="orpo", output_dir=tmp_path / "orpo"))
     answered = tmp_path / "answered.jsonl"
     row = {"prompt": "say cat", "completion": "cat"}
     answered.write_text("".join(json.dumps(row | {"split": s}) + "\n" for s in ("train", "dev") for _ in range(4)))
     common["data"] = str(answered)
     with pytest.raises(SpeechftError, match="adapter off"):
         train(PolicyRecipe(**common, reward="f1", output_dir=tmp_path / "ppo"))
+
+
+def test_after_full_fine_tuning_nothing_is_said_of_a_reference(tiny_llama: Path, pairs: Path, tmp_path: Path) -> None:
+    recipe = PreferenceRecipe(
+        model=str(tiny_llama), data=str(pairs), output_dir=tmp_path / "out", loss="orpo", adapter={"method": "full"},
+        evaluations=1, max_length=64, learning_rate=1e-2,
+    )  # fmt: skip
+    result = train(recipe)
+    assert result["kept"] == "model"
+    for name in ("base", "adapted", "difference"):
+        assert set(result[name]) == {"preference_accuracy", "perplexity"}
+
+
+@pytest.mark.parametrize("settings", [
+    {"adapter": {"method": "full"}}, {"adapter": {"method": "full"}, "loss": "orpo"}, {"adapter": {"method": "prompt"}},
+    {"adapter": {"init": "pissa"}}, {"adapter": {"method": "prefix"}, "loss": "orpo"},
+])  # fmt: skip
+def test_feedback_refuses_a_method_before_the_judge_is_asked(
+    settings: dict[str, Any], tiny_llama: Path, pairs: Path, tmp_path: Path
+) -> None:
+    recipe = FeedbackRecipe(
+        model=str(tiny_llama), data=str(pairs), output_dir=tmp_path / "out", judge="url:http://127.0.0.1:9/v1 m",
+        **settings,
+    )  # fmt: skip
+    with pytest.raises(SpeechftError, match=r"before training|orpo"):
+        train(recipe)

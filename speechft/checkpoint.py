@@ -107,12 +107,20 @@ def _flat(entries: dict[str, Any], path: str) -> dict[str, torch.Tensor]:
 
 
 def load_checkpoint(
-    folder: Path, optimizer: torch.optim.Optimizer
+    folder: Path, optimizer: torch.optim.Optimizer, fingerprint: str | None = None
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     """Read `folder/latest` back into the optimiser; None if there is none.
 
+    Args:
+        folder: OUT/checkpoints.
+        optimizer: gets the moments.
+        fingerprint: that the state must have; None where the caller's states have none.
+
     Returns:
         the weights by name, and the state.
+
+    Raises:
+        SpeechftError: it is damaged, or of another run.
     """
     _finish_replacement(folder)
     latest = folder / LATEST
@@ -121,6 +129,12 @@ def load_checkpoint(
     with readable(latest, DAMAGED):
         tensors = load_file(latest / "state.safetensors")
         state = json.loads((latest / "state.json").read_text(encoding="utf-8"))
+        if fingerprint and state["fingerprint"] != fingerprint:  # before the moments are placed: they may not fit
+            raise SpeechftError(
+                "holds a run with other settings or data",
+                where=folder.parent,
+                fix="Choose another output_dir, or delete its checkpoints folder.",
+            )
     groups = optimizer.state_dict()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Any]] = {}

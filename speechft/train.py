@@ -426,20 +426,14 @@ class Run:
     def _resume(self) -> Progress:
         """Go on from the last checkpoint if there is one, else start with a clean folder."""
         metrics = self.out / "metrics.jsonl"
-        found = load_checkpoint(self.out / "checkpoints", self.optimizer)
+        found = load_checkpoint(self.out / "checkpoints", self.optimizer, self._fingerprint)
         if found is None:
             if distributed.is_first():
                 metrics.unlink(missing_ok=True)
             return self.progress
         weights, state = found
         with readable(self.out / "checkpoints" / LATEST, DAMAGED):
-            fingerprint, progress = state["fingerprint"], Progress.restored(state["progress"])
-        if fingerprint != self._fingerprint:
-            raise SpeechftError(
-                "holds a run with other settings or data",
-                where=self.out,
-                fix="Choose another output_dir, or delete its checkpoints folder.",
-            )
+            progress = Progress.restored(state["progress"])
         mean, ranks = (
             {k.removeprefix(p): v for k, v in weights.items() if k.startswith(p)} for p in ("mean/", "ranks/")
         )

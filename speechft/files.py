@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -14,6 +16,7 @@ from typing import Any
 from speechft.errors import SpeechftError
 
 LONGEST_FIELD = 1 << 30  # of a table, in characters; without it the csv module stops at 131,072
+LONGEST_NAME = 200  # bytes; most file systems take 255, and an ending and a hash need some
 
 
 def expanded(name: str | Path) -> Path:
@@ -22,6 +25,16 @@ def expanded(name: str | Path) -> Path:
         return Path(name).expanduser()
     except RuntimeError:
         raise SpeechftError("begins with a user who has no home here", where=name, fix="Write the path out.") from None
+
+
+def safe_name(name: str) -> str:
+    """A file's or folder's name for what is called so elsewhere: no path, not hidden, no longer than systems take.
+
+    One that had to be changed ends in a hash, so that what had two names has two.
+    """
+    given = name.encode("utf-8", "replace")
+    safe = re.sub(rb"[/\\\x00-\x1f\x7f]", b"_", given).lstrip(b".")[:LONGEST_NAME].decode("utf-8", "ignore")
+    return safe if safe == name else f"{safe}-{hashlib.sha256(given).hexdigest()[:8]}"
 
 
 class NotAFile(SpeechftError, OSError):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from speechft import files
 from speechft.adapter_arithmetic import lora_tensors
 from speechft.adapters import base_hash
 from speechft.audio import load_audio
@@ -18,7 +22,7 @@ from speechft.card import read_card
 from speechft.config import load_recipe
 from speechft.corpora import prepare
 from speechft.errors import SpeechftError
-from speechft.files import NotAFile, read_bytes, read_text, write_bytes, write_text
+from speechft.files import NotAFile, read_bytes, read_text, replace_folder, write_bytes, write_text
 from speechft.manifest import Manifest, probe_duration
 from speechft.rows import Utterance
 from speechft.split_files import read_split
@@ -52,6 +56,42 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
     write_text(path, ["ne", "w"])
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_is_replaced_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
+    if not exchange:
+        monkeypatch.setattr(files, "_exchanged", lambda *_: False)
+    for name in ("new", "out", "linked"):
+        write_text(tmp_path / name / name, name)
+    replace_folder(tmp_path / "new", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+    (tmp_path / "link").symlink_to(tmp_path / "linked")
+    replace_folder(tmp_path / "out", tmp_path / "link")
+    assert not (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "linked"]
+    assert (tmp_path / "linked" / "linked").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges folders")
+def test_no_reader_sees_that_a_folder_is_replaced(tmp_path: Path) -> None:
+    out, ended = tmp_path / "out", threading.Event()
+    write_text(out / "file", "0")
+
+    def missing() -> int:
+        found = 0
+        while not ended.is_set():
+            found += not (out / "file").exists()
+        return found
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(missing)
+        for number in range(200):
+            write_text(tmp_path / "new" / "file", str(number))
+            replace_folder(tmp_path / "new", out)
+        ended.set()
+        assert reader.result() == 0
+    assert (out / "file").read_text() == "199"
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from speechft.app.transfer import export_voice, import_voice
 from speechft.audio import SAMPLE_RATE, load_audio
 from speechft.checkpoint import locked
 from speechft.errors import SpeechftError
+from speechft.files import replace_folder
 from speechft.manifest import Manifest
 from speechft.server.engine import Engine
 from speechft.server.guard import Guard
@@ -520,6 +522,38 @@ def test_a_failed_training_leaves_nothing_to_the_next(
     training.start(store, anna, BASE)
     assert not checkpoint.exists()
     assert (training.status(anna) or {})["phase"] == "starting"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_training_that_is_killed_at_its_very_end_is_gone_on_with_or_done(
+    store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    def replaced_and_killed(new: Path, out: Path) -> None:
+        if late:
+            replace_folder(new, out)
+        raise SystemExit
+
+    def run(recipe: Any, **_: Any) -> None:
+        (recipe.output_dir / "result.json").write_text("new")
+
+    monkeypatch.setattr(training, "_spawn", lambda *_: None)
+    monkeypatch.setattr("speechft.pipeline.train", run)
+    for n in range(10):
+        anna.add(wav(), f"sentence {n}", FREE, 2.0)
+    anna.run.mkdir()
+    (anna.run / "result.json").write_text("old")
+    training.start(store, anna, BASE)
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "replace_folder", replaced_and_killed)
+        with pytest.raises(SystemExit):
+            training.train(store, anna)
+    assert training.resume_all(store) == ([] if late else [anna.id])
+    assert (anna.run / "result.json").read_text() == ("new" if late else "old")
+    training.start(store, anna, BASE)
+    training.train(store, anna)
+    assert training.resume_all(store) == []
+    assert (anna.run / "result.json").read_text() == "new"
+    assert not (anna.run / "request.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from speechft import adapters
+from speechft import adapters, pipeline
 from speechft.batching import IGNORED, Batch, plan_epoch
 from speechft.config import SpeechRecipe
 from speechft.descent import bear_with
@@ -354,6 +354,21 @@ def test_full_fine_tuning_saves_a_whole_model(parts: tuple[Manifest, Manifest], 
     again = load(trained.adapter)
     assert again.whisper.context == Context("clip")
     assert again.transcribe(train[0].audio).text
+
+
+def test_a_second_run_waits_for_the_report_of_the_first(voice: Manifest, tmp_path: Path) -> None:
+    settings = recipe(voice, tmp_path, max_steps=1, dev_clips=1, test=False)
+    refused: list[str] = []
+
+    def on_event(event: dict) -> None:
+        if event.get("event") == "final evaluation":
+            with pytest.raises(SpeechftError, match="another run"):
+                pipeline.train(settings)
+            refused.append(event["split"])
+
+    result = pipeline.train(settings, on_event=on_event)
+    assert refused == ["dev"]
+    assert json.loads((tmp_path / "result.json").read_text())["base"]["wer"] == result["base"]["wer"]
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_what_is_wrong_with_a_recording_is_said_kindly() -> None:
 
 
 def test_a_full_disk_is_said_and_leaves_nothing_half(
-    client: TestClient, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/home/anna/voices")
@@ -177,6 +177,9 @@ def test_a_full_disk_is_said_and_leaves_nothing_half(
     assert "no room left on the disk" in reply.json()["error"]["message"]
     assert anna.takes() == []
     assert list(anna.recordings.iterdir()) == []
+    reply = client.post("/api/voices", json={"name": "Ben", "agreed": True})
+    assert reply.status_code == 507
+    assert [path.name for path in store.voices_folder.iterdir()] == [anna.id]
 
 
 def test_nothing_comes_back_when_a_voice_is_deleted_meanwhile(
@@ -433,6 +436,22 @@ def test_a_hostile_archive_is_refused(store: Store, anna: VoiceFolder, name: str
     with pytest.raises(SpeechftError, match="no exported voice"):
         import_voice(store, file.getvalue(), BASE)
     assert sorted(store.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_an_archive_with_a_changed_byte_is_refused(client: TestClient, store: Store, method: int) -> None:
+    about = json.dumps({"name": "Eve", "consent": {"text": "t" * 999, "given": "2026-01-01", "by": "b"}})
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("voice.json", about)
+    whole, start = file.getvalue(), 30 + len("voice.json")  # after the local header
+    for place in range(start, start + 12):
+        changed = bytearray(whole)
+        changed[place] ^= 0xFF
+        reply = client.post("/api/voices/import", files={"file": ("a.zip", bytes(changed))})
+        assert reply.status_code == 400, place
+        assert "no exported voice" in reply.json()["error"]["message"]
+    assert store.voices() == []
 
 
 def test_a_truncated_archive_is_refused(store: Store, anna: VoiceFolder) -> None:

@@ -29,7 +29,7 @@ from speechft.checkpoint import is_locked, locked
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.feed import Feed
-from speechft.files import replace_folder, write_text
+from speechft.files import NotAFile, read_text, refuse_special, replace_folder, write_text
 from speechft.prefetch import prefetch
 from speechft.whisper import core, encode_lower
 
@@ -173,9 +173,9 @@ def _opened(folder: Path, layers: int, views: int, clips: int, width: int) -> Pr
     """A finished cache; None if there is none, if it has too few views, or if states are missing."""
     try:
         # the states first: who replaces or deletes the folder meanwhile leaves an index that does not fit, or none
-        rows = np.memmap(folder / "states.bin", dtype=np.uint16, mode="r").reshape(-1, width)
-        index: list[list[int]] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        rows = np.memmap(refuse_special(folder / "states.bin"), dtype=np.uint16, mode="r").reshape(-1, width)
+        index: list[list[int]] = json.loads(read_text(folder / "index.json"))
+    except (FileNotFoundError, NotAFile, ValueError):
         return None
     whole = len(index) >= clips * views and len(rows) == sum(length for _, length in index)
     return PrefixCache(rows, index[: clips * views], layers, views) if whole else None

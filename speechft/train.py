@@ -45,6 +45,7 @@ from speechft.eva import initialise_from_data
 from speechft.evaluate import Evaluation, Rates, evaluate_model
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
+from speechft.files import refuse_special
 from speechft.interruption import Interrupted, deferred
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import chosen
@@ -362,7 +363,7 @@ class Run:
         if not distributed.is_first():
             adapter = self.out / kind if progress.best_step is not None else None
         elif progress.best_step is not None:
-            adapters.load_trainable_state(self.judged.model, load_file(self._best_path))
+            adapters.load_trainable_state(self.judged.model, load_file(refuse_special(self._best_path)))
             card = self._card() | card
             adapter = adapters.save(self.judged.model, self.out / kind, card, self.recipe.model, self.folder)
         else:

@@ -1,4 +1,4 @@
-"""Sound in: any container to mono 16 kHz samples, and samples to the log-mel frames Whisper reads.
+"""Sound in: any container to mono 16 kHz samples, and samples to the log-mel frames Whisper reads. And out: as a file.
 
 The numbers are those of the Whisper paper (Radford et al., 2022, arXiv 2212.04356, section 2.2): 25 ms windows
 every 10 ms, 80 mel bins (128 since large-v3), a floor 80 dB below the loudest value of the clip.
@@ -6,6 +6,7 @@ every 10 ms, 80 mel bins (128 since large-v3), a floor 80 dB below the loudest v
 
 from __future__ import annotations
 
+import io
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -14,6 +15,7 @@ import numpy as np
 import soundfile
 
 from speechft.errors import SpeechftError
+from speechft.files import write_bytes
 
 if TYPE_CHECKING:
     import torch  # imported where it is used: processes that only decode files are small without it
@@ -135,6 +137,28 @@ def _read_av(
 def _mono(samples: np.ndarray) -> np.ndarray:
     """(samples, channels) to (samples,), by the mean, so that no channel is favoured."""
     return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+
+
+def encoded(samples: np.ndarray, rate: int = SAMPLE_RATE, container: str = "wav", subtype: str = "PCM_16") -> bytes:
+    """Samples as the bytes of a file.
+
+    Args:
+        samples: in [-1, 1], shape (samples,) or (samples, channels).
+        rate: a second.
+        container, subtype: as libsndfile calls them.
+    """
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+def write_audio(path: Path, samples: np.ndarray) -> Path:
+    """Write 16 kHz samples, whole or not at all, as a wav or flac file; its ending says which.
+
+    Raises:
+        OSError: as of any file; libsndfile, when it writes itself, has no word for a full disk.
+    """
+    return write_bytes(path, encoded(samples, container=path.suffix.removeprefix(".")))
 
 
 @lru_cache(maxsize=4)

@@ -8,13 +8,12 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from speechft.audio import SAMPLE_RATE
+from speechft.audio import SAMPLE_RATE, write_audio
 from speechft.augment_audio import EFFECTS, NONE_GIVEN, unclipped, vary
 from speechft.check import usable
 from speechft.errors import SpeechftError
-from speechft.files import write_text
+from speechft.files import safe_name, write_text
 from speechft.manifest import Manifest, Utterance
 from speechft.split import auto_split
 
@@ -97,7 +96,6 @@ def augment_manifest(
         raise SpeechftError(what, where=manifest.path, fix=f"Splits here: {', '.join(manifest.splits) or 'none'}.")
     out = Path(out)
     folder = out.parent.resolve() / "synthetic" / out.stem  # another manifest here has copies with the same names
-    folder.mkdir(parents=True, exist_ok=True)
     sets = [kinds] if together else [(kind,) for kind in kinds]
     rows: list[Utterance] = []
     for done, utterance in enumerate(chosen, 1):
@@ -116,8 +114,8 @@ def _written(
     """The row of one copy, whose recording is written first."""
     effects = "+".join(amounts)
     name = f"{utterance.id}~{effects}{f'-{copy + 1}' if copy else ''}"
-    path = folder / f"{name.replace('/', '_')}.flac"
-    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+    path = folder / f"{safe_name(name)}.flac"
+    write_audio(path, samples)
     said = ", ".join(f"{kind} {amount:g}" for kind, amount in amounts.items())
     return replace(
         utterance,
@@ -165,7 +163,6 @@ def listen(
     if not len(manifest):
         raise SpeechftError("no recording to vary", where=manifest.path)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     step = max(1, len(manifest) // clips)
     sections = [_examples(u, number, out, kinds, seed, amounts) for number, u in enumerate(manifest[::step][:clips], 1)]
     return write_text(out / "index.html", PAGE.format(body="\n".join(sections)))
@@ -185,7 +182,7 @@ def _examples(
     rows = []
     for place, (name, size, varied) in enumerate(made):
         file = f"{number}-{place:02d}-{name.replace(' ', '_')}.wav"
-        soundfile.write(out / file, unclipped(varied), SAMPLE_RATE, subtype="PCM_16")
+        write_audio(out / file, unclipped(varied))
         label = escape(f"{name} {size}".strip(), quote=True)
         player = f'<audio controls preload="none" src="{file}" aria-label="{label}"></audio>'
         seconds = f"{len(varied) / SAMPLE_RATE:.1f} s"

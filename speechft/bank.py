@@ -225,10 +225,14 @@ class AdapterBank:
         for name in missing:
             matrices = self._read(name)
             slot = self._slot()
-            for layer in self._layers.values():
-                layer.clear(slot)
-            for target, (a, b) in matrices.items():
-                self._layer(target).put(slot, a, b, room=1 + min(wanted, self.capacity))
+            try:
+                for layer in self._layers.values():
+                    layer.clear(slot)
+                for target, (a, b) in matrices.items():
+                    self._layer(target).put(slot, a, b, room=1 + min(wanted, self.capacity))
+            except BaseException:
+                self._free.append(slot)
+                raise
             self._slots[name] = slot
 
     def _slot(self) -> int:

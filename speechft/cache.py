@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,10 +25,11 @@ from torch import Tensor, nn
 
 from speechft import adapters, memory
 from speechft.audio import pad_frames
+from speechft.checkpoint import is_locked, locked
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.feed import Feed
-from speechft.files import write_text
+from speechft.files import NotAFile, read_text, refuse_special, replace_folder, write_text
 from speechft.prefetch import prefetch
 from speechft.whisper import core, encode_lower
 
@@ -74,14 +76,13 @@ class PrefixCache:
     Attributes:
         layers: as `encode_upper` takes it.
         views: variations of each clip; epoch e trains on view e modulo `views`.
-        folder: where it lies.
     """
 
-    def __init__(self, folder: Path, layers: int, views: int, index: list[list[int]], width: int) -> None:
-        self.folder, self.layers, self.views, self.width = folder, layers, views, width
+    def __init__(self, rows: np.ndarray, index: list[list[int]], layers: int, views: int) -> None:
+        self.layers, self.views = layers, views
+        self._rows = rows  # bf16 seen as integers, shape (positions of all clips, d_model)
         self._index = index  # [view * clips + clip] -> first row, rows
         self._clips = len(index) // views
-        self._rows = np.memmap(folder / "states.bin", dtype=np.uint16, mode="r").reshape(-1, width)
 
     def states(self, clip: int, epoch: int) -> Tensor | None:
         """Activations of a clip, bf16, shape (positions, d_model); None if it could not be read."""
@@ -123,21 +124,32 @@ def open_or_build(
     where = feed.train.path.parent if feed.train.path else feed.recipe.output_dir
     where = (where if os.access(where, os.W_OK) else feed.recipe.output_dir) / FOLDER
     folder = where / _key(feed, base_folder, layers)
-    width = core(model).config.d_model
-    wanted = len(feed.train) * views
+    opened = partial(_opened, layers=layers, views=views, clips=len(feed.train), width=core(model).config.d_model)
     try:
-        if (index := _read_index(folder, wanted, width)) is None:
-            index = _build(feed, model, layers, views, folder, precision, on_event)
-        os.utime(folder)
+        if (cache := opened(folder)) is None:
+            # in a folder of its own: another run may be building or reading the same cache
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=where))
+            try:
+                with locked(work):
+                    _build(feed, model, layers, views, work, precision, on_event)
+                    if (cache := opened(work)) is None:
+                        raise OSError("it was changed while it was written")
+                    if opened(folder) is None:
+                        with contextlib.suppress(OSError):  # another run puts its own there at this moment
+                            replace_folder(work, folder)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # forgotten by another run; what is mapped stays readable
+            os.utime(folder)
         _forget_oldest(where)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
         raise SpeechftError(
             f"the cache cannot be written ({error.strerror or error})",
             where=where,
             fix="Free some disk space, or train with cache=off.",
         ) from None
-    return PrefixCache(folder, layers, views, index[:wanted], width)
+    return cache
 
 
 def _key(feed: Feed, base_folder: Path, layers: int) -> str:
@@ -157,14 +169,16 @@ def _key(feed: Feed, base_folder: Path, layers: int) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
-def _read_index(folder: Path, wanted: int, width: int) -> list[list[int]] | None:
-    """The index of a finished cache; None if there is none, if it has too few views, or if states are missing."""
+def _opened(folder: Path, layers: int, views: int, clips: int, width: int) -> PrefixCache | None:
+    """A finished cache; None if there is none, if it has too few views, or if states are missing."""
     try:
-        index: list[list[int]] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        size = (folder / "states.bin").stat().st_size
-    except (FileNotFoundError, ValueError):
+        # the states first: who replaces or deletes the folder meanwhile leaves an index that does not fit, or none
+        rows = np.memmap(refuse_special(folder / "states.bin"), dtype=np.uint16, mode="r").reshape(-1, width)
+        index: list[list[int]] = json.loads(read_text(folder / "index.json"))
+    except (FileNotFoundError, NotAFile, ValueError):
         return None
-    return index if len(index) >= wanted and size == 2 * width * sum(rows for _, rows in index) else None
+    whole = len(index) >= clips * views and len(rows) == sum(length for _, length in index)
+    return PrefixCache(rows, index[: clips * views], layers, views) if whole else None
 
 
 def _build(
@@ -175,10 +189,8 @@ def _build(
     folder: Path,
     precision: Callable[[], contextlib.AbstractContextManager],
     on_event: Callable[[dict[str, Any]], None],
-) -> list[list[int]]:
+) -> None:
     """Write states.bin, then index.json: with the index there, all of it is."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, mode=0o700)
     encoder = core(model).model.encoder
     # with all layers done, only what the decoder is shown is worth keeping
     kept_frames = feed.context.shown if layers == len(encoder.layers) else feed.context.frames
@@ -200,7 +212,6 @@ def _build(
     if not rows:
         raise SpeechftError("no clip can be read", where=feed.train.path, fix="'speechft check' says why.")
     write_text(folder / "index.json", json.dumps(index))
-    return index
 
 
 def _encoded(model: nn.Module, length: int, layers: int, clips: Sequence[tuple[int, Tensor]]) -> Tensor:
@@ -227,6 +238,16 @@ def _groups(feed: Feed, views: int, window: int = 256) -> Iterator[list[tuple[in
 
 
 def _forget_oldest(where: Path) -> None:
-    caches = sorted((f for f in where.iterdir() if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True)
-    for folder in caches[KEPT:]:
+    """Delete the longest unused caches, and what a kill left of one that was being built."""
+    free = [folder for folder in where.iterdir() if folder.is_dir() and not is_locked(folder)]
+    unfinished = [folder for folder in free if folder.name.startswith(".") and (folder / ".lock").exists()]
+    caches = sorted((folder for folder in free if folder not in unfinished), key=_last_used, reverse=True)
+    for folder in unfinished + caches[KEPT:]:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _last_used(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:  # by another run, meanwhile
+        return 0.0

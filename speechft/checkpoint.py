@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from speechft.distributed import is_first, placed_like, whole
 from speechft.errors import SpeechftError, readable
-from speechft.files import replace_folder, write_text
+from speechft.files import read_text, refuse_special, replace_folder, write_text
 
 LATEST = "latest"
 DAMAGED = "Delete that folder to start again, or choose another output_dir."
@@ -62,8 +62,12 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write a safetensors file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}-{os.getpid()}")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-    os.replace(partial, path)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        os.replace(partial, path)
+    except BaseException:  # the disk is full: leave it no fuller
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def save_checkpoint(
@@ -107,20 +111,34 @@ def _flat(entries: dict[str, Any], path: str) -> dict[str, torch.Tensor]:
 
 
 def load_checkpoint(
-    folder: Path, optimizer: torch.optim.Optimizer
+    folder: Path, optimizer: torch.optim.Optimizer, fingerprint: str | None = None
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     """Read `folder/latest` back into the optimiser; None if there is none.
 
+    Args:
+        folder: OUT/checkpoints.
+        optimizer: gets the moments.
+        fingerprint: that the state must have; None where the caller's states have none.
+
     Returns:
         the weights by name, and the state.
+
+    Raises:
+        SpeechftError: it is damaged, or of another run.
     """
     _finish_replacement(folder)
     latest = folder / LATEST
     if not latest.is_dir():
         return None
     with readable(latest, DAMAGED):
-        tensors = load_file(latest / "state.safetensors")
-        state = json.loads((latest / "state.json").read_text(encoding="utf-8"))
+        state = json.loads(read_text(latest / "state.json"))
+        if fingerprint and state["fingerprint"] != fingerprint:  # before the moments are placed: they may not fit
+            raise SpeechftError(
+                "holds a run with other settings or data",
+                where=folder.parent,
+                fix="Choose another output_dir, or delete its checkpoints folder.",
+            )
+        tensors = load_file(refuse_special(latest / "state.safetensors"))
     groups = optimizer.state_dict()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Any]] = {}
@@ -152,7 +170,7 @@ def _finish_replacement(folder: Path) -> None:
 
 def append_metrics(path: Path, line: dict[str, Any]) -> None:
     """Add one line to metrics.jsonl."""
-    with path.open("a", encoding="utf-8") as file:
+    with refuse_special(path).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
@@ -177,7 +195,7 @@ def is_locked(folder: Path, name: str = ".lock") -> bool:
     try:
         import fcntl
 
-        with (folder / name).open() as file:
+        with refuse_special(folder / name).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not take each other for a run
     except BlockingIOError:
         return True
@@ -203,7 +221,7 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[TextIO]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / name).open("w")
+        file = refuse_special(folder / name).open("a")
     except OSError as error:
         raise SpeechftError(
             f"cannot be written to ({error.strerror})", where=folder, fix="Choose another output_dir."

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -14,6 +17,8 @@ from typing import Any
 from speechft.errors import SpeechftError
 
 LONGEST_FIELD = 1 << 30  # of a table, in characters; without it the csv module stops at 131,072
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: relative to the working folder; see renameat2(2)
+LONGEST_NAME = 200  # bytes; most file systems take 255, and an ending and a hash need some
 
 
 def expanded(name: str | Path) -> Path:
@@ -22,6 +27,16 @@ def expanded(name: str | Path) -> Path:
         return Path(name).expanduser()
     except RuntimeError:
         raise SpeechftError("begins with a user who has no home here", where=name, fix="Write the path out.") from None
+
+
+def safe_name(name: str) -> str:
+    """A file's or folder's name for what is called so elsewhere: no path, not hidden, no longer than systems take.
+
+    One that had to be changed ends in a hash, so that what had two names has two.
+    """
+    given = name.encode("utf-8", "replace")
+    safe = re.sub(rb"[/\\\x00-\x1f\x7f]", b"_", given).lstrip(b".")[:LONGEST_NAME].decode("utf-8", "ignore")
+    return safe if safe == name else f"{safe}-{hashlib.sha256(given).hexdigest()[:8]}"
 
 
 class NotAFile(SpeechftError, OSError):
@@ -91,11 +106,27 @@ def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> Path:
 
 
 def replace_folder(new: Path, out: Path) -> None:
-    """Move a finished folder into place; a reader meets the old one or the new one."""
+    """Move a finished folder into place; a reader, or a crash, meets the old one or the new one.
+
+    Where the system cannot exchange two folders in one step, there is none for a moment, the old one being set aside.
+    """
     if not out.exists():
         os.replace(new, out)
+        return
+    if out.is_dir() and not out.is_symlink() and _exchanged(new, out):
+        shutil.rmtree(new, ignore_errors=True)
         return
     old = Path(tempfile.mkdtemp(prefix=f".old-{out.name}-", dir=out.parent))
     os.replace(out, old / out.name)
     os.replace(new, out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether the two have changed places, as Linux can on most file systems; Python has no function for it."""
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # the last on Windows
+        return False
+    done: int = renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+    return done == 0

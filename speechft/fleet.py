@@ -19,7 +19,7 @@ from speechft.checkpoint import append_metrics, locked
 from speechft.cluster import cluster, reason
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
-from speechft.files import write_json, write_text
+from speechft.files import read_text, write_json, write_text
 from speechft.result_schema import TrainingResult
 
 Event = dict[str, Any]
@@ -115,7 +115,7 @@ def finished(recipe: SpeechRecipe) -> Event | None:
 def _ended(recipe: SpeechRecipe) -> Event | None:
     """The result of a run with this recipe, on whatever recordings."""
     try:
-        result: Event = json.loads((Path(recipe.output_dir) / "result.json").read_text(encoding="utf-8"))
+        result: Event = json.loads(read_text(Path(recipe.output_dir) / "result.json"))
         TrainingResult.model_validate(result)
     except (OSError, ValueError, RecursionError):  # nobody's, or no result: the run says which, and makes its own
         return None

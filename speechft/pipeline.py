@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 from speechft import distributed, memory
 from speechft.audio import WINDOW_SECONDS
+from speechft.checkpoint import locked
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
@@ -60,10 +62,25 @@ def train(
         Of several processes the first returns it, the others nothing.
 
     Raises:
-        SpeechftError: the manifest, the recipe or the model is wrong.
+        SpeechftError: the manifest, the recipe or the model is wrong, or another run is at work in the folder.
     """
-    out = Path(recipe.output_dir)
     manifest, left_out = prepared(recipe, on_event)
+    refuse_foreign_results(recipe.output_dir)
+    # `fit` has a lock of its own, which ends too early: the adapter has to stay until it is evaluated
+    with locked(Path(recipe.output_dir), ".run") if distributed.is_first() else contextlib.nullcontext():
+        return _trained_and_reported(recipe, manifest, left_out, on_event, title, embed_audio_mb)
+
+
+def _trained_and_reported(
+    recipe: SpeechRecipe,
+    manifest: Manifest,
+    left_out: dict[str, str],
+    on_event: Callable[[Event], None],
+    title: str,
+    embed_audio_mb: float,
+) -> dict[str, Any]:
+    """What `train` does once the data are known; arguments and result as there."""
+    out = Path(recipe.output_dir)
     shared = overlap(manifest)
     on_event(
         {

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speechft.errors import SpeechftError, missing_extra
-from speechft.files import expanded, replace_folder, write_json, write_text
+from speechft.files import expanded, read_text, refuse_special, replace_folder, write_json, write_text
 
 LOG = logging.getLogger(__name__)
 MADE = "made.speechft"  # in a folder of the cache: size, time and hash of the files in it
@@ -296,7 +296,7 @@ def _is_as_made(folder: Path) -> bool:
     at every start would cost 0.1 s and more.
     """
     try:
-        made = json.loads((folder / MADE).read_text(encoding="utf-8"))
+        made = json.loads(read_text(folder / MADE))
         found = {name: _state(folder / name) for name in made}
         if any(found[name]["size"] != was["size"] for name, was in made.items()):
             return False
@@ -319,7 +319,7 @@ def _state(path: Path) -> dict[str, int]:
 def _sha256(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
+        with refuse_special(path).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()

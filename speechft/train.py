@@ -45,6 +45,7 @@ from speechft.eva import initialise_from_data
 from speechft.evaluate import Evaluation, Rates, evaluate_model
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
+from speechft.files import refuse_special
 from speechft.interruption import Interrupted, deferred
 from speechft.language import in_one_language
 from speechft.manifest import Manifest, Utterance
@@ -367,7 +368,7 @@ class Run:
         if not distributed.is_first():
             adapter = self.out / kind if progress.best_step is not None else None
         elif progress.best_step is not None:
-            adapters.load_trainable_state(self.judged.model, load_file(self._best_path))
+            adapters.load_trainable_state(self.judged.model, load_file(refuse_special(self._best_path)))
             card = self._card() | card
             adapter = adapters.save(self.judged.model, self.out / kind, card, self.recipe.model, self.folder)
         else:
@@ -434,20 +435,14 @@ class Run:
     def _resume(self) -> Progress:
         """Go on from the last checkpoint if there is one, else start with a clean folder."""
         metrics = self.out / "metrics.jsonl"
-        found = load_checkpoint(self.out / "checkpoints", self.optimizer)
+        found = load_checkpoint(self.out / "checkpoints", self.optimizer, self._fingerprint)
         if found is None:
             if distributed.is_first():
                 metrics.unlink(missing_ok=True)
             return self.progress
         weights, state = found
         with readable(self.out / "checkpoints" / LATEST, DAMAGED):
-            fingerprint, progress = state["fingerprint"], Progress.restored(state["progress"])
-        if fingerprint != self._fingerprint:
-            raise SpeechftError(
-                "holds a run with other settings or data",
-                where=self.out,
-                fix="Choose another output_dir, or delete its checkpoints folder.",
-            )
+            progress = Progress.restored(state["progress"])
         mean, ranks = (
             {k.removeprefix(p): v for k, v in weights.items() if k.startswith(p)} for p in ("mean/", "ranks/")
         )

@@ -6,8 +6,10 @@ dev is worse than others' at the same point. The study is a file, and the same c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -238,12 +240,16 @@ def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning, worke
         "none": optuna.pruners.NopPruner(),
     }
     refuse_special(storage)
+    lock = JournalFileOpenLock(str(storage))
     try:
         storage.parent.mkdir(parents=True, exist_ok=True)
         if storage.is_file() and storage.stat().st_size:
             with storage.open("rb") as file:  # Optuna would write to any file
-                json.loads(file.readline())["op_code"]
-        backend = JournalFileBackend(str(storage), lock_obj=JournalFileOpenLock(str(storage)))
+                first = file.readline()
+            if first.endswith(b"\n") or not first.startswith(b'{"op_code":'):
+                json.loads(first)["op_code"]
+            _cut_half_line(storage, lock)
+        backend = JournalFileBackend(str(storage), lock_obj=lock)
         study = optuna.create_study(
             study_name="speechft", storage=JournalStorage(backend), load_if_exists=True, pruner=pruners[pruning]
         )
@@ -260,6 +266,19 @@ def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning, worke
         seed=seed, n_startup_trials=AT_RANDOM, multivariate=True, constant_liar=worker > 0
     )
     return study
+
+
+def _cut_half_line(storage: Path, lock: Any) -> None:
+    """Take off what a full disk or a kill left of a journal's last line: with it the next one could not be read."""
+    lock.acquire()  # another worker may be writing one
+    try:
+        lines = storage.read_bytes().splitlines(keepends=True)
+        with contextlib.suppress(ValueError):
+            if lines[-1].endswith(b"\n") and json.loads(lines[-1]):
+                return
+        os.truncate(storage, sum(map(len, lines[:-1])))
+    finally:
+        lock.release()
 
 
 def _cut_off_again(study: Any) -> int:

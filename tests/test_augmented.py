@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_copies_are_marked_and_as_long_as_they_say(corpus: Manifest) -> None:
             assert u.duration_s == pytest.approx(soundfile.info(source.audio).duration / amount, abs=1e-4)
     assert not [p for p in check(folder / "more.jsonl") if p.severity == "error"]
     assert "recording" not in str(overlap(Manifest.load(folder / "more.jsonl")))
+
+
+def test_ids_that_no_file_can_have(corpus: Manifest, tmp_path: Path) -> None:
+    ids = ["a/b", "a_b", "ü" * 200, ".."]
+    odd = Manifest([replace(u, id=name, split="train") for u, name in zip(corpus, ids, strict=False)])
+    made = [u for u in augment_manifest(odd, tmp_path / "m.jsonl", ["noise"]) if u.extra.get("synthetic")]
+    assert [u.extra["synthetic_from"] for u in made] == ids
+    assert len({u.audio for u in made}) == 4
+    assert {u.audio.parent for u in made} == {tmp_path / "synthetic" / "m"}
 
 
 def test_the_same_seed_the_same_bytes(corpus: Manifest, tmp_path: Path) -> None:

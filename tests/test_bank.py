@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from speechft import adapters
 from speechft.bank import AdapterBank
@@ -173,6 +174,30 @@ def test_what_it_cannot_serve_is_refused(
     with pytest.raises(SpeechftError, match=message), bank.using("odd"):
         pass
     assert bank.loaded == []
+
+
+def test_a_voice_that_cannot_be_loaded_takes_no_others_place(
+    tiny: Whisper, folder: Path, voice: Manifest, tmp_path: Path
+) -> None:
+    shutil.copytree(folder / "anna", tmp_path / "odd")
+    path = tmp_path / "odd" / "adapter_model.safetensors"
+    save_file({key.replace("layers.3", "layers.9"): value for key, value in load_file(path).items()}, path)
+    places = {"anna": folder / "anna", "ben": folder / "ben" / "adapter", "cleo": folder / "cleo"}
+    bank = AdapterBank(tiny, places | {"odd": tmp_path / "odd"}, dtype=torch.float32)
+    clips = [voice[0].load()]
+
+    def bens() -> tuple[float, ...]:
+        with bank.using(["ben"]):
+            return decode(bank.whisper, clips, DecodeOptions(temperatures=()), ready=True)[0].logprobs
+
+    with bank.using("anna"):
+        before = bens()
+    bank.forget("anna")  # leaves a free place, which the damaged voice gets
+    with pytest.raises(SpeechftError, match="no layer"), bank.using("odd"):
+        pass
+    with bank.using("cleo"):
+        assert bens() == before
+    assert bens() == before
 
 
 def test_mistakes_are_named(bank: AdapterBank, tiny: Whisper, tmp_path: Path) -> None:

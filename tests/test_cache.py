@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import torch
 
 from speechft import adapters
 from speechft.cache import FOLDER, cached_layers, frozen_layers, open_or_build
+from speechft.checkpoint import locked
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.feed import Feed
@@ -124,6 +128,45 @@ def test_what_does_not_match_is_built_again(clips: Manifest, tmp_path: Path) -> 
             file.truncate(states.stat().st_size // 2)
     assert torch.equal(cache(recipe).states(0, 0), first)
     assert built
+
+
+def test_two_runs_that_build_one_cache_at_once_read_the_same(clips: Manifest, tmp_path: Path) -> None:
+    """Each is in the middle of its own as the other goes on, and the one that ends first leaves the other's alone."""
+    both_write = threading.Barrier(2, timeout=60)
+    recipe = recipe_for(clips, tmp_path)
+
+    def build(whisper: Whisper) -> list[torch.Tensor]:
+        met: list[dict] = []
+
+        def on_event(event: dict) -> None:
+            met.append(event)
+            if len(met) == 1:
+                both_write.wait()
+
+        cache = open_or_build(feed_for(whisper, clips, recipe), whisper.model, resolve(MODEL), 4, 2, on_event=on_event)
+        assert met
+        return [states for clip in range(len(clips)) if (states := cache.states(clip, 0)) is not None]
+
+    models = [adapted(recipe), adapted(recipe)]  # not in the threads: transformers loads one at a time
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(build, models)
+    assert len(first) == len(clips)
+    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+    (left,) = (tmp_path / FOLDER).iterdir()
+    assert not left.name.startswith(".")
+
+
+def test_what_others_build_or_a_kill_left(clips: Manifest, tmp_path: Path) -> None:
+    recipe = recipe_for(clips, tmp_path)
+    whisper = adapted(recipe)
+    building, left = tmp_path / FOLDER / ".another-1", tmp_path / FOLDER / ".killed-2"
+    with locked(left):
+        pass
+    with locked(building):
+        os.utime(building, (0, 0))
+        open_or_build(feed_for(whisper, clips, recipe), whisper.model, resolve(MODEL), 4, 2)
+    assert building.exists()
+    assert not left.exists()
 
 
 def test_full_disk_is_a_sentence(clips: Manifest, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from speechft import adapters
+from speechft import adapters, pipeline
 from speechft.batching import IGNORED, Batch, plan_epoch
 from speechft.config import SpeechRecipe
 from speechft.descent import bear_with
@@ -257,8 +257,10 @@ def test_kill_9_in_mid_epoch_changes_nothing(voice: Manifest, tmp_path: Path) ->
 def test_other_settings_in_the_same_folder_are_refused(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
     train, dev = parts
     fit(recipe(train, tmp_path, max_steps=1), train, dev)
-    with pytest.raises(SpeechftError, match="other settings"):
-        fit(recipe(train, tmp_path, max_steps=1, learning_rate=1e-4), train, dev)
+    decoder = {"rank": 4, "placement": "decoder"}  # fewer parameters than the checkpoint has moments of
+    for other in ({"learning_rate": 1e-4}, {"adapter": decoder}):
+        with pytest.raises(SpeechftError, match="other settings"):
+            fit(recipe(train, tmp_path, max_steps=1, **other), train, dev)
     state = tmp_path / "checkpoints" / "latest" / "state.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(SpeechftError, match="cannot be read"):
@@ -352,6 +354,21 @@ def test_full_fine_tuning_saves_a_whole_model(parts: tuple[Manifest, Manifest], 
     again = load(trained.adapter)
     assert again.whisper.context == Context("clip")
     assert again.transcribe(train[0].audio).text
+
+
+def test_a_second_run_waits_for_the_report_of_the_first(voice: Manifest, tmp_path: Path) -> None:
+    settings = recipe(voice, tmp_path, max_steps=1, dev_clips=1, test=False)
+    refused: list[str] = []
+
+    def on_event(event: dict) -> None:
+        if event.get("event") == "final evaluation":
+            with pytest.raises(SpeechftError, match="another run"):
+                pipeline.train(settings)
+            refused.append(event["split"])
+
+    result = pipeline.train(settings, on_event=on_event)
+    assert refused == ["dev"]
+    assert json.loads((tmp_path / "result.json").read_text())["base"]["wer"] == result["base"]["wer"]
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:

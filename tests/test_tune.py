@@ -11,6 +11,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
 from speechft.manifest import Manifest
 from speechft.text.config import SftRecipe
-from speechft.tune import _cut_off_again, _objective, tune
+from speechft.tune import _cut_off_again, _objective, _open_study, tune
 from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, default_space, whole_paths, with_values
 from speechft.tune_task import Task, rungs
 
@@ -48,6 +49,26 @@ class Ask:
 
     def suggest_float(self, key: str, low: float, high: float, log: bool) -> float:
         return high
+
+
+@pytest.mark.parametrize("half", ['{"op_code":', '{"op_code":8,"worker_id":"a{"op_code":9}\n'])
+def test_half_a_line_of_the_journal_costs_that_line_alone(tmp_path: Path, half: str) -> None:
+    space = Space(SpeechRecipe(manifest=Path("m"), output_dir=tmp_path), {"adapter.rank": [2, 4]})
+
+    def opened() -> Any:
+        return _open_study(tmp_path / "study.journal", space, Task("dev WER", (), lambda *_: 0.5), "none")
+
+    (tmp_path / "study.journal").write_text(half)
+    if half.endswith("\n"):
+        with pytest.raises(SpeechftError, match="is no study"):
+            opened()
+        (tmp_path / "study.journal").unlink()
+    opened().set_user_attr("tested", [1])
+    with (tmp_path / "study.journal").open("a") as file:
+        file.write(half)
+    opened().set_user_attr("after", 2)
+    assert opened().user_attrs["tested"] == [1]
+    assert opened().user_attrs["after"] == 2
 
 
 def test_a_trial_that_was_interrupted_is_tried_again(tmp_path: Path) -> None:

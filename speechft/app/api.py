@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import io
 import json
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
@@ -14,7 +13,6 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import numpy as np
-import soundfile
 from fastapi import Body, FastAPI, File, Form, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
@@ -27,7 +25,7 @@ from speechft.app.quality import notes
 from speechft.app.speech import spoken
 from speechft.app.store import FREE, Store, VoiceFolder
 from speechft.app.transfer import export_voice, import_voice
-from speechft.audio import SAMPLE_RATE
+from speechft.audio import SAMPLE_RATE, encoded
 from speechft.errors import SpeechftError
 from speechft.recording import Recording, Segment
 from speechft.server.api import check_language, transcription_app
@@ -171,11 +169,10 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         found = notes(samples, text)
         if any(note["kind"] == "silent" for note in found):
             raise SpeechftError(found[0]["text"])
-        wav = io.BytesIO()
-        soundfile.write(wav, np.clip(samples, -1, 1), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+        wav = encoded(np.clip(samples, -1, 1))
         prompt = FREE if free else phrases.prompt_id(text)
         with store.changing(voice) as folder:
-            take = folder.add(wav.getvalue(), text, prompt, len(samples) / SAMPLE_RATE)
+            take = folder.add(wav, text, prompt, len(samples) / SAMPLE_RATE)
             return {"take": take.id, "seconds": take.seconds, "notes": found, "voice": summary(store, folder)}
 
     @app.get("/api/voices/{voice}/recordings")

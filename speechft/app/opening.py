@@ -10,7 +10,7 @@ from pathlib import Path
 from speechft.app.records import About, Phrases, Request, Said, Shape, parsed
 from speechft.app.store import ID, Store, VoiceFolder
 from speechft.app.training import MANIFEST, STATUS_FILES, is_running
-from speechft.app.vault import Vault, encrypt, is_encrypted, memory_folder, seal, unlock
+from speechft.app.vault import Vault, encrypt, is_encrypted, memory_folder, refuse_lost, seal, unlock
 from speechft.cache import FOLDER as CACHE
 from speechft.errors import SpeechftError
 from speechft.files import read_bytes
@@ -34,9 +34,11 @@ def opened(folder: Path, ask: Callable[[bool], str], encrypted: bool = False) ->
         encrypted: encrypt the folder if it is not yet; it stays so.
 
     Raises:
-        SpeechftError: the passphrase is wrong, or a voice is being trained while it should be encrypted.
+        SpeechftError: the passphrase is wrong, a voice is being trained while it should be encrypted, or the
+            vault.json of encrypted voices is missing.
     """
     store = Store(folder)
+    refuse_lost(folder)
     if is_encrypted(folder):
         key = unlock(folder, ask(False))
     elif encrypted:

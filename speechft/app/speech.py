@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 import threading
 from functools import cache
 
 import numpy as np
-import soundfile
 
-from speechft.audio import SAMPLE_RATE
+from speechft.audio import SAMPLE_RATE, encoded
 from speechft.corpora.simulated import Voice
 
 _lock = threading.Lock()  # the voice fills tables as it goes
@@ -35,6 +33,4 @@ def spoken(text: str) -> bytes:
             if re.search(r"\w", sentence):
                 tracks = voice.tracks(voice.phonemes(sentence))
                 parts += [voice.sound(tracks, np.random.default_rng(0)), pause]
-    file = io.BytesIO()
-    soundfile.write(file, np.concatenate(parts or [pause]), SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return file.getvalue()
+    return encoded(np.concatenate(parts or [pause]))

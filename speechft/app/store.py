@@ -146,7 +146,11 @@ class Store:
             "created": now(),
             "consent": {"text": consent, "given": now(), "by": tidy(given_by)[:MOST_NAME] or name},
         }
-        voice.write_json("voice.json", about)
+        try:
+            voice.write_json("voice.json", about)
+        except BaseException:  # the disk is full: leave no folder that nobody can delete in the app
+            shutil.rmtree(path, ignore_errors=True)
+            raise
         return voice
 
     def delete(self, identity: str) -> int:

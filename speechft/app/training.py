@@ -238,8 +238,9 @@ def train(store: Store, voice: VoiceFolder) -> None:
             return
     for name in (PROGRESS, PROCESS):
         (out / name).unlink(missing_ok=True)
-    os.replace(out / REQUEST, out / "asked.json")  # from here on it is a finished run
-    replace_folder(out, voice.run)
+    (voice.run / REQUEST).unlink(missing_ok=True)  # of a run that was killed below: as `training/` it would go on
+    replace_folder(out, voice.run)  # with its request, without which one that is killed here would not be gone on with
+    os.replace(voice.run / REQUEST, voice.run / "asked.json")
     (voice.path / MANIFEST).unlink(missing_ok=True)
 
 

@@ -7,6 +7,7 @@ import json
 import tempfile
 import wave
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "speechft.j
 MOST_FILES = 20_000
 MOST_BYTES = 4_000_000_000  # unpacked
 MOST_OF_ONE = 500_000_000
-_OTHER_SHAPE = (ValueError, KeyError, TypeError, AttributeError, IndexError, wave.Error)
+_OTHER_SHAPE = (ValueError, KeyError, TypeError, AttributeError, IndexError, wave.Error, zlib.error)
 
 
 def export_voice(voice: VoiceFolder, recordings: bool) -> bytes:
@@ -72,7 +73,7 @@ def import_voice(store: Store, data: bytes, model: str) -> VoiceFolder:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check({name: archive.getinfo(name) for name in archive.namelist()})
             return _place(store, archive, model)
-    # of zipfile: NotImplementedError is a compression it does not know, RuntimeError an encrypted file
+    # of zipfile: NotImplementedError is a version it does not know, RuntimeError an encrypted file
     # of what is in it: JSON of another shape, or too deep
     except (*_OTHER_SHAPE, zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise SpeechftError(
@@ -82,8 +83,8 @@ def import_voice(store: Store, data: bytes, model: str) -> VoiceFolder:
 
 
 def _check(members: dict[str, zipfile.ZipInfo]) -> None:
-    """Only names that an export has, and not more than a disk should take: paths cannot lead anywhere else."""
-    for name in members:
+    """Only what an export has, and not more than a disk should take: paths cannot lead anywhere else."""
+    for name, info in members.items():
         folder, _, file = name.rpartition("/")
         stem, _, ending = file.rpartition(".")
         known = (
@@ -91,7 +92,7 @@ def _check(members: dict[str, zipfile.ZipInfo]) -> None:
             or (folder == "adapter" and file in ADAPTER_FILES)
             or (folder == "recordings" and ID.fullmatch(stem) and ending in ("wav", "json"))
         )
-        if not known:
+        if not known or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise SpeechftError("this file holds things that no exported voice has", fix="Export the voice again.")
     sizes = [info.file_size for info in members.values()]
     if len(sizes) > MOST_FILES or sum(sizes) > MOST_BYTES or max(sizes, default=0) > MOST_OF_ONE:

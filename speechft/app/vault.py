@@ -36,6 +36,7 @@ WORD = b"speechft"
 COST = 2**17  # of scrypt: 128 MB and half a second a guess
 MOST_COST = 2**20  # of another version of the app
 SALT, SEALED = 16, 73  # bytes of the salt, and of a Fernet token for `WORD`
+BACK = "Put a copy of this file back: without it nobody can read these voices, which are as they were."
 LEAST = 10  # characters of a passphrase
 TOKEN = b"gAAAA"  # how every Fernet token begins: the version and the upper bytes of a date
 MEMORY = Path("/dev/shm")  # noqa: S108 - only a folder of our own in it is used
@@ -90,9 +91,11 @@ class Vault:
             if not place.is_dir():
                 self.forget(folder)
                 contents = {path.name: self.read(path) for path in files}
-                place.mkdir(parents=True)
+                half = place.with_name("half")  # not taken for the copy where memory is full
+                half.mkdir(parents=True)
                 for name, data in contents.items():
-                    (place / name).write_bytes(data)
+                    (half / name).write_bytes(data)
+                half.rename(place)
         return place
 
     def forget(self, folder: Path) -> None:
@@ -109,6 +112,17 @@ class Vault:
 def is_encrypted(data: Path) -> bool:
     """Whether a data folder needs a passphrase."""
     return (data / NAME).exists()
+
+
+def refuse_lost(data: Path) -> None:
+    """Raises SpeechftError where voices are encrypted and vault.json is missing.
+
+    A new one would have another key, and what is recorded without one would be plain.
+    """
+    for path in (data / "voices").glob("*/voice.json") if not is_encrypted(data) else ():
+        with contextlib.suppress(OSError):
+            if read_bytes(path).startswith(TOKEN):
+                raise SpeechftError("is missing", where=data / NAME, fix=f"{BACK} Or choose another folder.")
 
 
 def unlock(data: Path, passphrase: str) -> bytes:
@@ -130,18 +144,17 @@ def unlock(data: Path, passphrase: str) -> bytes:
 
 def _read_lock(path: Path) -> tuple[bytes, int, bytes]:
     """Salt, cost and sealed word of a vault.json, each as long as `encrypt` makes it."""
-    fix = "Put a copy of this file back: without it nobody can read these voices, which are as they were."
     try:
         about = parsed(read_bytes(path), Lock, path)
     except (SpeechftError, OSError) as error:
         what = error.what if isinstance(error, SpeechftError) else f"cannot be read ({error.strerror})"
-        raise SpeechftError(what, where=path, fix=fix) from None
+        raise SpeechftError(what, where=path, fix=BACK) from None
     cost, lengths = about["cost"], (0, 0)
     with contextlib.suppress(ValueError):
         salt, word = base64.b64decode(about["salt"], validate=True), base64.urlsafe_b64decode(about["word"])
         lengths = len(salt), len(word)
     if lengths != (SALT, SEALED) or not 2 <= cost <= MOST_COST or cost & (cost - 1):
-        raise SpeechftError("is damaged (its values cannot be right)", where=path, fix=fix)
+        raise SpeechftError("is damaged (its values cannot be right)", where=path, fix=BACK)
     return salt, cost, about["word"].encode()
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from speechft.audio import encoded
 from speechft.corpora.folder import match_columns, rename_columns
 from speechft.corpora.prepared import Preparation, Prepared
 from speechft.errors import SpeechftError
-from speechft.files import read_bytes
+from speechft.files import read_bytes, safe_name, write_bytes
 from speechft.rows import BadRow
 
 # How sound files begin; the ending only matters to people, as decoders look at the content.
@@ -115,7 +116,7 @@ def _add_rows(
         where = f"{name}:{number}"
         try:
             row = rename_columns(values, names)
-            audio = _write(row["audio"], work.folder / "audio" / name, number, inside)
+            audio = _write(row["audio"], work.folder / "audio" / safe_name(name), number, inside)
         except BadRow as bad:
             work.leave_out(where, bad.what)
             continue
@@ -160,14 +161,8 @@ def _write(sound: Any, folder: Path, number: int, inside: Path | None) -> Path:
     path = value.get("path") or ""
     stem = re.sub(r"[^\w.-]", "_", Path(str(path)).stem)[:80]
     base = f"{number:06d}-{stem}" if stem else f"{number:06d}"
-    folder.mkdir(parents=True, exist_ok=True)
     if value.get("array") is not None:
-        import numpy as np
-        import soundfile
-
-        target = folder / f"{base}.flac"
-        soundfile.write(target, np.asarray(value["array"]).T, int(value["sampling_rate"]), subtype="PCM_24")
-        return target
+        return write_bytes(folder / f"{base}.flac", _flac(value))
     data = value.get("bytes")
     if data is None and path:
         if inside and not Path(path).resolve().is_relative_to(inside):
@@ -179,6 +174,15 @@ def _write(sound: Any, folder: Path, number: int, inside: Path | None) -> Path:
     if not data:
         raise BadRow("empty", "there is no recording", "")
     known = next((ending for magic, ending in MAGIC.items() if data.startswith(magic)), "")
-    target = folder / f"{base}{known or Path(str(path)).suffix or '.audio'}"
-    target.write_bytes(data)
-    return target
+    return write_bytes(folder / f"{base}{known or Path(str(path)).suffix or '.audio'}", data)
+
+
+def _flac(value: Mapping[str, Any]) -> bytes:
+    """Samples as `datasets` has them, as a file. Raises BadRow for what is no sound."""
+    import numpy as np
+    import soundfile
+
+    try:
+        return encoded(np.asarray(value["array"], float).T, int(value["sampling_rate"]), "flac", "PCM_24")
+    except (KeyError, ValueError, TypeError, OverflowError, soundfile.SoundFileError):
+        raise BadRow("type", "its samples are no sound that can be written", "") from None

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from speechft import impair
-from speechft.audio import SAMPLE_RATE
+from speechft.audio import SAMPLE_RATE, write_audio
 from speechft.errors import SpeechftError, missing_extra
 from speechft.impair import FRAMES_PER_SECOND, Impairment, Log, Tracks
 from speechft.manifest import Manifest, Utterance
@@ -69,7 +69,6 @@ def prepare_simulated(
     voice = Voice()
     plan = _plan(everyday_sentences(), n_sentences, seed)
     clips = Path(out) / "clips"
-    clips.mkdir(parents=True, exist_ok=True)
     make = partial(_make_clip, voice=voice, impairment=impairment, clips=clips, seed=seed)
     # Pronunciation is looked up here and not in the threads: hibari fills its tables lazily.
     rows = [(number, text, split, voice.phonemes(text)) for number, text, split in plan]
@@ -155,13 +154,11 @@ def speak(voice: Voice, phonemes: list[int], how: Impairment, rng: np.random.Gen
 def _make_clip(
     row: tuple[int, str, str, list[int]], *, voice: Voice, impairment: Impairment, clips: Path, seed: int
 ) -> Utterance:
-    import soundfile
-
     number, text, split, phonemes = row
     samples = speak(voice, phonemes, impairment, np.random.default_rng([seed, number]))
     name = f"sim{number:03d}"
     path = (clips / f"{name}.flac").resolve()
-    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+    write_audio(path, samples)
     return Utterance(
         audio=path,
         text=text,

@@ -52,11 +52,14 @@ class MediaReader:
             if worker is None or worker.poll() is not None:
                 worker = self._start()
             status, payload = self._ask(worker, data)
-        except (OSError, EOFError):
+        except BaseException as error:
+            # whatever it was, MemoryError for one: an answer left in its pipe would be another request's
             if worker is not None:
                 worker.kill()
                 worker.wait()
             worker = None
+            if not isinstance(error, OSError | EOFError):
+                raise
             raise SpeechftError(
                 "the recording cannot be decoded", fix="It is damaged, or unpacks to more than is reasonable."
             ) from None

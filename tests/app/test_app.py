@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from speechft.app.transfer import export_voice, import_voice
 from speechft.audio import SAMPLE_RATE, load_audio
 from speechft.checkpoint import locked
 from speechft.errors import SpeechftError
+from speechft.files import replace_folder
 from speechft.manifest import Manifest
 from speechft.server.engine import Engine
 from speechft.server.guard import Guard
@@ -164,7 +166,7 @@ def test_what_is_wrong_with_a_recording_is_said_kindly() -> None:
 
 
 def test_a_full_disk_is_said_and_leaves_nothing_half(
-    client: TestClient, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/home/anna/voices")
@@ -175,6 +177,9 @@ def test_a_full_disk_is_said_and_leaves_nothing_half(
     assert "no room left on the disk" in reply.json()["error"]["message"]
     assert anna.takes() == []
     assert list(anna.recordings.iterdir()) == []
+    reply = client.post("/api/voices", json={"name": "Ben", "agreed": True})
+    assert reply.status_code == 507
+    assert [path.name for path in store.voices_folder.iterdir()] == [anna.id]
 
 
 def test_nothing_comes_back_when_a_voice_is_deleted_meanwhile(
@@ -433,6 +438,22 @@ def test_a_hostile_archive_is_refused(store: Store, anna: VoiceFolder, name: str
     assert sorted(store.folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_an_archive_with_a_changed_byte_is_refused(client: TestClient, store: Store, method: int) -> None:
+    about = json.dumps({"name": "Eve", "consent": {"text": "t" * 999, "given": "2026-01-01", "by": "b"}})
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("voice.json", about)
+    whole, start = file.getvalue(), 30 + len("voice.json")  # after the local header
+    for place in range(start, start + 12):
+        changed = bytearray(whole)
+        changed[place] ^= 0xFF
+        reply = client.post("/api/voices/import", files={"file": ("a.zip", bytes(changed))})
+        assert reply.status_code == 400, place
+        assert "no exported voice" in reply.json()["error"]["message"]
+    assert store.voices() == []
+
+
 def test_a_truncated_archive_is_refused(store: Store, anna: VoiceFolder) -> None:
     whole = export_voice(trained(anna), recordings=False)
     for size in range(0, len(whole), len(whole) // 7 + 1):
@@ -520,6 +541,38 @@ def test_a_failed_training_leaves_nothing_to_the_next(
     training.start(store, anna, BASE)
     assert not checkpoint.exists()
     assert (training.status(anna) or {})["phase"] == "starting"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_training_that_is_killed_at_its_very_end_is_gone_on_with_or_done(
+    store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    def replaced_and_killed(new: Path, out: Path) -> None:
+        if late:
+            replace_folder(new, out)
+        raise SystemExit
+
+    def run(recipe: Any, **_: Any) -> None:
+        (recipe.output_dir / "result.json").write_text("new")
+
+    monkeypatch.setattr(training, "_spawn", lambda *_: None)
+    monkeypatch.setattr("speechft.pipeline.train", run)
+    for n in range(10):
+        anna.add(wav(), f"sentence {n}", FREE, 2.0)
+    anna.run.mkdir()
+    (anna.run / "result.json").write_text("old")
+    training.start(store, anna, BASE)
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "replace_folder", replaced_and_killed)
+        with pytest.raises(SystemExit):
+            training.train(store, anna)
+    assert training.resume_all(store) == ([] if late else [anna.id])
+    assert (anna.run / "result.json").read_text() == ("new" if late else "old")
+    training.start(store, anna, BASE)
+    training.train(store, anna)
+    assert training.resume_all(store) == []
+    assert (anna.run / "result.json").read_text() == "new"
+    assert not (anna.run / "request.json").exists()
 
 
 @pytest.mark.parametrize(

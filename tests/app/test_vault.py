@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -99,6 +100,34 @@ def test_a_crash_while_encrypting_is_made_up_for(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-9])
         with pytest.raises(SpeechftError, match="damaged"):
             store.vault.read(path)
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_lost_vault_is_a_sentence_and_all_stays(tmp_path: Path, encrypted: bool) -> None:
+    with opened(tmp_path, ask, encrypted=True) as store:
+        fill(store)
+    (tmp_path / "vault.json").unlink()
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with (
+        pytest.raises(SpeechftError, match=r"vault\.json: is missing.*copy of this file back"),
+        opened(tmp_path, ask, encrypted),
+    ):
+        pass
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_half_a_copy_of_an_adapter_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with opened(tmp_path, ask, encrypted=True) as store:
+        adapter = fill(store).run / "adapter"
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "write_bytes", full)
+            with pytest.raises(OSError, match="No space"):
+                store.vault.plain(adapter)
+        copy = store.vault.plain(adapter)
+        assert store.vault.read(adapter / "speechft.json") == (copy / "speechft.json").read_bytes()
 
 
 @pytest.mark.parametrize(

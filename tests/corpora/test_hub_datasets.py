@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechft.corpora.hub import prepare_hub
+from speechft.corpora.hub import _write, prepare_hub
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
+from speechft.rows import BadRow
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,17 @@ def test_splits_keep_their_names(tmp_path: Path) -> None:
         prepare_hub(tmp_path / "saved", tmp_path / "o3", split="nope")
 
 
+def test_a_splits_name_leads_nowhere_else(tmp_path: Path) -> None:
+    dataset(tmp_path / "raw").save_to_disk(tmp_path / "evil")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["../evil", "../saved/../evil"]}')
+    prepared = prepare_hub(tmp_path / "saved", tmp_path / "a" / "b" / "out")
+    assert len(prepared.manifest) == 6
+    folders = {u.audio.parent for u in prepared.manifest}
+    assert len(folders) == 2
+    assert {folder.parent for folder in folders} == {tmp_path / "a/b/out/audio"}
+
+
 def test_parquet_folder_and_part_of_a_split(tmp_path: Path) -> None:
     (tmp_path / "saved/data").mkdir(parents=True)
     dataset(tmp_path / "raw").to_parquet(tmp_path / "saved/data/train-00000.parquet")
@@ -95,6 +107,24 @@ def test_samples_and_paths(tmp_path: Path) -> None:
     prepared = prepare_hub(tmp_path / "paths", tmp_path / "o2", allow_outside=True)
     assert (len(raw), len(prepared.manifest)) == (4, 1)
     assert "gone.wav" in prepared.left_out[0][1]
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        {"array": [0.1] * 400, "sampling_rate": 0},
+        {"array": [0.1] * 400, "sampling_rate": 10**12},
+        {"array": [[[0.1]]], "sampling_rate": 8000},
+        {"array": [[0.1] * 9] * 9, "sampling_rate": 8000},
+        {"array": [[0.1], [0.1, 0.2]], "sampling_rate": 8000},
+        {"array": ["a"], "sampling_rate": 8000},
+        {"array": [0.1], "sampling_rate": None},
+    ],
+)
+def test_samples_that_are_no_sound_are_left_out(tmp_path: Path, sound: dict[str, Any]) -> None:
+    with pytest.raises(BadRow, match="no sound"):
+        _write(sound, tmp_path, 1, None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_columns(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,20 @@ def test_the_sentences_are_many_short_and_different() -> None:
 
 def test_same_seed_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     assert contents(prepare_simulated(tmp_path, n_sentences=6)) == contents(made)
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_no_half_file(tmp_path: Path) -> None:
+    """A limit on file size stops the write as a full disk does."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000));"
+        "from speechft.cli import main; main()"
+    )
+    words = ["prepare", "simulated", "unused", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "file too large" in " ".join(done.stderr.split())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_another_seed_speaks_and_splits_differently(made: Path, tmp_path: Path) -> None:

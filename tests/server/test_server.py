@@ -24,9 +24,10 @@ from speechft.audio import SAMPLE_RATE, load_audio
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.recogniser import load
+from speechft.server import media
 from speechft.server.engine import Busy, Engine, _Job
 from speechft.server.guard import Guard, failure, told
-from speechft.server.media import MediaReader
+from speechft.server.media import HEADER, MediaReader
 from speechft.server.run import address, guarded, token_for
 from speechft.server.voices import adapters_in, public_name, unnamed_in
 from speechft.transcript import DecodeOptions
@@ -407,13 +408,28 @@ def test_every_address_of_this_machine_is_answered() -> None:
 
 
 def test_a_worker_that_dies_is_replaced(clips: list[Path]) -> None:
-    media = MediaReader(processes=1, longest=60.0)
-    worker = media._idle.queue[0]
+    reader = MediaReader(processes=1, longest=60.0)
+    worker = reader._idle.queue[0]
     assert worker
     worker.kill()
     worker.wait()
-    assert media.read(clips[0].read_bytes()).size > SAMPLE_RATE
-    media.close()
+    assert reader.read(clips[0].read_bytes()).size > SAMPLE_RATE
+    reader.close()
+
+
+def test_no_request_gets_the_answer_of_one_that_failed(clips: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def runs_out(pipe: int, size: int, deadline: float) -> bytes:
+        if size > HEADER.size:
+            raise MemoryError
+        return receive(pipe, size, deadline)
+
+    receive, reader = media._receive, MediaReader(processes=1, longest=60.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(media, "_receive", runs_out)
+        with pytest.raises(MemoryError):
+            reader.read(clips[0].read_bytes())
+    assert np.array_equal(reader.read(clips[1].read_bytes()), load_audio(clips[1]))
+    reader.close()
 
 
 def _raw(url: str, headers: dict[str, str]) -> int:

@@ -8,6 +8,7 @@ runs at any length below that; what it was *trained* at decides what it does wel
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +34,9 @@ CONTEXT_STEP = 50  # frames: contexts are rounded up to half seconds, so that cl
 CLIP_TAIL: Seconds = 0.1  # silence after a clip under the policy `clip`
 UNTRAINED_CONTEXT = "clip+10s"  # what an unadapted model is good at; benchmarks/context.py has the table
 _POLICY = re.compile(r"clip(?:\+(\d+(?:\.\d+)?)\s*s)?(?::(\d+(?:\.\d+)?)\s*s)?")
+
+
+_LOADING = threading.Lock()  # transformers imports and patches while it loads: two threads at once spoil each other's
 
 
 @dataclass(frozen=True)
@@ -258,8 +262,8 @@ def load_whisper(
 
     Args:
         name: see `speechft.sources.resolve`.
-        language: language of the speech for multilingual models; None means detect when decoding, English when
-            training.
+        language: language of the speech for multilingual models; None means detect when decoding (for training see
+            `speechft.language`).
         device: defaults to CUDA where there is one.
         dtype: of the weights.
         quantize: None, or `nf4` / `int8` for the frozen weights (see `quantization.quantization`).
@@ -267,8 +271,9 @@ def load_whisper(
     Raises:
         SpeechftError: no such model, not a Whisper model, or a language the model does not have.
     """
-    from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperTokenizer
-    from transformers.utils import logging
+    with _LOADING:
+        from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperTokenizer
+        from transformers.utils import logging
 
     from speechft.adapters import default_device
     from speechft.attention import use_short_attention
@@ -285,7 +290,7 @@ def load_whisper(
     device = torch.device(device) if device else default_device()
     logging.disable_progress_bar()  # a bar for loading 167 arrays in 10 ms helps nobody
     stored = quantization(quantize, device, dtype)
-    with readable(name, again):
+    with _LOADING, readable(name, again):
         both: Any = WhisperForConditionalGeneration.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **stored
         )

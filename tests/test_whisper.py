@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,12 @@ def test_a_model_without_a_generation_config_is_prompted_alike(name: str, tmp_pa
     assert old.is_multilingual == new.is_multilingual
     if new.is_multilingual:
         assert old.generation.lang_to_id == new.generation.lang_to_id
+
+
+def test_models_load_in_several_threads_at_once() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda _: load_whisper("bundled:tiny.en", device="cpu"), range(8)))
+    assert len({one.model.proj_out.weight.sum().item() for one in loaded}) == 1
 
 
 def test_a_text_model_is_refused(tmp_path) -> None:

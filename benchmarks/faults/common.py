@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 PATIENCE = 30  # seconds for what should be refused at once, or be done in one
+OVER = "over before it was disturbed"  # what is wrong with a case that never came to be one
 
 
 class Late(BaseException):
@@ -53,6 +54,23 @@ class Tally:
         if out:
             out.mkdir(parents=True, exist_ok=True)
             (out / "tally.json").write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def counted(tally: Tally, what: str, wrong: str | None) -> bool:
+    """Count a case, and whether it was one: not where all was over before."""
+    if wrong == OVER:
+        print(f"not counted {what}: {OVER}", flush=True)
+        return False
+    tally.count(what, wrong)
+    return True
+
+
+def until(wanted: int, attempt: Callable[[int], bool]) -> None:
+    """Attempts, by their number, until as many as wanted were cases; at most five times as many."""
+    cases = 0
+    for number in range(5 * wanted):
+        if cases < wanted:
+            cases += attempt(number)
 
 
 def speechft(*words: object, timeout: float = 600, **more: object) -> subprocess.CompletedProcess[str]:

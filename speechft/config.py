@@ -74,7 +74,7 @@ class AdapterSettings(Settings):
     dropout: Share = 0.0
     placement: Placement = "both"
     encoder_from: Annotated[int, Field(ge=0)] = 0
-    projections: list[str] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+    projections: Annotated[list[str], Field(min_length=1)] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
     quantize: Quantization | None = None
     rslora: bool = False
     dora: bool = False

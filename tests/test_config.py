@@ -41,6 +41,7 @@ def test_paths_in_overrides_belong_to_the_working_directory(tmp_path: Path) -> N
         ("batch_size=0", "greater than or equal to 1"),
         ("batch_size=many", "batch_size='many'"),
         ("adapter.method=magic", "lora"),
+        ("adapter.projections=[]", "at least 1 item"),
         ("adapter={method: ia3, dora: true}", "belong to adapter.method=lora"),
         ("adapter={init: loftq}", "4-bit"),
         ("adapter={init: pissa, dora: true}", "do not go together"),

@@ -82,13 +82,13 @@ def all_jobs(folder: Path) -> dict[str, list[str]]:
         "caching": ["train", *own, "max_steps=4", "checkpoint_every=2", *cached],
         "training": ["train", *own, "max_steps=12", "checkpoint_every=5"],
         "saving": ["train", *own, "max_steps=12", "checkpoint_every=1", "evaluations=4"],
-        "exporting": ["export", str(trained(folder, manifest)), "{out}", "--to", "huggingface"],
+        "exporting": ["export", str(trained(folder)), "{out}", "--to", "huggingface"],
         "study": ["tune", *own, "max_steps=2", "evaluations=1", "search={learning_rate: [0.001]}", "--trials", "3"],
         "fleet": ["fleet", f"manifest={cohort}", *small, "max_steps=2", "evaluations=1"],
     }
 
 
-def trained(folder: Path, manifest: Path) -> Path:
+def trained(folder: Path) -> Path:
     """An adapter to export: of random weights, for whether it is any good does not matter here."""
     from speechft import adapters
     from speechft.sources import resolve

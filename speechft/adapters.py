@@ -160,7 +160,10 @@ def load_trainable_state(model: nn.Module, state: dict[str, torch.Tensor]) -> No
     """
     parameters = dict(trainable(model))
     if parameters.keys() != state.keys():
-        raise SpeechftError("the saved state belongs to another model or other adapter settings")
+        raise SpeechftError(
+            "the saved state belongs to another model or other adapter settings",
+            fix="Go on with those, or begin in a new output_dir.",
+        )
     with torch.no_grad():
         for name, value in state.items():
             parameters[name].copy_(placed_like(value, parameters[name]))

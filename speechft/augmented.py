@@ -163,7 +163,7 @@ def listen(
     if not isinstance(manifest, Manifest):
         manifest, _ = usable(manifest, allow_outside)
     if not len(manifest):
-        raise SpeechftError("no recording to vary", where=manifest.path)
+        raise SpeechftError("no recording to vary", where=manifest.path, fix="Name a manifest that holds some.")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     step = max(1, len(manifest) // clips)

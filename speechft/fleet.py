@@ -62,7 +62,7 @@ def fleet(
     from speechft.split_files import usable_rows
 
     if recipe.task != "speech":
-        raise SpeechftError("a fleet is of speech recipes")
+        raise SpeechftError("a fleet is of speech recipes", fix="Train others with 'speechft train'.")
     manifest, _ = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
     teachable = manifest.filter(lambda u: u.split in (None, "train")).speakers
     chosen = list(speakers or recipe.speakers or teachable)

@@ -120,7 +120,7 @@ def _result(adapter: Path, given: str | Path | None) -> dict[str, Any] | None:
     path = Path(given) if given else adapter.parent / "result.json"
     if not path.is_file():
         if given:
-            raise SpeechftError("does not exist", where=path)
+            raise SpeechftError("does not exist", where=path, fix="Check the path, or leave --result out.")
         return None
     found = adapters.read_object(path)
     of = Path(found.get("adapter") or found.get("kept") or "")
@@ -138,7 +138,7 @@ def _upload(folder: Path, repo: str, public: bool) -> str:
             raise SpeechftError("is public", where=repo, fix="Name another repository, or give --public.")
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload an adapter with speechft")
     except HFValidationError as error:
-        raise SpeechftError(str(error), where=repo) from None
+        raise SpeechftError(str(error), where=repo, fix="Write it as USER/NAME.") from None
     except Exception as error:  # of connections: the hub's library has changed its own, and may again
         if not isinstance(error, HfHubHTTPError | OSError | ValueError) and "httpx" not in type(error).__module__:
             raise

@@ -162,7 +162,8 @@ def known_speakers(recipe: SpeechRecipe, manifest: Manifest, wanted: Iterable[st
         SpeechftError: the recipe's manifest has no utterance of one.
     """
     if unknown := set(wanted) - set(manifest.speakers):
-        raise SpeechftError(f"has no utterance of speaker {', '.join(sorted(unknown))}", where=recipe.manifest)
+        what = f"has no utterance of speaker {', '.join(sorted(unknown))}"
+        raise SpeechftError(what, where=recipe.manifest, fix="Write the names as they stand in its rows.")
     return set(wanted)
 
 

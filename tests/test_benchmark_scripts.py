@@ -30,6 +30,31 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def test_only_a_sentence_with_advice_is_a_good_end(faults: Path) -> None:
+    from common import ended_well
+
+    from speechft.errors import SpeechftError
+
+    def refused(error: Exception) -> None:
+        raise error
+
+    assert ended_well(lambda: None) is None
+    assert ended_well(lambda: refused(SpeechftError("is wrong", fix="Do it again."))) is None
+    assert ended_well(lambda: refused(SpeechftError("is wrong"))) == "no advice: is wrong."
+    assert ended_well(lambda: refused(SpeechftError("", fix="Do it again."))) is not None
+    assert ended_well(lambda: refused(ValueError("x"))) == "ValueError: x"
+
+
+def test_a_good_request_that_is_refused_is_lost(faults: Path) -> None:
+    from soak import counted
+
+    flat = {"flat": True, "memory_mb": [1, 1], "open_files": [1, 1], "minutes": 1, "clients": 1}
+    load = {"answers": 5, "busy": 7, "refused": 2, "server_errors": 1, "hostile": 3}
+    tally = counted({"server": flat | load})
+    assert (tally.tried, tally.survived, len(tally.lost)) == (12, 9, 3)
+    assert len(counted({"server": flat | load | {"flat": False}}).lost) == 4
+
+
 def started(code: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 

@@ -114,7 +114,7 @@ def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
 
 
 def ended_well(call: Callable[[], object]) -> str | None:
-    """What is wrong with how a function of ours ended: with another error than a sentence, or late; None if nothing."""
+    """What is wrong with how a function of ours ended: with no sentence with advice, or late; None if nothing."""
     import contextlib
     import io
 
@@ -131,7 +131,7 @@ def ended_well(call: Callable[[], object]) -> str | None:
         with contextlib.redirect_stdout(io.StringIO()):
             call()
     except SpeechftError as error:
-        return None if str(error).isprintable() or error.fix else "no sentence"
+        return None if error.what and error.fix else f"no advice: {error}"
     except KeyboardInterrupt:
         raise
     except BaseException as error:

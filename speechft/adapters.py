@@ -170,7 +170,7 @@ def load_trainable_state(model: nn.Module, state: dict[str, torch.Tensor]) -> No
 
 
 def base_hash(folder: Path) -> str:
-    """SHA-256 over the base model's safetensors headers and samples of their data: identifies it in milliseconds."""
+    """SHA-256 over safetensors headers and samples of their data: identifies a model or adapter in milliseconds."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from speechft import distributed, memory
+from speechft.adapters import base_hash
 from speechft.audio import WINDOW_SECONDS
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
@@ -104,6 +105,7 @@ def train(
         "task": "speech",
         "model": recipe.model,
         "adapter": str(trained.adapter.relative_to(out)) if trained.adapter else None,
+        "adapter_sha256": base_hash(trained.adapter) if trained.adapter else None,
         "kept": trained.adapter.name if trained.adapter else "base",
         "evaluated_on": {
             "split": split,
@@ -236,6 +238,7 @@ def evaluate(
         **summary(found),
         "model": recogniser.whisper.name,
         "adapter": str(adapter) if adapter else None,
+        "adapter_sha256": base_hash(recogniser.adapter) if recogniser.adapter else None,
         "context": (forced or recogniser.whisper.context).policy,
         "beams": beams,
         "split": split,

@@ -55,6 +55,18 @@ def test_a_good_request_that_is_refused_is_lost(faults: Path) -> None:
     assert len(counted({"server": flat | load | {"flat": False}}).lost) == 4
 
 
+def test_an_environment_of_other_constraints_is_made_anew(faults: Path, tmp_path: Path) -> None:
+    from matrix import is_ready, made_of
+
+    (tmp_path / "c.txt").write_text("numpy==1")
+    before = made_of(tmp_path / "c.txt")
+    assert not is_ready(tmp_path, before)
+    (tmp_path / "ready").write_text(before)
+    assert is_ready(tmp_path, before)
+    (tmp_path / "c.txt").write_text("numpy==2")
+    assert not is_ready(tmp_path, made_of(tmp_path / "c.txt"))
+
+
 def started(code: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 

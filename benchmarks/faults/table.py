@@ -45,7 +45,7 @@ browser kill the app in mid-training.
 Known, and not mended: files that speechft wrote itself (checkpoints, caches) are opened without asking whether they are
 still files; one of the model cache that is changed without a change of its size and time is not noticed; where a
 `vault.json` is missing altogether, the voices in it are named as damaged; a recording whose own name is not UTF-8 is
-left out, not renamed; `push --result` believes the result it is given.
+left out, not renamed.
 
 Not covered: Windows and macOS; memory that the system takes back by killing the process (that is a kill -9, and the
 same command goes on); a GPU's memory that runs out (the code is the same, and was not seen on a GPU); a disk that

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import shutil
 import socketserver
 import threading
@@ -214,6 +215,16 @@ def test_an_endpoint_judges_by_the_protocol(server: str) -> None:
     assert compare(judge_from(f"url:{server} thinker"), "?", "a long answer", "short") == Verdict(1, 1.0, 1.0)
     with pytest.raises(SpeechftError, match="404"):
         compare(judge_from(f"url:{server} other"), "?", "a", "b")
+
+
+def test_the_page_s_example_runs(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it stands, at this judge's address."""
+    page = (Path(__file__).parents[2] / "docs" / "text" / "judge.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    code = block.replace("http://localhost:8080/v1 my-model", f"{server} m")
+    assert code != block
+    exec(code, {"pairs": [("?", "a long answer", "short", 1), ("?", "no", "a longer one", 2)] * 3})
+    assert "accuracy" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

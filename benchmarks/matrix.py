@@ -5,12 +5,13 @@
 
 An entry is a Python and a file of constraints. A Python that is not on this machine is a failure, or with --absent-ok
 only named.
-Environments are kept under --work, so that a second run installs nothing.
+Environments are kept under --work until their constraints or pyproject.toml change: a second run installs nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 import subprocess
@@ -61,19 +62,30 @@ def tested(entry: str, work: Path, tests: list[str]) -> tuple[bool, str]:
         return False, f"no Python {version} here"
     venv = work / f"{version}-{constraints}"
     started = time.perf_counter()
-    if not (venv / "ready").exists():
-        subprocess.run([python, "-m", "venv", venv], check=True)
-        file = ROOT / "constraints" / f"{constraints}.txt"
+    file = ROOT / "constraints" / f"{constraints}.txt"
+    if not is_ready(venv, wanted := made_of(file)):
+        subprocess.run([python, "-m", "venv", "--clear", venv], check=True)
         command = [venv / "bin" / "pip", "install", "--quiet", "-e", f"{ROOT}[quickstart]", *TOOLS, "-c", file]
         if subprocess.run(command).returncode:
             return False, "its packages cannot be installed together"
-        (venv / "ready").touch()
+        (venv / "ready").write_text(wanted)
     installed = time.perf_counter() - started
     command = [venv / "bin" / "python", "-m", "pytest", "-q", "-m", "not slow and not gpu", *tests]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     print(done.stdout[-3000:] if done.returncode else "", flush=True)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-200:]
     return done.returncode == 0, f"{last}; installed in {installed:.0f} s"
+
+
+def made_of(constraints: Path) -> str:
+    """A hash of what decides which packages an environment has."""
+    return hashlib.sha256(constraints.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+
+
+def is_ready(venv: Path, wanted: str) -> bool:
+    """Whether an environment was installed to its end, and of what is wanted now."""
+    ready = venv / "ready"
+    return ready.is_file() and ready.read_text() == wanted
 
 
 def interpreter(version: str) -> str | None:

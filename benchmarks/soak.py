@@ -59,10 +59,15 @@ def main() -> None:
 
 
 def counted(results: dict[str, Any]) -> Tally:
-    """Answers and trainings as tried; an error of the server's, memory or files that grow as lost."""
+    """Requests, trainings and whether all stays flat as tried; but not who was told to come again.
+
+    Lost are good requests that were refused, errors of the server's, and memory or files that grow.
+    """
     tally, notes = Tally("soak"), []
     for name, part in results.items():
-        tally.tried += part.get("answers", 0) + part.get("hostile", 0) + part.get("runs", 0)
+        tried = ("answers", "refused", "server_errors", "hostile", "runs")
+        tally.tried += 1 + sum(part.get(kind, 0) for kind in tried)
+        tally.lost += [f"{name}: a good request was refused"] * part.get("refused", 0)
         tally.lost += [f"{name}: an answer of 5xx"] * part.get("server_errors", 0)
         tally.lost += [] if part["flat"] else [f"{name}: it grows"]
         what = f"{part['minutes']:.0f} min, {part['clients']} clients" if "minutes" in part else f"{part['runs']} runs"
@@ -109,9 +114,8 @@ async def load(server: Server, clips: list[bytes], seconds: float, clients: int)
             rng = random.Random(seed)
             while time.perf_counter() - started < seconds:
                 if rng.random() < 1 / 8:
-                    counts["hostile"] += 1
                     said = fuzz.status_of(await fuzz.exchange(server.port, hostile(rng, clips)))
-                    counts["server_errors"] += said.startswith("5") and said != "503"
+                    counts["server_errors" if said.startswith("5") and said != "503" else "hostile"] += 1
                     continue
                 status, _, _ = await ask(client, rng.choice(models), rng.choice(clips))
                 kind = {200: "answers", 429: "busy", 503: "busy"}.get(status, "refused")

@@ -47,7 +47,7 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
         raise SpeechftError("exists already", where=out, fix="Name a new folder.")
     parts = [Path(folder) for folder in folders]
     if not parts:
-        raise SpeechftError("no adapter to average")
+        raise SpeechftError("no adapter to average", fix="Name the folders of some.")
     shares = [1 / len(parts)] * len(parts) if weights is None else list(weights)
     if not all(map(math.isfinite, shares)):
         raise SpeechftError("a weight is not a number", fix="Give finite numbers, such as 0.5.")
@@ -111,10 +111,16 @@ def _must_match(folder: Path, first: tuple[dict, dict, dict], other: tuple[dict,
     ):
         raise SpeechftError("cannot be summed", where=folder, fix="Only plain LoRA adapters add up.")
     if other[2].keys() != first[2].keys() or not all(".lora_" in name for name in other[2]):
-        raise SpeechftError("adapts other layers than the first adapter", where=folder)
+        raise SpeechftError(
+            "adapts other layers than the first adapter", where=folder, fix="Only adapters of the same layers add up."
+        )
     for key, word in (("base_sha256", "base model"), ("context", "context policy")):
         if other[0].get(key) != first[0].get(key):
-            raise SpeechftError(f"has another {word} than the first adapter", where=folder)
+            raise SpeechftError(
+                f"has another {word} than the first adapter",
+                where=folder,
+                fix=f"Only adapters of the same {word} add up.",
+            )
 
 
 def _side_by_side(states: list[dict[str, Tensor]], scales: list[float]) -> dict[str, Tensor]:

@@ -161,14 +161,17 @@ def load_trainable_state(model: nn.Module, state: dict[str, torch.Tensor]) -> No
     """
     parameters = dict(trainable(model))
     if parameters.keys() != state.keys():
-        raise SpeechftError("the saved state belongs to another model or other adapter settings")
+        raise SpeechftError(
+            "the saved state belongs to another model or other adapter settings",
+            fix="Go on with those, or begin in a new output_dir.",
+        )
     with torch.no_grad():
         for name, value in state.items():
             parameters[name].copy_(placed_like(value, parameters[name]))
 
 
 def base_hash(folder: Path) -> str:
-    """SHA-256 over the base model's safetensors headers and samples of their data: identifies it in milliseconds."""
+    """SHA-256 over safetensors headers and samples of their data: identifies a model or adapter in milliseconds."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         if path.match(SECOND_COPIES):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Seconds = float
 
 SAMPLE_RATE = 16_000  # samples per second
+LOWEST_RATE = 1000  # samples per second of a file; at 1, a few kilobytes would become gigabytes
 N_FFT = 400  # samples: 25 ms
 HOP_LENGTH = 160  # samples: 10 ms
 WINDOW_SECONDS = 30.0  # the longest stretch the encoder has positions for
@@ -54,7 +55,7 @@ def load_audio(
         float32 samples in [-1, 1], shape (samples,).
 
     Raises:
-        SpeechftError: the file is missing, unreadable or holds no samples.
+        SpeechftError: the file is missing or unreadable, or holds no samples or too few a second.
     """
     source: str | BinaryIO
     if isinstance(path, str | Path):
@@ -81,6 +82,8 @@ def load_audio(
         raise SpeechftError(f"{name} claims to be longer than fits in memory", where=where, fix=_ADVICE) from None
     if not np.isfinite(samples).all():
         raise SpeechftError(f"{name} holds samples that are not numbers", where=where, fix=_ADVICE)
+    if rate < LOWEST_RATE:
+        raise SpeechftError(f"{name} claims {rate} samples a second, too few for speech", where=where, fix=_ADVICE)
     if rate != SAMPLE_RATE:
         import soxr  # 25 ms to import; most corpora are at 16 kHz already
 

@@ -161,7 +161,7 @@ def listen(
     if not isinstance(manifest, Manifest):
         manifest, _ = usable(manifest, allow_outside)
     if not len(manifest):
-        raise SpeechftError("no recording to vary", where=manifest.path)
+        raise SpeechftError("no recording to vary", where=manifest.path, fix="Name a manifest that holds some.")
     out = Path(out)
     step = max(1, len(manifest) // clips)
     sections = [_examples(u, number, out, kinds, seed, amounts) for number, u in enumerate(manifest[::step][:clips], 1)]

@@ -86,7 +86,7 @@ class AdapterBank:
         self.capacity = capacity
         self._source = dict(source) if isinstance(source, Mapping) else Path(source)
         if isinstance(self._source, Path) and not self._source.is_dir():
-            raise SpeechftError("is not a folder of adapters", where=source)
+            raise SpeechftError("is not a folder of adapters", where=source, fix="Check the path.")
         self._base_sha256 = adapters.base_hash(resolve(whisper.name))
         self.whisper = inference_copy(whisper, dtype).with_(bank=self)
         self._layers: dict[str, BankedLinear] = {}
@@ -258,7 +258,8 @@ class AdapterBank:
         if adapters.loftq_kind(card):
             raise SpeechftError("belongs to a quantised base model (LoftQ)", where=folder, fix="Train with init=zero.")
         if card.get("base_sha256", self._base_sha256) != self._base_sha256:
-            raise SpeechftError(f"was trained on '{card.get('model')}', not on these weights", where=folder)
+            what = f"was trained on '{card.get('model')}', not on these weights"
+            raise SpeechftError(what, where=folder, fix="Load the model that it was trained on.")
         found = {}
         for key, a in state.items():
             if key.endswith(".lora_A.weight"):
@@ -276,7 +277,8 @@ class AdapterBank:
                 module = self.whisper.model.get_submodule(parent)
                 layer = BankedLinear(getattr(module, last), self)
             except AttributeError:
-                raise SpeechftError(f"the base model has no layer '{target}'") from None
+                what = f"the base model has no layer '{target}'"
+                raise SpeechftError(what, fix="Load the model that the adapter was trained on.") from None
             setattr(module, last, layer)
             self._layers[target] = layer
         return self._layers[target]

@@ -63,7 +63,9 @@ def card(
     """
     out = Path(out)
     if not len(manifest):
-        raise SpeechftError("holds no utterances to describe", where=manifest.path)
+        raise SpeechftError(
+            "holds no utterances to describe", where=manifest.path, fix="Name a manifest that holds some."
+        )
     if out.suffix != ".md":
         raise SpeechftError("a card is a Markdown file", where=out, fix="Let its name end in .md.")
     checksum, manifest = manifest.sha256, manifest.with_durations()

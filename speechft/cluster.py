@@ -34,7 +34,9 @@ def cluster(address: str | None) -> Iterator[Any]:
     try:
         ray.init(**settings)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise SpeechftError(f"no Ray cluster can be used there ({error})", where=address or "this machine") from None
+        fix = "Check the address, and that 'ray status' finds the cluster from here." if address else "Try once more."
+        what = f"no Ray cluster can be used there ({error})"
+        raise SpeechftError(what, where=address or "this machine", fix=fix) from None
     try:
         yield ray
     finally:

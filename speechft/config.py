@@ -76,7 +76,7 @@ class AdapterSettings(Settings):
     dropout: Share = 0.0
     placement: Placement = "both"
     encoder_from: Annotated[int, Field(ge=0)] = 0
-    projections: list[str] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+    projections: Annotated[list[str], Field(min_length=1)] = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
     quantize: Quantization | None = None
     rslora: bool = False
     dora: bool = False
@@ -285,7 +285,8 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
                 "does not exist", where=path, fix="Give a recipe such as recipes/personal_voice.yaml."
             ) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SpeechftError(f"is not readable as YAML ({str(error).splitlines()[0]})", where=path) from None
+            what = f"is not readable as YAML ({str(error).splitlines()[0]})"
+            raise SpeechftError(what, where=path, fix="Write it as 'key: value' lines, in UTF-8.") from None
         if not isinstance(values, dict):
             raise SpeechftError("is not a recipe", where=path, fix="A recipe is a list of 'key: value' lines.")
         for key in ("manifest", "split_file", "output_dir", "data", "other_domain", "reward"):
@@ -334,6 +335,7 @@ def _put(values: dict[str, Any], keys: list[str], value: Any, override: str) -> 
     for key in keys[:-1]:
         inner = values.setdefault(key, {})
         if not isinstance(inner, dict):
-            raise SpeechftError(f"'{override[:60]}' goes into '{key}', which is a value, not a group")
+            what = f"'{override[:60]}' goes into '{key}', which is a value, not a group"
+            raise SpeechftError(what, fix=f"Set {key} itself, or leave it out of the recipe.")
         values = inner
     values[keys[-1]] = value

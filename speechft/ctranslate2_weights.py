@@ -61,7 +61,7 @@ def read_arrays(parts: list[Path]) -> dict[str, torch.Tensor]:
     try:
         version, spec, _revision = number("I"), name(), number("I")
         if spec != "WhisperSpec":
-            raise SpeechftError(f"holds a {spec}, not a Whisper model", where=where)
+            raise SpeechftError(f"holds a {spec}, not a Whisper model", where=where, fix="Convert a Whisper model.")
         if version < 4:
             raise SpeechftError(f"has the old format {version}", where=where, fix="Convert the model again.")
         arrays = {}

@@ -40,6 +40,8 @@ MORE_MEMORY = "Free some, lower batch_size, or take a smaller model; then run th
 
 def file_fault(error: Exception) -> str | None:
     """The sentence for a disk that is full, read-only or broken, or a name no file can have; None for other errors."""
+    if circle := re.match("Symlink loop from '(.*)'", str(error)):  # Path.resolve's own, before Python 3.13
+        error = OSError(errno.ELOOP, "", circle[1])
     told = re.search(r"os error (\d+)", str(error))  # safetensors has an error of its own
     number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
     if isinstance(error, ValueError) and "null byte" in str(error):

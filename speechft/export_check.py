@@ -65,7 +65,7 @@ def check_export(
         SpeechftError: no clips, or the software is not installed.
     """
     if not len(rows):
-        raise SpeechftError("no utterance to compare on", where=rows.path)
+        raise SpeechftError("no utterance to compare on", where=rows.path, fix="Name a split that has some.")
     exported = Path(exported)
     whisper = load(model, adapter).whisper
     normalizer = chosen(normalizer, (u.language for u in rows), whisper.language)

@@ -53,7 +53,8 @@ def fleet(
         on_event: called with `{"event": "speaker", ...}` at the end of each.
 
     Returns:
-        what fleet.json holds: `speakers`, each with its scores or its `error`, and `pooled` over all of them.
+        what fleet.json holds: `speakers`, each with its scores or its `error` (and `crashed`, where that is not one of
+        its data), and `pooled` over all of them.
 
     Raises:
         SpeechftError: the manifest, the recipe or a speaker's name is wrong, or the cluster is out of reach.
@@ -62,7 +63,7 @@ def fleet(
     from speechft.split_files import usable_rows
 
     if recipe.task != "speech":
-        raise SpeechftError("a fleet is of speech recipes")
+        raise SpeechftError("a fleet is of speech recipes", fix="Train others with 'speechft train'.")
     manifest, _ = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
     teachable = manifest.filter(lambda u: u.split in (None, "train")).speakers
     chosen = list(speakers or recipe.speakers or teachable)
@@ -174,7 +175,8 @@ def _on_ray(recipes: list[SpeechRecipe], address: str | None, cpus: float, gpus:
             try:
                 yield ray.get(ready)
             except ray.exceptions.RayError as error:
-                yield recipe.speakers[0], {"folder": Path(recipe.output_dir).name, "error": reason(error)}  # type: ignore[index]
+                row = {"folder": Path(recipe.output_dir).name, "error": reason(error), "crashed": True}
+                yield recipe.speakers[0], row  # type: ignore[index]
 
 
 def _row(result: Event, out: Path) -> Event:

@@ -7,10 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from speechft import adapters
+from pydantic import ValidationError
+
+from speechft import adapters, complaints
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder, write_json, write_text
 from speechft.model_card import model_card
+from speechft.result_schema import EvaluationResult, TextResult, TrainingResult
 from speechft.sources import hub_id
 
 KEPT = ("*.safetensors", "*.json", "*.txt", "*.jinja")  # no checkpoints, no texts, no sound
@@ -45,7 +48,8 @@ def push(
         the address of the repository, or the folder.
 
     Raises:
-        SpeechftError: no adapter, a base model that nobody else has, public without a licence, or the hub refuses.
+        SpeechftError: no adapter, a base model that nobody else has, public without a licence, a result that is none
+            or another adapter's, or the hub refuses.
     """
     adapter = Path(adapter)
     if repo.count("/") != 1:
@@ -101,7 +105,7 @@ def write_repository(
         write_json(out / "adapter_config.json", config | {"base_model_name_or_path": base})
     if card:
         write_json(out / adapters.CARD, _published(card, base, licence))
-    scores = _result(adapter, result)
+    scores = _result(adapter, result, card.get("task", "speech") == "speech")
     write_text(out / "README.md", model_card(repo, base, card, config, scores, licence))
     return licence
 
@@ -115,16 +119,39 @@ def _published(card: dict[str, Any], base: str, licence: str | None) -> dict[str
     return published | {"licence": licence} if licence else published
 
 
-def _result(adapter: Path, given: str | Path | None) -> dict[str, Any] | None:
-    """The scores to show: those given, or of the run that the adapter lies in."""
+def _result(adapter: Path, given: str | Path | None, speech: bool) -> dict[str, Any] | None:
+    """The scores to show: those given, or of the run that the adapter lies in.
+
+    Raises:
+        SpeechftError: those given are no scores, or another adapter's.
+    """
     path = Path(given) if given else adapter.parent / "result.json"
     if not path.is_file():
         if given:
-            raise SpeechftError("does not exist", where=path)
+            raise SpeechftError("does not exist", where=path, fix="Check the path, or leave --result out.")
         return None
     found = adapters.read_object(path)
-    of = Path(found.get("adapter") or found.get("kept") or "")
-    return found if given or of.name == adapter.name else None
+    of = found.get("adapter") or found.get("kept")
+    if not given and not (isinstance(of, str) and Path(of).name == adapter.name):
+        return None
+    _check_result(found, path, speech)
+    if found.get("adapter_sha256") not in (None, adapters.base_hash(adapter)):
+        if given:
+            raise SpeechftError("is another adapter's", where=path, fix="Evaluate this one with --out.")
+        return None
+    return found
+
+
+def _check_result(found: dict[str, Any], path: Path, speech: bool) -> None:
+    """Raises SpeechftError for what a model card could not be written of."""
+    spoken = TrainingResult if "adapted" in found else EvaluationResult
+    try:
+        (spoken if speech else TextResult).model_validate(found)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        what = f"is no result: {complaints.place(problem)} {complaints.sentence(problem)}"
+        fix = "Give the result.json of 'speechft train', or of 'speechft evaluate' with --out."
+        raise SpeechftError(what, where=path, fix=fix) from None
 
 
 def _upload(folder: Path, repo: str, public: bool) -> str:
@@ -138,7 +165,7 @@ def _upload(folder: Path, repo: str, public: bool) -> str:
             raise SpeechftError("is public", where=repo, fix="Name another repository, or give --public.")
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload an adapter with speechft")
     except HFValidationError as error:
-        raise SpeechftError(str(error), where=repo) from None
+        raise SpeechftError(str(error), where=repo, fix="Write it as USER/NAME.") from None
     except Exception as error:  # of connections: the hub's library has changed its own, and may again
         if not isinstance(error, HfHubHTTPError | OSError | ValueError) and "httpx" not in type(error).__module__:
             raise

@@ -147,10 +147,11 @@ def _measured(result: Mapping[str, Any] | None, speech: bool) -> str:
     )
     said = [notice + f"On {where}:\n", markdown_table(["", "base model", "with this adapter"], rows)]
     if difference := result.get("difference"):
+        p = difference["p_mapsswe"]
         said.append(
             f"Difference {_points(difference['wer'])} percentage points of word error rate (95% interval "
             f"{' to '.join(_points(bound) for bound in difference['wer_ci95'])}); matched-pairs p = "
-            f"{difference['p_mapsswe']:.2g}. Texts were normalised by {adapted['normalizer']}.\n"
+            f"{'–' if p is None else f'{p:.2g}'}. Texts were normalised by {adapted['normalizer']}.\n"
         )
     if _split(result) == "dev":
         said.append("The same clips chose the best state in training, which flatters these numbers a little.\n")

@@ -26,7 +26,8 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
     """
     one, two = ([(r.id, r.normalized[0]) for r in scores.rows] for scores in (base, other))
     if one != two or base.normalizer != other.normalizer:
-        raise SpeechftError("two results on different utterances or normalisers cannot be paired")
+        what = "two results on different utterances or normalisers cannot be paired"
+        raise SpeechftError(what, fix="Evaluate both on the same rows, with the same normaliser.")
     before, after = [r.words for r in base.rows], [r.words for r in other.rows]
     difference, bounds = paired_bootstrap(before, after, base.speakers)
     changes = [a.errors - b.errors for b, a in zip(before, after, strict=True)]

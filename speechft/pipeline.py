@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from speechft import distributed, memory
+from speechft.adapters import base_hash
 from speechft.audio import WINDOW_SECONDS
 from speechft.checkpoint import locked
 from speechft.config import SpeechRecipe
@@ -121,6 +122,7 @@ def _trained_and_reported(
         "task": "speech",
         "model": recipe.model,
         "adapter": str(trained.adapter.relative_to(out)) if trained.adapter else None,
+        "adapter_sha256": base_hash(trained.adapter) if trained.adapter else None,
         "kept": trained.adapter.name if trained.adapter else "base",
         "evaluated_on": {
             "split": split,
@@ -180,7 +182,8 @@ def known_speakers(recipe: SpeechRecipe, manifest: Manifest, wanted: Iterable[st
         SpeechftError: the recipe's manifest has no utterance of one.
     """
     if unknown := set(wanted) - set(manifest.speakers):
-        raise SpeechftError(f"has no utterance of speaker {', '.join(sorted(unknown))}", where=recipe.manifest)
+        what = f"has no utterance of speaker {', '.join(sorted(unknown))}"
+        raise SpeechftError(what, where=recipe.manifest, fix="Write the names as they stand in its rows.")
     return set(wanted)
 
 
@@ -253,6 +256,7 @@ def evaluate(
         **summary(found),
         "model": recogniser.whisper.name,
         "adapter": str(adapter) if adapter else None,
+        "adapter_sha256": base_hash(recogniser.adapter) if recogniser.adapter else None,
         "context": (forced or recogniser.whisper.context).policy,
         "beams": beams,
         "split": split,

@@ -53,7 +53,7 @@ def protocol(manifest: Manifest, name: str, **options: Any) -> Manifest:
         if option not in known:
             raise SpeechftError(f"the protocol {name} has no option '{option}'", fix=f"It has {', '.join(known)}.")
     if not len(manifest):
-        raise SpeechftError("holds no utterances to split", where=manifest.path)
+        raise SpeechftError("holds no utterances to split", where=manifest.path, fix="Name a manifest that holds some.")
     return function(manifest, **options)
 
 
@@ -209,7 +209,8 @@ def low_resource(manifest: Manifest, minutes: float = 0.0) -> Manifest:
             what = f"train holds {seconds / 60:.1f} minutes, less than the {minutes:g} asked for"
             raise SpeechftError(what, where=manifest.path, fix="Ask for fewer minutes.")
     if not kept:
-        raise SpeechftError(f"not one row of train fits into {minutes:g} minutes", where=manifest.path)
+        what = f"not one row of train fits into {minutes:g} minutes"
+        raise SpeechftError(what, where=manifest.path, fix="Ask for more minutes.")
     return _relabelled(manifest, lambda u: UNUSED if u.split == "train" and u.id not in kept else u.split)
 
 

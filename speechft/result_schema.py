@@ -3,7 +3,8 @@
     python -m speechft.result_schema > docs/result.schema.json
 
 Other software may rely on the keys named here, on their types and on what they mean. More keys may come with any
-version; `format` becomes another number when one of these goes or changes its meaning.
+version; `format` becomes another number when one of these goes or changes its meaning. Those with a default came later,
+and are missing in older files.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ class TrainingResult(Part):
     notice: str | None
     model: str
     adapter: str | None
+    adapter_sha256: str | None = None
     kept: Literal["adapter", "model", "base"]
     evaluated_on: EvaluatedOn
     base: Scores
@@ -135,6 +137,7 @@ class EvaluationResult(Scores):
     notice: str | None
     model: str
     adapter: str | None
+    adapter_sha256: str | None = None
     context: str
     beams: Count
     split: str | None
@@ -148,8 +151,18 @@ class EvaluationResult(Scores):
     environment: dict[str, Any]
 
 
+class TextResult(Part):
+    """As much of OUT/result.json of a text recipe as a model card is written of; not described any further."""
+
+    adapter: str | None = None
+    kept: str | None = None
+    evaluated_on: dict[str, Any] | None = None
+    base: dict[str, Any] | None = None
+    adapted: dict[str, Any] | None = None
+
+
 def schema() -> dict[str, Any]:
-    """JSON Schema of both."""
+    """JSON Schema of those of speech."""
     from pydantic import TypeAdapter
 
     made = TypeAdapter(TrainingResult | EvaluationResult).json_schema()

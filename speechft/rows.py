@@ -316,6 +316,10 @@ class Folder:
         if not self.allow_outside and not real.startswith(self.prefix):
             what = f"audio '{name}' lies outside the folder '{os.path.basename(self.root)}'"
             raise BadRow("outside", what, ALLOW_OUTSIDE)
+        try:
+            real.removeprefix(self.prefix).encode()
+        except UnicodeEncodeError:  # of a link whose own name is UTF-8; no manifest could be written with it
+            raise BadRow("missing", f"audio '{name}' leads to a name that is not UTF-8", "Rename that file.") from None
         return Path(real)
 
 

@@ -153,7 +153,8 @@ def entailment(pairs: Sequence[tuple[str, str]], folder: Path) -> list[float]:
     labels = {str(name).casefold(): int(i) for i, name in model.config.id2label.items()}
     column = labels.get("entailment", labels.get("label_0"))  # the challenge takes the first, whatever its name
     if column is None:
-        raise SpeechftError(f"has the labels {sorted(labels)}, none of them 'entailment'", where=folder)
+        what = f"has the labels {sorted(labels)}, none of them 'entailment'"
+        raise SpeechftError(what, where=folder, fix="Give a model that was trained on entailment, such as on MNLI.")
     found = np.zeros((2, len(pairs)))
     for way, turned in enumerate((pairs, [(two, one) for one, two in pairs])):
         for start in range(0, len(turned), BATCH):
@@ -228,7 +229,8 @@ def _open(folder: Path, kind: Any) -> Any:
         more = {"use_safetensors": True} if weights else {}
         return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **more)
     except (OSError, ValueError, KeyError) as error:
-        raise SpeechftError(f"cannot be opened ({str(error).splitlines()[0]})", where=folder) from None
+        what = f"cannot be opened ({str(error).splitlines()[0]})"
+        raise SpeechftError(what, where=folder, fix="Download the model again.") from None
 
 
 def _check_weights(folder: Path) -> None:

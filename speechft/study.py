@@ -75,7 +75,8 @@ def minutes_of(manifest: Manifest, minutes: float, seed: int = 0) -> Manifest:
     """
     manifest = manifest.with_durations()
     if manifest.seconds < 60 * minutes * 0.98:
-        raise SpeechftError(f"holds {manifest.seconds / 60:.1f} minutes, not {minutes:g}", where=manifest.path)
+        what = f"holds {manifest.seconds / 60:.1f} minutes, not {minutes:g}"
+        raise SpeechftError(what, where=manifest.path, fix="Ask for fewer minutes.")
     order = sorted(manifest, key=lambda u: hashlib.sha256(f"{seed}\0{u.id}".encode()).digest())
     kept, left = set(), 60 * minutes
     for utterance in order:

@@ -163,7 +163,8 @@ class Worker:
                 try:
                     ray.get(ready)
                 except ray.exceptions.RayError as error:
-                    raise SpeechftError(f"a worker of the study failed ({reason(error)})", where=self.out) from None
+                    what = f"a worker of the study failed ({reason(error)})"
+                    raise SpeechftError(what, where=self.out, fix="Run the same command again to go on.") from None
 
 
 def space_of(recipe: Any) -> Space:

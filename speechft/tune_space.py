@@ -81,7 +81,8 @@ class Space:
                 self.choices[key] = SearchRange(low=low, high=high, log=choice.log)
                 self.own[key] = own
             else:
-                raise SpeechftError(f"'{key}' is {own!r} in the recipe, a range needs a number there", where="search")
+                what = f"'{key}' is {own!r} in the recipe, a range needs a number there"
+                raise SpeechftError(what, where="search", fix="Set a number in the recipe, or list the choices.")
 
     def ask(self, trial: Any) -> dict[str, Any]:
         """The values Optuna proposes for a trial."""
@@ -129,7 +130,8 @@ def with_values(recipe: Any, values: Mapping[str, Any]) -> Any:
         for group in groups:
             inner = inner.setdefault(group, {})
             if not isinstance(inner, dict):
-                raise SpeechftError(f"'{key}' goes into '{group}', which is no group here", where="search")
+                what = f"'{key}' goes into '{group}', which is no group here"
+                raise SpeechftError(what, where="search", fix=f"Leave it out, or make '{group}' a group in the recipe.")
         inner[last] = value
     return validated(type(recipe), raw, "search")
 

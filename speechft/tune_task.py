@@ -119,7 +119,9 @@ def text_task(recipe: Any) -> Task:
         best = float(task_module(recipe.task).train(recipe, corpus, told).best)
         forget_checkpoints(recipe.output_dir)
         if not math.isfinite(best):
-            raise SpeechftError("its score on dev is not a number", where="trial")
+            raise SpeechftError(
+                "its score on dev is not a number", where="trial", fix="Lower the learning rates that are searched."
+            )
         return best
 
     return Task("dev loss", (corpus.sha256,), run)

@@ -21,7 +21,7 @@ def validated(kind: type[BaseModel], values: dict[str, Any], where: object = Non
         return kind.model_validate(values)
     except ValidationError as error:
         lines = [_complaint(kind, problem) for problem in error.errors()]
-        raise SpeechftError("; ".join(lines), where=where or "recipe") from None
+        raise SpeechftError("; ".join(lines), where=where or "recipe", fix="Correct it there.") from None
 
 
 def _complaint(kind: type[BaseModel], problem: Any) -> str:

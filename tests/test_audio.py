@@ -190,3 +190,14 @@ def test_three_samples_at_a_high_rate_are_no_recording(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.full(3, 0.1), 384_000)
     with pytest.raises(SpeechftError, match="holds no samples"):
         load_audio(tmp_path / "a.wav")
+
+
+def test_a_rate_that_a_small_file_would_become_gigabytes_by_is_refused(tmp_path: Path) -> None:
+    for rate, taken in ((1, False), (999, False), (1000, True)):
+        soundfile.write(tmp_path / "a.wav", np.full(4000, 0.1), rate)
+        if taken:
+            assert load_audio(tmp_path / "a.wav").size == 64_000
+            continue
+        with pytest.raises(SpeechftError, match=f"claims {rate} samples a second") as refused:
+            load_audio(tmp_path / "a.wav")
+        assert refused.value.fix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,3 +19,80 @@ def test_scripts_can_be_imported(folder: str) -> None:
     code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the fault scripts, from which they can be imported."""
+    folder = ROOT / "benchmarks" / "faults"
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.syspath_prepend(folder.parent)
+    return folder
+
+
+def test_only_a_sentence_with_advice_is_a_good_end(faults: Path) -> None:
+    from common import ended_well
+
+    from speechft.errors import SpeechftError
+
+    def refused(error: Exception) -> None:
+        raise error
+
+    assert ended_well(lambda: None) is None
+    assert ended_well(lambda: refused(SpeechftError("is wrong", fix="Do it again."))) is None
+    assert ended_well(lambda: refused(SpeechftError("is wrong"))) == "no advice: is wrong."
+    assert ended_well(lambda: refused(SpeechftError("", fix="Do it again."))) is not None
+    assert ended_well(lambda: refused(ValueError("x"))) == "ValueError: x"
+
+
+def test_a_good_request_that_is_refused_is_lost(faults: Path) -> None:
+    from soak import counted
+
+    flat = {"flat": True, "memory_mb": [1, 1], "open_files": [1, 1], "minutes": 1, "clients": 1}
+    load = {"answers": 5, "busy": 7, "refused": 2, "server_errors": 1, "hostile": 3}
+    tally = counted({"server": flat | load})
+    assert (tally.tried, tally.survived, len(tally.lost)) == (12, 9, 3)
+    assert len(counted({"server": flat | load | {"flat": False}}).lost) == 4
+
+
+def test_an_environment_of_other_constraints_is_made_anew(faults: Path, tmp_path: Path) -> None:
+    from matrix import is_ready, made_of
+
+    (tmp_path / "c.txt").write_text("numpy==1")
+    before = made_of(tmp_path / "c.txt")
+    assert not is_ready(tmp_path, before)
+    (tmp_path / "ready").write_text(before)
+    assert is_ready(tmp_path, before)
+    (tmp_path / "c.txt").write_text("numpy==2")
+    assert not is_ready(tmp_path, made_of(tmp_path / "c.txt"))
+
+
+def started(code: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+
+
+def test_a_run_that_is_over_before_the_kill_is_no_case(faults: Path, tmp_path: Path) -> None:
+    from common import OVER, Tally, counted, until
+    from kills import disturbed, kill, kill_worker
+
+    assert kill_worker(started("")) is None
+    over = started("")
+    os.waitid(os.P_PID, over.pid, os.WEXITED | os.WNOWAIT)
+    assert kill(over) is None
+    assert kill(started("import time; time.sleep(60)")) is True
+    assert disturbed(["--help"], tmp_path / "out", "", 60, kill) == OVER
+    tally = Tally("none")
+    until(2, lambda number: counted(tally, f"{number}", OVER if number % 2 else None))
+    assert (tally.tried, tally.survived) == (2, 2)
+    until(2, lambda number: counted(tally, f"{number}", OVER))
+    assert tally.tried == 2
+
+
+def test_a_worker_that_trains_is_waited_for(faults: Path) -> None:
+    from kills import kill_worker
+
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)', {!r}])"
+    late = started(f"import time; time.sleep(0.5); {child.format('train_speaker')}")
+    assert kill_worker(late) is False
+    assert late.wait(timeout=10) == 0
+    assert kill_worker(started(child.format("another").replace("60", "1"))) is None

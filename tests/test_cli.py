@@ -104,10 +104,12 @@ def test_prepare_and_check(voice: Manifest, tmp_path: Path) -> None:
         (["transcribe", "a.wav", "--format", "docx"], "docx"),
         (["prepare", "tapes", "x", "y"], "unknown corpus"),
         (["augment", "m.jsonl", "--listen", "x", "--seed", "-1"], "--seed"),
+        (["prepare", "folder", "circle", "x"], "circle: "),
         (["dance"], "dance"),
     ],
 )
 def test_mistakes_exit_with_2_and_a_sentence(words: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
     done = subprocess.run([sys.executable, "-m", "speechft.cli", *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in " ".join(done.stderr.split())

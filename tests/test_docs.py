@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import os
 import re
 import shlex
@@ -12,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 import typer
 import yaml
 
+from speechft import adapters
 from speechft.cli import app
 from speechft.config import SpeechRecipe, load_recipe
 from speechft.manifest import Manifest
@@ -29,6 +31,22 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 OTHERS = ("helm-run", "helm-summarize")  # tools that are no part of our environment
 SHOWN = ("text",)  # drawings and listings: nothing a machine reads
+# Lines that are only parsed, by how they begin, and why.
+NOT_RUN = {
+    "make ": "makes an environment; CI runs it",
+    "pip install": "asks a package index",
+    ".venv/bin/speechft demo": "serves until it is stopped; tests/app",
+    "SPEECHFT_TOKEN=": "serves until it is stopped; tests/app",
+    ".venv/bin/speechft serve": "serves until it is stopped; tests/server",
+    "speechft benchmark": "downloads data sets; tests/text/test_benchmarks.py",
+    "helm-": "is of another environment",
+    "python recipes/min_wer.py": "trains for an hour; tests/test_min_wer.py",
+    "python recipes/text_correct.py": "trains for an hour; tests/text/test_correct.py",
+    "speechft train recipes/text_": "trains for an hour; tests/text/test_text_recipes.py runs each recipe",
+    "speechft evaluate --manifest runs/text/": "needs an adapter of such a training",
+    "speechft export runs/text/": "needs an adapter of such a training",
+}
+TINY = "max_steps=1 min_steps=0 dev_clips=2 evaluations=1"  # added to lines that train
 
 
 @dataclass(frozen=True)
@@ -233,6 +251,71 @@ def test_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{block}: {line}\n{done.stderr}"
             ran += 1
     assert ran >= 5
+
+
+def shell_lines(page: Path) -> list[str]:
+    """The commands of a page's blocks, each as it stands."""
+    blocks = [block.text.replace("\\\n", " ") for block in BLOCKS if block.page == page and block.language == "sh"]
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def left_out(line: str) -> bool:
+    return line.startswith(tuple(NOT_RUN))
+
+
+RUN = [page for page in PAGES if page != ROOT / "README.md" and not all(map(left_out, shell_lines(page)))]
+
+
+def test_every_line_that_is_not_run_is_there() -> None:
+    lines = [line for page in PAGES for line in shell_lines(page)]
+    assert [start for start in NOT_RUN if not any(line.startswith(start) for line in lines)] == []
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the pages' lines can be typed: a voice, stand-ins for corpora, an adapter, texts."""
+    from speechft.corpora.simulated import prepare_simulated
+    from speechft.sources import resolve
+    from speechft.whisper import load_whisper
+
+    folder = tmp_path_factory.mktemp("office")
+    voice = Manifest.load(prepare_simulated(folder / "me", n_sentences=12, severity=0.5))
+    (folder / "m.jsonl").write_text((folder / "me/manifest.jsonl").read_text().replace("clips/", "me/clips/"))
+    for corpus in ("torgo", "librispeech"):
+        shutil.copytree(folder / "me", folder / corpus)
+    moved = Manifest.load(folder / "torgo")
+    speakers = ("F01", "M01", "MC01")
+    rows = [replace(u, speaker=speakers[i % 3], split=None) for i, u in enumerate(moved)]
+    Manifest(rows).save(folder / "torgo/manifest.jsonl")
+    base = resolve("bundled:tiny.en")
+    model = adapters.attach(load_whisper("bundled:tiny.en", device="cpu").model, rank=2)
+    card = {"model": "bundled:tiny.en", "context": "clip", "base_sha256": adapters.base_hash(base)}
+    adapters.save(model, folder / "adapter", card, "bundled:tiny.en", base)
+    asked = [[{"role": "user", "content": f"Say {u.id}."}, {"role": "assistant", "content": u.text}] for u in voice] * 3
+    (folder / "mine.jsonl").write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in asked))
+    for name in ("recipes", "data_cards"):
+        shutil.copytree(ROOT / name, folder / name)
+    (folder / "bin").mkdir()
+    for name, words in (("speechft", "-m speechft.cli"), ("python", "")):
+        (folder / "bin" / name).write_text(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
+        (folder / "bin" / name).chmod(0o755)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_shell_lines_run_as_they_stand(page: Path, office: Path) -> None:
+    path = f"{office / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"HOME": str(office), "PYTHONPATH": str(ROOT), "PATH": path}
+    for line in shell_lines(page):
+        if left_out(line):
+            continue
+        for named in re.findall(r"--adapter (\S+)", line):
+            if not (office / named).exists():  # a short training may have kept the base model
+                shutil.copytree(office / "adapter", office / named)
+        typed = f"{line} {TINY}" if " train " in line else line
+        done = subprocess.run(["sh", "-c", typed], cwd=office, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
 def as_m4a(samples: np.ndarray, path: Path) -> None:

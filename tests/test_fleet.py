@@ -10,9 +10,11 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import typer
 
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
@@ -107,6 +109,24 @@ def test_mistakes_are_sentences(cohort: Path) -> None:
     nameless.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "speaker"}) + "\n" for row in rows))
     with pytest.raises(SpeechftError, match="names a speaker"):
         fleet(recipe_for(nameless))
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [([{"error": "no clip"}], 2), ([{"error": "no clip"}, {"error": "died", "crashed": True}], 1)],
+)
+def test_the_exit_code_says_whose_fault_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], code: int, as_json: bool
+) -> None:
+    from speechft.cli.tuning import fleet as command
+
+    result = {"pooled": {"failed": len(rows)}, "speakers": rows}
+    monkeypatch.setattr("speechft.fleet.fleet", lambda *_, **__: result)
+    (tmp_path / "fleet.md").write_text("a table")
+    with pytest.raises(typer.Exit) as ended:
+        command(overrides=["manifest=m.jsonl", f"output_dir={tmp_path}"], as_json=as_json)
+    assert ended.value.exit_code == code
 
 
 @pytest.mark.slow

@@ -219,6 +219,35 @@ def test_a_base_model_of_ones_own_needs_a_name(run: Path, tmp_path: Path) -> Non
     assert "Nothing was measured" in (out / "README.md").read_text()
 
 
+def test_a_result_is_a_result_and_of_this_adapter(run: Path, tmp_path: Path) -> None:
+    own = json.loads((run / "result.json").read_text())
+    assert own["adapter_sha256"] == adapters.base_hash(run / "adapter")
+    path = tmp_path / "result.json"
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"adapter": 5}, "is no result"),
+        (own | {"adapter": 5}, "adapter should be a text"),
+        (
+            own | {"difference": {k: v for k, v in own["difference"].items() if k != "p_mapsswe"}},
+            "p_mapsswe is missing",
+        ),
+        (own | {"adapter_sha256": "0" * 64}, "another adapter's"),
+    ]
+    for number, (result, said) in enumerate(wrong):
+        path.write_text(json.dumps(result))
+        with pytest.raises(SpeechftError, match=said) as refused:
+            push(run / "adapter", REPO, result=path, dry_run=tmp_path / f"{number}")
+        assert refused.value.fix
+    for number, result in enumerate(
+        (
+            {k: v for k, v in own.items() if k != "adapter_sha256"},
+            own | {"difference": own["difference"] | {"p_mapsswe": None}},
+        )
+    ):
+        path.write_text(json.dumps(result))
+        card = Path(push(run / "adapter", REPO, result=path, dry_run=tmp_path / f"good{number}")) / "README.md"
+        assert f"{own['wer']:.1%}" in card.read_text()
+
+
 def test_an_unreachable_hub_is_a_sentence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(SpeechftError, match="cannot be uploaded to"):

@@ -2,32 +2,47 @@
 
     python benchmarks/faults/bad_texts.py
 
-Each must end with exit code 2 and a message, or be read as what it means.
+Each must end with exit code 2 and a message, or be read as what it means. A recipe without the fault must end with 0:
+else it might be anything that was refused.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import yaml
 from common import Tally, in_process, run
+from kills import trained
 
 HOSTILE_PATHS = (
     "../../../etc/passwd", "/etc/passwd", "~/secret.wav", "//host/share/a.wav", "http://example.org/a.wav", "/dev/zero",
     "a\0.wav", "x" * 5000, "d/" * 3000 + "a.wav", "loop.wav", "loop.wav/a.wav", "", ".", "..",
     "clips", "CON", "a.wav/../../b.wav", "\u202eexe.wav", "link.wav",
 )  # fmt: skip
+SENTENCES = (
+    "the kettle is boiling", "open the window please", "where are my glasses", "call my sister tomorrow",
+    "a cup of tea", "turn the light off", "it rains again today", "the door is locked",
+)  # fmt: skip
+SMALL = {"max_steps": 1, "min_steps": 0, "dev_clips": 1, "evaluations": 1, "test": False}
 
 
 def main(a: argparse.Namespace) -> Tally:
     tally = Tally("manifests, recipes and paths", notes="encodings, types, sizes, hostile names")
     with tempfile.TemporaryDirectory() as work:
-        folder = Path(work)
-        soundfile.write(folder / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000)
+        folder = Path(work) / "inner"  # so that '..' is a small folder of ours too
+        folder.mkdir()
+        os.chdir(folder)
+        adapter = trained(Path(work))
+        rng = np.random.default_rng(0)
+        for name in ("a", *range(len(SENTENCES))):
+            soundfile.write(folder / f"{name}.wav", 0.1 * rng.standard_normal(16_000), 16_000)
         (folder / "link.wav").symlink_to("/etc/passwd")
         (folder / "loop.wav").symlink_to("loop.wav")
         (folder / "clips").mkdir()
@@ -36,17 +51,21 @@ def main(a: argparse.Namespace) -> Tally:
             path.write_bytes(content)
             tally.count(f"manifest: {name}", in_process(["check", str(path)], codes))
         good = folder / "good.jsonl"
-        good.write_text('{"audio": "a.wav", "text": "hello"}\n')
-        for name, recipe in recipes(folder).items():
+        rows = [{"audio": f"{number}.wav", "text": text} for number, text in enumerate(SENTENCES)]
+        good.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for name, recipe in recipes().items():
             path = folder / "r.yaml"
             path.write_bytes(recipe if isinstance(recipe, bytes) else recipe.encode())
-            tally.count(f"recipe: {name}", in_process(["train", str(path)]))
-        for override in overrides():
-            words = ["train", f"manifest={good}", f"output_dir={folder / 'out'}", override]
-            tally.count(f"override: {override[:60]}", in_process(words))
+            tally.count(f"recipe: {name}", in_process(["train", str(path)], (0,) if name == "good" else (2,)))
+            shutil.rmtree("out", ignore_errors=True)
+        given = [f"manifest={good}", *(f"{key}={str(value).lower()}" for key, value in SMALL.items())]
+        for number, override in enumerate(["seed=1", *overrides()]):  # the first is a good one
+            words = ["train", *given, f"output_dir={folder / f'override{number}'}", override]
+            tally.count(f"override: {override[:60]}", in_process(words, (2,) if number else (0,)))
         for path_text in HOSTILE_PATHS:
-            for words in arguments(path_text, folder):
+            for words in arguments(path_text, str(adapter), given):
                 tally.count(f"{words[0]} {path_text[:40]!r}", in_process(words))
+        os.chdir("/")  # the folder is removed
     return tally
 
 
@@ -85,12 +104,13 @@ def manifests() -> list[tuple[str, bytes, tuple[int, ...]]]:
     ]
 
 
-def recipes(folder: Path) -> dict[str, str | bytes]:
-    base = "manifest: good.jsonl\noutput_dir: out\n"
+def recipes() -> dict[str, str | bytes]:
+    base = yaml.safe_dump({"manifest": "good.jsonl", "output_dir": "out", **SMALL})
     bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(8)
     )
     return {
+        "good": base,
         "not YAML": "a: [", "a list": "- a", "a text": "hello", "empty": "", "binary": bytes(range(256)),
         "python tag": "!!python/object/apply:os.system ['true']", "aliases that explode": bomb,
         "unknown key": base + "learning_rat: 1", "unknown group key": base + "adapter:\n  rnak: 3",
@@ -114,14 +134,22 @@ def overrides() -> list[str]:
     ]  # fmt: skip
 
 
-def arguments(path: str, folder: Path) -> list[list[str]]:
-    out = str(folder / "o")
-    return [
-        ["check", path], ["prepare", "folder", path, out], ["prepare", "csv", path, out], ["transcribe", path],
-        ["transcribe", str(folder / "a.wav"), "--adapter", path], ["export", path, out, "--to", "huggingface"],
-        ["evaluate", "--manifest", path], ["evaluate", "--manifest", str(folder / "good.jsonl"), "--adapter", path],
-        ["train", path],
+def arguments(path: str, adapter: str, given: list[str]) -> list[list[str]]:
+    """Commands with a path where it is read. `tune --storage` is written to, so it gets only what cannot be."""
+    cases = [
+        ["check", path], ["prepare", "folder", path, "o"], ["prepare", "csv", path, "o"], ["transcribe", path],
+        ["transcribe", "a.wav", "--adapter", path], ["export", path, "o", "--to", "huggingface"],
+        ["evaluate", "--manifest", path], ["evaluate", "--manifest", "good.jsonl", "--adapter", path], ["train", path],
+        ["augment", path, "--out", "o.jsonl"], ["card", path, "o.md"], ["split", path, "speaker-disjoint", "o.json"],
+        ["average", path, adapter, "--out", "o"], ["scale", path, "good.jsonl", "--out", "o"],
+        ["scale", adapter, path, "--out", "o"], ["push", path, "me/voice", "--dry-run", "o"],
     ]  # fmt: skip
+    if path:  # an empty one is none
+        cases.append(["push", adapter, "me/voice", "--result", path, "--dry-run", "o"])
+        cases.append(["train", *given, "output_dir=o", f"split_file={path}"])
+    if any(trick in path for trick in ("\0", "loop", "xxx", "d/d/")) or path in ("clips", ".", ".."):
+        cases.append(["tune", *given, "output_dir=o", "search={seed: [1]}", "--trials", "1", "--storage", path])
+    return cases
 
 
 if __name__ == "__main__":

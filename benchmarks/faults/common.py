@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 PATIENCE = 30  # seconds for what should be refused at once, or be done in one
+OVER = "over before it was disturbed"  # what is wrong with a case that never came to be one
 
 
 class Late(BaseException):
@@ -53,6 +54,23 @@ class Tally:
         if out:
             out.mkdir(parents=True, exist_ok=True)
             (out / "tally.json").write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def counted(tally: Tally, what: str, wrong: str | None) -> bool:
+    """Count a case, and whether it was one: not where all was over before."""
+    if wrong == OVER:
+        print(f"not counted {what}: {OVER}", flush=True)
+        return False
+    tally.count(what, wrong)
+    return True
+
+
+def until(wanted: int, attempt: Callable[[int], bool]) -> None:
+    """Attempts, by their number, until as many as wanted were cases; at most five times as many."""
+    cases = 0
+    for number in range(5 * wanted):
+        if cases < wanted:
+            cases += attempt(number)
 
 
 def speechft(*words: object, timeout: float = 600, **more: object) -> subprocess.CompletedProcess[str]:
@@ -96,7 +114,7 @@ def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
 
 
 def ended_well(call: Callable[[], object]) -> str | None:
-    """What is wrong with how a function of ours ended: with another error than a sentence, or late; None if nothing."""
+    """What is wrong with how a function of ours ended: with no sentence with advice, or late; None if nothing."""
     import contextlib
     import io
 
@@ -113,7 +131,7 @@ def ended_well(call: Callable[[], object]) -> str | None:
         with contextlib.redirect_stdout(io.StringIO()):
             call()
     except SpeechftError as error:
-        return None if str(error).isprintable() or error.fix else "no sentence"
+        return None if error.what and error.fix else f"no advice: {error}"
     except KeyboardInterrupt:
         raise
     except BaseException as error:

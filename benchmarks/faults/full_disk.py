@@ -12,24 +12,23 @@ import argparse
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from common import Tally, complaint, run, speechft
-from kills import all_jobs, outcome
+from kills import JOBS, all_jobs, outcome
 
-JOBS = ("prepare", "caching", "training", "exporting", "study", "fleet")
 SHARES = (0.001, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 ROOMY_MB = 1000
 
 
 def main(a: argparse.Namespace) -> Tally:
-    tally = Tally("full or read-only disk, then more space", notes=f"{', '.join(a.jobs)}; {len(SHARES)} sizes each")
     if os.geteuid() != 0:
-        tally.notes += "; not run: mounting needs root"
-        return tally
+        sys.exit("mounting needs root")
+    tally = Tally("full or read-only disk, then more space", notes=f"{', '.join(a.jobs)}; {len(SHARES)} sizes each")
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         small = folder / "small"

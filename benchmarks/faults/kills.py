@@ -3,7 +3,8 @@
     python benchmarks/faults/kills.py [--count 100] [--jobs prepare training ...] [--seed 0]
 
 Survived is when the second run ends well and leaves the same files, bit for bit, as one that nobody disturbed. Of a
-fleet half the kills hit a worker instead, which must be noticed without a second run.
+fleet half the kills hit a worker instead, which must be noticed without a second run. A run that was over before the
+kill is not counted; another moment is tried instead. The recordings must be as before all of it.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
 
-from common import Tally, run, speechft
+from common import OVER, Tally, counted, run, speechft, until
 
+from speechft import cache
 from speechft.corpora.simulated import prepare_simulated
 from speechft.manifest import Manifest
 
 KEPT = ("manifest.jsonl", "adapter_model.safetensors", "best.safetensors", "model.safetensors", "left_out.csv")
 ENOUGH = 3600  # seconds; the longest job takes a minute or two
+INPUTS = ("voice", "pairs", "adapter")
 JOBS = ("prepare", "caching", "training", "saving", "exporting", "study", "fleet")
 
 
@@ -40,14 +43,26 @@ def main(a: argparse.Namespace) -> Tally:
         folder = Path(work)
         jobs = {name: words for name, words in all_jobs(folder).items() if name in a.jobs}
         tally = Tally("kill -9, then the same command again", notes=", ".join(jobs))
-        expected = {name: undisturbed(words, folder / f"undisturbed {name}") for name, words in jobs.items()}
-        for number in range(a.count):
+        recordings = inputs(folder)
+        expected = {}
+        for name, words in jobs.items():
+            forget_caches(folder)
+            expected[name] = undisturbed(words, folder / f"undisturbed {name}")
+
+        def attempt(number: int) -> bool:
             name = list(jobs)[number % len(jobs)]
             outcome, seconds = expected[name]
             after = rng.uniform(0.2, 1.0) * seconds
-            worker = name == "fleet" and number % 2 == 1
-            found = disturbed(jobs[name], folder / "disturbed", outcome, after, kill_worker if worker else kill)
-            tally.count(f"{name} after {after:.1f} s", found)
+            disturb = kill_worker if name == "fleet" and number // len(jobs) % 2 else kill
+            forget_caches(folder)
+            started = time.perf_counter()
+            found = disturbed(jobs[name], folder / "disturbed", outcome, after, disturb)
+            if found == OVER:  # the machine has less to do than it had before
+                expected[name] = outcome, min(seconds, time.perf_counter() - started)
+            return counted(tally, f"{name}, {disturb.__name__} after {after:.1f} s", found)
+
+        until(a.count, attempt)
+        tally.count("the recordings", None if inputs(folder) == recordings else "they were changed")
     return tally
 
 
@@ -70,13 +85,13 @@ def all_jobs(folder: Path) -> dict[str, list[str]]:
         "caching": ["train", *own, "max_steps=4", "checkpoint_every=2", *cached],
         "training": ["train", *own, "max_steps=12", "checkpoint_every=5"],
         "saving": ["train", *own, "max_steps=12", "checkpoint_every=1", "evaluations=4"],
-        "exporting": ["export", str(trained(folder, manifest)), "{out}", "--to", "huggingface"],
+        "exporting": ["export", str(trained(folder)), "{out}", "--to", "huggingface"],
         "study": ["tune", *own, "max_steps=2", "evaluations=1", "search={learning_rate: [0.001]}", "--trials", "3"],
         "fleet": ["fleet", f"manifest={cohort}", *small, "max_steps=2", "evaluations=1"],
     }
 
 
-def trained(folder: Path, manifest: Path) -> Path:
+def trained(folder: Path) -> Path:
     """An adapter to export: of random weights, for whether it is any good does not matter here."""
     from speechft import adapters
     from speechft.sources import resolve
@@ -106,22 +121,30 @@ def paired(folder: Path) -> Path:
     return out
 
 
-def disturbed(words: list[str], out: Path, expected: str, after: float, disturb: Callable[[Popen], bool]) -> str | None:
-    """What is wrong after a disturbance and a second run; None if nothing is.
+def disturbed(
+    words: list[str], out: Path, expected: str, after: float, disturb: Callable[[Popen], bool | None]
+) -> str | None:
+    """What is wrong after a disturbance, and a second run where it ended the first; None if nothing is, or OVER.
 
     Args:
-        after: seconds until the disturbance, unless the run is over by then.
-        disturb: does it; whether the run ends by it, and has to be started again.
+        after: seconds until the disturbance.
+        disturb: does it; whether the run ends by it, and has to be started again; None where it came too late.
     """
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "speechft.cli", *(word.replace("{out}", str(out)) for word in words)]
     process = Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         process.wait(timeout=after)
+        return OVER
     except subprocess.TimeoutExpired:
-        if not disturb(process) and process.wait() != 0:
-            return f"ended with {process.returncode}"
+        ended = disturb(process)
+    if ended is None:
         process.wait()
+        return OVER
+    if not ended:
+        if process.wait() != 0:
+            return f"ended with {process.returncode}"
+        return None if outcome(out) == expected else "the result differs"
     if words[0] == "export" and outcome(out) == expected:
         return None  # killed at its very end: a whole export is there, and is not made again
     try:
@@ -133,8 +156,8 @@ def disturbed(words: list[str], out: Path, expected: str, after: float, disturb:
     return None if outcome(out) == expected else "the second run's result differs"
 
 
-def kill(process: Popen) -> bool:
-    """The process and what it started, at once."""
+def kill(process: Popen) -> bool | None:
+    """The process and what it started, at once; None where it was over."""
     import psutil
 
     others = psutil.Process(process.pid).children(recursive=True)
@@ -142,26 +165,44 @@ def kill(process: Popen) -> bool:
     for other in others:
         with contextlib.suppress(psutil.NoSuchProcess):
             other.kill()
-    return True
+    return True if process.wait() == -signal.SIGKILL else None
 
 
-def kill_worker(process: Popen) -> bool:
-    """One of Ray's workers that trains."""
+def kill_worker(process: Popen) -> bool | None:
+    """One of Ray's workers, as soon as one trains; None where the run was over before."""
     import psutil
 
-    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "train_speaker" in p.name()]
-    workers += [p for p in psutil.Process(process.pid).children(recursive=True) if "train_speaker" in str(p.cmdline())]
-    if workers:
-        workers[0].kill()
-    return False
+    while process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):  # of processes that end while they are asked
+            for other in psutil.Process(process.pid).children(recursive=True):
+                if "train_speaker" in f"{other.name()} {other.cmdline()}":
+                    other.kill()
+                    return False
+        time.sleep(0.05)
+    return None
+
+
+def forget_caches(folder: Path) -> None:
+    """Remove what earlier runs kept beside the voice, so that the next has to make it."""
+    shutil.rmtree(folder / "voice" / cache.FOLDER, ignore_errors=True)
+
+
+def inputs(folder: Path) -> str:
+    """A hash of all that the jobs read, without the caches beside it."""
+    paths = [path for name in INPUTS for path in (folder / name).rglob("*") if cache.FOLDER not in path.parts]
+    return digest_of(folder, paths)
 
 
 def outcome(out: Path) -> str:
     """A hash of what matters: manifests, adapters, exported weights; not of times or of logs."""
+    return digest_of(out, [path for path in out.rglob("*") if path.name in KEPT])
+
+
+def digest_of(folder: Path, paths: list[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(out.rglob("*")):
-        if path.name in KEPT:
-            digest.update(path.relative_to(out).as_posix().encode())
+    for path in sorted(paths):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -50,7 +50,7 @@ def main(a: argparse.Namespace) -> Tally:
             for utterance, far, transcript, ids in zip(part, apart.tolist(), found, written, strict=True):
                 wanted = [i for i in ids if i < whisper.generation.eos_token_id]
                 same = list(transcript.tokens) == wanted
-                if not same and transcript.problem:  # ended by the cap
+                if not same and transcript.problem and transcript.tokens:  # ended by the cap
                     same = list(transcript.tokens) == wanted[: len(transcript.tokens)]
                 wrong = None if same else f"'{transcript.text}', not '{whisper.text(wanted)}'"
                 tally.count(utterance.id, f"encoder {far:.1e} apart" if far > CLOSE else wrong)

@@ -16,10 +16,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from common import Tally, complaint, run, speechft
-from kills import all_jobs, outcome, undisturbed
+from common import OVER, Tally, complaint, counted, run, speechft, until
+from kills import all_jobs, forget_caches, outcome, undisturbed
 
 # Runs before all else in a process: every look at the clock finds it somewhere within twenty years.
 JUMPING = """
@@ -37,22 +38,41 @@ def main(a: argparse.Namespace) -> Tally:
         folder = Path(work)
         jobs = all_jobs(folder)
         for name in ("training", "caching"):
-            expected, seconds = undisturbed(jobs[name], folder / f"undisturbed {name}")
-            out = folder / "out"
-            words = [word.replace("{out}", str(out)) for word in jobs[name]]
-            for number in range(a.count // 2):
-                wanted = (signal.SIGINT, signal.SIGTERM)[number % 2]
-                shutil.rmtree(out, ignore_errors=True)
-                tally.count(f"{name}: {wanted.name}", stopped(words, wanted, rng.uniform(0.3, 1.0) * seconds))
-                tally.count(f"{name} goes on", finished(words, out, expected))
-            shutil.rmtree(out, ignore_errors=True)
-            tally.count(f"{name}: clock", finished(words, out, expected, jumping(folder)))
-            tally.count(f"{name}: two at once", at_once(words, out, expected))
+            disturb(tally, name, jobs[name], folder, a.count // 2, rng)
     return tally
 
 
+def disturb(tally: Tally, name: str, job: list[str], folder: Path, count: int, rng: random.Random) -> None:
+    """Count everything that may happen to a job."""
+    expected, seconds = undisturbed(job, folder / f"undisturbed {name}")
+    out = folder / "out"
+    words = [word.replace("{out}", str(out)) for word in job]
+
+    def fresh() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        forget_caches(folder)
+
+    def attempt(number: int) -> bool:
+        nonlocal seconds
+        wanted = (signal.SIGINT, signal.SIGTERM)[number % 2]
+        fresh()
+        started = time.perf_counter()
+        found = stopped(words, wanted, rng.uniform(0.3, 1.0) * seconds)
+        if found == OVER:  # the machine has less to do than it had before
+            seconds = min(seconds, time.perf_counter() - started)
+        if is_case := counted(tally, f"{name}: {wanted.name}", found):
+            tally.count(f"{name} goes on", finished(words, out, expected))
+        return is_case
+
+    until(count, attempt)
+    fresh()
+    tally.count(f"{name}: clock", finished(words, out, expected, jumping(folder)))
+    fresh()
+    tally.count(f"{name}: two at once", at_once(words, out, expected))
+
+
 def stopped(words: list[str], wanted: signal.Signals, after: float) -> str | None:
-    """What is wrong with how a command ends when it is asked to; None if nothing is."""
+    """What is wrong with how a command ends when it is asked to; None if nothing is, or OVER."""
     command = [sys.executable, "-m", "speechft.cli", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
@@ -60,7 +80,9 @@ def stopped(words: list[str], wanted: signal.Signals, after: float) -> str | Non
     except subprocess.TimeoutExpired:
         process.send_signal(wanted)
     _, said = process.communicate()
-    if process.returncode in (0, -wanted):  # over already, or so early that Python itself was not there yet
+    if process.returncode == 0:
+        return OVER
+    if process.returncode == -wanted:  # so early that Python itself was not there yet
         return None
     if process.returncode == 1 and "KeyboardInterrupt" in said and "import" in said:
         return None  # Python's own words while modules are loaded: nothing was begun
@@ -83,7 +105,6 @@ def jumping(folder: Path) -> dict[str, str]:
 
 def at_once(words: list[str], out: Path, expected: str) -> str | None:
     """Two runs on one folder: one ends well, the other is told."""
-    shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "speechft.cli", *words]
     both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate()[1] for process in both]

@@ -43,8 +43,7 @@ lost answers of a server that is killed under load, `benchmarks/fuzz.py` ten tho
 browser kill the app in mid-training.
 
 Known, and not mended: one of the files of the model cache that is changed without a change of its size and time is not
-noticed; a recording whose own name is not UTF-8 is left out, not renamed; `push --result` believes the result it is
-given.
+noticed (docs/security.md says why); a recording whose own name is not UTF-8 is left out, not renamed.
 
 Not covered: Windows and macOS; memory that the system takes back by killing the process (that is a kill -9, and the
 same command goes on); a GPU's memory that runs out (the code is the same, and was not seen on a GPU); a disk that

@@ -231,7 +231,7 @@ class VoiceFolder:
         """
         text = tidy(text)
         if not text or len(text) > MOST_TEXT:
-            raise SpeechftError(f"the sentence has to have 1 to {MOST_TEXT} characters")
+            raise SpeechftError(f"the sentence has to have 1 to {MOST_TEXT} characters", fix="Write another.")
         older = [take for take in self.takes() if take.prompt == prompt and prompt != FREE]
         take = Take(secrets.token_hex(8), text, prompt, round(seconds, 2), now())
         self.put(take, wav)

@@ -96,7 +96,7 @@ def _check(members: dict[str, zipfile.ZipInfo]) -> None:
             raise SpeechftError("this file holds things that no exported voice has", fix="Export the voice again.")
     sizes = [info.file_size for info in members.values()]
     if len(sizes) > MOST_FILES or sum(sizes) > MOST_BYTES or max(sizes, default=0) > MOST_OF_ONE:
-        raise SpeechftError("this file unpacks to more than is reasonable")
+        raise SpeechftError("this file unpacks to more than is reasonable", fix="Export the voice again.")
 
 
 def _place(store: Store, archive: zipfile.ZipFile, model: str) -> VoiceFolder:

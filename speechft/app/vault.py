@@ -71,7 +71,9 @@ class Vault:
         try:
             return self._fernet.decrypt(data)
         except InvalidToken:
-            raise SpeechftError("this file is damaged and cannot be decrypted", where=path) from None
+            raise SpeechftError(
+                "this file is damaged and cannot be decrypted", where=path, fix="Put a copy of it back."
+            ) from None
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file; a reader, or a crash, meets the old contents or the new."""

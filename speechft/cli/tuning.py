@@ -134,7 +134,7 @@ def fleet(
         )  # fmt: skip
     if as_json:
         print_json(result)
-        return
-    Terminal().print(Markdown(visible(read_text(settings.output_dir / "fleet.md"))))
+    else:
+        Terminal().print(Markdown(visible(read_text(settings.output_dir / "fleet.md"))))
     if result["pooled"]["failed"]:
-        raise typer.Exit(1)
+        raise typer.Exit(1 if any(row.get("crashed") for row in result["speakers"]) else 2)

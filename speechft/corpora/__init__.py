@@ -40,8 +40,10 @@ def prepare(
         allow_outside: take recordings from outside the source folder, where absolute paths in a table or links lead.
     """
     from speechft.corpora import folder, hub
+    from speechft.corpora.prepared import manifest_path
 
-    if Path(source).is_file() and Path(out).resolve() == Path(source).resolve():
+    written = (Path(out).resolve(), manifest_path(out).resolve())
+    if Path(source).is_file() and Path(source).resolve() in written:
         raise SpeechftError("is the table that is read", where=out, fix="Name a folder for the manifest.")
     if corpus == "folder":
         return folder.prepare_folder(source, out, copy=copy, allow_outside=allow_outside)

@@ -72,7 +72,7 @@ def read_chat(path: Path) -> Transcript:
     """
     text = read_text(path)
     if "@Begin" not in text[:2000]:
-        raise SpeechftError("is not a CHAT transcript: it has no @Begin", where=path)
+        raise SpeechftError("is not a CHAT transcript: it has no @Begin", where=path, fix="Unpack the corpus again.")
     found = Transcript()
     for number, line in _whole_lines(text):
         name, _, value = line.partition(":")

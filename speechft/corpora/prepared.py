@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechftError
+from speechft.files import write_text
 from speechft.manifest import Manifest, Utterance, probe_duration
 from speechft.plain_text import encodable
 from speechft.rows import BadRow, Folder, duplicate_id, parse_row, read_flag, with_ids
@@ -52,11 +53,14 @@ class Preparation:
         out: folder to write `manifest.jsonl` into, or the manifest's own path ending in ".jsonl".
         copy: copy recordings that lie outside the manifest's folder.
         allow_outside: take recordings that lie outside `source`, where absolute paths in a table or links lead.
+
+    Raises:
+        SpeechftError: see `refuse_changed`.
     """
 
     def __init__(self, source: Path, out: str | Path, copy: bool = True, allow_outside: bool = False) -> None:
-        out = Path(out)
-        self.path = out if out.suffix == ".jsonl" else out / "manifest.jsonl"
+        self.path = manifest_path(out)
+        refuse_changed(self.path)
         self.source = Path(source).resolve()
         self.folder = self.path.parent.resolve()
         self.copy = copy
@@ -64,6 +68,7 @@ class Preparation:
         self.utterances: list[Utterance] = []
         self._inside = Folder(self.source, allow_outside)
         self._placed: dict[Path, Path] = {}
+        self._targets: set[Path] = set()
         self._ids: set[str] = set()
 
     def leave_out(self, where: object, reason: str) -> None:
@@ -162,23 +167,69 @@ class Preparation:
                 where=self.source,
                 fix=f"The first:{reasons} All are in {name}." if reasons else "Is this the right folder?",
             )
-        manifest = Manifest(with_ids(self.utterances, self._ids), self.path).save(self.path)
-        return Prepared(manifest, tuple(self.left_out))
+        return Prepared(save_prepared(Manifest(with_ids(self.utterances, self._ids), self.path)), tuple(self.left_out))
 
     def _place(self, audio: Path) -> Path:
         """Where the manifest finds a recording: itself, or its copy."""
         if not self.copy or audio.is_relative_to(self.folder):
             return audio
         if audio not in self._placed:
+            apart = f"{hashlib.sha256(str(audio.parent).encode()).hexdigest()[:8]}-{audio.name}"
             if audio.is_relative_to(self.source):
                 name = audio.relative_to(self.source)
                 # A corpus keeps its own "audio" folder rather than getting a second one around it.
                 name = name.relative_to("audio") if name.parts[0] == "audio" else name
             else:
-                digest = hashlib.sha256(str(audio.parent).encode()).hexdigest()[:8]
-                name = Path(f"{digest}-{audio.name}")
-            self._placed[audio] = _copy(audio, self.folder / "audio" / name)
+                name = Path(apart)
+            target = self.folder / "audio" / name
+            if target in self._targets:  # a.wav of the corpus and of its "audio" folder
+                target = target.with_name(apart)
+            self._targets.add(target)
+            self._placed[audio] = _copy(audio, target)
         return self._placed[audio]
+
+
+def manifest_path(out: str | Path) -> Path:
+    """The manifest's own path, of that or of its folder."""
+    out = Path(out)
+    return out if out.suffix == ".jsonl" else out / "manifest.jsonl"
+
+
+def refuse_changed(manifest: Path) -> None:
+    """Do nothing where there is no manifest, or the one that `save_prepared` wrote.
+
+    Raises:
+        SpeechftError: there is another, which somebody may have corrected by hand.
+    """
+    if not manifest.is_file():
+        return
+    record = _record(manifest)
+    known = record.read_bytes().decode("ascii", "replace").split() if record.is_file() else []
+    if _hash_of(manifest) not in known:
+        what = "was changed by hand, or not made by 'speechft prepare', which would replace it"
+        raise SpeechftError(what, where=manifest, fix="Prepare into another folder, or move it away.")
+
+
+def save_prepared(manifest: Manifest) -> Manifest:
+    """Write a manifest to its path, and beside it what `refuse_changed` knows it by; raises as that does."""
+    path = manifest.path
+    assert path is not None
+    refuse_changed(path)
+    old = [_hash_of(path)] if path.is_file() else []
+    # both, and first: whenever the process ends, the manifest is one of them
+    write_text(_record(path), "\n".join(dict.fromkeys([*old, manifest.sha256])) + "\n")
+    return manifest.save(path)
+
+
+def _record(manifest: Path) -> Path:
+    """Where the hashes of what was prepared stand."""
+    return manifest.with_name(f".{manifest.name}.made")
+
+
+def _hash_of(path: Path) -> str:
+    """As `Manifest.sha256` of the same rows."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def corpus_root(source: str | Path, pattern: str, name: str) -> Path:

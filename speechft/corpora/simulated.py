@@ -19,6 +19,7 @@ import numpy as np
 
 from speechft import impair
 from speechft.audio import SAMPLE_RATE, write_audio
+from speechft.corpora.prepared import refuse_changed, save_prepared
 from speechft.errors import SpeechftError, missing_extra
 from speechft.impair import FRAMES_PER_SECOND, Impairment, Log, Tracks
 from speechft.manifest import Manifest, Utterance
@@ -63,9 +64,12 @@ def prepare_simulated(
         the path of the manifest.
 
     Raises:
-        SpeechftError: hibari-tts is missing or not the version this was made for, or an argument is out of range.
+        SpeechftError: hibari-tts is missing or not the version this was made for, an argument is out of range, or see
+            `refuse_changed`.
     """
     impairment = _checked(Impairment(), n_sentences, severity)
+    path = Path(out) / "manifest.jsonl"
+    refuse_changed(path)
     voice = Voice()
     plan = _plan(everyday_sentences(), n_sentences, seed)
     clips = Path(out) / "clips"
@@ -78,8 +82,7 @@ def prepare_simulated(
             utterances.append(utterance)
             if progress:
                 progress(len(utterances), len(rows))
-    path = Path(out) / "manifest.jsonl"
-    Manifest(utterances).save(path)
+    save_prepared(Manifest(utterances, path))
     return path
 
 

@@ -107,7 +107,7 @@ class Wanted:
         def text(name: str, default: str = "") -> str:
             value = form.get(name, default)
             if not isinstance(value, str):
-                raise SpeechftError(f"'{name}' is a file, not a text")
+                raise SpeechftError(f"'{name}' is a file, not a text", fix="Send it as a plain field.")
             return value.strip()
 
         if foreign := sorted(set(form) - KNOWN):
@@ -120,7 +120,7 @@ class Wanted:
             )
         stream = text("stream", "false").lower()
         if stream not in ("true", "1", "false", "0", ""):
-            raise SpeechftError("'stream' is neither true nor false")
+            raise SpeechftError("'stream' is neither true nor false", fix="Send true or false.")
         self.stream = stream in ("true", "1")
         if self.stream and self.format != "json":
             raise SpeechftError(f"{self.format} is not streamed", fix="Leave out stream, or response_format.")
@@ -129,7 +129,7 @@ class Wanted:
         try:
             temperature = float(text("temperature", "0") or 0)
         except ValueError:
-            raise SpeechftError("'temperature' is not a number") from None
+            raise SpeechftError("'temperature' is not a number", fix="Send 0, or leave it out.") from None
         if temperature != 0:
             raise SpeechftError("only temperature 0 is supported", fix="Leave it out: doubtful stretches are retried.")
         self.language = text("language") or None
@@ -139,7 +139,8 @@ class Wanted:
         if unknown := [kind for kind in kinds if kind not in ("word", "segment")]:
             raise SpeechftError(f"unknown timestamp granularity '{str(unknown[0])[:40]}'", fix="Use word or segment.")
         if kinds and self.format != "verbose_json":
-            raise SpeechftError("timestamp_granularities need response_format verbose_json")
+            what = "timestamp_granularities need response_format verbose_json"
+            raise SpeechftError(what, fix="Ask for that format, or leave them out.")
         self.show_words = "word" in kinds
         self.words = self.format in ("srt", "vtt") or (self.format == "verbose_json" and self.show_words)
 
@@ -153,7 +154,8 @@ def check_language(language: str, voices: Voices) -> None:
         except SpeechftError as error:
             raise SpeechftError(f"'{voices.base_id}' {error.what}", fix=error.fix) from None
     elif language_code(language) != "en":
-        raise SpeechftError(f"'{voices.base_id}' knows English only, not '{language[:40]}'")
+        what = f"'{voices.base_id}' knows English only, not '{language[:40]}'"
+        raise SpeechftError(what, fix="Leave language out.")
 
 
 async def form_of(request: Request) -> Any:

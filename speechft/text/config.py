@@ -29,7 +29,7 @@ class TextAdapterSettings(AdapterSettings):
     """As for speech; the layers are those of Llama-like models."""
 
     rank: Annotated[int, Field(ge=1, le=1024)] = 16
-    projections: list[str] = LLAMA_PROJECTIONS
+    projections: Annotated[list[str], Field(min_length=1)] = LLAMA_PROJECTIONS
 
 
 class TextRecipe(Settings):

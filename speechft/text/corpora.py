@@ -175,7 +175,9 @@ def legal_vocabulary(path: Path) -> dict[str, list[float]]:
             try:
                 vectors[word] = [float(value) for value in values]
             except ValueError:
-                raise SpeechftError("is not a word vector", where=f"{path}:{number}") from None
+                raise SpeechftError(
+                    "is not a word vector", where=f"{path}:{number}", fix="Give vectors in word2vec's text form."
+                ) from None
     widths = {len(vector) for vector in vectors.values()}
     if len(widths) != 1 or widths == {0}:
         raise SpeechftError("is not a file of word vectors", where=path, fix="Give Law2Vec.100d.txt or the 200d one.")

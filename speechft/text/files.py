@@ -79,7 +79,9 @@ def _data_files(folder: Path, reader: str | None) -> list[Path]:
     pattern = FILES[reader]
     files = [file for file in files if fnmatch(file.name.removesuffix(".gz"), pattern)]
     if not files:
-        raise SpeechftError(f"holds no {pattern.lstrip('*')} file for {reader}", where=folder)
+        raise SpeechftError(
+            f"holds no {pattern.lstrip('*')} file for {reader}", where=folder, fix="Give the corpus's own folder."
+        )
     return files
 
 
@@ -93,7 +95,10 @@ def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]
         try:
             yield from READERS[reader](path)
         except (*DAMAGE, AttributeError, LookupError, TypeError) as error:
-            raise SpeechftError(f"is not as {reader} is distributed ({error!r:.200})", where=path) from None
+            raise SpeechftError(
+                f"is not as {reader} is distributed ({error!r:.200})", where=path,
+                fix="Give the corpus's own file, or leave reader out for files of your own.",
+            ) from None  # fmt: skip
         return
     ending = (path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix).lower()
     readers: dict[str, Callable[[Path], Iterable[Any]]] = {
@@ -159,7 +164,7 @@ def load_json(path: Path) -> Any:
         except UnicodeDecodeError:
             raise
         except (ValueError, RecursionError) as error:
-            raise SpeechftError(f"is not JSON ({error})", where=path) from None
+            raise SpeechftError(f"is not JSON ({error})", where=path, fix="Write it again, or copy it again.") from None
 
 
 def _json(path: Path) -> Iterable[Any]:

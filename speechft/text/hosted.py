@@ -158,8 +158,9 @@ def export(
         if split == "train" and len(lines) < LEAST_EXAMPLES:
             reason = f"; the first left out: {left_out[0][1]}" if left_out else ""
             raise SpeechftError(
-                f"only {len(lines)} examples fit the format, at least {LEAST_EXAMPLES} are needed{reason}", where=kind
-            )
+                f"only {len(lines)} examples fit the format, at least {LEAST_EXAMPLES} are needed{reason}", where=kind,
+                fix="Give more examples.",
+            )  # fmt: skip
         files[split] = write_text(Path(out) / name, lines)
         counts[split] = len(lines)
         if split == "train":

@@ -83,7 +83,9 @@ def _loss(loss: str, rows: Any) -> dict[str, Any]:
         good = sum(rows["label"])
         bad = len(rows) - good
         if not good or not bad:
-            raise SpeechftError("kto needs good answers and bad ones", where="label")
+            raise SpeechftError(
+                "kto needs good answers and bad ones", where="label", fix="Add some of the kind that is missing."
+            )
         return {"desirable_weight": max(1.0, bad / good), "undesirable_weight": max(1.0, good / bad)}
     return {"loss_type": ["sigmoid" if loss == "dpo" else loss]} if loss in ("dpo", "ipo") else {}
 

@@ -54,7 +54,9 @@ def _lines(path: str | Path, fields: int) -> list[list[str]]:
         rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     for number, row in enumerate(rows, 1):
         if len(row) != fields:
-            raise SpeechftError(f"has {len(row)} fields, not {fields}", where=f"{path}:{number}")
+            raise SpeechftError(
+                f"has {len(row)} fields, not {fields}", where=f"{path}:{number}", fix="Fields are parted by tabs."
+            )
     return rows
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechft.corpora import prepare
 from speechft.corpora.folder import prepare_csv, prepare_folder
 from speechft.corpora.prepared import Prepared
 from speechft.errors import SpeechftError
@@ -134,6 +135,66 @@ def test_copies_and_their_own_output_are_not_taken_again(tmp_path: Path) -> None
         assert [u.id for u in prepared.manifest] == ["a"]
     assert prepared.manifest[0].audio == (tmp_path / "s/out/audio/anna/a.wav").resolve()
     assert [path.name for path in (tmp_path / "s/out/audio/anna").iterdir()] == ["a.wav"]
+
+
+def test_recordings_that_would_get_one_name_both_keep_their_sound(tmp_path: Path) -> None:
+    clip(tmp_path / "s/a.wav", "outer", seconds=0.5)
+    clip(tmp_path / "s/audio/a.wav", "inner", seconds=1.0)
+    for _ in range(2):
+        prepare_folder(tmp_path / "s", tmp_path / "out")
+        found = {u.text: len(u.load()) for u in Manifest.load(tmp_path / "out")}
+        assert found == {"outer": 8000, "inner": 16_000}
+    assert len(list((tmp_path / "out/audio").iterdir())) == 2
+
+
+def test_a_manifest_corrected_by_hand_is_not_replaced(tmp_path: Path) -> None:
+    clip(tmp_path / "s/a.wav", "one")
+    out = tmp_path / "out/manifest.jsonl"
+    for text in ("one", "two", "two"):  # prepared again as often as wanted, also of other texts
+        (tmp_path / "s/a.txt").write_text(text)
+        assert prepare_folder(tmp_path / "s", out).manifest[0].text == text
+    made = out.read_text()
+    out.write_text(made.replace("two", "three"))
+    with pytest.raises(SpeechftError, match="changed by hand") as refused:
+        prepare_folder(tmp_path / "s", out)
+    assert "another folder" in refused.value.fix
+    assert "three" in out.read_text()
+    out.write_text(made)
+    prepare_folder(tmp_path / "s", out)
+    (out.parent / ".manifest.jsonl.made").unlink()
+    with pytest.raises(SpeechftError, match="not made by"):
+        prepare_folder(tmp_path / "s", out)
+
+
+@pytest.mark.parametrize("when", ["before the manifest", "after it"])
+def test_prepared_again_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    clip(tmp_path / "s/a.wav", "one")
+    prepare_folder(tmp_path / "s", tmp_path / "out")
+    (tmp_path / "s/a.txt").write_text("two")
+    save = Manifest.save
+
+    def crash(manifest: Manifest, path: Path) -> Manifest:
+        if when == "after it":
+            save(manifest, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Manifest, "save", crash)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_folder(tmp_path / "s", tmp_path / "out")
+    assert prepare_folder(tmp_path / "s", tmp_path / "out").manifest[0].text == "two"
+
+
+def test_a_table_is_not_replaced_by_its_manifest(tmp_path: Path) -> None:
+    clip(tmp_path / "a.wav")
+    table = tmp_path / "manifest.jsonl"
+    table.write_text('{"audio": "a.wav", "text": "one", "note": "kept"}\n')
+    before = table.read_text()
+    with pytest.raises(SpeechftError, match="the table that is read"):
+        prepare("csv", table, tmp_path)
+    with pytest.raises(SpeechftError, match="changed by hand"):
+        prepare_csv(table, tmp_path)
+    assert table.read_text() == before
 
 
 def test_without_copies_the_manifest_needs_leave_to_look_outside(tmp_path: Path) -> None:

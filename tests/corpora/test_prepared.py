@@ -94,6 +94,14 @@ def test_loops_and_odd_names_in_a_folder(tmp_path: Path) -> None:
     assert all(left_out.values())
 
 
+def test_a_link_to_a_name_that_is_not_utf8_is_left_out(tmp_path: Path) -> None:
+    clip(tmp_path / "s/a.wav", "one")
+    odd = os.fsencode(tmp_path) + b"/s/.caf\xe9.wav"
+    clip(tmp_path / "s/b.wav", "two").rename(odd.decode("utf-8", "surrogateescape"))
+    (tmp_path / "s/b.wav").symlink_to(os.fsdecode(odd))
+    assert "not UTF-8" in prepare("folder", tmp_path / "s", tmp_path / "out")["b.wav"]
+
+
 def test_the_longest_name_of_a_recording_is_copied(tmp_path: Path) -> None:
     clip(tmp_path / "s" / ("n" * 251 + ".wav"), None)
     (tmp_path / "s" / ("n" * 251 + ".txt")).write_text("one")

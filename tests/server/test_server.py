@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -58,6 +61,18 @@ def test_each_request_gets_its_own_voice(client: openai.OpenAI, clips: list[Path
     by_hand = load("bundled:tiny.en", voice_folder / "anna")
     same = sum(by_hand.transcribe(clip).text == text for clip, text in zip(clips, of_voice[1], strict=True))
     assert same >= len(clips) - 1  # merged into bf16 weights, one word may come out differently
+
+
+def test_the_page_s_example_runs(running: Running, clips: list[Path], tmp_path: Path) -> None:
+    """As it stands, at this server's address."""
+    page = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    (tmp_path / "new.wav").write_bytes(clips[0].read_bytes())
+    code = block.replace("http://localhost:8000", running.url)
+    assert code != block
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
 
 
 def test_models_are_listed(client: openai.OpenAI) -> None:

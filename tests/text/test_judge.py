@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import shutil
 import socketserver
 import threading
@@ -251,6 +252,16 @@ def test_a_busy_server_is_asked_again(
     with pytest.raises(SpeechftError, match="503"):
         compare(judge_from(f"url:{server} down"), "?", "a", "b")
     assert len(asked) == TRIES
+
+
+def test_the_page_s_example_runs(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it stands, at this judge's address."""
+    page = (Path(__file__).parents[2] / "docs" / "text" / "judge.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    code = block.replace("http://localhost:8080/v1 my-model", f"{server} m")
+    assert code != block
+    exec(code, {"pairs": [("?", "a long answer", "short", 1), ("?", "no", "a longer one", 2)] * 3})
+    assert "accuracy" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,17 @@ def test_scripts_can_be_imported(folder: str) -> None:
 
 
 @pytest.fixture
-def faults(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the fault scripts, from which they can be imported."""
+def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the fault scripts, from which they can be imported; `server` is a folder of the tests, too."""
     folder = ROOT / "benchmarks" / "faults"
     monkeypatch.syspath_prepend(folder)
     monkeypatch.syspath_prepend(folder.parent)
-    return folder
+    names = {path.stem for path in (*folder.glob("*.py"), *folder.parent.glob("*.py"))}
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield folder
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 def test_only_a_sentence_with_advice_is_a_good_end(faults: Path) -> None:

@@ -59,6 +59,9 @@ def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
     def run(recipe: Any, follow: Follow) -> float:
         untrained = (recipe.model, recipe.language, recipe.normalizer, recipe.adapter.quantize, recipe.precision)
         at = rungs(recipe, own, train)
+        if recipe.cache == "auto" and _cached_of(recipe) != _cached_of(own):
+            # a cache of its own costs more than it saves a trial that is most likely given up
+            recipe = recipe.model_copy(update={"cache": "off"})
 
         def told(event: Event) -> None:
             if event.get("model") == "base":
@@ -75,6 +78,15 @@ def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
         return (trained.progress.best or trained.progress.base)[0]
 
     return Task("dev WER", (train.sha256, dev.sha256), run, shared)
+
+
+def _cached_of(recipe: Any) -> list[Any]:
+    """What trials have to have in common to read one cache of encoder states."""
+    adapter = recipe.adapter
+    return [
+        recipe.model, recipe.context, recipe.seed, recipe.precision, recipe.augment, adapter.quantize,
+        adapter.placement, adapter.encoder_from,
+    ]  # fmt: skip
 
 
 def rungs(recipe: Any, own: Any, train: Manifest) -> dict[int, int]:

@@ -201,7 +201,8 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
         values.append(value)
         if rung := event.get("rung"):
             trial.report(min(values), rung)
-            if trial.should_prune():
+            ended = "steps" in event and event["step"] == event["steps"]
+            if trial.should_prune() and not ended:  # asked all the same: whom it is compared with is kept there
                 raise optuna.TrialPruned
 
     try:

@@ -66,7 +66,7 @@ def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
         def told(event: Event) -> None:
             if event.get("model") == "base":
                 base[untrained] = event["wer"], event["cer"]
-            elif "wer" in event and event["step"] in at:
+            elif event.get("model") == "trained" and event["step"] in at:
                 event = event | {"rung": at[event["step"]]}
             follow(event)
 
@@ -90,7 +90,7 @@ def _cached_of(recipe: Any) -> list[Any]:
 
 
 def rungs(recipe: Any, own: Any, train: Manifest) -> dict[int, int]:
-    """The steps before its last at which a trial is evaluated, with the names of their rungs.
+    """The steps at which a trial is evaluated, besides its last, with the names of their rungs.
 
     Trials of other lengths and batch sizes are compared where they have heard as many clips: a ninth of what the recipe
     itself hears (rung 1), a third (3), all (9), three times that (27). `evaluations` in the recipe puts them at even
@@ -105,9 +105,9 @@ def rungs(recipe: Any, own: Any, train: Manifest) -> dict[int, int]:
     (steps, each), (own_steps, own_each) = length(recipe), length(own)
     if recipe.evaluations:
         every = -(-steps // recipe.evaluations)
-        return {every * number: number for number in range(1, recipe.evaluations) if every * number < steps}
+        return {every * number: number for number in range(1, recipe.evaluations + 1) if every * number <= steps}
     found, rung = {}, 1
-    while (at := max(1, round(rung / FIRST_RUNG * own_steps * own_each / each))) < steps:
+    while (at := max(1, round(rung / FIRST_RUNG * own_steps * own_each / each))) <= steps:
         found[at] = rung
         rung *= 3
     return found

@@ -260,7 +260,7 @@ def test_a_killed_study_tries_the_cut_off_trial_again(voice: Manifest, tmp_path:
 def test_trials_are_compared_where_they_have_heard_as_much(voice: Manifest, tmp_path: Path) -> None:
     train = Manifest([replace(voice[0], id=str(number)) for number in range(720)])
     own = SpeechRecipe(manifest=tmp_path / "m", output_dir=tmp_path, batch_size=8, min_steps=0)  # 90 steps
-    assert rungs(own, own, train) == {10: 1, 30: 3}
+    assert rungs(own, own, train) == {10: 1, 30: 3, 90: 9}
     longer = own.model_copy(update={"epochs": 2, "batch_size": 16})
     assert rungs(longer, own, train) == {5: 1, 15: 3, 45: 9}
     assert rungs(own.model_copy(update={"max_steps": 1}), own, train) == {}
@@ -272,7 +272,7 @@ def test_a_trial_that_falls_behind_is_given_up_at_a_rung(voice: Manifest, tmp_pa
     recipe = recipe_for(voice, tmp_path, max_steps=18, evaluations=None, search=search, learning_rate=1e-3)
     found = tune(recipe, trials=6, dev_utterances=4, search_only=True)["trials"]
     assert found[0]["state"] == "complete"
-    assert len(found[0]["course"]) == 2  # after 2 and 6 of its 18 steps
+    assert len(found[0]["course"]) == 3  # after 2, 6 and all of its 18 steps
     slow = [one for one in found if one["params"]["learning_rate"] == 1e-7]
     assert slow, "six draws of two"
     assert {(one["state"], len(one["course"]) <= 2) for one in slow} == {("pruned", True)}, found

@@ -101,8 +101,7 @@ def lora_scale(config: dict[str, Any]) -> float:
 
 
 def _must_match(folder: Path, first: tuple[dict, dict, dict], other: tuple[dict, dict, dict]) -> None:
-    if adapters.loftq_kind(other[0]):
-        raise SpeechftError("belongs to a quantised base model (LoftQ)", where=folder, fix="Train with init=zero.")
+    adapters.refuse_loftq(other[0], folder)
     if (
         other[1].get("peft_type") != "LORA"
         or other[1].get("use_dora")

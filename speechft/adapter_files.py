@@ -106,6 +106,12 @@ def loftq_kind(card: dict[str, Any]) -> str | None:
     return trained.get("quantize") if trained.get("init") == "loftq" else None
 
 
+def refuse_loftq(card: dict[str, Any], folder: str | Path) -> None:
+    """Raises SpeechftError for an adapter that whole weights must not get."""
+    if loftq_kind(card):
+        raise SpeechftError("belongs to a quantised base model (LoftQ)", where=folder, fix="Train with init=zero.")
+
+
 def read_card(folder: str | Path) -> dict[str, Any]:
     """What `speechft.json` of an adapter says; empty for an adapter made by others; errors as of `read_config`."""
     read_config(folder)

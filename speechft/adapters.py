@@ -28,6 +28,7 @@ from speechft.adapter_files import own_card as own_card
 from speechft.adapter_files import read_card as read_card
 from speechft.adapter_files import read_config as read_config
 from speechft.adapter_files import read_object as read_object
+from speechft.adapter_files import refuse_loftq as refuse_loftq
 from speechft.adapter_files import task_of as task_of
 from speechft.distributed import placed_like, whole
 from speechft.errors import SpeechftError, readable

@@ -255,8 +255,7 @@ class AdapterBank:
         state = lora_tensors(folder) if plain else {}
         if not plain or not all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in state):
             raise SpeechftError("is no plain LoRA adapter", where=folder, fix="A bank serves adapter.method=lora.")
-        if adapters.loftq_kind(card):
-            raise SpeechftError("belongs to a quantised base model (LoftQ)", where=folder, fix="Train with init=zero.")
+        adapters.refuse_loftq(card, folder)
         if card.get("base_sha256", self._base_sha256) != self._base_sha256:
             what = f"was trained on '{card.get('model')}', not on these weights"
             raise SpeechftError(what, where=folder, fix="Load the model that it was trained on.")

@@ -58,7 +58,7 @@ class Feed:
         self.whisper, self.train, self.labels, self.recipe, self.leave_out = whisper, train, labels, recipe, leave_out
         self.context = Context(recipe.context)
         self.cache: PrefixCache | None = None
-        self.seconds = [utterance.seconds or 5.0 for utterance in train]
+        self.seconds = lengths(train)
         self.per_epoch = steps_per_epoch(recipe, len(train), sum(self.seconds))
         self.pin, self.pass_frames = whisper.device.type == "cuda", on_device(PASS_FRAMES, whisper.device)
         # beside a model on the CPU threads only take its cores
@@ -132,6 +132,11 @@ class Feed:
     def _count(self, frames: int, own: int) -> None:
         self._frames += frames
         self._own += own
+
+
+def lengths(train: Manifest) -> list[float]:
+    """Seconds of each clip; five where nobody knows."""
+    return [utterance.seconds or 5.0 for utterance in train]
 
 
 def stack(states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

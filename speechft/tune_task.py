@@ -96,7 +96,9 @@ def rungs(recipe: Any, own: Any, train: Manifest) -> dict[int, int]:
     itself hears (rung 1), a third (3), all (9), three times that (27). `evaluations` in the recipe puts them at even
     distances instead.
     """
-    seconds = sum(utterance.seconds or 5.0 for utterance in train)
+    from speechft.feed import lengths
+
+    seconds = sum(lengths(train))
 
     def length(of: Any) -> tuple[int, float]:
         """Steps, and clips in each."""

@@ -200,10 +200,8 @@ def about(corpus: Corpus, left_out: Collection[str]) -> dict[str, Any]:
 def corpus_of(recipe: Any, training: bool = True) -> Corpus:
     """The examples of a recipe, split; where they are not for `training`, any split may be empty."""
     others(recipe)  # what is wrong with them is said before hours of training, not after
-    needs = _needs(recipe)
-    return read(
-        recipe.data, reader=recipe.reader, needs=needs, rows=recipe.rows, seed=recipe.seed, training=training
-    )  # fmt: skip
+    needs, rows, seed = _needs(recipe), recipe.rows, recipe.seed
+    return read(recipe.data, reader=recipe.reader, needs=needs, rows=rows, seed=seed, training=training)
 
 
 def _needs(recipe: Any) -> str:

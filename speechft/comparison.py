@@ -10,11 +10,12 @@ from typing import Any
 from speechft import memory
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
+from speechft.evaluated_rows import rows_to_evaluate
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare_all, compare_pairs
-from speechft.pipeline import Event, evaluated, forgetting, listed, rows_to_evaluate
+from speechft.pipeline import Event, evaluated, forgetting, listed
 from speechft.recogniser import card_of, load
 from speechft.report import write_report
 from speechft.report_data import recordings

@@ -6,15 +6,15 @@ import contextlib
 import gc
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from speechft import distributed, memory
 from speechft.adapters import base_hash
-from speechft.audio import WINDOW_SECONDS
 from speechft.checkpoint import locked
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
+from speechft.evaluated_rows import rows_to_evaluate
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results
@@ -33,10 +33,10 @@ from speechft.result import (
     training_summary,
 )
 from speechft.result_schema import FORMAT
-from speechft.seen import NOTHING, Seen
+from speechft.seen import Seen
 from speechft.semantic import semantic
-from speechft.split import auto_split, usual_name, usual_splits
-from speechft.split_files import about_split, apply_split, usable_rows
+from speechft.split import auto_split
+from speechft.split_files import about_split, usable_rows
 from speechft.train import Event, fit
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Context
@@ -284,55 +284,6 @@ def evaluate(
             embed_audio_mb=embed_audio_mb,
         )
     return result
-
-
-class Rows(NamedTuple):
-    """What is evaluated.
-
-    Attributes:
-        chosen: the rows.
-        split: their name; None for all rows of a manifest without splits.
-        whole: all usable rows.
-        left_out: rows that could not be used, with the reason.
-        caveats: what a reader of their scores must know.
-    """
-
-    chosen: Manifest
-    split: str | None
-    whole: Manifest
-    left_out: dict[str, str]
-    caveats: list[str]
-
-
-def rows_to_evaluate(
-    manifest: str | Path | Manifest,
-    split: str | None,
-    allow_outside: bool,
-    on_event: Callable[[Event], None],
-    split_file: str | Path | None = None,
-    seen: Seen = NOTHING,
-) -> Rows:
-    """The usable rows of a split: the one asked for, else test, else dev, else all that no adapter has seen."""
-    left_out: dict[str, str] = {}
-    if not isinstance(manifest, Manifest):
-        manifest, problems = usable_rows(manifest, split_file, allow_outside, pieces=True)
-        left_out = {problem.where: problem.what for problem in problems if problem.severity == "error"}
-        for where, reason in left_out.items():
-            on_event({"event": "left out", "where": where, "reason": reason})
-    elif split_file:
-        manifest = apply_split(manifest, split_file)
-    manifest = usual_splits(manifest)
-    split = usual_name(split) if split else next((name for name in ("test", "dev") if name in manifest.splits), None)
-    chosen = manifest.split(split) if split else seen.unseen(manifest)
-    caveats = seen.caveats(chosen)
-    if missing := len(manifest) - len(chosen) if not split else 0:
-        caveats.append(
-            f"The manifest has no splits: {missing} recordings that the adapter was trained on or chosen by were left "
-            f"out, and these are the other {len(chosen)}."
-        )
-    if long := sum((u.duration_s or 0) > WINDOW_SECONDS for u in chosen):
-        caveats.append(f"{long} recordings last over 30 s: they were cut at pauses and heard in pieces.")
-    return Rows(chosen, split, manifest, left_out, caveats)
 
 
 def listed(left_out: Mapping[str, str]) -> list[dict[str, str]]:

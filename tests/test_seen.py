@@ -11,8 +11,9 @@ import soundfile
 
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
+from speechft.evaluated_rows import rows_to_evaluate
 from speechft.manifest import Manifest
-from speechft.pipeline import evaluate, prepared, rows_to_evaluate
+from speechft.pipeline import evaluate, prepared
 from speechft.recogniser import card_of
 from speechft.seen import NOTHING, Seen, hashes
 from speechft.train import fit

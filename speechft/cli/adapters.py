@@ -71,7 +71,7 @@ def export(
 
 
 def _rows_to_check(manifest: Path, split: str | None, allow_outside: bool, model: str | None, adapter: Path) -> Any:
-    from speechft.pipeline import rows_to_evaluate
+    from speechft.evaluated_rows import rows_to_evaluate
     from speechft.recogniser import card_of
     from speechft.seen import Seen
 

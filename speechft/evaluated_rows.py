@@ -1,0 +1,64 @@
+"""Which rows of a manifest are evaluated: of what split, without those that an adapter has learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from speechft.audio import WINDOW_SECONDS
+from speechft.manifest import Manifest
+from speechft.seen import NOTHING, Seen
+from speechft.split import usual_name, usual_splits
+from speechft.split_files import apply_split, usable_rows
+
+Event = dict[str, Any]
+
+
+class Rows(NamedTuple):
+    """What is evaluated.
+
+    Attributes:
+        chosen: the rows.
+        split: their name; None for all rows of a manifest without splits.
+        whole: all usable rows.
+        left_out: rows that could not be used, with the reason.
+        caveats: what a reader of their scores must know.
+    """
+
+    chosen: Manifest
+    split: str | None
+    whole: Manifest
+    left_out: dict[str, str]
+    caveats: list[str]
+
+
+def rows_to_evaluate(
+    manifest: str | Path | Manifest,
+    split: str | None,
+    allow_outside: bool,
+    on_event: Callable[[Event], None],
+    split_file: str | Path | None = None,
+    seen: Seen = NOTHING,
+) -> Rows:
+    """The usable rows of a split: the one asked for, else test, else dev, else all that no adapter has seen."""
+    left_out: dict[str, str] = {}
+    if not isinstance(manifest, Manifest):
+        manifest, problems = usable_rows(manifest, split_file, allow_outside, pieces=True)
+        left_out = {problem.where: problem.what for problem in problems if problem.severity == "error"}
+        for where, reason in left_out.items():
+            on_event({"event": "left out", "where": where, "reason": reason})
+    elif split_file:
+        manifest = apply_split(manifest, split_file)
+    manifest = usual_splits(manifest)
+    split = usual_name(split) if split else next((name for name in ("test", "dev") if name in manifest.splits), None)
+    chosen = manifest.split(split) if split else seen.unseen(manifest)
+    caveats = seen.caveats(chosen)
+    if missing := len(manifest) - len(chosen) if not split else 0:
+        caveats.append(
+            f"The manifest has no splits: {missing} recordings that the adapter was trained on or chosen by were left "
+            f"out, and these are the other {len(chosen)}."
+        )
+    if long := sum((u.duration_s or 0) > WINDOW_SECONDS for u in chosen):
+        caveats.append(f"{long} recordings last over 30 s: they were cut at pauses and heard in pieces.")
+    return Rows(chosen, split, manifest, left_out, caveats)

@@ -8,8 +8,11 @@ import inspect
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -26,27 +29,41 @@ from speechft import adapters
 from speechft.cli import app
 from speechft.config import SpeechRecipe, load_recipe
 from speechft.manifest import Manifest
+from speechft.sources import resolve
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-OTHERS = ("helm-run", "helm-summarize")  # tools that are no part of our environment
+OTHERS = ("helm-run", "helm-summarize", "hf")  # tools that are no part of our environment
 SHOWN = ("text",)  # drawings and listings: nothing a machine reads
 # Lines that are only parsed, by how they begin, and why.
 NOT_RUN = {
     "make ": "makes an environment; CI runs it",
     "pip install": "asks a package index",
-    ".venv/bin/speechft demo": "serves until it is stopped; tests/app",
-    "SPEECHFT_TOKEN=": "serves until it is stopped; tests/app",
-    ".venv/bin/speechft serve": "serves until it is stopped; tests/server",
     "speechft benchmark": "downloads data sets; tests/text/test_benchmarks.py",
     "helm-": "is of another environment",
-    "python recipes/min_wer.py": "trains for an hour; tests/test_min_wer.py",
-    "python recipes/text_correct.py": "trains for an hour; tests/text/test_correct.py",
-    "speechft train recipes/text_": "trains for an hour; tests/text/test_text_recipes.py runs each recipe",
-    "speechft evaluate --manifest runs/text/": "needs an adapter of such a training",
-    "speechft export runs/text/": "needs an adapter of such a training",
+    "python benchmarks/": "measures for an hour",
+    "python recipes/augmentation_ablation.py": "trains for an hour; tests/test_study.py",
+    "python recipes/dose_curve.py": "trains for an hour; tests/test_study.py",
+    "python recipes/cohort_then_speaker.py": "trains for an hour; tests/test_study.py",
+    "torchrun": "tests/test_distributed.py",
+    "accelerate launch": "tests/test_distributed.py",
+    "hf auth": "asks the hub",
+    "speechft push": "asks the hub; tests/test_hub.py",
+    "speechft transcribe new.wav --adapter me/my-voice": "asks the hub; tests/test_hub.py",
+    "speechft evaluate --manifest me/manifest.jsonl --adapter me/my-voice@": "asks the hub; tests/test_hub.py",
 }
-TINY = "max_steps=1 min_steps=0 dev_clips=2 evaluations=1"  # added to lines that train
+SERVES = (".venv/bin/speechft demo", ".venv/bin/speechft serve", "SPEECHFT_TOKEN=")  # until they are stopped
+TEXT = "max_steps=4 max_length=160 batch_size=2 accumulate=1 dev_examples=4 test_examples=4 evaluations=1"
+# What is added to lines that would train for an hour, by how they begin; the first that fits.
+SHORTER = {
+    "speechft train recipes/text_sft": f"{TEXT} max_new_tokens=3",
+    "speechft train recipes/text_ppo": f"{TEXT} max_new_tokens=3 rollouts=2",
+    "speechft train recipes/text_": TEXT,
+    "python recipes/min_wer.py": "--rounds 1 --clips 4 --held-out 2",
+    "python recipes/text_correct.py": "--clips 4 --held-out 2 --folds 2 --min-steps 1 --steps 1",
+}
+TINY = "max_steps=1 min_steps=0 dev_clips=2 evaluations=1"
+SHORTER |= {"speechft tune": f"{TINY} --trials 2 --dev-utterances 2", "speechft train": TINY, "speechft fleet": TINY}
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,14 @@ def of(*languages: str) -> Any:
     return pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in languages], ids=str)
 
 
+def test_no_block_is_only_indented() -> None:
+    found = []
+    for page in PAGES:
+        outside = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+        found += [f"{page}: {line}" for line in re.findall(r"\n\n {4}(\S.*)", outside)]
+    assert found == []
+
+
 def test_every_block_says_what_it_is() -> None:
     known = {"sh", "python", "yaml", "json", "inline", *SHOWN}
     assert [f"{block}: '{block.language}'" for block in BLOCKS if block.language not in known] == []
@@ -105,7 +130,9 @@ def test_commands_are_ones_that_exist(block: Block) -> None:
 def understood(words: list[str], whole: bool) -> None:
     """Fails unless a command and all that follows it are known; one that is only mentioned may leave things out."""
     name, *rest = words
-    if name in ("speechft", ".venv/bin/speechft"):
+    if "speechft.cli" in rest:  # behind what launches it
+        parsed(rest[rest.index("speechft.cli") + 1 :])
+    elif name in ("speechft", ".venv/bin/speechft"):
         parsed(rest, whole)
     elif name == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
@@ -275,18 +302,18 @@ def test_every_line_that_is_not_run_is_there() -> None:
 def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the pages' lines can be typed: a voice, stand-ins for corpora, an adapter, texts."""
     from speechft.corpora.simulated import prepare_simulated
-    from speechft.sources import resolve
     from speechft.whisper import load_whisper
 
     folder = tmp_path_factory.mktemp("office")
     voice = Manifest.load(prepare_simulated(folder / "me", n_sentences=12, severity=0.5))
     (folder / "m.jsonl").write_text((folder / "me/manifest.jsonl").read_text().replace("clips/", "me/clips/"))
-    for corpus in ("torgo", "librispeech"):
+    for corpus in ("torgo", "librispeech", "corpus", "cohort"):
         shutil.copytree(folder / "me", folder / corpus)
-    moved = Manifest.load(folder / "torgo")
     speakers = ("F01", "M01", "MC01")
-    rows = [replace(u, speaker=speakers[i % 3], split=None) for i, u in enumerate(moved)]
+    rows = [replace(u, speaker=speakers[i % 3], split=None) for i, u in enumerate(Manifest.load(folder / "torgo"))]
     Manifest(rows).save(folder / "torgo/manifest.jsonl")
+    rows = [replace(u, speaker=speakers[i % 2], split=None) for i, u in enumerate(Manifest.load(folder / "cohort"))]
+    Manifest(rows).save(folder / "cohort/manifest.jsonl")
     base = resolve("bundled:tiny.en")
     model = adapters.attach(load_whisper("bundled:tiny.en", device="cpu").model, rank=2)
     card = {"model": "bundled:tiny.en", "context": "clip", "base_sha256": adapters.base_hash(base)}
@@ -299,7 +326,28 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, words in (("speechft", "-m speechft.cli"), ("python", "")):
         (folder / "bin" / name).write_text(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
         (folder / "bin" / name).chmod(0o755)
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "bin").symlink_to(folder / "bin")
+    texts(folder)
     return folder
+
+
+def texts(folder: Path) -> None:
+    """What the pages on text begin with: the examples, files of one's own, and an adapter of SmolLM2."""
+    from speechft.text.model import load_text_model
+
+    examples = folder / "runs/text"
+    runpy.run_path(str(ROOT / "recipes/text_examples.py"))["main"](examples)
+    shutil.copy(examples / "preferences.jsonl", folder / "pairs.jsonl")
+    shutil.copy(examples / "commands.jsonl", folder / "questions.jsonl")
+    shutil.copy(examples / "everyday.jsonl", folder)
+    (folder / "notes").mkdir()
+    for number, row in enumerate((examples / "documents.jsonl").read_text(encoding="utf-8").splitlines()[:30]):
+        (folder / "notes" / f"{number}.txt").write_text(json.loads(row)["text"], encoding="utf-8")
+    base = resolve("bundled:smollm2")
+    model = adapters.attach(load_text_model("bundled:smollm2", device="cpu").model, rank=2)
+    card = {"model": "bundled:smollm2", "task": "sft", "base_sha256": adapters.base_hash(base)}
+    adapters.save(model, folder / "text adapter", card, "bundled:smollm2", base)
 
 
 @pytest.mark.slow
@@ -307,15 +355,41 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_shell_lines_run_as_they_stand(page: Path, office: Path) -> None:
     path = f"{office / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"HOME": str(office), "PYTHONPATH": str(ROOT), "PATH": path}
+    environment |= {"SPEECHFT_PASSPHRASE": "correct horse battery"}
     for line in shell_lines(page):
         if left_out(line):
             continue
-        for named in re.findall(r"--adapter (\S+)", line):
-            if not (office / named).exists():  # a short training may have kept the base model
-                shutil.copytree(office / "adapter", office / named)
-        typed = f"{line} {TINY}" if " train " in line else line
+        for named in re.findall(r"(?<= )runs/\S*adapter\b", line):  # of another page, or a short training kept none
+            if not (office / named).exists():
+                kind = "text adapter" if "/text/" in named else "adapter"
+                shutil.copytree(office / kind, office / named)
+        if line.startswith(SERVES):
+            served(line.replace("/srv/", f"{office}/srv/"), office, environment)
+            continue
+        plain = line.partition(" #")[0].removeprefix(".venv/bin/")
+        more = next((more for start, more in SHORTER.items() if plain.startswith(start)), "")
+        typed = f"{plain} {more}"
         done = subprocess.run(["sh", "-c", typed], cwd=office, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+def served(line: str, folder: Path, environment: dict[str, str]) -> None:
+    """Fails unless a command listens, answers there, and ends when it is interrupted."""
+    process = subprocess.Popen(
+        ["sh", "-c", f"exec env {line}"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        said = iter(process.stderr.readline, "")
+        found = next((match[1] for text in said if (match := re.search(r"http://[^/;]*:(\d+)", text))), None)
+        assert found, f"{line}: ended with {process.wait()}"
+        with socket.create_connection(("127.0.0.1", int(found)), timeout=10):
+            pass
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+        assert process.wait(timeout=60) in (0, 130)
+    finally:
+        process.kill()
 
 
 def as_m4a(samples: np.ndarray, path: Path) -> None:

@@ -315,8 +315,10 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [replace(u, speaker=speakers[i % 2], split=None) for i, u in enumerate(Manifest.load(folder / "cohort"))]
     Manifest(rows).save(folder / "cohort/manifest.jsonl")
     base = resolve("bundled:tiny.en")
-    model = adapters.attach(load_whisper("bundled:tiny.en", device="cpu").model, rank=2)
+    recipe = load_recipe(None, ["manifest=me/manifest.jsonl", "output_dir=runs/me", "adapter.rank=2"])
+    model = adapters.attach(load_whisper("bundled:tiny.en", device="cpu").model, **recipe.adapter.attach_arguments())
     card = {"model": "bundled:tiny.en", "context": "clip", "base_sha256": adapters.base_hash(base)}
+    card["recipe"] = recipe.model_dump(mode="json")
     adapters.save(model, folder / "adapter", card, "bundled:tiny.en", base)
     asked = [[{"role": "user", "content": f"Say {u.id}."}, {"role": "assistant", "content": u.text}] for u in voice] * 3
     (folder / "mine.jsonl").write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in asked))

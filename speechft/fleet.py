@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from speechft import exits
 from speechft.checkpoint import append_metrics, locked
 from speechft.cluster import cluster, reason
 from speechft.config import SpeechRecipe
@@ -127,29 +128,41 @@ def _ended(recipe: SpeechRecipe) -> Event | None:
 def train_speaker(settings: Event) -> tuple[str, Event]:
     """One speaker's run, in a worker of Ray: (speaker, row of the table).
 
-    Its starts and its end are written to fleet.jsonl in the speaker's folder. A mistake in the speaker's data is a row
-    with `error`, so that the others go on; nothing is retried for it.
+    A mistake in the speaker's data, a full disk or too little memory is a row with `error`, so that the others go on;
+    nothing is retried for it.
     """
-    from speechft.pipeline import train
-
     recipe = SpeechRecipe.model_validate(settings)
     (speaker,) = recipe.speakers or [""]
+    try:
+        return speaker, _trained(recipe, speaker)
+    except SpeechftError as error:
+        said = str(error)
+    except Exception as error:
+        if not (said := exits.file_fault(error) or exits.memory_fault(error) or ""):
+            raise
+    return speaker, {"folder": Path(recipe.output_dir).name, "error": said}
+
+
+def _trained(recipe: SpeechRecipe, speaker: str) -> Event:
+    """The row of a speaker's run, whose starts and end are written to fleet.jsonl in its folder."""
+    from speechft.pipeline import train
+
     out = Path(recipe.output_dir)
     out.mkdir(parents=True, exist_ok=True)
     log = out / "fleet.jsonl"
     append_metrics(log, {"event": "started", "pid": os.getpid()})
     try:
         if (done := finished(recipe)) is not None:  # its worker died after the result was written
-            return speaker, done
+            return done
         if _ended(recipe):  # on other recordings: from the start
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
             (out / "result.json").unlink()
         result = train(recipe, title=f"{speaker}, {recipe.model} adapted")
     except SpeechftError as error:
         append_metrics(log, {"event": "failed", "error": str(error)})
-        return speaker, {"folder": out.name, "error": str(error)}
+        raise
     append_metrics(log, {"event": "finished"})
-    return speaker, _row(result, out)
+    return _row(result, out)
 
 
 def _on_ray(recipes: list[SpeechRecipe], address: str | None, cpus: float, gpus: float, retries: int) -> Any:

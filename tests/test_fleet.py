@@ -111,6 +111,15 @@ def test_mistakes_are_sentences(cohort: Path) -> None:
         fleet(recipe_for(nameless))
 
 
+def test_a_folder_that_cannot_be_written_is_a_row_and_no_crash(cohort: Path) -> None:
+    blocked = cohort.with_name("file")
+    blocked.write_text("in the way")
+    recipe = recipe_of(recipe_for(cohort), "ann", blocked)
+    speaker, row = train_speaker(recipe.model_dump(mode="json"))
+    assert speaker == "ann"
+    assert "not a directory. Choose a folder" in row["error"]
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(
     ("rows", "code"),

@@ -19,7 +19,8 @@ from speechft.fingerprint import copies, fingerprint
 from speechft.leaks import leaks, split_names
 from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
 from speechft.overlap import Overlap, overlap
-from speechft.split import UNUSED, sentence_key, usual_name
+from speechft.rows import CLOSE, CLOSE_SHARE
+from speechft.split import UNUSED, sentence_key, usual_name, usual_splits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,13 +85,14 @@ def examine(
     Raises:
         SpeechftError: the manifest itself is missing or isn't JSON lines.
     """
-    manifest, problems = Manifest.read(path, allow_outside)
+    read, problems = Manifest.read(path, allow_outside)
+    manifest = usual_splits(read)
     looks = _look_at_all(manifest, tokenizer, True, progress)
     problems += [problem for look in looks for problem in look.problems]
     earlier = _earlier_copies(looks)
     problems += [_duplicate(u, *earlier[u.id]) for u in manifest if u.id in earlier and not _meant(u, earlier[u.id][0])]
     problems += leaks(manifest)
-    problems += split_names(manifest)
+    problems += split_names(read)
     if not manifest and not problems:
         problems.append(
             Problem("error", "no-rows", Path(path).name, "holds no utterances", "Write one JSON object a line.")
@@ -123,10 +125,10 @@ def usable(
     manifest, problems = (source, []) if isinstance(source, Manifest) else Manifest.read(source, allow_outside)
     looks = _look_at_all(manifest, tokenizer, decode, progress, pieces)
     problems += [problem for look in looks for problem in look.problems]
-    good = [replace(look.utterance, duration_s=look.seconds) for look in looks if look.ok]
+    good = [replace(look.utterance.within(look.seconds or 0.0), duration_s=look.seconds) for look in looks if look.ok]
     if not good:
-        first = f" The first problem is {problems[0]}" if problems else ""
-        raise SpeechftError("no row can be used", where=manifest.path, fix=f"{first} 'speechft check' lists all.")
+        first = next((f"The first problem is {p} " for p in problems if p.severity == "error"), "")
+        raise SpeechftError("no row can be used", where=manifest.path, fix=f"{first}'speechft check' lists all.")
     return Manifest(good, manifest.path), sorted(problems, key=_row_number)
 
 
@@ -204,7 +206,7 @@ def _look_at(u: Utterance, decode: bool, pieces: bool) -> _Look:
         severity = "warning" if pieces else _limit(u)
         what += ", so it is cut at pauses and heard in pieces" if severity == "warning" else ""
         found.append(_problem(u, severity, "too-long", what, fix))
-    found += _speed_problems(u, seconds)
+    found += [*_times_problems(u, seconds), *_speed_problems(u, seconds)]
     return _Look(u, tuple(found), seconds, sound, bits)
 
 
@@ -239,12 +241,19 @@ def _text_problems(u: Utterance, tokenizer: Tokenizer | None) -> list[Problem]:
     return []
 
 
+def _times_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
+    short = 0.0 if u.end_s is None else u.end_s - (u.start_s or 0.0) - seconds
+    if short <= SHORTEST:
+        return []
+    severity: Literal["error", "warning"] = "error" if u.missing(seconds) else "warning"
+    fix = "Correct the time, or record it again."
+    return [_problem(u, severity, "times", f"ends {short:.2f} s before end_s ({u.end_s:g} s)", fix)]
+
+
 def _length_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
     found = []
-    if u.end_s is not None and u.end_s - (u.start_s or 0.0) > seconds + 0.1:
-        what = f"ends before end_s ({u.end_s:g} s)"
-        found.append(_problem(u, "warning", "times", what, "Correct the time, or record it again."))
-    elif u.duration_s is not None and abs(u.duration_s - seconds) > max(0.5, 0.1 * seconds):
+    wrong = u.duration_s is not None and abs(u.duration_s - seconds) > max(CLOSE, CLOSE_SHARE * seconds)
+    if wrong and not _times_problems(u, seconds):
         what = f"lasts {seconds:.2f} s, not {u.duration_s:g} s as the row says"
         fix = "Was the file replaced or cut? Correct or remove duration_s."
         found.append(_problem(u, "warning", "duration", what, fix))

@@ -12,7 +12,7 @@ from typing import Any
 
 from speechft.files import refuse_special
 from speechft.manifest import Manifest, Seconds, Utterance
-from speechft.split import UNUSED, name_key, sentence_key, sentence_keys, session_of
+from speechft.split import UNUSED, name_key, sentence_key, sentence_keys, session_of, usual_splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ def overlap(manifest: Manifest, audio: bool = True, sounds: Mapping[str, str] | 
         audio: compare the recordings too; only files of the same size are read. Missing files are skipped.
         sounds: by id of a row, a name that rows of one sound have in common (`speechft.check` decodes them to know).
     """
+    manifest = usual_splits(manifest)
     names = sorted(
         set(manifest.splits) - {UNUSED}, key=lambda name: ({"train": 0, "dev": 1, "test": 2}.get(name, 3), name)
     )

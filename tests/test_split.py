@@ -155,6 +155,15 @@ def test_existing_splits_stay() -> None:
     assert homes(done) == {**homes(manifest), "u9002": "dev"}
 
 
+def test_rows_marked_unused_are_set_aside_and_count_for_nothing() -> None:
+    aside = [replace(u, id=f"aside-{u.id}", split="Unused") for u in corpus(8, 5)]
+    for rows in (corpus(1, 30), corpus(6, 5)):
+        done = auto_split(Manifest([*rows, *aside]))
+        assert homes(done) == {**homes(auto_split(rows)), **{u.id: "unused" for u in aside}}
+    with pytest.raises(SpeechftError, match="every row is marked 'unused'"):
+        auto_split(Manifest(aside))
+
+
 def test_only_dev_is_carved_out_of_train() -> None:
     manifest = Manifest([*corpus(8, 5, "train"), *(replace(u, split="test", speaker="t") for u in [one(9001)])])
     done = auto_split(manifest)

@@ -21,10 +21,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from speechft.corpora.prepared import AUDIO_ENDINGS, SPLIT_NAMES, Preparation, Prepared, read_text
+from speechft.corpora.prepared import AUDIO_ENDINGS, Preparation, Prepared, read_text
 from speechft.errors import SpeechftError
 from speechft.files import LONGEST_FIELD
 from speechft.rows import FLAGS, BadRow, read_rows
+from speechft.split import PARTS, usual_name
 
 TRANSCRIPT_ENDINGS = (".txt", ".lab", ".transcript", ".normalized.txt")
 Table = tuple[list[str], list[tuple[int, dict[str, Any]]]]  # the headings; rows by them, with their line numbers
@@ -191,8 +192,8 @@ def _place_names(root: Path, path: Path) -> dict[str, str]:
     """Split, speaker and session as the folders between the source and the recording tell them."""
     parts = [part for part in path.relative_to(root).parts[:-1] if part.casefold() not in PLAIN_FOLDERS]
     named: dict[str, str] = {}
-    if parts and parts[0].casefold() in SPLIT_NAMES:
-        named["split"] = SPLIT_NAMES[parts.pop(0).casefold()]
+    if parts and usual_name(parts[0]) in PARTS:
+        named["split"] = usual_name(parts.pop(0))
     return named | dict(zip(("speaker", "session"), parts, strict=False))
 
 

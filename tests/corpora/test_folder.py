@@ -303,6 +303,22 @@ def test_ends_without_starts_are_refused(tmp_path: Path) -> None:
         prepare_csv(tmp_path / "t.csv", tmp_path)
 
 
+def test_ends_beyond_the_recording(tmp_path: Path) -> None:
+    """Rounded ones are clipped, so that lengths are right; words far beyond it are in no sound."""
+    clip(tmp_path / "a.wav", seconds=2)
+    (tmp_path / "t.csv").write_text("audio,start,end,text\na.wav,1,2.3,x\na.wav,1,9,y\n")
+    prepared = prepare_csv(tmp_path / "t.csv", tmp_path)
+    (u,) = prepared.manifest
+    assert (u.end_s, u.seconds, u.duration_s) == (2.0, 1.0, 1.0)
+    assert prepared.left_out == (("t.csv:3", "audio 'a.wav' ends 7.00 s before end_s (9)"),)
+
+
+def test_a_split_is_chosen_of_hub_datasets_only(tmp_path: Path) -> None:
+    clip(tmp_path / "s/a.wav", "a")
+    with pytest.raises(SpeechftError, match="hub datasets only, not of 'folder'"):
+        prepare("folder", tmp_path / "s", tmp_path / "o", split="test")
+
+
 @pytest.mark.parametrize(("sign", "fix"), [(",", "quotes"), ("\t", "tab")])
 def test_a_row_of_more_fields_than_the_first_line_is_left_out(tmp_path: Path, sign: str, fix: str) -> None:
     for name in "ab":

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,15 +90,19 @@ def examine(
     manifest = usual_splits(read)
     looks = _look_at_all(manifest, tokenizer, True, progress)
     problems += [problem for look in looks for problem in look.problems]
-    earlier = _earlier_copies(looks)
-    problems += [_duplicate(u, *earlier[u.id]) for u in manifest if u.id in earlier and not _meant(u, earlier[u.id][0])]
+    found = _copies(looks)
+    earlier: dict[str, list[_Copy]] = defaultdict(list)
+    for copy in found:
+        earlier[copy.row.id].append(copy)
+    told = [min(rows, key=lambda copy: not copy.between) for rows in earlier.values()]  # the first that is in two parts
+    problems += [_duplicate(copy) for copy in told if not copy.meant]
     problems += leaks(manifest)
     problems += split_names(read)
     if not manifest and not problems:
         problems.append(
             Problem("error", "no-rows", Path(path).name, "holds no utterances", "Write one JSON object a line.")
         )
-    shared = overlap(manifest, sounds={u.id: _first_of(u.id, earlier) for u in manifest})
+    shared = overlap(manifest, sounds=[(copy.earlier.id, copy.row.id) for copy in found])
     return Checked(manifest, sorted(problems, key=_row_number), shared)
 
 
@@ -288,41 +293,49 @@ def _speed_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
     return [_problem(u, "warning", "too-fast", what, fix)]
 
 
-def _earlier_copies(looks: Sequence[_Look]) -> dict[str, tuple[Utterance, str]]:
-    """By id of a row: an earlier row with its sound, the first of its kind, and what makes the two the same."""
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A row with the sound of an earlier one, and what makes the two the same."""
+
+    earlier: Utterance
+    row: Utterance
+    why: str
+
+    @property
+    def between(self) -> bool:
+        """Whether the two are in two parts."""
+        return self.earlier.split != self.row.split and UNUSED not in (self.earlier.split, self.row.split)
+
+    @property
+    def meant(self) -> bool:
+        """Whether it is there on purpose, as `speechft augment` adds them; one in another split never is."""
+        return self.row.extra.get("synthetic") is True and self.row.split == self.earlier.split
+
+
+def _copies(looks: Sequence[_Look]) -> list[_Copy]:
+    """Rows that are one recording, in order; of equal sounds each beside the first of every split."""
     heard = [look for look in looks if look.sound and not any(p.kind == "silent" for p in look.problems)]
-    first: dict[bytes, Utterance] = {}
-    found: dict[str, tuple[Utterance, str]] = {}
-    for look in heard:
-        one = first.setdefault(look.sound or b"", look.utterance)
-        if one is not look.utterance:
-            found[look.utterance.id] = (one, "holds the same sound as")
-    for earlier, later in copies([look.bits for look in heard if look.bits is not None]):
-        one, u = heard[earlier].utterance, heard[later].utterance
-        found.setdefault(u.id, (one, "sounds like a copy of"))
-    return found
+    equal: dict[bytes, list[int]] = defaultdict(list)
+    for number, look in enumerate(heard):
+        equal[look.sound or b""].append(number)
+    pairs: dict[tuple[int, int], str] = {}
+    for rows in equal.values():
+        firsts = {heard[number].utterance.split: number for number in reversed(rows)}.values()
+        both = ((min(one, other), max(one, other)) for one in rows for other in firsts if one != other)
+        pairs |= dict.fromkeys(both, "holds the same sound as")
+    for pair in copies([look.bits for look in heard if look.bits is not None]):
+        pairs.setdefault(pair, "sounds like a copy of")
+    return [_Copy(heard[i].utterance, heard[j].utterance, why) for (i, j), why in sorted(pairs.items())]
 
 
-def _first_of(id_: str, earlier: Mapping[str, tuple[Utterance, str]]) -> str:
-    """Of copies of copies the first: a name that all of them have in common."""
-    while id_ in earlier:
-        id_ = earlier[id_][0].id
-    return id_
-
-
-def _meant(u: Utterance, earlier: Utterance) -> bool:
-    """Whether a copy is there on purpose, as `speechft augment` adds them; one in another split never is."""
-    return u.extra.get("synthetic") is True and u.split == earlier.split
-
-
-def _duplicate(u: Utterance, earlier: Utterance, why: str) -> Problem:
-    what = f"{why} {earlier.where}"
-    between = earlier.split != u.split and UNUSED not in (earlier.split, u.split)
-    if between:
+def _duplicate(copy: _Copy) -> Problem:
+    earlier, u = copy.earlier, copy.row
+    what = f"{copy.why} {earlier.where}"
+    if copy.between:
         what += f", which is in {earlier.split} while this is in {u.split}"
     if sentence_key(earlier.text) != sentence_key(u.text):
         what += ", with another text"
-    severity: Literal["error", "warning"] = "error" if between else "warning"
+    severity: Literal["error", "warning"] = "error" if copy.between else "warning"
     return _problem(u, severity, "duplicate-audio", what, "Keep one of the two rows.")
 
 

@@ -82,14 +82,18 @@ class Overlap:
         raise KeyError((first, second))
 
 
-def overlap(manifest: Manifest, audio: bool = True, sounds: Mapping[str, str] | None = None) -> Overlap:
+def overlap(manifest: Manifest, audio: bool = True, sounds: Iterable[tuple[str, str]] = ()) -> Overlap:
     """Speakers, sessions, sentences, prompts and recordings that two splits share.
 
     Args:
         manifest: with splits.
         audio: compare the recordings too; only files of the same size are read. Missing files are skipped.
-        sounds: by id of a row, a name that rows of one sound have in common (`speechft.check` decodes them to know).
+        sounds: ids of every two rows that are one recording (`speechft.check` decodes them to know).
     """
+    partners: dict[str, set[str]] = defaultdict(set)
+    for one_id, other_id in sounds:
+        partners[one_id].add(other_id)
+        partners[other_id].add(one_id)
     manifest = usual_splits(manifest)
     names = sorted(
         set(manifest.splits) - {UNUSED}, key=lambda name: ({"train": 0, "dev": 1, "test": 2}.get(name, 3), name)
@@ -106,7 +110,7 @@ def overlap(manifest: Manifest, audio: bool = True, sounds: Mapping[str, str] | 
             "speakers": _common(one, other, lambda u: u.speaker),
             "sessions": _common(one, other, session_of),
             "prompts": _common(one, other, lambda u: u.prompt_id or ""),
-            "audio": _same_sound(one, other, content, sounds or {}),
+            "audio": _same_sound(one, other, content, partners),
         }
         texts = tuple(sorted({sentence_key(u.text) for u in known}))
         alike = _alike(one, other, "speaker", lambda u: u.speaker)
@@ -152,10 +156,10 @@ def _file_hash(path: Path) -> Hashable:
 
 
 def _same_sound(
-    one: Manifest, other: Manifest, content: Mapping[Path, Hashable], sounds: Mapping[str, str]
+    one: Manifest, other: Manifest, content: Mapping[Path, Hashable], partners: Mapping[str, set[str]]
 ) -> tuple[str, ...]:
-    """Ids of rows in `other` that cover a moment which a row in `one` covers too, or have the sound of one."""
-    heard = {sounds[u.id] for u in one if u.id in sounds}
+    """Ids of rows in `other` that cover a moment which a row in `one` covers too, or are a copy of one."""
+    heard = {u.id for u in one}
     spans: dict[Hashable, list[tuple[Seconds, Seconds]]] = defaultdict(list)
     for u in one:
         if u.audio in content:
@@ -164,7 +168,7 @@ def _same_sound(
     for u in other:
         start, end = _span(u)
         covered = any(start < e and s < end for s, e in spans.get(content.get(u.audio), ()))
-        if covered or sounds.get(u.id) in heard:
+        if covered or not heard.isdisjoint(partners.get(u.id, ())):
             found.append(u.id)
     return tuple(found)
 

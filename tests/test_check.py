@@ -197,6 +197,23 @@ def test_variations_of_a_recording_are_copies_only_in_another_split(folder: Fold
     assert found(check(folder.write())) == folder.expected
 
 
+def test_a_copy_in_test_is_found_beside_copies_in_its_own_part(folder: Folder, voice: Manifest) -> None:
+    """Not only the first of several earlier copies counts, nor only the first of later ones."""
+    samples = voice[0].load()
+    for kind, severity, split, name in (
+        (None, "", "test", "a.wav"),
+        ("duplicate-audio", "warning", "test", "b.wav"),
+        ("duplicate-audio", "error", "train", "c.wav"),
+        ("duplicate-audio", "error", "test", "d.wav"),
+        ("duplicate-audio", "error", "test", "e.flac"),
+    ):
+        soundfile.write(folder.folder / name, samples, 16_000, subtype="PCM_16")
+        folder.row(kind, severity, audio=name, text=f"{name} only", split=split, speaker="ann", id=name)
+    examined = examine(folder.write())
+    assert {one for one in found(examined.problems) if one[0] == "duplicate-audio"} == folder.expected
+    assert examined.shared.between("train", "test").audio == ("a.wav", "b.wav", "d.wav", "e.flac")
+
+
 def test_sessions_of_people_recorded_once_are_no_leak(folder: Folder) -> None:
     for split in ("train", "test"):
         folder.row(None, split=split, speaker="ann", session="1")

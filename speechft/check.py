@@ -223,7 +223,7 @@ def _quick_seconds(u: Utterance) -> Seconds:
     seconds = probe_duration(u)
     if seconds <= 0:
         what = f"audio '{u.audio.name}' holds no samples"
-        raise SpeechftError(what, where=u.where, fix="Record it again, or drop the row.")
+        raise SpeechftError(what, where=u.where, fix="Record it again, or drop the row.", kind="empty")
     return seconds
 
 
@@ -347,9 +347,7 @@ def _kind(u: Utterance, error: SpeechftError) -> str:
     """Which kind of fault kept a recording from being read."""
     if not u.audio.is_file():
         return "missing"
-    if "holds no samples" in error.what or not u.audio.stat().st_size:
-        return "empty"
-    return "not-finite" if "not numbers" in error.what else "unreadable"
+    return error.kind or ("unreadable" if u.audio.stat().st_size else "empty")
 
 
 def _limit(u: Utterance) -> Literal["error", "warning"]:

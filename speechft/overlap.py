@@ -26,6 +26,7 @@ class SharedBetween:
         text_rows: how many rows of `second` have a text that is in `first`.
         rows: how many rows `second` has.
         alike: speakers and prompts of `second` that differ from one of `first` only in case or spaces.
+        nameless: rows of `first` and of `second` that name no speaker, and may be of any.
     """
 
     first: str
@@ -38,6 +39,7 @@ class SharedBetween:
     text_rows: int
     rows: int
     alike: tuple[str, ...] = ()
+    nameless: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         kinds = (
@@ -51,13 +53,19 @@ class SharedBetween:
             share = f"{self.text_rows} of {self.rows} rows of {self.second}"
             found.append(f"{len(self.texts)} sentence{'s' if len(self.texts) > 1 else ''} ({share})")
         alike = f", and perhaps {', '.join(self.alike)}, but for case or spaces" if self.alike else ""
-        return f"{self.first} and {self.second} share {', '.join(found) or 'nothing'}{alike}"
+        parts = zip(self.nameless, (self.first, self.second), strict=True)
+        unknown = [f"{rows} row{'s' if rows > 1 else ''} of {name}" for rows, name in parts if rows]
+        unsaid = f" (no speaker is named in {' and '.join(unknown)})" if unknown and not self.speakers else ""
+        return f"{self.first} and {self.second} share {', '.join(found) or 'nothing'}{alike}{unsaid}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON. Sentences and prompts are counted, not written out: splits are passed on, texts may not be."""
         counts = {"prompts": len(self.prompts), "texts": len(self.texts), "text_rows": self.text_rows}
-        return {"first": self.first, "second": self.second, "rows": self.rows} | {
-            "speakers": list(self.speakers), "sessions": list(self.sessions), **counts, "audio": list(self.audio)
+        unsure = {"alike": list(self.alike), "nameless": list(self.nameless)}
+        names = {"speakers": list(self.speakers), "sessions": list(self.sessions)}
+        return {
+            "first": self.first, "second": self.second, "rows": self.rows,
+            **names, **counts, "audio": list(self.audio), **unsure,
         }  # fmt: skip
 
 
@@ -115,14 +123,18 @@ def overlap(manifest: Manifest, audio: bool = True, sounds: Iterable[tuple[str, 
         texts = tuple(sorted({sentence_key(u.text) for u in known}))
         alike = _alike(one, other, "speaker", lambda u: u.speaker)
         alike += _alike(one, other, "prompt", lambda u: u.prompt_id or "")
-        pairs.append(
-            SharedBetween(first, second, texts=texts, alike=alike, text_rows=len(known), rows=len(other), **shared)
-        )
+        counts = {"text_rows": len(known), "rows": len(other)}
+        nameless = (_nameless(one), _nameless(other))
+        pairs.append(SharedBetween(first, second, texts=texts, alike=alike, nameless=nameless, **counts, **shared))
     return Overlap(tuple(pairs))
 
 
 def _common(one: Manifest, other: Manifest, key: Callable[[Utterance], str]) -> tuple[str, ...]:
     return tuple(sorted(({key(u) for u in one} & {key(u) for u in other}) - {""}))
+
+
+def _nameless(part: Manifest) -> int:
+    return sum(not u.speaker for u in part)
 
 
 def _alike(one: Manifest, other: Manifest, thing: str, name: Callable[[Utterance], str]) -> tuple[str, ...]:

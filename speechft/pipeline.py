@@ -141,7 +141,7 @@ def _trained_and_reported(
         "recipe": recipe.model_dump(mode="json"),
         "environment": environment(),
     }
-    caveats = training_caveats(split, trained, str(shared), len(manifest.speakers))
+    caveats = training_caveats(split, trained, shared, len(manifest.speakers))
     notes = [str(note) for note in (result["notice"], *caveats) if note]
     write_report(
         out,
@@ -249,7 +249,7 @@ def evaluate(
             before = evaluated(plain, unforgotten, normalizer, on_event, options=options)
             after = evaluated(recogniser, unforgotten, normalizer, on_event, options=options, context=forced)
             kept = forgetting(before, after, unforgotten)
-    caveats = rows.caveats + shared_parts(str(shared), len(rows.whole.speakers))
+    caveats = rows.caveats + shared_parts(str(shared), shared.to_dict(), len(rows.whole.speakers))
     result = {
         "notice": notice(chosen),
         "format": FORMAT,

@@ -139,7 +139,7 @@ def cautions(tested: Manifest, manifest: Manifest, shared: Overlap) -> list[str]
         tested, manifest, shared: see `write_study`.
     """
     said = notice(tested, manifest)
-    return [*([said] if said else []), *shared_parts(str(shared), len(manifest.speakers))]
+    return [*([said] if said else []), *shared_parts(str(shared), shared.to_dict(), len(manifest.speakers))]
 
 
 def write_study(

@@ -302,6 +302,13 @@ def leakage_lines(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
         named = {"speaker": pair["speakers"], "session": pair["sessions"], "recording": pair["audio"]}
         shared = [f"{_count(len(names), kind)}: {_first(names)}" for kind, names in named.items() if names] + shared
         lines += [f"{between} {what}" for what in shared or ["nothing"]]
+        lines += [
+            f"{pair['first']} and {pair['second']} may share {name}, written another way" for name in pair["alike"]
+        ]
+        counts = zip(pair["nameless"], (pair["first"], pair["second"]), strict=True)
+        lines += [
+            f"{_count(count, 'row')} of {part} may be anybody's: no speaker is named" for count, part in counts if count
+        ]
     return lines
 
 

@@ -108,7 +108,7 @@ def written(out: Path, *args: Any, **more: Any) -> tuple[Page, dict[str, Any]]:
 def test_three_files_and_the_answer_first(tmp_path: Path, before: Scores, after: Scores) -> None:
     result = {
         "evaluated_on": {"split": "test"},
-        "overlap": "train and dev share 2 speakers; train and test share nothing",
+        "leakage": [between("dev", speakers=["a", "b"]), between("test")],
     }
     page, _ = written(tmp_path, result, before, after, title="A run", notes=["simulated voice"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.md", "result.json"]
@@ -259,6 +259,12 @@ def test_scores_of_different_utterances_are_refused(tmp_path: Path, before: Scor
     assert not list(tmp_path.iterdir())
 
 
+def between(second: str, **shared: Any) -> dict[str, Any]:
+    """What train and another part share, as `Overlap.to_dict` has it."""
+    nothing = {"speakers": [], "sessions": [], "prompts": 0, "texts": 0, "text_rows": 0, "audio": [], "alike": []}
+    return {"first": "train", "second": second, "rows": 36, **nothing, "nameless": [0, 0], **shared}
+
+
 def said(one: Scores, two: Scores, result: dict[str, Any] | None = None) -> str:
     return answer([one.to_dict(), two.to_dict()], compare(one, two), result or {})
 
@@ -335,12 +341,8 @@ def test_the_best_of_several_is_said_to_be_chosen(tmp_path: Path) -> None:
 
 
 def test_the_answer_says_how_many_sentences_were_trained_on(before: Scores, after: Scores) -> None:
-    pair = {"first": "train", "second": "test", "text_rows": 9}
-    about = {"overlap": "train and test share 4 sentences", "evaluated_on": {"split": "test"}, "leakage": [pair]}
-    ending = "by 6 speakers, 9 of them of sentences that were trained on."
-    assert said(before, after, about).endswith(ending)
-    pair["text_rows"] = 0
-    assert said(before, after, about).endswith("by 6 speakers.")
+    about = {"evaluated_on": {"split": "test"}, "leakage": [between("test", texts=4, text_rows=9)]}
+    assert said(before, after, about).endswith("by 6 speakers, 9 of them of sentences that were trained on.")
 
 
 def test_answer_does_not_call_chance_a_change(before: Scores, after: Scores) -> None:
@@ -351,17 +353,23 @@ def test_answer_does_not_call_chance_a_change(before: Scores, after: Scores) -> 
 
 
 @pytest.mark.parametrize(
-    ("shared", "ending"),
+    ("second", "shared", "ending"),
     [
-        ("train and test share nothing", "by 6 speakers never trained on."),
-        ("train and test share 6 speakers", "by 6 speakers, in sentences never trained on."),
-        ("train and test share 6 speakers, 4 sentences (9 of 36 rows of test)", "by 6 speakers."),
-        ("train and dev share nothing", "by 6 speakers."),
-        ("only one split, so nothing to share", "by 6 speakers."),
+        ("test", {}, "by 6 speakers never trained on."),
+        ("test", {"nameless": [2, 0]}, "by 6 speakers, none of the recordings trained on."),
+        ("test", {"alike": ["speaker 'Ann'"]}, "by 6 speakers."),
+        ("test", {"speakers": ["a"]}, "by 6 speakers, in sentences never trained on."),
+        ("test", {"speakers": ["a"], "sessions": ["a/1"]}, "by 6 speakers, in sentences never trained on."),
+        ("test", {"speakers": ["a"], "prompts": 1}, "by 6 speakers."),
+        ("dev", {}, "by 6 speakers."),
     ],
 )
-def test_answer_claims_no_more_than_the_splits_allow(before: Scores, after: Scores, shared: str, ending: str) -> None:
-    assert said(before, after, {"overlap": shared, "evaluated_on": {"split": "test"}}).endswith(ending)
+def test_answer_claims_no_more_than_the_splits_allow(
+    before: Scores, after: Scores, second: str, shared: dict[str, Any], ending: str
+) -> None:
+    about = {"evaluated_on": {"split": "test"}, "leakage": [between(second, **shared)]}
+    assert said(before, after, about).endswith(ending)
+    assert said(before, after, {"evaluated_on": {"split": "test"}}).endswith("by 6 speakers.")
 
 
 def test_few_speakers_are_said_to_be_few(tmp_path: Path) -> None:

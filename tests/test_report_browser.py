@@ -73,6 +73,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "texts": 1,
                 "text_rows": 2,
                 "audio": [],
+                "alike": [],
+                "nameless": [0, 0],
             }
         ],
         "base": {**before.to_dict(), "calibration": calibration(words)},

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.overlap import overlap
+from speechft.result import shared_parts
 from speechft.split import auto_split, sentence_key, sentence_keys, split_by_prompt, split_by_speaker
+from speechft.terminal import leakage_lines
 
 
 def one(i: int, text: str = "", speaker: str = "", split: str | None = None, **more: object) -> Utterance:
@@ -224,8 +226,26 @@ def test_overlap_reports_everything_shared(tmp_path: Path) -> None:
     )
 
 
+def test_what_nobody_knows_of_speakers_is_said() -> None:
+    def rows(*speakers: str) -> Manifest:
+        splits = ("train", "train", "test")
+        return Manifest(one(i, speaker=who, split=splits[i]) for i, who in enumerate(speakers))
+
+    (pair,) = overlap(rows("ann", "", "ben"), audio=False).pairs
+    assert (pair.nameless, str(pair)) == (
+        (1, 0),
+        "train and test share nothing (no speaker is named in 1 row of train)",
+    )
+    (pair,) = overlap(rows("ann", "cem", "Ann "), audio=False).pairs
+    assert "train and test may share speaker 'Ann ', written another way" in leakage_lines([pair.to_dict()])
+    known = overlap(rows("ann", "cem", "ben"), audio=False)
+    assert str(known) == "train and test share nothing"
+    assert shared_parts(str(known), known.to_dict(), 3) == []
+
+
 def test_overlap_of_nothing() -> None:
-    assert str(overlap(Manifest([one(1, split="train"), one(2, split="test")]))) == "train and test share nothing"
+    two = Manifest([one(1, speaker="a", split="train"), one(2, speaker="b", split="test")])
+    assert str(overlap(two)) == "train and test share nothing"
     assert "only one split" in str(overlap(Manifest([one(1)])))
     with pytest.raises(KeyError):
         overlap(Manifest([one(1)])).between("train", "test")

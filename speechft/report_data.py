@@ -21,9 +21,10 @@ Systems = Sequence[tuple[str, Scores]]  # one, or before and after
 Clip = Path | tuple[Path, float | None, float | None]
 
 
-def measured(scores: Scores) -> dict[str, Any]:
+def measured(scores: Scores | Mapping[str, Any]) -> dict[str, Any]:
     """`Scores.to_dict` for people: where no text has a word, "300% wrong" would be 3 words, so there is no rate."""
-    return {**scores.to_dict(), **({} if scores.words.length else {"wer": None, "cer": None})}
+    found = scores.to_dict() if isinstance(scores, Scores) else scores
+    return {**found, **({} if found["n_words"] else {"wer": None, "cer": None})}
 
 
 def embedded(value: object) -> str:

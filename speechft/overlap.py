@@ -123,9 +123,19 @@ def overlap(manifest: Manifest, audio: bool = True, sounds: Iterable[tuple[str, 
         texts = tuple(sorted({sentence_key(u.text) for u in known}))
         alike = _alike(one, other, "speaker", lambda u: u.speaker)
         alike += _alike(one, other, "prompt", lambda u: u.prompt_id or "")
-        counts = {"text_rows": len(known), "rows": len(other)}
         nameless = (_nameless(one), _nameless(other))
-        pairs.append(SharedBetween(first, second, texts=texts, alike=alike, nameless=nameless, **counts, **shared))
+        pairs.append(
+            SharedBetween(
+                first,
+                second,
+                **shared,
+                texts=texts,
+                text_rows=len(known),
+                rows=len(other),
+                alike=alike,
+                nameless=nameless,
+            )
+        )  # fmt: skip
     return Overlap(tuple(pairs))
 
 

@@ -196,7 +196,8 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
     shown = [result["base"], result["adapters"][best.name]] if best else [result["base"]]
     _print_first(console, result, shown, best.difference if best else None)
     titles = (f"{result['clips']} clips, {_speakers(result['base'])}", "Every two")
-    for title, (headings, *rows) in zip(titles, (comparison(result), pairs(result)), strict=True):
+    tables = zip(titles, (comparison(result), pairs(result)), strict=True)
+    for title, (headings, *rows) in ((title, cells) for title, cells in tables if cells):  # of one adapter no pairs
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # many columns: without lines between them
         for column in headings:
             table.add_column(column, justify="left" if column == headings[0] else "right", overflow="fold")

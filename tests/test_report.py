@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -456,6 +458,21 @@ def test_recordings_can_be_put_into_the_page_up_to_a_size(tmp_path: Path) -> Non
     assert found["x"].startswith("data:audio/")
     assert base64.b64decode(found["x"].partition("base64,")[2]) == bytes(100)
     assert found["y"] == "b.wav#t=1.5,2"  # a stretch of a longer recording
+
+
+def test_of_a_longer_recording_only_the_stretch_is_put_into_the_page(tmp_path: Path) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(16_000 * 20)
+    soundfile.write(tmp_path / "long.wav", noise, 16_000)
+    path = tmp_path / "long.wav"
+    clips = {"a": (path, 1.5, 2.0), "b": (path, 18.0, None), "c": (path, 2.0, 2.5), "d": (path, 2.0, 2.2)}
+    found = addresses(clips, tmp_path, 40_000)
+    assert found["b"] == "long.wav#t=18"
+    assert found["c"] == "data:audio/flac;base64," + found["c"].partition(",")[2]
+    for name, (_, start, end) in clips.items():
+        if found[name].startswith("data:"):
+            samples, _ = soundfile.read(io.BytesIO(base64.b64decode(found[name].partition(",")[2])))
+            assert len(samples) == round(16_000 * (end - start))
+    assert sum(len(base64.b64decode(one.partition(",")[2])) for one in found.values() if "data" in one) < 40_000
 
 
 def test_a_stretch_of_a_recording_plays_that_stretch(tmp_path: Path) -> None:

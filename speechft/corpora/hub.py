@@ -161,15 +161,17 @@ def _add_rows(
 
 def _is_cut(audio: Path, row: Mapping[str, Any]) -> bool:
     """Whether the recording is the stretch itself, and the times are of the one that it was cut from."""
-    start, end = row.get("start_s") or 0.0, row.get("end_s")
-    if not start and end is None:
+    start, end = row.get("start_s"), row.get("end_s")
+    if start is None and end is None:
         return False
     try:
         seconds = probe_duration(Utterance(audio, "", ""))
     except SpeechftError:
         return False  # it is left out with that reason
-    same = end is not None and end > seconds and abs(end - start - seconds) <= max(CLOSE, CLOSE_SHARE * seconds)
-    return start >= seconds or (bool(start) and same)
+    if start is None or start >= seconds:
+        return start is not None or end > seconds
+    as_long = end is not None and abs(end - start - seconds) <= max(CLOSE, CLOSE_SHARE * seconds)
+    return start > 0 and as_long and end > seconds
 
 
 def _is_sound(kind: Any) -> bool:

@@ -99,6 +99,13 @@ def test_times_of_the_recording_that_a_clip_was_cut_from_are_no_times_in_the_cli
     assert (part.start_s, part.end_s, part.seconds) == (0.25, 0.5, 0.25)
 
 
+def test_ends_alone_of_the_recording_that_a_clip_was_cut_from(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "raw").select(range(2)).add_column("end_time", [402.26, 0.25])
+    rows.save_to_disk(tmp_path / "saved")
+    cut, part = prepare_hub(tmp_path / "saved", tmp_path / "out").manifest
+    assert (cut.end_s, cut.extra["original_end_s"], part.end_s) == (None, 402.26, 0.25)
+
+
 def test_ids_that_repeat_are_those_of_sentences(tmp_path: Path) -> None:
     """As FLEURS has them: several people read one sentence, and its number is called id."""
     rows = dataset(tmp_path / "raw").select(range(3)).remove_columns("sentence")

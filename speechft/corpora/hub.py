@@ -168,10 +168,11 @@ def _is_cut(audio: Path, row: Mapping[str, Any]) -> bool:
         seconds = probe_duration(Utterance(audio, "", ""))
     except SpeechftError:
         return False  # it is left out with that reason
+    over = end is not None and end > seconds
     if start is None or start >= seconds:
-        return start is not None or end > seconds
-    as_long = end is not None and abs(end - start - seconds) <= max(CLOSE, CLOSE_SHARE * seconds)
-    return start > 0 and as_long and end > seconds
+        return start is not None or over
+    stretch = end - start if end is not None else 0.0
+    return start > 0 and over and abs(stretch - seconds) <= max(CLOSE, CLOSE_SHARE * seconds)
 
 
 def _is_sound(kind: Any) -> bool:

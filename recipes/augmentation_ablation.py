@@ -16,20 +16,18 @@ from pathlib import Path
 from speechft import exits
 from speechft.augment_audio import EFFECTS
 from speechft.augmented import augment_manifest, check_kinds
-from speechft.check import usable
 from speechft.config import AugmentSettings, load_recipe
 from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results
-from speechft.split import auto_split
-from speechft.study import base_arm, cautions, parts_apart, trained_arm, write_study
+from speechft.study import all_left_out, base_arm, cautions, parts_apart, study_data, trained_arm, write_study
 
 
 def main(manifest_path: Path, out: Path, kinds: list[str], settings: list[str]) -> dict:
     check_kinds(kinds)
     refuse_foreign_results(out)
-    manifest = auto_split(usable(manifest_path)[0])
-    train, dev, test = parts_apart(manifest).values()
     recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out}"])
+    manifest, left_out = study_data(recipe)
+    train, dev, test = parts_apart(manifest).values()
     recipe = recipe.model_copy(update={"augment": None})
     # As many steps for everybody: a copy of each clip doubles an epoch, and more steps alone could be what helps.
     steps = recipe.max_steps or max(recipe.min_steps, 2 * recipe.epochs * len(train) // recipe.batch_size)
@@ -47,8 +45,10 @@ def main(manifest_path: Path, out: Path, kinds: list[str], settings: list[str]) 
         arm_recipe = recipe.model_copy(update={**fair, "output_dir": out / name, "augment": varied})
         arms[name] = trained_arm(arm_recipe, clips, dev, test, base)
         print(f"{name:14} {len(clips):5} clips, {arms[name].evaluation.scores.wer:.1%} of the words wrong", flush=True)
-    scores = {name: arm.evaluation.scores for name, arm in {"base": base, **arms}.items()}
-    return write_study(out, "Augmentation", recipe, scores, "none", test, manifest, shared, steps=steps)
+    arms = {"base": base, **arms}
+    scores = {name: arm.evaluation.scores for name, arm in arms.items()}
+    left_out = all_left_out(left_out, arms)
+    return write_study(out, "Augmentation", recipe, scores, "none", test, manifest, shared, left_out, steps=steps)
 
 
 if __name__ == "__main__":

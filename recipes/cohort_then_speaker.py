@@ -19,7 +19,6 @@ from pathlib import Path
 
 from speechft import adapters, exits
 from speechft.adapter_arithmetic import average
-from speechft.check import usable
 from speechft.config import SpeechRecipe, load_recipe
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
@@ -28,8 +27,8 @@ from speechft.own_results import refuse_foreign_results
 from speechft.recogniser import load
 from speechft.scoring import Scores
 from speechft.sources import resolve
-from speechft.split import auto_split, split_by_prompt
-from speechft.study import Arm, base_arm, cautions, parts_apart, trained_arm, write_study
+from speechft.split import split_by_prompt
+from speechft.study import Arm, all_left_out, base_arm, cautions, parts_apart, study_data, trained_arm, write_study
 
 SHARES = {"dev": 0.2, "test": 0.4}  # of a speaker's sentences
 
@@ -38,9 +37,9 @@ def main(
     manifest_path: Path, out: Path, n_speakers: int, personal_steps: int, settings: list[str], given: Path | None = None
 ) -> dict:
     refuse_foreign_results(out)
-    manifest = auto_split(usable(manifest_path)[0])
-    train, choose, targets = cohort_and_targets(manifest, n_speakers)
     recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out / 'cohort'}"])
+    manifest, left_out = study_data(recipe)
+    train, choose, targets = cohort_and_targets(manifest, n_speakers)
     # What is trained on in either stage against what is tested; that the speakers are shared is the point.
     shared = overlap(Manifest([*train, *(u for speaker in targets for u in speaker)], manifest.path))
     everyone = Manifest([u for speaker in targets for u in tested(speaker)], manifest.path)
@@ -51,6 +50,7 @@ def main(
         cohort = Arm(given, load(recipe.model, given).evaluate(everyone, recipe.normalizer))
     else:
         cohort = trained_arm(recipe, train, choose, everyone, base_arm(recipe, everyone))
+    left_out = all_left_out(left_out, {"cohort": cohort})
     cohort_model = merged(recipe, cohort.adapter, out / "cohort_model") if cohort.adapter else None
     print(f"cohort of {len(train.speakers)}: {cohort.evaluation.scores.wer:.1%} on the others", flush=True)
 
@@ -58,25 +58,30 @@ def main(
     rows: dict[str, list] = {}
     for speaker in targets:
         arms = personal_arms(recipe, speaker, out, personal_steps, cohort, cohort_model)
+        left_out = all_left_out(left_out, {f"{speaker[0].speaker}, {name}": arm for name, arm in arms.items()})
         for name, arm in arms.items():
             rows.setdefault(name, []).extend(arm.evaluation.scores.rows)
         shown = ", ".join(f"{name} {arm.evaluation.scores.wer:.1%}" for name, arm in arms.items())
         print(f"{speaker[0].speaker}: {shown}", flush=True)
     normalizer = cohort.evaluation.scores.normalizer
     scores = {name: Scores(tuple(r), normalizer) for name, r in rows.items()}
-    return write_study(out, "Cohort, then speaker", recipe, scores, "direct", everyone, manifest, shared)
+    return write_study(out, "Cohort, then speaker", recipe, scores, "direct", everyone, manifest, shared, left_out)
 
 
 def cohort_and_targets(manifest: Manifest, n_speakers: int) -> tuple[Manifest, Manifest, list[Manifest]]:
     """Who the cohort is trained on, whose clips choose its best state, and each target speaker split by sentence.
 
-    Targets are speakers of test, else of half of dev; none of them is in the cohort.
+    Targets are speakers of test, else of half of dev; none of them is in the cohort, nor chooses its state.
     """
     train, dev, test = parts_apart(manifest).values()
     names = [name for name in test.speakers if name not in train.speakers][:n_speakers]
     if not names:
         raise SpeechftError("no speaker of test is absent from train", where=manifest.path, fix="Split by speaker.")
     own = [Manifest([u for u in manifest if u.speaker == name], manifest.path) for name in names]
+    dev = dev.filter(lambda u: u.speaker not in names)
+    if not len(dev):
+        fix = "Take fewer --speakers, or give dev speakers of its own."
+        raise SpeechftError("every speaker of dev is one to be adapted to", where=manifest.path, fix=fix)
     return train, dev, [split_by_prompt(rows, dev=SHARES["dev"], test=SHARES["test"]) for rows in own]
 
 
@@ -87,7 +92,7 @@ def tested(speaker: Manifest) -> Manifest:
 def merged(recipe: SpeechRecipe, adapter: Path, out: Path) -> Path:
     """The cohort's adapter folded into the model: a whole folder that training can start from."""
     recogniser = load(recipe.model, adapter, language=recipe.language)
-    card = {key: value for key, value in adapters.read_card(adapter).items() if key in ("context", "language")}
+    card = {key: value for key, value in adapters.read_card(adapter).items() if key in ("context", "language", "seen")}
     return adapters.save(adapters.merge(recogniser.whisper.model), out, card, recipe.model, resolve(recipe.model))
 
 

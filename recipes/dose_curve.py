@@ -13,28 +13,37 @@ import argparse
 from pathlib import Path
 
 from speechft import exits
-from speechft.check import usable
 from speechft.config import load_recipe
 from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare
 from speechft.scoring import finite, total
 from speechft.significance import bootstrap_ci
-from speechft.split import auto_split
-from speechft.study import Arm, base_arm, cautions, minutes_of, parts_apart, trained_arm, write_study
+from speechft.study import (
+    Arm,
+    all_left_out,
+    base_arm,
+    cautions,
+    minutes_of,
+    parts_apart,
+    study_data,
+    trained_arm,
+    write_study,
+)
 
 NONE = "no training"
 
 
 def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, settings: list[str]) -> dict:
     refuse_foreign_results(out)
-    manifest = auto_split(usable(manifest_path)[0])
-    train, dev, test = parts_apart(manifest).values()
     base_recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out}"])
+    manifest, left_out = study_data(base_recipe)
+    train, dev, test = parts_apart(manifest).values()
     shared = overlap(manifest)
     print(*cautions(test, manifest, shared), sep="\n", flush=True)
     base = base_arm(base_recipe, test)
     points, firsts = [point(0.0, [base], base)], {NONE: base.evaluation.scores}
+    trained = {NONE: base}
     everything = round(train.seconds / 60, 2)
     for dose in [*(m for m in sorted(minutes) if m < everything), everything]:
         arms = []
@@ -42,13 +51,13 @@ def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, set
             clips = minutes_of(train, dose, seed=repeat)
             recipe = base_recipe.model_copy(update={"output_dir": out / f"{dose:g}min-{repeat}", "seed": repeat})
             arms.append(trained_arm(recipe, clips, dev, test, base))
+            trained[f"{dose:g} min, choice {repeat}"] = arms[-1]
             wer = arms[-1].evaluation.scores.wer
             print(f"{dose:6.2f} min, choice {repeat}: {len(clips):4} clips, {wer:.1%} of the words wrong", flush=True)
         points.append(point(dose, arms, base))
         firsts[f"{dose:g} min"] = arms[0].evaluation.scores
-    return write_study(
-        out, "Minutes of recordings", base_recipe, firsts, NONE, test, manifest, shared, dose_curve=points
-    )
+    name, left_out = "Minutes of recordings", all_left_out(left_out, trained)
+    return write_study(out, name, base_recipe, firsts, NONE, test, manifest, shared, left_out, dose_curve=points)
 
 
 def point(minutes: float, arms: list[Arm], base: Arm) -> dict:

@@ -81,7 +81,7 @@ def load_audio(
     except MemoryError:
         raise SpeechftError(f"{name} claims to be longer than fits in memory", where=where, fix=_ADVICE) from None
     if not np.isfinite(samples).all():
-        raise SpeechftError(f"{name} holds samples that are not numbers", where=where, fix=_ADVICE)
+        raise SpeechftError(f"{name} holds samples that are not numbers", where=where, fix=_ADVICE, kind="not-finite")
     if rate < LOWEST_RATE:
         raise SpeechftError(f"{name} claims {rate} samples a second, too few for speech", where=where, fix=_ADVICE)
     if rate != SAMPLE_RATE:
@@ -90,7 +90,7 @@ def load_audio(
         samples = soxr.resample(samples, rate, SAMPLE_RATE) if samples.size else samples
     if samples.size == 0:  # also three samples of a recorder that makes 384,000 a second
         span = "" if start_s is None and end_s is None else f" between {start_s} and {end_s} s"
-        raise SpeechftError(f"{name} holds no samples{span}", where=where, fix=_ADVICE)
+        raise SpeechftError(f"{name} holds no samples{span}", where=where, fix=_ADVICE, kind="empty")
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 

@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from speechft.audio import SAMPLE_RATE, write_audio
 from speechft.augment_audio import EFFECTS, NONE_GIVEN, unclipped, vary
 from speechft.check import usable
+from speechft.corpora.prepared import refuse_changed, save_prepared
 from speechft.errors import SpeechftError
 from speechft.files import safe_name, write_text
 from speechft.manifest import Manifest, Utterance
-from speechft.split import auto_split
+from speechft.split import auto_split, usual_name
 
 LISTEN_CLIPS = 3
 PAGE = """<!doctype html>
@@ -63,6 +65,7 @@ def augment_manifest(
     amounts: Mapping[str, float] = NONE_GIVEN,
     allow_outside: bool = False,
     progress: Callable[[int, int], None] = lambda done, of: None,
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> Manifest:
     """Write varied copies of a split, and a manifest of the originals and the copies.
 
@@ -77,24 +80,33 @@ def augment_manifest(
         split: whose clips are varied.
         seed: of the amounts and of what is random in an effect.
         amounts: for all clips alike, by kind, instead of ones that are drawn: `{"noise": 10.0}` is 10 dB.
+        on_event: called with the rows that cannot be used, and why (`left out`); those that can be read at all stay
+            in the manifest and are not varied.
 
     Returns:
         the manifest; copies have `"synthetic": true`, `synthetic_from` (an id), `augmentation` and its `amounts`.
 
     Raises:
-        SpeechftError: an unknown effect or impossible amount, no clip in the split, or a recording that cannot be read.
+        SpeechftError: an unknown effect or impossible amount, no clip in the split, or a recording that cannot be read;
+            `out` is the manifest that is varied, or was changed by hand.
     """
     kinds = check_kinds(kinds)
     check_amounts(amounts, kinds)
+    out = Path(out)
+    source = manifest.path if isinstance(manifest, Manifest) else Path(manifest)
+    if source and out.resolve() in (source.resolve(), (source / "manifest.jsonl").resolve()):
+        raise SpeechftError("is the manifest that is varied", where=out, fix="Name another file with --out.")
+    refuse_changed(out)
+    varied_ids = None
     if not isinstance(manifest, Manifest):
-        manifest, _ = usable(manifest, allow_outside)
+        manifest, varied_ids = _originals(manifest, allow_outside, on_event)
     if not manifest.splits:
         manifest = auto_split(manifest, seed=seed)
-    chosen = [u for u in manifest if u.split == split and not u.extra.get("synthetic")]
+    mine = [u for u in manifest if usual_name(u.split or "") == usual_name(split) and not u.extra.get("synthetic")]
+    chosen = [u for u in mine if varied_ids is None or u.id in varied_ids]
     if not chosen or not kinds or copies < 1:
         what = f"no recording in the split '{split}'" if not chosen else "no effect and no copy was asked for"
         raise SpeechftError(what, where=manifest.path, fix=f"Splits here: {', '.join(manifest.splits) or 'none'}.")
-    out = Path(out)
     folder = out.parent.resolve() / "synthetic" / out.stem  # another manifest here has copies with the same names
     sets = [kinds] if together else [(kind,) for kind in kinds]
     rows: list[Utterance] = []
@@ -105,7 +117,20 @@ def augment_manifest(
                 varied, had = vary(samples, effects, seed, utterance.id, copy, amounts)
                 rows.append(_written(utterance, varied, had, folder, copy))
         progress(done, len(chosen))
-    return Manifest([*manifest, *rows], out).save(out)
+    return save_prepared(Manifest([*manifest, *rows], out))
+
+
+def _originals(
+    path: str | Path, allow_outside: bool, on_event: Callable[[dict[str, Any]], None]
+) -> tuple[Manifest, set[str]]:
+    """All rows that can be read, with their lengths where those are known, and the ids of the usable ones."""
+    read, problems = Manifest.read(path, allow_outside)
+    good, more = usable(read)
+    for problem in (*problems, *more):
+        if problem.severity == "error":
+            on_event({"event": "left out", "where": problem.where, "reason": problem.what})
+    lengths = {u.id: u for u in good}
+    return Manifest((lengths.get(u.id, u) for u in read), read.path), set(lengths)
 
 
 def _written(

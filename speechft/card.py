@@ -176,8 +176,9 @@ def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) ->
         values = {u.group(group) for u in manifest}
         if values != {""}:
             parts += [f"### By {group}", _group_table(manifest, group, sorted(values))]
-    shared = str(overlap(manifest)) if manifest.splits else "no splits yet"
-    parts += ["### What the splits share", *(f"- {line}" for line in shared.split("; "))]
+    pairs = overlap(manifest).pairs
+    shared = [str(pair) for pair in pairs] or ["only one split" if manifest.splits else "no splits yet"]
+    parts += ["### What the splits share", *(f"- {line}" for line in shared)]
     return "\n\n".join(parts).replace("\n\n- ", "\n- ").replace("share\n- ", "share\n\n- ")
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,8 @@ from speechft.fingerprint import copies, fingerprint
 from speechft.leaks import leaks, split_names
 from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
 from speechft.overlap import Overlap, overlap
-from speechft.split import UNUSED, sentence_key, usual_name
+from speechft.rows import CLOSE, CLOSE_SHARE
+from speechft.split import UNUSED, sentence_key, usual_name, usual_splits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,18 +86,23 @@ def examine(
     Raises:
         SpeechftError: the manifest itself is missing or isn't JSON lines.
     """
-    manifest, problems = Manifest.read(path, allow_outside)
+    read, problems = Manifest.read(path, allow_outside)
+    manifest = usual_splits(read)
     looks = _look_at_all(manifest, tokenizer, True, progress)
     problems += [problem for look in looks for problem in look.problems]
-    earlier = _earlier_copies(looks)
-    problems += [_duplicate(u, *earlier[u.id]) for u in manifest if u.id in earlier and not _meant(u, earlier[u.id][0])]
+    found = _copies(looks)
+    earlier: dict[str, list[_Copy]] = defaultdict(list)
+    for copy in found:
+        earlier[copy.row.id].append(copy)
+    told = [min(rows, key=lambda copy: not copy.between) for rows in earlier.values()]  # the first that is in two parts
+    problems += [_duplicate(copy) for copy in told if not copy.meant]
     problems += leaks(manifest)
-    problems += split_names(manifest)
+    problems += split_names(read)
     if not manifest and not problems:
         problems.append(
             Problem("error", "no-rows", Path(path).name, "holds no utterances", "Write one JSON object a line.")
         )
-    shared = overlap(manifest, sounds={u.id: _first_of(u.id, earlier) for u in manifest})
+    shared = overlap(manifest, sounds=[(copy.earlier.id, copy.row.id) for copy in found])
     return Checked(manifest, sorted(problems, key=_row_number), shared)
 
 
@@ -123,10 +130,10 @@ def usable(
     manifest, problems = (source, []) if isinstance(source, Manifest) else Manifest.read(source, allow_outside)
     looks = _look_at_all(manifest, tokenizer, decode, progress, pieces)
     problems += [problem for look in looks for problem in look.problems]
-    good = [replace(look.utterance, duration_s=look.seconds) for look in looks if look.ok]
+    good = [replace(look.utterance.within(look.seconds or 0.0), duration_s=look.seconds) for look in looks if look.ok]
     if not good:
-        first = f" The first problem is {problems[0]}" if problems else ""
-        raise SpeechftError("no row can be used", where=manifest.path, fix=f"{first} 'speechft check' lists all.")
+        first = next((f"The first problem is {p} " for p in problems if p.severity == "error"), "")
+        raise SpeechftError("no row can be used", where=manifest.path, fix=f"{first}'speechft check' lists all.")
     return Manifest(good, manifest.path), sorted(problems, key=_row_number)
 
 
@@ -204,7 +211,7 @@ def _look_at(u: Utterance, decode: bool, pieces: bool) -> _Look:
         severity = "warning" if pieces else _limit(u)
         what += ", so it is cut at pauses and heard in pieces" if severity == "warning" else ""
         found.append(_problem(u, severity, "too-long", what, fix))
-    found += _speed_problems(u, seconds)
+    found += [*_times_problems(u, seconds), *_speed_problems(u, seconds)]
     return _Look(u, tuple(found), seconds, sound, bits)
 
 
@@ -216,7 +223,7 @@ def _quick_seconds(u: Utterance) -> Seconds:
     seconds = probe_duration(u)
     if seconds <= 0:
         what = f"audio '{u.audio.name}' holds no samples"
-        raise SpeechftError(what, where=u.where, fix="Record it again, or drop the row.")
+        raise SpeechftError(what, where=u.where, fix="Record it again, or drop the row.", kind="empty")
     return seconds
 
 
@@ -239,12 +246,19 @@ def _text_problems(u: Utterance, tokenizer: Tokenizer | None) -> list[Problem]:
     return []
 
 
+def _times_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
+    short = 0.0 if u.end_s is None else u.end_s - (u.start_s or 0.0) - seconds
+    if short <= SHORTEST:
+        return []
+    severity: Literal["error", "warning"] = "error" if u.missing(seconds) else "warning"
+    fix = "Correct the time, or record it again."
+    return [_problem(u, severity, "times", f"ends {short:.2f} s before end_s ({u.end_s:g} s)", fix)]
+
+
 def _length_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
     found = []
-    if u.end_s is not None and u.end_s - (u.start_s or 0.0) > seconds + 0.1:
-        what = f"ends before end_s ({u.end_s:g} s)"
-        found.append(_problem(u, "warning", "times", what, "Correct the time, or record it again."))
-    elif u.duration_s is not None and abs(u.duration_s - seconds) > max(0.5, 0.1 * seconds):
+    wrong = u.duration_s is not None and abs(u.duration_s - seconds) > max(CLOSE, CLOSE_SHARE * seconds)
+    if wrong and not _times_problems(u, seconds):
         what = f"lasts {seconds:.2f} s, not {u.duration_s:g} s as the row says"
         fix = "Was the file replaced or cut? Correct or remove duration_s."
         found.append(_problem(u, "warning", "duration", what, fix))
@@ -279,41 +293,49 @@ def _speed_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
     return [_problem(u, "warning", "too-fast", what, fix)]
 
 
-def _earlier_copies(looks: Sequence[_Look]) -> dict[str, tuple[Utterance, str]]:
-    """By id of a row: an earlier row with its sound, the first of its kind, and what makes the two the same."""
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A row with the sound of an earlier one, and what makes the two the same."""
+
+    earlier: Utterance
+    row: Utterance
+    why: str
+
+    @property
+    def between(self) -> bool:
+        """Whether the two are in two parts."""
+        return self.earlier.split != self.row.split and UNUSED not in (self.earlier.split, self.row.split)
+
+    @property
+    def meant(self) -> bool:
+        """Whether it is there on purpose, as `speechft augment` adds them; one in another split never is."""
+        return self.row.extra.get("synthetic") is True and self.row.split == self.earlier.split
+
+
+def _copies(looks: Sequence[_Look]) -> list[_Copy]:
+    """Rows that are one recording, in order; of equal sounds each beside the first of every split."""
     heard = [look for look in looks if look.sound and not any(p.kind == "silent" for p in look.problems)]
-    first: dict[bytes, Utterance] = {}
-    found: dict[str, tuple[Utterance, str]] = {}
-    for look in heard:
-        one = first.setdefault(look.sound or b"", look.utterance)
-        if one is not look.utterance:
-            found[look.utterance.id] = (one, "holds the same sound as")
-    for earlier, later in copies([look.bits for look in heard if look.bits is not None]):
-        one, u = heard[earlier].utterance, heard[later].utterance
-        found.setdefault(u.id, (one, "sounds like a copy of"))
-    return found
+    equal: dict[bytes, list[int]] = defaultdict(list)
+    for number, look in enumerate(heard):
+        equal[look.sound or b""].append(number)
+    pairs: dict[tuple[int, int], str] = {}
+    for rows in equal.values():
+        firsts = {heard[number].utterance.split: number for number in reversed(rows)}.values()
+        both = ((min(one, other), max(one, other)) for one in rows for other in firsts if one != other)
+        pairs |= dict.fromkeys(both, "holds the same sound as")
+    for pair in copies([look.bits for look in heard if look.bits is not None]):
+        pairs.setdefault(pair, "sounds like a copy of")
+    return [_Copy(heard[i].utterance, heard[j].utterance, why) for (i, j), why in sorted(pairs.items())]
 
 
-def _first_of(id_: str, earlier: Mapping[str, tuple[Utterance, str]]) -> str:
-    """Of copies of copies the first: a name that all of them have in common."""
-    while id_ in earlier:
-        id_ = earlier[id_][0].id
-    return id_
-
-
-def _meant(u: Utterance, earlier: Utterance) -> bool:
-    """Whether a copy is there on purpose, as `speechft augment` adds them; one in another split never is."""
-    return u.extra.get("synthetic") is True and u.split == earlier.split
-
-
-def _duplicate(u: Utterance, earlier: Utterance, why: str) -> Problem:
-    what = f"{why} {earlier.where}"
-    between = earlier.split != u.split and UNUSED not in (earlier.split, u.split)
-    if between:
+def _duplicate(copy: _Copy) -> Problem:
+    earlier, u = copy.earlier, copy.row
+    what = f"{copy.why} {earlier.where}"
+    if copy.between:
         what += f", which is in {earlier.split} while this is in {u.split}"
     if sentence_key(earlier.text) != sentence_key(u.text):
         what += ", with another text"
-    severity: Literal["error", "warning"] = "error" if between else "warning"
+    severity: Literal["error", "warning"] = "error" if copy.between else "warning"
     return _problem(u, severity, "duplicate-audio", what, "Keep one of the two rows.")
 
 
@@ -325,9 +347,7 @@ def _kind(u: Utterance, error: SpeechftError) -> str:
     """Which kind of fault kept a recording from being read."""
     if not u.audio.is_file():
         return "missing"
-    if "holds no samples" in error.what or not u.audio.stat().st_size:
-        return "empty"
-    return "not-finite" if "not numbers" in error.what else "unreadable"
+    return error.kind or ("unreadable" if u.audio.stat().st_size else "empty")
 
 
 def _limit(u: Utterance) -> Literal["error", "warning"]:

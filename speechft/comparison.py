@@ -67,13 +67,13 @@ def evaluate_adapters(
     seen = Seen.by(card_of(adapter=folder) for folder in adapters)
     given = rows_to_evaluate(manifest, split, allow_outside, on_event, split_file, seen)
     rows, split, shared = given.chosen, given.split, overlap(given.whole)
-    other = rows_to_evaluate(typical, None, allow_outside, on_event).chosen if typical else None
+    other = rows_to_evaluate(typical, None, allow_outside, on_event, seen=seen) if typical else None
     settings: dict[str, Any] = {"options": DecodeOptions(beams=beams)}
     forced: dict[str, Any] = {"context": Context(context)} if context else {}
 
     def both(recogniser: Any, **more: Any) -> tuple[Evaluation, Evaluation | None]:
         found = evaluated(recogniser, rows, normalizer, on_event, **settings, **more)
-        return found, evaluated(recogniser, other, normalizer, on_event, **settings, **more) if other else None
+        return found, evaluated(recogniser, other.chosen, normalizer, on_event, **settings, **more) if other else None
 
     first = load(model, adapters[0], language=language)  # also says at once where the first is no adapter
     base, base_typical = both(load(first.whisper.name, language=first.whisper.language))
@@ -109,7 +109,7 @@ def evaluate_adapters(
         "overlap": str(shared),
         "leakage": shared.to_dict(),
         "left_out": listed(given.left_out | base.unreadable),
-        "caveats": given.caveats + shared_parts(str(shared), len(given.whole.speakers)),
+        "caveats": given.caveats + shared_parts(str(shared), shared.to_dict(), len(given.whole.speakers)),
         "base": {**summary(base), "forgetting": None},
         "adapters": entries,
         "pairs": compare_pairs({name: evaluation.scores for name, evaluation in found.items()}),

@@ -13,14 +13,15 @@ class SpeechftError(Exception):
         what: what is wrong, a clause without the final full stop.
         where: file, file and row, speaker or setting it was found at.
         fix: what to do about it, one or more whole sentences.
+        kind: a short name for programs that tell such errors apart, as `Problem.kind` is one.
 
     `str()` reads `where: what. fix`, so a message is complete wherever it is printed.
     """
 
-    def __init__(self, what: str, *, where: object = None, fix: str = "") -> None:
+    def __init__(self, what: str, *, where: object = None, fix: str = "", kind: str = "") -> None:
         self.what = what.rstrip(".")
         self.where = None if where is None else str(where)
-        self.fix = fix
+        self.fix, self.kind = fix, kind
         super().__init__(str(self))
 
     def __str__(self) -> str:

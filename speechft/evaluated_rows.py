@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from speechft.audio import WINDOW_SECONDS
 from speechft.manifest import Manifest
 from speechft.seen import NOTHING, Seen
-from speechft.split import usual_name, usual_splits
+from speechft.split import usual_name, usual_splits, without_unused
 from speechft.split_files import apply_split, usable_rows
 
 Event = dict[str, Any]
@@ -52,13 +52,16 @@ def rows_to_evaluate(
         manifest = apply_split(manifest, split_file)
     manifest = usual_splits(manifest)
     split = usual_name(split) if split else next((name for name in ("test", "dev") if name in manifest.splits), None)
-    chosen = manifest.split(split) if split else seen.unseen(manifest)
+    given = manifest.split(split) if split else without_unused(manifest)
+    chosen = given if split else seen.unseen(given)
     caveats = seen.caveats(chosen)
-    if missing := len(manifest) - len(chosen) if not split else 0:
+    if missing := len(given) - len(chosen):
         caveats.append(
             f"The manifest has no splits: {missing} recordings that the adapter was trained on or chosen by were left "
             f"out, and these are the other {len(chosen)}."
         )
+    if aside := len(manifest) - len(given) if not split else 0:
+        caveats.append(f"{aside} recordings are marked 'unused' and were set aside.")
     if long := sum((u.duration_s or 0) > WINDOW_SECONDS for u in chosen):
         caveats.append(f"{long} recordings last over 30 s: they were cut at pauses and heard in pieces.")
     return Rows(chosen, split, manifest, left_out, caveats)

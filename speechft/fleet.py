@@ -257,6 +257,7 @@ def _markdown(result: Event) -> str:
     headings = ["speaker", "base WER", "adapted WER", "words", "minutes trained on", "starts", "kept"]
     table = markdown_table(headings, [*rows, [f"all {pooled['speakers']}", *ends]])
     notice = f"**{result['notice']}**\n\n" if result["notice"] else ""
-    found = {row["speaker"]: shared_parts(row["overlap"], 1) for row in result["speakers"] if "error" not in row}
+    scored = [row for row in result["speakers"] if "error" not in row]
+    found = {row["speaker"]: shared_parts(row["overlap"], row["leakage"], 1) for row in scored}
     shared = "".join(f"\n{speaker}: {note}\n" for speaker, notes in found.items() for note in notes)
     return f"# Fleet\n\n{notice}{table}{shared}"

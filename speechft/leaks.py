@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from speechft.manifest import Manifest, Problem, Utterance
-from speechft.split import DEV_NAMES, UNUSED, name_key, sentence_keys
+from speechft.split import PARTS, UNUSED, name_key, sentence_keys, usual_name, usual_splits
 
 
 def leaks(manifest: Manifest) -> list[Problem]:
@@ -17,18 +17,17 @@ def leaks(manifest: Manifest) -> list[Problem]:
 
     Earlier than test is dev, which chooses the state that is tested, and earlier than both is train.
     """
+    manifest = usual_splits(manifest)
     texts: dict[str, dict[str, Utterance]] = {"train": {}, "dev": {}}
     prompts: dict[str, dict[str, Utterance]] = {"train": {}, "dev": {}}
     for u in manifest:
-        home = _plain(u.split)
-        if home in texts:
+        if (home := u.split) in texts:
             for key in sentence_keys(u):
                 texts[home].setdefault(key, u)
             prompts[home].setdefault(u.prompt_id or "", u)
     found = []
     for u in manifest:
-        home = _plain(u.split)
-        if home in (None, "train", UNUSED):
+        if (home := u.split) in (None, "train", UNUSED):
             continue
         keys, prompt = sorted(sentence_keys(u)), u.prompt_id or ""
         for earlier, said in (("train", "trained on"), ("dev", "in dev")):
@@ -63,10 +62,6 @@ def _nearly_one_name(thing: str, named: Sequence[tuple[str, Utterance]]) -> list
     return found
 
 
-def _plain(split: str | None) -> str | None:
-    return "dev" if split in DEV_NAMES else split
-
-
 def _sessions(manifest: Manifest) -> dict[str, str]:
     """By id of a row its session; "" where the speaker was recorded once, and there is nothing to keep apart."""
     of_speaker: dict[str, set[str | None]] = defaultdict(set)
@@ -95,9 +90,10 @@ def split_names(manifest: Manifest) -> list[Problem]:
     """Split names that nothing will look for, at the first row of each."""
     found = []
     for name in manifest.splits:
-        if name in ("train", "dev", "test", UNUSED):
+        if name in (*PARTS, UNUSED):
             continue
+        usual = usual_name(name)
         first = next(u for u in manifest if u.split == name)
-        meant = "It is read as 'dev'." if name in DEV_NAMES else "Only train, dev and test are used by themselves."
+        meant = f"It is read as '{usual}'." if usual != name else "Only train, dev and test are used by themselves."
         found.append(Problem("note", "split-name", first.where, f"the split is called '{name}'", meant))
     return found

@@ -12,7 +12,7 @@ from typing import Any
 
 from speechft.files import refuse_special
 from speechft.manifest import Manifest, Seconds, Utterance
-from speechft.split import UNUSED, name_key, sentence_key, sentence_keys, session_of
+from speechft.split import UNUSED, name_key, sentence_key, sentence_keys, session_of, usual_splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class SharedBetween:
         text_rows: how many rows of `second` have a text that is in `first`.
         rows: how many rows `second` has.
         alike: speakers and prompts of `second` that differ from one of `first` only in case or spaces.
+        nameless: rows of `first` and of `second` that name no speaker, and may be of any.
     """
 
     first: str
@@ -38,6 +39,7 @@ class SharedBetween:
     text_rows: int
     rows: int
     alike: tuple[str, ...] = ()
+    nameless: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         kinds = (
@@ -51,13 +53,19 @@ class SharedBetween:
             share = f"{self.text_rows} of {self.rows} rows of {self.second}"
             found.append(f"{len(self.texts)} sentence{'s' if len(self.texts) > 1 else ''} ({share})")
         alike = f", and perhaps {', '.join(self.alike)}, but for case or spaces" if self.alike else ""
-        return f"{self.first} and {self.second} share {', '.join(found) or 'nothing'}{alike}"
+        parts = zip(self.nameless, (self.first, self.second), strict=True)
+        unknown = [f"{rows} row{'s' if rows > 1 else ''} of {name}" for rows, name in parts if rows]
+        unsaid = f" (no speaker is named in {' and '.join(unknown)})" if unknown and not self.speakers else ""
+        return f"{self.first} and {self.second} share {', '.join(found) or 'nothing'}{alike}{unsaid}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON. Sentences and prompts are counted, not written out: splits are passed on, texts may not be."""
         counts = {"prompts": len(self.prompts), "texts": len(self.texts), "text_rows": self.text_rows}
-        return {"first": self.first, "second": self.second, "rows": self.rows} | {
-            "speakers": list(self.speakers), "sessions": list(self.sessions), **counts, "audio": list(self.audio)
+        unsure = {"alike": list(self.alike), "nameless": list(self.nameless)}
+        names = {"speakers": list(self.speakers), "sessions": list(self.sessions)}
+        return {
+            "first": self.first, "second": self.second, "rows": self.rows,
+            **names, **counts, "audio": list(self.audio), **unsure,
         }  # fmt: skip
 
 
@@ -82,14 +90,19 @@ class Overlap:
         raise KeyError((first, second))
 
 
-def overlap(manifest: Manifest, audio: bool = True, sounds: Mapping[str, str] | None = None) -> Overlap:
+def overlap(manifest: Manifest, audio: bool = True, sounds: Iterable[tuple[str, str]] = ()) -> Overlap:
     """Speakers, sessions, sentences, prompts and recordings that two splits share.
 
     Args:
         manifest: with splits.
         audio: compare the recordings too; only files of the same size are read. Missing files are skipped.
-        sounds: by id of a row, a name that rows of one sound have in common (`speechft.check` decodes them to know).
+        sounds: ids of every two rows that are one recording (`speechft.check` decodes them to know).
     """
+    partners: dict[str, set[str]] = defaultdict(set)
+    for one_id, other_id in sounds:
+        partners[one_id].add(other_id)
+        partners[other_id].add(one_id)
+    manifest = usual_splits(manifest)
     names = sorted(
         set(manifest.splits) - {UNUSED}, key=lambda name: ({"train": 0, "dev": 1, "test": 2}.get(name, 3), name)
     )
@@ -105,19 +118,33 @@ def overlap(manifest: Manifest, audio: bool = True, sounds: Mapping[str, str] | 
             "speakers": _common(one, other, lambda u: u.speaker),
             "sessions": _common(one, other, session_of),
             "prompts": _common(one, other, lambda u: u.prompt_id or ""),
-            "audio": _same_sound(one, other, content, sounds or {}),
+            "audio": _same_sound(one, other, content, partners),
         }
         texts = tuple(sorted({sentence_key(u.text) for u in known}))
         alike = _alike(one, other, "speaker", lambda u: u.speaker)
         alike += _alike(one, other, "prompt", lambda u: u.prompt_id or "")
+        nameless = (_nameless(one), _nameless(other))
         pairs.append(
-            SharedBetween(first, second, texts=texts, alike=alike, text_rows=len(known), rows=len(other), **shared)
-        )
+            SharedBetween(
+                first,
+                second,
+                **shared,
+                texts=texts,
+                text_rows=len(known),
+                rows=len(other),
+                alike=alike,
+                nameless=nameless,
+            )
+        )  # fmt: skip
     return Overlap(tuple(pairs))
 
 
 def _common(one: Manifest, other: Manifest, key: Callable[[Utterance], str]) -> tuple[str, ...]:
     return tuple(sorted(({key(u) for u in one} & {key(u) for u in other}) - {""}))
+
+
+def _nameless(part: Manifest) -> int:
+    return sum(not u.speaker for u in part)
 
 
 def _alike(one: Manifest, other: Manifest, thing: str, name: Callable[[Utterance], str]) -> tuple[str, ...]:
@@ -151,10 +178,10 @@ def _file_hash(path: Path) -> Hashable:
 
 
 def _same_sound(
-    one: Manifest, other: Manifest, content: Mapping[Path, Hashable], sounds: Mapping[str, str]
+    one: Manifest, other: Manifest, content: Mapping[Path, Hashable], partners: Mapping[str, set[str]]
 ) -> tuple[str, ...]:
-    """Ids of rows in `other` that cover a moment which a row in `one` covers too, or have the sound of one."""
-    heard = {sounds[u.id] for u in one if u.id in sounds}
+    """Ids of rows in `other` that cover a moment which a row in `one` covers too, or are a copy of one."""
+    heard = {u.id for u in one}
     spans: dict[Hashable, list[tuple[Seconds, Seconds]]] = defaultdict(list)
     for u in one:
         if u.audio in content:
@@ -163,7 +190,7 @@ def _same_sound(
     for u in other:
         start, end = _span(u)
         covered = any(start < e and s < end for s, e in spans.get(content.get(u.audio), ()))
-        if covered or sounds.get(u.id) in heard:
+        if covered or not heard.isdisjoint(partners.get(u.id, ())):
             found.append(u.id)
     return tuple(found)
 

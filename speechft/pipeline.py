@@ -14,14 +14,14 @@ from speechft.checkpoint import locked
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
-from speechft.evaluated_rows import rows_to_evaluate
+from speechft.evaluated_rows import Rows, rows_to_evaluate
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare
 from speechft.recogniser import Recogniser, card_of, load
 from speechft.report import write_report
-from speechft.report_data import recordings
+from speechft.report_data import measured, recordings
 from speechft.result import (
     environment,
     notice,
@@ -141,7 +141,7 @@ def _trained_and_reported(
         "recipe": recipe.model_dump(mode="json"),
         "environment": environment(),
     }
-    caveats = training_caveats(split, trained, str(shared), len(manifest.speakers))
+    caveats = training_caveats(split, trained, shared, len(manifest.speakers))
     notes = [str(note) for note in (result["notice"], *caveats) if note]
     write_report(
         out,
@@ -237,7 +237,7 @@ def evaluate(
     seen = Seen.by([card_of(model, adapter)])
     rows = rows_to_evaluate(manifest, split, allow_outside, on_event, split_file, seen)
     chosen, split, shared = rows.chosen, rows.split, overlap(rows.whole)
-    unforgotten = rows_to_evaluate(typical, None, allow_outside, on_event).chosen if typical else None
+    unforgotten = rows_to_evaluate(typical, None, allow_outside, on_event, seen=seen) if typical else None
     recogniser = load(model, adapter, language=language)
     found = evaluated(recogniser, chosen, normalizer, on_event, options=options, context=forced)
     base = kept = None
@@ -246,10 +246,10 @@ def evaluate(
         if against_base:
             base = evaluated(plain, chosen, normalizer, on_event, options=options)
         if unforgotten:
-            before = evaluated(plain, unforgotten, normalizer, on_event, options=options)
-            after = evaluated(recogniser, unforgotten, normalizer, on_event, options=options, context=forced)
+            before = evaluated(plain, unforgotten.chosen, normalizer, on_event, options=options)
+            after = evaluated(recogniser, unforgotten.chosen, normalizer, on_event, options=options, context=forced)
             kept = forgetting(before, after, unforgotten)
-    caveats = rows.caveats + shared_parts(str(shared), len(rows.whole.speakers))
+    caveats = rows.caveats + shared_parts(str(shared), shared.to_dict(), len(rows.whole.speakers))
     result = {
         "notice": notice(chosen),
         "format": FORMAT,
@@ -291,15 +291,18 @@ def listed(left_out: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"where": where, "reason": reason} for where, reason in left_out.items()]
 
 
-def forgetting(base: Evaluation, adapted: Evaluation, manifest: Manifest) -> dict[str, Any]:
+def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, Any]:
     """What an adapter costs on speech that the base was good at, as JSON."""
+    manifest, (before, after) = rows.chosen, (measured(one.scores) for one in (base, adapted))
     return {
         "notice": notice(manifest),
+        "left_out": listed(rows.left_out | base.unreadable),
+        "caveats": rows.caveats,
         "manifest_sha256": manifest.sha256,
         "clips": len(manifest),
         "speakers": len(manifest.speakers),
-        "base": {key: base.scores.to_dict()[key] for key in ("wer", "wer_ci95", "cer")},
-        "adapted": {key: adapted.scores.to_dict()[key] for key in ("wer", "wer_ci95", "cer")},
+        "base": {key: before[key] for key in ("wer", "wer_ci95", "cer")},
+        "adapted": {key: after[key] for key in ("wer", "wer_ci95", "cer")},
         "difference": compare(base.scores, adapted.scores),
     }
 

@@ -18,7 +18,6 @@ from typing import Any
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance, probe_duration
 from speechft.split import (
-    DEV_NAMES,
     UNUSED,
     name_key,
     refuse_nameless,
@@ -26,6 +25,7 @@ from speechft.split import (
     split_by_prompt,
     split_by_session,
     split_by_speaker,
+    usual_splits,
 )
 
 ROUNDING = 1e-3  # seconds: a sum of lengths may miss the minutes it was asked for by as little
@@ -144,7 +144,7 @@ def uaspeech(
 def official(manifest: Manifest) -> Manifest:
     """The split the corpus came with, unchanged, as speechocean762, LibriSpeech and Common Voice have one.
 
-    `validation` and the like are called `dev`.
+    Names are those of `split.usual_name`: `validation` and the like are called `dev`.
 
     Raises:
         SpeechftError: rows without a split, nothing to train on, or nothing held out.
@@ -154,8 +154,7 @@ def official(manifest: Manifest) -> Manifest:
         what = f"{len(bare)} of {len(manifest)} rows have no split, so the corpus did not come with one"
         fix = "Use speaker-disjoint or prompt-disjoint, which make one."
         raise SpeechftError(what, where=bare[0].where, fix=fix)
-    done = _relabelled(manifest, lambda u: "dev" if u.split in DEV_NAMES else str(u.split))
-    return _with_train_and_held_out(done)
+    return _with_train_and_held_out(usual_splits(manifest))
 
 
 def speaker_and_prompt_disjoint(manifest: Manifest, dev: float = 0.2, test: float = 0.3, seed: int = 0) -> Manifest:
@@ -190,7 +189,8 @@ def low_resource(manifest: Manifest, minutes: float = 0.0) -> Manifest:
     """
     if not minutes > 0:  # also true for NaN
         raise SpeechftError("low-resource needs the minutes to train on", fix="Give minutes above 0, such as 10.")
-    train = _with_train_and_held_out(manifest).split("train")
+    manifest = _with_train_and_held_out(usual_splits(manifest))
+    train = manifest.split("train")
     turns: dict[str, int] = defaultdict(int)
     order: list[tuple[int, Utterance]] = []
     for u in train:

@@ -84,17 +84,18 @@ def _where(scores: Mapping[str, Any], result: Mapping[str, Any]) -> str:
         by = "whose speakers are not named"
     text = f"on {clips} recording{'s' if clips != 1 else ''} {by}"
     split = (result.get("evaluated_on") or {}).get("split")
-    shared = next((p for p in str(result.get("overlap", "")).split("; ") if "train" in p and str(split) in p), "")
-    if not split or not shared:
+    pairs = [p for p in result.get("leakage") or [] if {p["first"], p["second"]} == {"train", split}]
+    if not pairs:
         return text
-    if "share nothing" in shared:
-        return f"{text} never trained on" if not _nameless(scores) else f"{text}, none of them trained on"
-    parts = [p for p in result.get("leakage") or [] if {p["first"], p["second"]} == {"train", split}]
-    if parts and parts[0]["text_rows"] and parts[0]["second"] == split:
-        return f"{text}, {parts[0]['text_rows']} of them of sentences that were trained on"
-    if "speaker" in shared and "recording" not in shared and "sentence" not in shared and "prompt" not in shared:
+    pair = pairs[0]
+    if pair["text_rows"] and pair["second"] == split:
+        return f"{text}, {pair['text_rows']} of them of sentences that were trained on"
+    if any(pair[kind] for kind in ("texts", "prompts", "audio", "alike")):
+        return text
+    if pair["speakers"]:
         return f"{text}, in sentences never trained on"
-    return text
+    unknown = pair["sessions"] or any(pair["nameless"])  # a row without a speaker may be of any
+    return f"{text}, none of the recordings trained on" if unknown else f"{text} never trained on"
 
 
 def _nameless(scores: Mapping[str, Any]) -> bool:

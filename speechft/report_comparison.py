@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from speechft.report_data import measured
 from speechft.report_tables import interval, percent, points
 
 DIFFERENCE = ("its interval", "p, speakers", "p, segments")
@@ -65,7 +66,8 @@ def comparison(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     headings = ("Model", "WER", "95% interval", "CER", against, *DIFFERENCE, *(("Typical speech",) if typical else ()))
     rows: list[tuple[str, ...]] = []
     for name, entry in entries.items():
-        rates = (percent(entry["wer"]), interval(entry["wer_ci95"]), percent(entry["cer"]))
+        shown = measured(entry)
+        rates = (percent(shown["wer"]), interval(entry["wer_ci95"]), percent(shown["cer"]))
         kept = ((entry.get("forgetting") or {}).get("adapted", typical),) if typical else ()
         rows.append((name, *rates, *_difference(entry.get("difference")), *(percent(found["wer"]) for found in kept)))
     return [headings, *rows]

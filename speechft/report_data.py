@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from speechft.audio import encoded
 from speechft.error_rate import align
-from speechft.manifest import Manifest
+from speechft.errors import SpeechftError
+from speechft.manifest import Manifest, Utterance, probe_duration
 from speechft.scoring import Scored, Scores
 
 Systems = Sequence[tuple[str, Scores]]  # one, or before and after
+LEAST_BYTES = 2_000  # of a second of speech as flac
 # A recording, or its stretch from and to a second of a longer one.
 Clip = Path | tuple[Path, float | None, float | None]
 
 
-def measured(scores: Scores) -> dict[str, Any]:
+def measured(scores: Scores | Mapping[str, Any]) -> dict[str, Any]:
     """`Scores.to_dict` for people: where no text has a word, "300% wrong" would be 3 words, so there is no rate."""
-    return {**scores.to_dict(), **({} if scores.words.length else {"wer": None, "cer": None})}
+    found = scores.to_dict() if isinstance(scores, Scores) else scores
+    return {**found, **({} if found["n_words"] else {"wer": None, "cer": None})}
 
 
 def embedded(value: object) -> str:
@@ -70,7 +74,7 @@ def addresses(audio: Mapping[str, Clip], out: Path, embed_bytes: int = 0) -> dic
     Args:
         audio: recordings by utterance id; those that are gone or on another drive get no player.
         out: the folder of the page.
-        embed_bytes: recordings are put into the page, in order, until they add up to this.
+        embed_bytes: recordings are put into the page, in order, until they add up to this; of a longer one the stretch.
     """
     found = {}
     for name, clip in audio.items():
@@ -78,15 +82,31 @@ def addresses(audio: Mapping[str, Clip], out: Path, embed_bytes: int = 0) -> dic
         stretch = f"#t={start or 0:g}{f',{end:g}' if end else ''}" if start or end else ""
         try:
             size = path.stat().st_size
-            if size <= embed_bytes:
-                embed_bytes -= size
-                kind = mimetypes.guess_type(path.name)[0] or "audio/wav"
-                found[name] = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}{stretch}"
-            else:
+            kind, data = mimetypes.guess_type(path.name)[0] or "audio/wav", None
+            if stretch and embed_bytes:
+                kind, data = "audio/flac", _stretch(path, start, end, embed_bytes)
+            elif not stretch and size <= embed_bytes:
+                data = path.read_bytes()
+            if data is None:
                 found[name] = quote(Path(os.path.relpath(path, out)).as_posix()) + stretch
+            else:
+                embed_bytes -= len(data)
+                found[name] = f"data:{kind};base64,{base64.b64encode(data).decode()}"
         except (OSError, ValueError):
             continue
     return found
+
+
+def _stretch(path: Path, start: float | None, end: float | None, most_bytes: int) -> bytes | None:
+    """A stretch of a recording as a file; None where it is larger than that, or cannot be read."""
+    clip = Utterance(path, "", path.name, start_s=start, end_s=end)
+    try:
+        if probe_duration(clip) * LEAST_BYTES > most_bytes:  # before it is decoded in vain
+            return None
+        data = encoded(clip.load(), container="flac")
+    except SpeechftError:
+        return None
+    return data if len(data) <= most_bytes else None
 
 
 def recordings(manifest: Manifest) -> dict[str, Clip]:

@@ -203,11 +203,14 @@ def forgetting_table(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def forgotten(found: Mapping[str, Any]) -> str:
-    """The difference on typical speech, in a sentence."""
+    """The difference on typical speech, in a sentence, and what to know about it."""
     low, high = found["difference"]["wer_ci95"]
     sure = "" if low is None else f" (95% interval {low * 100:+.1f} to {high * 100:+.1f})"
     change = found["difference"]["wer"]
-    return "" if change is None else f"Difference: {change * 100:+.1f} points{sure}.".replace("-", "−")
+    said = [] if change is None else [f"Difference: {change * 100:+.1f} points{sure}.".replace("-", "−")]
+    unheard = len(found["left_out"])
+    said += [f"{unheard} rows could not be used."] if unheard else []
+    return " ".join([*said, *found["caveats"]])
 
 
 def _summarised(part: str) -> str:

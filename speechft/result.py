@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from speechft.manifest import Manifest
 
 if TYPE_CHECKING:
     from speechft.evaluate import Evaluation
+    from speechft.overlap import Overlap
     from speechft.train import Trained
 
 CORE_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "jiwer", "whisper-normalizer")
@@ -47,8 +49,8 @@ def training_summary(trained: Trained) -> dict[str, Any]:
     }
 
 
-def training_caveats(split: str, trained: Trained, overlap: str, speakers: int) -> list[str]:
-    """What a reader must know before quoting the numbers; arguments as of `shared_parts`."""
+def training_caveats(split: str, trained: Trained, shared: Overlap, speakers: int) -> list[str]:
+    """What a reader must know before quoting the numbers; `speakers` as of `shared_parts`."""
     notes = []
     if trained.adapter is None:
         notes.append(
@@ -60,18 +62,18 @@ def training_caveats(split: str, trained: Trained, overlap: str, speakers: int) 
             "There is no test split: these clips also chose the best state, which flatters it a little. "
             "Keep some recordings aside as test."
         )
-    return notes + shared_parts(overlap, speakers)
+    return notes + shared_parts(str(shared), shared.to_dict(), speakers)
 
 
-def shared_parts(overlap: str, speakers: int) -> list[str]:
+def shared_parts(overlap: str, leakage: Sequence[Mapping[str, Any]], speakers: int) -> list[str]:
     """What splits have in common that a reader must know: of one voice, not that its speaker is the same.
 
     Args:
-        overlap: as `str` of `speechft.overlap.Overlap` says it.
+        overlap, leakage: `str` and `to_dict` of `speechft.overlap.Overlap`.
         speakers: in the whole manifest.
     """
-    kinds = ("sentence", "prompt", "recording", "session") if speakers == 1 else ("speaker", "sentence", "recording")
-    return [f"Overlap between splits: {overlap}."] if any(kind in overlap for kind in kinds) else []
+    kinds = ("sessions", "prompts", "texts", "audio", "alike") + (("speakers",) if speakers != 1 else ())
+    return [f"Overlap between splits: {overlap}."] if any(pair.get(k) for pair in leakage for k in kinds) else []
 
 
 def simulated(manifest: Manifest) -> bool:

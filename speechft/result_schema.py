@@ -85,6 +85,8 @@ class Shared(Part):
     prompts: Count
     texts: Count
     audio: list[str]
+    alike: list[str] = []
+    nameless: list[Count] = []
 
 
 class EvaluatedOn(Part):

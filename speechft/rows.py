@@ -29,6 +29,7 @@ TIMES = ("start_s", "end_s", "duration_s")
 FLAGS = ("no_speech", "simulated", "synthetic")
 TRUTH = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0"), False)
 MAX_SECONDS = 1e7  # 115 days: a longer recording is a mistake of unit
+CLOSE, CLOSE_SHARE = 0.5, 0.1  # seconds, and of a length: what people write of it may be wrong by the larger of them
 FRAMES_TO_WRITE = 50  # a row is read with more of the stack left than it may be written with
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on all common file systems and on Linux
 ALLOW_OUTSIDE = (
@@ -111,6 +112,23 @@ class Utterance:
         if self.end_s is not None:
             return self.end_s - (self.start_s or 0.0)
         return self.duration_s
+
+    def within(self, seconds: Seconds) -> Utterance:
+        """The same, its `end_s` no later than the recording's own end.
+
+        Args:
+            seconds: that are there from `start_s` on, up to `end_s`; see `probe_duration`.
+        """
+        there = (self.start_s or 0.0) + seconds
+        over = self.end_s is not None and self.end_s - there > 1e-3
+        return replace(self, end_s=round(there, 3)) if over else self
+
+    def missing(self, seconds: Seconds) -> Seconds:
+        """What the recording lacks of the stretch, if that is more than a time may be wrong by; arguments as above."""
+        if self.end_s is None:
+            return 0.0
+        stretch = self.end_s - (self.start_s or 0.0)
+        return stretch - seconds if stretch - seconds > max(CLOSE, CLOSE_SHARE * stretch) else 0.0
 
     def load(self) -> np.ndarray:
         """Decode the samples: float32 mono 16 kHz, shape (samples,). Errors name file and row."""

@@ -144,7 +144,7 @@ class Scores:
         """How likely gaps as wide are if speakers belong to groups by chance, by field; see `shuffled_gap`."""
         found = {}
         for field in self.per_group:
-            known = [row for row in self.rows if row.groups.get(field)]
+            known = [row for row in self.rows if (row.groups.get(field) or UNKNOWN) != UNKNOWN]
             groups, speakers = [row.groups[field] for row in known], [row.speaker for row in known]
             found[field] = shuffled_gap([row.words for row in known], groups, speakers)
         return found

@@ -21,7 +21,13 @@ from speechft.normalize import normalizer
 LEAST_DEV = 6
 ENOUGH_SPEAKERS = 5  # with fewer, whole speakers make parts too uneven: split by sentence
 UNUSED = "unused"  # the split of rows that a protocol leaves aside: nothing trains or tests on them
-DEV_NAMES = ("validation", "valid", "val", "development", "eval")  # what others call dev
+PARTS = ("train", "dev", "test")
+USUAL_NAMES = {  # what others call train, dev and test; the text side's own rule is in `speechft.text.files`
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("dev", "validation", "valid", "val", "development", "eval"), "dev"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    UNUSED: UNUSED,
+}
 
 
 def sentence_key(text: str) -> str:
@@ -136,10 +142,13 @@ def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: in
 
     Raises:
         SpeechftError: too few speakers or sentences for the splits that are missing, or rows without a speaker where
-            they are split by it.
+            they are split by it; or every row is marked `unused`.
     """
     manifest = usual_splits(manifest)
-    present = set(manifest.splits) - {UNUSED}
+    used = without_unused(manifest)
+    if len(used) < len(manifest):
+        return _with_splits(manifest, {u.id: u.split for u in auto_split(used, dev, test, seed)})
+    present = set(manifest.splits)
     open_rows = Manifest((u for u in manifest if not u.split), manifest.path)
     if not present and _by_speaker(manifest):
         return split_by_speaker(manifest, dev, test, seed)
@@ -159,6 +168,19 @@ def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: in
     return _with_splits(manifest, new)
 
 
+def without_unused(manifest: Manifest) -> Manifest:
+    """The rows that no protocol left aside.
+
+    Raises:
+        SpeechftError: every row is marked `unused`.
+    """
+    used = manifest.filter(lambda u: usual_name(u.split or "") != UNUSED)
+    if len(manifest) and not len(used):
+        fix = "Give some another split, or none, so that they are split by themselves."
+        raise SpeechftError("every row is marked 'unused'", where=manifest.path, fix=fix)
+    return used
+
+
 def usual_splits(manifest: Manifest) -> Manifest:
     """Splits by the names used here, see `usual_name`."""
     names = {name: usual_name(name) for name in manifest.splits}
@@ -168,16 +190,13 @@ def usual_splits(manifest: Manifest) -> Manifest:
 
 
 def usual_name(split: str) -> str:
-    """`train`, `dev` or `test` for "Train", "TEST", "validation" and the like; other names as they are."""
-    name = split.strip().lower()
-    if name in DEV_NAMES:
-        return "dev"
-    return name if name in ("train", "dev", "test") else split
+    """`train`, `dev`, `test` or `unused` for "Train", "TEST", "validation" and the like; other names as they are."""
+    return USUAL_NAMES.get(split.strip().casefold(), split)
 
 
 def _by_speaker(manifest: Manifest) -> bool:
     """Whether to split by speaker: there are enough, and no speaker has rows in two splits already."""
-    homes = {(u.speaker, u.split) for u in manifest if u.split not in (None, UNUSED) and u.speaker}
+    homes = {(u.speaker, u.split) for u in manifest if u.split and u.speaker}
     one_home_each = len(homes) == len({speaker for speaker, _ in homes})
     return len(manifest.speakers) >= ENOUGH_SPEAKERS and one_home_each
 

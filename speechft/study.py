@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from speechft.manifest import Manifest
 from speechft.overlap import Overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare_all, compare_pairs
-from speechft.pipeline import Event, load_trained
+from speechft.pipeline import Event, listed, load_trained, prepared
 from speechft.recogniser import load
 from speechft.report import markdown_table, plain, write_report
 from speechft.report_comparison import comparison
+from speechft.report_data import recordings
 from speechft.result import environment, notice, shared_parts
 from speechft.scoring import Scores
 from speechft.split import sentence_key
+from speechft.split_files import about_split
 from speechft.train import fit
 
 
@@ -34,10 +36,17 @@ class Arm:
     Attributes:
         adapter: its folder; None where no trained state beat the base model.
         evaluation: on the test clips; of the base model where there is no adapter.
+        left_out: rows that could not be trained on or heard, such as copies of over 30 s, with the reason.
     """
 
     adapter: Path | None
     evaluation: Evaluation
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+def study_data(recipe: SpeechRecipe) -> tuple[Manifest, dict[str, str]]:
+    """The rows of a recipe as `speechft train` takes them, and the ones left out, which are printed."""
+    return prepared(recipe, lambda event: print(f"left out {event['where']}: {event['reason']}", flush=True))
 
 
 def base_arm(recipe: SpeechRecipe, test: Manifest) -> Arm:
@@ -63,8 +72,15 @@ def trained_arm(
     gc.collect()
     memory.release()
     if trained.adapter is None:
-        return base
-    return Arm(trained.adapter, load_trained(recipe, trained.adapter).evaluate(test, recipe.normalizer))
+        return replace(base, left_out={**base.left_out, **trained.progress.left_out})
+    found = load_trained(recipe, trained.adapter).evaluate(test, recipe.normalizer)
+    return Arm(trained.adapter, found, trained.progress.left_out | found.unreadable)
+
+
+def all_left_out(left_out: Mapping[str, str], arms: Mapping[str, Arm]) -> dict[str, str]:
+    """Rows left out of a study: of the manifest, then those of single arms, whose name stands before the row."""
+    more = {f"{name}: {where}": why for name, arm in arms.items() for where, why in arm.left_out.items()}
+    return {**left_out, **more}
 
 
 def minutes_of(manifest: Manifest, minutes: float, seed: int = 0) -> Manifest:
@@ -139,7 +155,7 @@ def cautions(tested: Manifest, manifest: Manifest, shared: Overlap) -> list[str]
         tested, manifest, shared: see `write_study`.
     """
     said = notice(tested, manifest)
-    return [*([said] if said else []), *shared_parts(str(shared), len(manifest.speakers))]
+    return [*([said] if said else []), *shared_parts(str(shared), shared.to_dict(), len(manifest.speakers))]
 
 
 def write_study(
@@ -151,6 +167,7 @@ def write_study(
     tested: Manifest,
     manifest: Manifest,
     shared: Overlap,
+    left_out: Mapping[str, str],
     **more: Any,
 ) -> dict[str, Any]:
     """Write a study's result.json and report, all arms in a table and the best one in detail; print the table
@@ -162,6 +179,7 @@ def write_study(
         tested: the clips that all arms were scored on.
         manifest: all that was used.
         shared: what its parts have in common.
+        left_out: rows that could not be used, with the reason; see `all_left_out`.
         more: keys for the result.
     """
     refuse_foreign_results(out)
@@ -173,6 +191,8 @@ def write_study(
         **more,
         "overlap": str(shared),
         "leakage": shared.to_dict(),
+        "left_out": listed(left_out),
+        "split_file": about_split(recipe.split_file) if recipe.split_file else None,
         "manifest_sha256": manifest.sha256,
         "recipe": recipe.model_dump(mode="json"),
         "environment": environment(),
@@ -182,5 +202,6 @@ def write_study(
     notes = cautions(tested, manifest, shared)
     print(*notes, markdown_table(head, rows), sep="\n\n")
     title = f"{task}: {reference} (before) against {best} (after)"
-    write_report(out, plain(result), arms[reference], arms[best], title=title, notes=notes)
+    audio = recordings(tested)
+    write_report(out, plain(result), arms[reference], arms[best], audio=audio, title=title, notes=notes)
     return result

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Utterance
+from speechft.rows import TRUTH
 
 if TYPE_CHECKING:
     from speechft.scoring import Scored
@@ -23,16 +24,20 @@ def command_of(utterance: Utterance, normalize: Callable[[str], str]) -> str | N
     """The normalised words of a row's command; None where it has none.
 
     Raises:
-        SpeechftError: the field is neither text nor true.
+        SpeechftError: the field is neither words of the text nor true or false, as tables write them too.
     """
     value = utterance.extra.get("command")
-    if value is None or value is False or value == "":
+    if value is None or value == "":
         return None
-    if value is True:
-        return normalize(utterance.text)
-    if not isinstance(value, str):
-        raise SpeechftError("'command' is not text", where=utterance.where, fix="Write its words, or true for all.")
-    return normalize(value)
+    whole, words = normalize(utterance.text), normalize(value) if isinstance(value, str) else ""
+    if times(words.split(), whole.split()):  # also of "yes" and "no", where they are what is said
+        return words
+    told = TRUTH.get(f"{value}".strip().casefold())
+    if told is not None:
+        return whole if told else None
+    fix = "Write its words as the text does, or true for all of it."
+    what = f"the command '{value}' is not in the text" if isinstance(value, str) else "'command' is not text"
+    raise SpeechftError(what, where=utterance.where, fix=fix)
 
 
 def entities_of(utterance: Utterance, normalize: Callable[[str], str]) -> tuple[str, ...]:

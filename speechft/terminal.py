@@ -20,7 +20,8 @@ from rich.table import Table
 from speechft.plain_text import Terminal, escape
 from speechft.report_answer import answer
 from speechft.report_comparison import chosen, comparison, pairs
-from speechft.report_tables import UNNAMED
+from speechft.report_data import measured
+from speechft.report_tables import UNNAMED, interval, percent
 
 SPEAKERS_SHOWN = 20  # of more, the worst
 WORST_SPEAKERS = 10
@@ -59,7 +60,7 @@ class Watcher:
         if name is None and "loss" in event:
             self._step(event)
         elif name is None:
-            self.say(f"step {event['step']}: dev WER [bold]{event['wer']:.1%}[/] ({event['model']})")
+            self.say(f"step {event['step']}: dev WER [bold]{percent(event['wer'])}[/] ({event['model']})")
         elif name == "left out":
             self.say(f"[yellow]left out[/] {escape(str(event['where']))}: {escape(event['reason'])}")
         elif name in ("decoded", "checked", "spoken", "cached"):
@@ -121,17 +122,17 @@ class Watcher:
 def before_after(result: dict[str, Any], out: Path | None) -> None:
     """The table a run ends with: base and adapted, with intervals, and where the report is."""
     console = Terminal()
-    base, adapted = result["base"], result["adapted"]
+    base, adapted = measured(result["base"]), measured(result["adapted"])
     kept = result["adapter"] is None
     _print_first(console, result, [adapted] if kept else [base, adapted], None if kept else result["difference"])
     table = Table(title=f"{base['n_utterances']} clips, {base['n_words']} words, {_speakers(base)}")
     for column in ("", "before", "after"):
         table.add_column(column, justify="left" if not column else "right")
-    table.add_row("words wrong (WER)", f"{base['wer']:.1%}", f"[bold]{adapted['wer']:.1%}[/]")
+    table.add_row("words wrong (WER)", percent(base["wer"]), f"[bold]{percent(adapted['wer'])}[/]")
     table.add_row("95% interval", interval(base["wer_ci95"]), interval(adapted["wer_ci95"]))
-    table.add_row("characters wrong (CER)", f"{base['cer']:.1%}", f"{adapted['cer']:.1%}")
+    table.add_row("characters wrong (CER)", percent(base["cer"]), percent(adapted["cer"]))
     if base["n_speakers"] > 1:
-        table.add_row("WER, mean of speakers", *(_percent(one["wer_speaker_mean"]) for one in (base, adapted)))
+        table.add_row("WER, mean of speakers", *(percent(one["wer_speaker_mean"]) for one in (base, adapted)))
         table.add_row("WER, worst speaker", *map(_worst_speaker, (base, adapted)))
     console.print(table)
     _print_speakers(console, {"before": base, "after": adapted})
@@ -139,10 +140,12 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     forgotten = result.get("forgetting")
     if forgotten:
         console.marked(
-            f"Typical speech, {forgotten['clips']} clips: WER {forgotten['base']['wer']:.1%} before, "
-            f"{forgotten['adapted']['wer']:.1%} after"
+            f"Typical speech, {forgotten['clips']} clips: WER {percent(forgotten['base']['wer'])} before, "
+            f"{percent(forgotten['adapted']['wer'])} after"
             + (f" [yellow]({escape(forgotten['notice'])})[/]" if forgotten["notice"] else "")
         )
+        for caveat in forgotten["caveats"]:
+            console.marked(f"[yellow]{escape(caveat)}[/]")
     training = result.get("training")
     if training:
         console.print(
@@ -165,19 +168,20 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
 def scores_table(result: dict[str, Any], out: Path | None) -> None:
     """One model's error rates."""
     console = Terminal()
+    result = measured(result)
     _print_first(console, result, [result], None)
     table = Table(title=f"{escape(result['model'])}: {result['n_utterances']} clips, {result['n_words']} words")
     for column in ("WER", "95% interval", "CER", "MER", "WIL", "x real time"):
         table.add_column(column, justify="right")
     table.add_row(
-        f"[bold]{result['wer']:.1%}[/]",
+        f"[bold]{percent(result['wer'])}[/]",
         interval(result["wer_ci95"]),
-        *(f"{result[key]:.1%}" for key in ("cer", "mer", "wil")),
+        *(percent(result[key]) for key in ("cer", "mer", "wil")),
         f"{1 / result['real_time_factor']:.0f}" if result["real_time_factor"] else "",
     )
     console.print(table)
     if result["n_speakers"] > 1:
-        mean, worst = _percent(result["wer_speaker_mean"]), _worst_speaker(result)
+        mean, worst = percent(result["wer_speaker_mean"]), _worst_speaker(result)
         console.marked(f"{result['n_speakers']} speakers: mean WER {mean}, worst {worst}")
     _print_speakers(console, {"WER": result})
     _print_notes(console, result["notes"])
@@ -192,7 +196,8 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
     shown = [result["base"], result["adapters"][best.name]] if best else [result["base"]]
     _print_first(console, result, shown, best.difference if best else None)
     titles = (f"{result['clips']} clips, {_speakers(result['base'])}", "Every two")
-    for title, (headings, *rows) in zip(titles, (comparison(result), pairs(result)), strict=True):
+    tables = zip(titles, (comparison(result), pairs(result)), strict=True)
+    for title, (headings, *rows) in ((title, cells) for title, cells in tables if cells):  # of one adapter no pairs
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # many columns: without lines between them
         for column in headings:
             table.add_column(column, justify="left" if column == headings[0] else "right", overflow="fold")
@@ -216,13 +221,14 @@ def export_table(result: dict[str, Any], out: Path) -> None:
         table.add_column(column, justify="right" if column else "left")
     rows = {f"{result['software']}, {context}": result["theirs"], f"speechft, {context}": result["ours"]}
     for name, scores in (rows | {f"speechft, {own['context']}": own}).items():
-        table.add_row(name, f"{scores['wer']:.1%}", interval(scores["wer_ci95"]), f"{scores['cer']:.1%}")
+        scores = measured(scores)
+        table.add_row(name, percent(scores["wer"]), interval(scores["wer_ci95"]), percent(scores["cer"]))
     console.print(table)
     difference = result["difference"]
     console.print(
-        f"Theirs minus ours: {100 * difference['wer']:+.2f} points of WER (95% interval "
-        f"{' to '.join('-' if b is None else f'{100 * b:+.2f}' for b in difference['wer_ci95'])}); "
-        f"{result['words_that_differ']:.1%} of the words are others."
+        f"Theirs minus ours: {_hundredths(difference['wer'])} points of WER (95% interval "
+        f"{' to '.join(map(_hundredths, difference['wer_ci95']))}); "
+        f"{percent(result['words_that_differ'])} of the words are others."
     )
     for caveat in result["caveats"]:
         console.marked(f"[yellow]{escape(caveat)}[/]")
@@ -242,13 +248,14 @@ def _print_first(
     console.marked(f"[bold]{escape(answer(systems, difference, result))}[/]")
 
 
-def _percent(rate: float | None) -> str:
-    return "-" if rate is None else f"{rate:.1%}"
+def _hundredths(difference: float | None) -> str:
+    """In points, more exactly than elsewhere: an export changes little."""
+    return "–" if difference is None else f"{100 * difference:+.2f}"
 
 
 def _worst_speaker(scores: Mapping[str, Any]) -> str:
     name = scores["worst_speaker"]
-    return "-" if name is None else f"{scores['per_speaker'][name]['wer']:.1%} ({escape(name or UNNAMED)})"
+    return "–" if name is None else f"{percent(scores['per_speaker'][name]['wer'])} ({escape(name or UNNAMED)})"
 
 
 def _speakers(scores: Mapping[str, Any]) -> str:
@@ -268,7 +275,7 @@ def _print_speakers(console: Terminal, systems: Mapping[str, Mapping[str, Any]])
     for column in ("speaker", *systems, "words"):
         table.add_column(escape(column), justify="left" if column == "speaker" else "right", overflow="fold")
     for name in order:
-        rates = (_percent(scores["per_speaker"][name]["wer"]) for scores in systems.values())
+        rates = (percent(scores["per_speaker"][name]["wer"]) for scores in systems.values())
         table.add_row(escape(name or UNNAMED), *rates, str(last[name]["n_words"]))
     console.print(table)
     if len(last) > len(order):
@@ -279,10 +286,6 @@ def _print_notes(console: Terminal, notes: Sequence[str]) -> None:
     """What to know before quoting the numbers, such as that the speakers are too few."""
     for note in notes:
         console.marked(f"[yellow]{escape(note[:1].upper() + note[1:])}.[/]")
-
-
-def interval(bounds: list[float] | None) -> str:
-    return f"{bounds[0]:.1%} to {bounds[1]:.1%}" if bounds and None not in bounds else "-"
 
 
 def problem_lines(problems: list[Any]) -> list[str]:
@@ -302,6 +305,13 @@ def leakage_lines(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
         named = {"speaker": pair["speakers"], "session": pair["sessions"], "recording": pair["audio"]}
         shared = [f"{_count(len(names), kind)}: {_first(names)}" for kind, names in named.items() if names] + shared
         lines += [f"{between} {what}" for what in shared or ["nothing"]]
+        lines += [
+            f"{pair['first']} and {pair['second']} may share {name}, written another way" for name in pair["alike"]
+        ]
+        counts = zip(pair["nameless"], (pair["first"], pair["second"]), strict=True)
+        lines += [
+            f"{_count(count, 'row')} of {part} may be anybody's: no speaker is named" for count, part in counts if count
+        ]
     return lines
 
 

@@ -120,6 +120,29 @@ def test_mistakes_are_named(corpus: Manifest, tmp_path: Path) -> None:
         augment_manifest(corpus, tmp_path / "m.jsonl", [])
 
 
+def test_rows_that_cannot_be_used_are_told_and_kept(corpus: Manifest, tmp_path: Path) -> None:
+    rows = [{**u.to_row(), "split": "Train"} for u in corpus[:2]]
+    rows += [{"audio": str(tmp_path / "gone.wav"), "text": "gone", "split": "Train"}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n{\n")
+    told: list[dict] = []
+    made = augment_manifest(
+        tmp_path / "m.jsonl", tmp_path / "more.jsonl", ["noise"], allow_outside=True, on_event=told.append
+    )
+    assert [u.text for u in made] == [corpus[0].text, corpus[1].text, "gone", corpus[0].text, corpus[1].text]
+    assert [event["where"] for event in told] == ["m.jsonl:4", "m.jsonl:3"]
+
+
+def test_no_manifest_of_the_users_is_replaced(corpus: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(SpeechftError, match="is the manifest that is varied"):
+        augment_manifest(corpus.path, corpus.path, ["noise"])  # type: ignore[arg-type]
+    out = tmp_path / "more.jsonl"
+    for _ in range(2):
+        augment_manifest(corpus, out, ["noise"])
+    out.write_text(out.read_text().replace("noise", "much noise"))
+    with pytest.raises(SpeechftError, match="changed by hand"):
+        augment_manifest(corpus, out, ["noise"])
+
+
 def test_amounts_can_be_given(corpus: Manifest) -> None:
     folder = corpus.path.parent  # type: ignore[union-attr]
     out = augment_manifest(corpus, folder / "loud.jsonl", ["noise"], amounts={"noise": 3.0})

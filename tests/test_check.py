@@ -106,7 +106,8 @@ def plant(folder: Folder) -> None:
     folder.row("duplicate-id", id="twice")
     folder.line('{"audio": "x.wav", ', "json")
     folder.row("times", start_s=0.5, end_s=0.25)
-    folder.row("times", "warning", start_s=0.5, end_s=2.0)
+    folder.row("times", "warning", start_s=0.5, end_s=1.3)
+    folder.row("times", start_s=0.5, end_s=2.0)
     folder.row("empty", start_s=5.0, end_s=6.0)
     folder.row("duration", "warning", duration_s=4.0)
     data = (here / folder.row("truncated", "warning")).read_bytes()
@@ -196,12 +197,41 @@ def test_variations_of_a_recording_are_copies_only_in_another_split(folder: Fold
     assert found(check(folder.write())) == folder.expected
 
 
+def test_a_copy_in_test_is_found_beside_copies_in_its_own_part(folder: Folder, voice: Manifest) -> None:
+    """Not only the first of several earlier copies counts, nor only the first of later ones."""
+    samples = voice[0].load()
+    for kind, severity, split, name in (
+        (None, "", "test", "a.wav"),
+        ("duplicate-audio", "warning", "test", "b.wav"),
+        ("duplicate-audio", "error", "train", "c.wav"),
+        ("duplicate-audio", "error", "test", "d.wav"),
+        ("duplicate-audio", "error", "test", "e.flac"),
+    ):
+        soundfile.write(folder.folder / name, samples, 16_000, subtype="PCM_16")
+        folder.row(kind, severity, audio=name, text=f"{name} only", split=split, speaker="ann", id=name)
+    examined = examine(folder.write())
+    assert {one for one in found(examined.problems) if one[0] == "duplicate-audio"} == folder.expected
+    assert examined.shared.between("train", "test").audio == ("a.wav", "b.wav", "d.wav", "e.flac")
+
+
 def test_sessions_of_people_recorded_once_are_no_leak(folder: Folder) -> None:
     for split in ("train", "test"):
         folder.row(None, split=split, speaker="ann", session="1")
         folder.row("session-leak" if split == "test" else None, "warning", split=split, speaker="", session="3")
     folder.row(None, speaker="", session="4")
     assert found(check(folder.write())) == folder.expected
+
+
+def test_leaks_are_found_whatever_the_splits_are_called(folder: Folder) -> None:
+    folder.row(None, text="The kettle is on.", split="Training", prompt_id="p1")
+    folder.expected.add(("split-name", "note", "m.jsonl:1"))
+    folder.row("text-leak", "warning", text="the kettle is on", split="Test")
+    folder.expected.add(("split-name", "note", "m.jsonl:2"))
+    folder.row("prompt-leak", "warning", text="It is warm.", split="Test", prompt_id="p1")
+    examined = examine(folder.write())
+    assert found(examined.problems) == folder.expected
+    assert examined.shared.between("train", "test").text_rows == 1
+    assert "read as 'test'" in next(p.fix for p in examined.problems if p.where == "m.jsonl:2" and p.kind[0] == "s")
 
 
 def test_usable_keeps_what_has_no_error_and_drops_nothing_in_silence(folder: Folder) -> None:
@@ -216,6 +246,7 @@ def test_usable_keeps_what_has_no_error_and_drops_nothing_in_silence(folder: Fol
         assert not kept & named
         assert len(kept | named) == len(folder.lines)
         assert all(u.duration_s for u in manifest)
+        assert [(u.end_s, u.seconds) for u in manifest if u.end_s] == [(1.0, 0.5)]
         if decode:
             assert named == bad
     only_by_decoding = bad - named
@@ -227,8 +258,18 @@ def test_usable_keeps_what_has_no_error_and_drops_nothing_in_silence(folder: Fol
 
 def test_nothing_usable(folder: Folder) -> None:
     folder.row("missing", audio="gone.wav")
-    with pytest.raises(SpeechftError, match=r"no row can be used.*m.jsonl:1: audio 'gone.wav' does not exist"):
+    folder.row("empty-text", text="")
+    with pytest.raises(
+        SpeechftError, match=r"be used\. The first problem is m.jsonl:1: audio 'gone.wav' does not exist"
+    ):
         usable(folder.write())
+
+
+def test_what_keeps_all_rows_from_use_is_named_before_what_does_not(folder: Folder) -> None:
+    folder.row("too-fast", "warning", text="one two three four five six seven eight nine ten eleven", end_s=9.0)
+    with pytest.raises(SpeechftError, match=r"The first problem is .* before end_s \(9 s\)") as caught:
+        usable(folder.write())
+    assert "  " not in str(caught.value)
 
 
 def test_usable_takes_a_manifest(folder: Folder) -> None:

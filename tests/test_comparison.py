@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from speechft.adapters import attach, save, trainable
+from speechft.adapters import attach, read_card, save, trainable
 from speechft.comparison import adapter_names, evaluate_adapters
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.pipeline import evaluate
 from speechft.report_comparison import comparison, pairs
+from speechft.seen import hashes
 from speechft.significance import holm
 from speechft.sources import resolve
 from speechft.whisper import load_whisper
@@ -77,6 +80,26 @@ def test_one_table_of_several_adapters(adapters: list[Path], voice: Manifest, tm
 def test_what_is_no_adapter_is_refused_before_the_work(voice: Manifest, tmp_path: Path) -> None:
     with pytest.raises(SpeechftError):
         evaluate_adapters(voice, [tmp_path / "a", tmp_path / "b"])
+
+
+def test_typical_speech_that_an_adapter_learnt_is_no_typical_speech(
+    adapters: list[Path], voice: Manifest, tmp_path: Path
+) -> None:
+    bare = Manifest((replace(u, split=None) for u in voice[:4]), voice.path)
+    taught = tmp_path / "adapter"
+    shutil.copytree(adapters[0], taught)
+    card = read_card(taught) | {"seen": {"train": hashes(bare[:2]), "dev": []}}
+    (taught / "speechft.json").write_text(json.dumps(card))
+    rows = [u.to_row() for u in bare] + [{"audio": "gone.wav", "text": "gone"}]
+    typical = tmp_path / "typical.jsonl"
+    typical.write_text("\n".join(map(json.dumps, rows)))
+    found = evaluate(
+        voice.split("test")[:1], adapter=taught, typical=typical, against_base=False, allow_outside=True, out=tmp_path
+    )["forgetting"]
+    assert found["clips"] == 2
+    assert "2 recordings that the adapter was trained on" in found["caveats"][0]
+    assert [row["where"] for row in found["left_out"]] == ["typical.jsonl:5"]
+    assert f"1 rows could not be used. {found['caveats'][0]}" in (tmp_path / "report.md").read_text()
 
 
 def test_what_one_adapter_forgets(adapters: list[Path], voice: Manifest, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,7 +110,7 @@ def written(out: Path, *args: Any, **more: Any) -> tuple[Page, dict[str, Any]]:
 def test_three_files_and_the_answer_first(tmp_path: Path, before: Scores, after: Scores) -> None:
     result = {
         "evaluated_on": {"split": "test"},
-        "overlap": "train and dev share 2 speakers; train and test share nothing",
+        "leakage": [between("dev", speakers=["a", "b"]), between("test")],
     }
     page, _ = written(tmp_path, result, before, after, title="A run", notes=["simulated voice"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.md", "result.json"]
@@ -259,6 +261,12 @@ def test_scores_of_different_utterances_are_refused(tmp_path: Path, before: Scor
     assert not list(tmp_path.iterdir())
 
 
+def between(second: str, **shared: Any) -> dict[str, Any]:
+    """What train and another part share, as `Overlap.to_dict` has it."""
+    nothing = {"speakers": [], "sessions": [], "prompts": 0, "texts": 0, "text_rows": 0, "audio": [], "alike": []}
+    return {"first": "train", "second": second, "rows": 36, **nothing, "nameless": [0, 0], **shared}
+
+
 def said(one: Scores, two: Scores, result: dict[str, Any] | None = None) -> str:
     return answer([one.to_dict(), two.to_dict()], compare(one, two), result or {})
 
@@ -335,12 +343,8 @@ def test_the_best_of_several_is_said_to_be_chosen(tmp_path: Path) -> None:
 
 
 def test_the_answer_says_how_many_sentences_were_trained_on(before: Scores, after: Scores) -> None:
-    pair = {"first": "train", "second": "test", "text_rows": 9}
-    about = {"overlap": "train and test share 4 sentences", "evaluated_on": {"split": "test"}, "leakage": [pair]}
-    ending = "by 6 speakers, 9 of them of sentences that were trained on."
-    assert said(before, after, about).endswith(ending)
-    pair["text_rows"] = 0
-    assert said(before, after, about).endswith("by 6 speakers.")
+    about = {"evaluated_on": {"split": "test"}, "leakage": [between("test", texts=4, text_rows=9)]}
+    assert said(before, after, about).endswith("by 6 speakers, 9 of them of sentences that were trained on.")
 
 
 def test_answer_does_not_call_chance_a_change(before: Scores, after: Scores) -> None:
@@ -351,17 +355,23 @@ def test_answer_does_not_call_chance_a_change(before: Scores, after: Scores) -> 
 
 
 @pytest.mark.parametrize(
-    ("shared", "ending"),
+    ("second", "shared", "ending"),
     [
-        ("train and test share nothing", "by 6 speakers never trained on."),
-        ("train and test share 6 speakers", "by 6 speakers, in sentences never trained on."),
-        ("train and test share 6 speakers, 4 sentences (9 of 36 rows of test)", "by 6 speakers."),
-        ("train and dev share nothing", "by 6 speakers."),
-        ("only one split, so nothing to share", "by 6 speakers."),
+        ("test", {}, "by 6 speakers never trained on."),
+        ("test", {"nameless": [2, 0]}, "by 6 speakers, none of the recordings trained on."),
+        ("test", {"alike": ["speaker 'Ann'"]}, "by 6 speakers."),
+        ("test", {"speakers": ["a"]}, "by 6 speakers, in sentences never trained on."),
+        ("test", {"speakers": ["a"], "sessions": ["a/1"]}, "by 6 speakers, in sentences never trained on."),
+        ("test", {"speakers": ["a"], "prompts": 1}, "by 6 speakers."),
+        ("dev", {}, "by 6 speakers."),
     ],
 )
-def test_answer_claims_no_more_than_the_splits_allow(before: Scores, after: Scores, shared: str, ending: str) -> None:
-    assert said(before, after, {"overlap": shared, "evaluated_on": {"split": "test"}}).endswith(ending)
+def test_answer_claims_no_more_than_the_splits_allow(
+    before: Scores, after: Scores, second: str, shared: dict[str, Any], ending: str
+) -> None:
+    about = {"evaluated_on": {"split": "test"}, "leakage": [between(second, **shared)]}
+    assert said(before, after, about).endswith(ending)
+    assert said(before, after, {"evaluated_on": {"split": "test"}}).endswith("by 6 speakers.")
 
 
 def test_few_speakers_are_said_to_be_few(tmp_path: Path) -> None:
@@ -448,6 +458,21 @@ def test_recordings_can_be_put_into_the_page_up_to_a_size(tmp_path: Path) -> Non
     assert found["x"].startswith("data:audio/")
     assert base64.b64decode(found["x"].partition("base64,")[2]) == bytes(100)
     assert found["y"] == "b.wav#t=1.5,2"  # a stretch of a longer recording
+
+
+def test_of_a_longer_recording_only_the_stretch_is_put_into_the_page(tmp_path: Path) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(16_000 * 20)
+    soundfile.write(tmp_path / "long.wav", noise, 16_000)
+    path = tmp_path / "long.wav"
+    clips = {"a": (path, 1.5, 2.0), "b": (path, 18.0, None), "c": (path, 2.0, 2.5), "d": (path, 2.0, 2.2)}
+    found = addresses(clips, tmp_path, 40_000)
+    assert found["b"] == "long.wav#t=18"
+    assert found["c"] == "data:audio/flac;base64," + found["c"].partition(",")[2]
+    for name, (_, start, end) in clips.items():
+        if found[name].startswith("data:"):
+            samples, _ = soundfile.read(io.BytesIO(base64.b64decode(found[name].partition(",")[2])))
+            assert len(samples) == round(16_000 * (end - start))
+    assert sum(len(base64.b64decode(one.partition(",")[2])) for one in found.values() if "data" in one) < 40_000
 
 
 def test_a_stretch_of_a_recording_plays_that_stretch(tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ def test_groups(scores: Scores) -> None:
         assert sum(entry["n_words"] for entry in values.values()) == 17
     assert found.gaps_p == {"room": pytest.approx(0.5, abs=0.5), "severity": 1.0}
     assert found.gaps == {"room": pytest.approx(2 / 7 - 2 / 8), "severity": pytest.approx(2 / 7 - 1 / 6)}
+    said = score([replace(u, severity=u.severity or "unknown", extra={"room": 1, **u.extra}) for u in rows], HEARD)
+    assert (said.gaps["severity"], said.gaps_p["severity"]) == (found.gaps["severity"], found.gaps_p["severity"])
 
 
 def test_a_group_of_one_speaker_has_no_interval_where_others_are_over_speakers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,31 @@ def test_what_was_seen_is_left_out_of_a_manifest_without_splits(voice: Manifest,
     whole = Seen.by([{"seen": {"train": hashes(bare), "dev": []}}])
     with pytest.raises(SpeechftError, match="all of these"):
         rows_to_evaluate(bare, None, False, silent, seen=whole)
+
+
+def test_two_people_who_read_one_list_are_two(voice: Manifest) -> None:
+    ann = [replace(u, speaker="ann", duration_s=2.0) for u in voice[:2]]
+    seen = Seen(frozenset(hashes(ann) or ()), frozenset())
+    ben = Manifest(replace(u, speaker="ben") for u in ann)
+    slower = Manifest(replace(u, duration_s=2.5) for u in ann)
+    again = Manifest(replace(u, duration_s=2.06) for u in ann)  # as another manifest states it
+    assert (len(seen.unseen(ben)), len(seen.unseen(slower)), len(seen.caveats(again))) == (2, 2, 1)
+
+
+def test_cards_of_earlier_versions_are_read(voice: Manifest) -> None:
+    """They have hashes of id and text."""
+    old = hashlib.sha256(f"{voice[0].id}\0{voice[0].text}".encode()).hexdigest()[:12]
+    seen = Seen.by([{"seen": {"train": [old], "dev": []}}])
+    assert [u.id for u in seen.unseen(voice)] == [u.id for u in voice[1:]]
+
+
+def test_rows_marked_unused_are_set_aside(voice: Manifest) -> None:
+    rows = Manifest((replace(u, split="Unused" if i < 4 else None) for i, u in enumerate(voice)), voice.path)
+    found = rows_to_evaluate(rows, None, False, silent)
+    assert [u.id for u in found.chosen] == [u.id for u in voice[4:]]
+    assert found.caveats == ["4 recordings are marked 'unused' and were set aside."]
+    with pytest.raises(SpeechftError, match="every row is marked 'unused'"):
+        rows_to_evaluate(Manifest(rows[:4]), None, False, silent)
 
 
 def test_what_chose_an_adapter_is_found_again(voice: Manifest) -> None:

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.overlap import overlap
+from speechft.result import shared_parts
 from speechft.split import auto_split, sentence_key, sentence_keys, split_by_prompt, split_by_speaker
+from speechft.terminal import leakage_lines
 
 
 def one(i: int, text: str = "", speaker: str = "", split: str | None = None, **more: object) -> Utterance:
@@ -155,6 +157,15 @@ def test_existing_splits_stay() -> None:
     assert homes(done) == {**homes(manifest), "u9002": "dev"}
 
 
+def test_rows_marked_unused_are_set_aside_and_count_for_nothing() -> None:
+    aside = [replace(u, id=f"aside-{u.id}", split="Unused") for u in corpus(8, 5)]
+    for rows in (corpus(1, 30), corpus(6, 5)):
+        done = auto_split(Manifest([*rows, *aside]))
+        assert homes(done) == {**homes(auto_split(rows)), **{u.id: "unused" for u in aside}}
+    with pytest.raises(SpeechftError, match="every row is marked 'unused'"):
+        auto_split(Manifest(aside))
+
+
 def test_only_dev_is_carved_out_of_train() -> None:
     manifest = Manifest([*corpus(8, 5, "train"), *(replace(u, split="test", speaker="t") for u in [one(9001)])])
     done = auto_split(manifest)
@@ -215,8 +226,26 @@ def test_overlap_reports_everything_shared(tmp_path: Path) -> None:
     )
 
 
+def test_what_nobody_knows_of_speakers_is_said() -> None:
+    def rows(*speakers: str) -> Manifest:
+        splits = ("train", "train", "test")
+        return Manifest(one(i, speaker=who, split=splits[i]) for i, who in enumerate(speakers))
+
+    (pair,) = overlap(rows("ann", "", "ben"), audio=False).pairs
+    assert (pair.nameless, str(pair)) == (
+        (1, 0),
+        "train and test share nothing (no speaker is named in 1 row of train)",
+    )
+    (pair,) = overlap(rows("ann", "cem", "Ann "), audio=False).pairs
+    assert "train and test may share speaker 'Ann ', written another way" in leakage_lines([pair.to_dict()])
+    known = overlap(rows("ann", "cem", "ben"), audio=False)
+    assert str(known) == "train and test share nothing"
+    assert shared_parts(str(known), known.to_dict(), 3) == []
+
+
 def test_overlap_of_nothing() -> None:
-    assert str(overlap(Manifest([one(1, split="train"), one(2, split="test")]))) == "train and test share nothing"
+    two = Manifest([one(1, speaker="a", split="train"), one(2, speaker="b", split="test")])
+    assert str(overlap(two)) == "train and test share nothing"
     assert "only one split" in str(overlap(Manifest([one(1)])))
     with pytest.raises(KeyError):
         overlap(Manifest([one(1)])).between("train", "test")

@@ -20,7 +20,7 @@ from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.overlap import overlap
 from speechft.scoring import score
-from speechft.study import Arm, minutes_of, parts_apart, write_study
+from speechft.study import Arm, all_left_out, minutes_of, parts_apart, study_data, write_study
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -77,16 +77,51 @@ def test_a_dose_that_is_measured_again_is_no_surer() -> None:
 
 def test_a_study_prints_what_must_be_read_before_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [replace(u, speaker=f"s{i % 6}", split="test" if i % 2 else "train") for i, u in enumerate(clips(12))]
-    whole = Manifest(replace(u, text="the same", extra={"simulated": True}) for u in rows)
+    (tmp_path / "c.wav").write_bytes(bytes(100))
+    same = {"text": "the same", "audio": tmp_path / "c.wav", "extra": {"simulated": True}}
+    whole = Manifest(replace(u, **same) for u in rows)
     tested = whole.split("test")
     texts = [u.text for u in tested]
     arms = {"base": score(tested, ["well"] * len(tested)), "trained": score(tested, texts)}
     recipe = load_recipe(None, ["manifest=m.jsonl", "output_dir=out"])
-    write_study(tmp_path, "A study", recipe, arms, "base", tested, whole, overlap(whole))
+    write_study(tmp_path, "A study", recipe, arms, "base", tested, whole, overlap(whole), {"m.jsonl:3": "is silent"})
     printed = capsys.readouterr().out
     assert printed.startswith(NOTICE)
     assert printed.index("Overlap between splits: train and test share") < printed.index("| Model |")
     assert "Overlap between splits" in (tmp_path / "report.md").read_text().partition("Words wrong")[0]
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert found["left_out"] == [{"where": "m.jsonl:3", "reason": "is silent"}]
+    assert '"a":"c.wav"' in (tmp_path / "report.html").read_text()
+
+
+def test_rows_left_out_of_an_arm_are_named_by_it() -> None:
+    evaluation: Any = SimpleNamespace()
+    arms = {"base": Arm(None, evaluation), "tempo": Arm(None, evaluation, {"m.jsonl:9": "it lasts 31.0 s"})}
+    assert all_left_out({"m.jsonl:3": "is silent"}, arms) == {
+        "m.jsonl:3": "is silent",
+        "tempo: m.jsonl:9": "it lasts 31.0 s",
+    }
+
+
+def test_targets_choose_nothing_for_the_cohort() -> None:
+    recipe = runpy.run_path(str(RECIPES / "cohort_then_speaker.py"))
+    homes = [("ann", "train"), ("ben", "dev"), ("cem", "dev"), ("cem", "test"), ("dan", "test")]
+    rows = [replace(u, speaker=homes[i % 5][0], split=homes[i % 5][1]) for i, u in enumerate(clips(50))]
+    train, dev, targets = recipe["cohort_and_targets"](Manifest(rows), 2)
+    assert (train.speakers, dev.speakers) == (("ann",), ("ben",))
+    assert [target.speakers for target in targets] == [("cem",), ("dan",)]
+    with pytest.raises(SpeechftError, match="every speaker of dev"):
+        recipe["cohort_and_targets"](Manifest(u for u in rows if u.speaker != "ben"), 2)
+
+
+def test_a_study_takes_the_rows_that_training_takes(voice: Manifest, tmp_path: Path) -> None:
+    rows = [replace(u, speaker="ann" if i % 2 else "ben", split=None) for i, u in enumerate(voice[:20])]
+    lines = [u.to_row() for u in rows] + [{"audio": "gone.wav", "text": "gone"}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    given = ["allow_outside=true", "speakers=[ann]", f"manifest={tmp_path}/m.jsonl", f"output_dir={tmp_path}"]
+    manifest, left_out = study_data(load_recipe(None, given))
+    assert manifest.speakers == ("ann",)
+    assert list(left_out) == ["m.jsonl:21"]
 
 
 def test_minimum_wer_says_first_that_nobody_spoke() -> None:

@@ -33,6 +33,20 @@ def test_a_command_is_right_when_its_words_are() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("value", "command"),
+    [("true", "call anna"), ("Yes", "call anna"), ("1", "call anna"), (1, "call anna"), ("no", None), (0, None),
+     (False, None), ("", None), ("Anna!", "anna")],
+)  # fmt: skip
+def test_commands_as_tables_write_them(value: object, command: str | None) -> None:
+    assert score([one(0, "Call Anna.", command=value)], [""]).rows[0].command == command
+
+
+def test_yes_may_be_what_is_said() -> None:
+    rows = [one(0, "Yes, please.", command="yes"), one(1, "No, thank you.", command="no")]
+    assert [row.command for row in score(rows, ["", ""]).rows] == ["yes", "no"]
+
+
 def test_the_nearest_command_is_the_one_with_the_fewest_edits() -> None:
     rows = [one(0, "on", command=True), one(1, "turn the lamp on", command=True)]
     found = score(rows, ["turn on", "turn on"]).to_dict()["command_success"]
@@ -58,6 +72,7 @@ def test_entities_are_counted_one_by_one() -> None:
     ("extra", "message"),
     [
         ({"command": 3}, "'command' is not text"),
+        ({"command": "lamp up"}, "the command 'lamp up' is not in the text"),
         ({"entities": "Anna"}, "not a list of texts"),
         ({"entities": [1]}, "not a list of texts"),
         ({"entities": ["Carla"]}, "'Carla' is not in the text"),

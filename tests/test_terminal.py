@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from speechft.manifest import Utterance
 from speechft.paired import compare, compare_all, compare_pairs
 from speechft.plain_text import Terminal
 from speechft.scoring import score
-from speechft.terminal import Watcher, before_after, comparison_table, scores_table
+from speechft.terminal import Watcher, before_after, comparison_table, export_table, scores_table
 
 ROWS = [Utterance(Path(f"/c/{i}.wav"), "put the kettle on", f"u{i}", f"s{i % 2}") for i in range(4)]
 WORSE = score(ROWS, ["put kettle on", "well", "put the kettle on", "well well"])
@@ -124,6 +125,26 @@ def test_every_speaker_up_to_twenty_and_the_worst_of_more(capsys: pytest.Capture
             assert "15 more speakers are in the report" in said
             assert "voice04" in shown
             assert "voice00" not in shown
+
+
+def test_there_are_no_rates_where_no_text_has_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three invented words are not 300% of the words wrong."""
+    rows = [replace(u, text="") for u in ROWS]
+    one, two = (score(rows, [text] * 4) for text in ("three words here", ""))
+    difference = compare(one, two)
+    result: dict[str, Any] = {"base": one.to_dict(), "adapted": two.to_dict(), "adapter": "adapter"}
+    before_after({**result, "difference": difference}, None)
+    scores_table({**one.to_dict(), "model": "tiny", "real_time_factor": 0.1}, None)
+    entries = {"a": {**two.to_dict(), "difference": compare_all(one, {"a": two})["a"], "forgetting": None}}
+    both = {"base": one.to_dict(), "adapters": entries, "pairs": [], "best": "a", "clips": 4, "speakers": 2}
+    comparison_table(both, None)
+    ours = {**one.to_dict(), "context": "full"}
+    export = {"notice": None, "software": "other", "context": "full", "caveats": [], "overlap": "nothing"}
+    scored = {"ours": ours, "theirs": two.to_dict(), "ours_at_its_context": ours, "words_that_differ": None}
+    export_table({**export, **scored, "difference": difference}, Path("out"))
+    said = words(capsys)
+    assert "12" in said
+    assert set(re.findall(r"[\d.]+%", said)) <= {"95%", "100.0%", "0.0%"}  # MER and WIL exist
 
 
 def test_speakers_without_a_name(capsys: pytest.CaptureFixture[str]) -> None:

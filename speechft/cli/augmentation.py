@@ -43,20 +43,26 @@ def augment(
 
     if listen is None and out is None:
         raise SpeechftError("nothing to write", fix="Give --listen FOLDER, --out MANIFEST, or both.")
-    kinds, found = tuple(kind or ()), {}
+    kinds, found = tuple(kind or ()), dict[str, Any]()
+    left_out: list[dict[str, str]] = []
     shared: dict[str, Any] = {"seed": seed, "amounts": _amounts(amount or []), "allow_outside": allow_outside}
     with Watcher(quiet=as_json) as watch:
+
+        def left(event: dict[str, Any]) -> None:
+            left_out.append({"where": event["where"], "reason": event["reason"]})
+            watch(event)
+
         if listen:
             found["listen"] = str(write_examples(manifest, listen, kinds, **shared))
         if out:
             made = augment_manifest(
                 manifest, out, kinds, copies=copies, together=together, split=split, **shared,
-                progress=lambda _, of: watch({"event": "checked", "of": of}),
+                progress=lambda _, of: watch({"event": "checked", "of": of}), on_event=left,
             )  # fmt: skip
             count = sum(bool(u.extra.get("synthetic")) for u in made)
             found |= {"manifest": str(out), "utterances": str(len(made)), "synthetic": str(count)}
     if as_json:
-        print_json(found)
+        print_json(found | {"left_out": left_out})
     else:
         typer.echo("\n".join(f"{name}: {value}" for name, value in found.items()))
 

@@ -45,6 +45,9 @@ def prepare(
     written = (Path(out).resolve(), manifest_path(out).resolve())
     if Path(source).is_file() and Path(source).resolve() in written:
         raise SpeechftError("is the table that is read", where=out, fix="Name a folder for the manifest.")
+    if split and corpus != "hub":
+        fix = "Prepare all of it; 'speechft train' and 'evaluate' take the splits that they need."
+        raise SpeechftError(f"a split is chosen of hub datasets only, not of '{corpus}'", fix=fix)
     if corpus == "folder":
         return folder.prepare_folder(source, out, copy=copy, allow_outside=allow_outside)
     if corpus == "csv":

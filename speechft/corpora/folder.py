@@ -16,21 +16,35 @@ import csv
 import io
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from speechft.corpora.prepared import AUDIO_ENDINGS, SPLIT_NAMES, Preparation, Prepared, read_text
+from speechft.corpora.prepared import AUDIO_ENDINGS, Preparation, Prepared, read_text
 from speechft.errors import SpeechftError
 from speechft.files import LONGEST_FIELD
 from speechft.rows import FLAGS, BadRow, read_rows
+from speechft.split import PARTS, usual_name
 
 TRANSCRIPT_ENDINGS = (".txt", ".lab", ".transcript", ".normalized.txt")
+Table = tuple[list[str], list[tuple[int, dict[str, Any]]]]  # the headings; rows by them, with their line numbers
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")  # as Hugging Face's audiofolder has them
 # Folders that say what is in them and not who speaks.
 PLAIN_FOLDERS = {"audio", "audios", "clips", "data", "recordings", "sounds", "wav", "wavs", "flac", "mp3"}
 
-# What others call the fields of a manifest, best first. Case and spaces don't matter.
+# What columns of times end in, as "Begin Time - ss.msec" of ELAN does; the milliseconds are in `MILLISECONDS`.
+UNITS = ("", "_s", "_sec", "_seconds", "_ss_msec", "_hh_mm_ss_ms", "_ms", "_msec")
+MILLISECONDS = re.compile(r"(?<!_ss)_ms(ec)?$")
+ONSETS = tuple(f"onset{unit}" for unit in UNITS)
+OFFSETS = tuple(f"offset{unit}" for unit in UNITS)  # a start (NeMo), or the end that belongs to an onset
+
+
+def _times(*names: str) -> tuple[str, ...]:
+    return tuple(name + unit for unit in UNITS for name in names)
+
+
+# What others call the fields of a manifest, best first. Case, spaces and other signs don't matter.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "audio": (
         *("audio", "file_name", "filename", "path", "file", "wav", "audio_path", "audio_file", "clip"),
@@ -39,9 +53,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "text": ("text", "sentence", "transcript", "transcription", "transcription_text", "words", "label"),
     "speaker": ("speaker", "speaker_id", "client_id", "spk", "spk_id", "speaker_name", "participant"),
     "id": ("id", "utt_id", "utterance_id", "segment_id", "uid"),
-    "start_s": ("start_s", "start", "start_time", "begin", "offset", "onset", "start_ms", "begin_ms"),
-    "end_s": ("end_s", "end", "end_time", "stop", "end_ms"),
-    "duration_s": ("duration_s", "duration", "seconds", "length_s", "duration_ms"),
+    "start_s": ("start_s", *_times("start", "start_time", "begin", "begin_time"), *ONSETS, *OFFSETS),
+    "end_s": ("end_s", *_times("end", "end_time", "stop", "stop_time")),
+    "duration_s": ("duration_s", *_times("duration"), "seconds", "length_s"),
     "split": ("split", "subset", "partition", "set"),
     "prompt_id": ("prompt_id", "sentence_id", "prompt"),
     "session": ("session", "session_id"),
@@ -178,16 +192,19 @@ def _place_names(root: Path, path: Path) -> dict[str, str]:
     """Split, speaker and session as the folders between the source and the recording tell them."""
     parts = [part for part in path.relative_to(root).parts[:-1] if part.casefold() not in PLAIN_FOLDERS]
     named: dict[str, str] = {}
-    if parts and parts[0].casefold() in SPLIT_NAMES:
-        named["split"] = SPLIT_NAMES[parts.pop(0).casefold()]
+    if parts and usual_name(parts[0]) in PARTS:
+        named["split"] = usual_name(parts.pop(0))
     return named | dict(zip(("speaker", "session"), parts, strict=False))
 
 
 def _add_table(work: Preparation, path: Path, columns: Mapping[str, str] | None, taken: set[str]) -> None:
     """Add the rows of a table; `taken` collects the recordings it names, used or not."""
-    rows = list(_json_rows(work, path) if path.suffix in (".jsonl", ".json") else _csv_rows(path))
-    header = list(dict.fromkeys(name for _, values in rows for name in values))
+    header, rows = (_json_rows if path.suffix in (".jsonl", ".json") else _csv_rows)(work, path)
     names = match_columns(header, columns or {}, path)
+    ends = [theirs for theirs, ours in names.items() if ours == "end_s"]
+    if ends and "start_s" not in names.values():
+        fix = f"Call the column of the starts 'start_s'. Its columns are: {', '.join(header)}."
+        raise SpeechftError(f"has ends in column '{ends[0]}' and no column of starts", where=path, fix=fix)
     defaults = _place_names(work.source, path) if path.name in TABLES else {}
     for number, values in rows:
         where = f"{path.name}:{number}"
@@ -219,8 +236,7 @@ def _find(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows by header name, with their line numbers."""
+def _csv_rows(work: Preparation, path: Path) -> Table:
     csv.field_size_limit(LONGEST_FIELD)
     text = read_text(path)
     first = text.partition("\n")[0]
@@ -229,15 +245,24 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     file = io.StringIO(text, newline="")
     if delimiter == "\t":
         reader = csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        fix = "take the tab out of its text"
     else:
         reader = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+        fix = "put the text in quotes"
+    rows = []
     try:
         for values in reader:
+            more: Any = values.get(None)  # the key of what has no heading
+            if more and any(map(str.strip, more)):
+                reason = f"it has more fields than the first line; {fix}"
+                work.leave_out(f"{path.name}:{reader.line_num}", reason)
+                continue
             clean = {name: _unquote(v) for name, v in values.items() if name and isinstance(v, str)}
-            yield reader.line_num, clean
+            rows.append((reader.line_num, clean))
     except csv.Error as error:
         fix = "Is a quotation mark left open?"
         raise SpeechftError(f"not a table ({error})", where=f"{path}:{reader.line_num}", fix=fix) from None
+    return [name for name in reader.fieldnames or () if name], rows
 
 
 def _unquote(value: str) -> str:
@@ -247,20 +272,21 @@ def _unquote(value: str) -> str:
     return value
 
 
-def _json_rows(work: Preparation, path: Path) -> list[tuple[int, dict[str, Any]]]:
+def _json_rows(work: Preparation, path: Path) -> Table:
     rows, problems = read_rows(path)
     for problem in problems:
         work.leave_out(problem.where, problem.what)
-    return rows
+    return list(dict.fromkeys(name for _, values in rows for name in values)), rows
 
 
 def match_columns(header: list[str], columns: Mapping[str, str], path: Path) -> dict[str, str]:
     """The table's name of each column to ours."""
-    plain = {name.strip().casefold().replace(" ", "_").replace("-", "_"): name for name in reversed(header)}
+    plain = {_plain(name): name for name in reversed(header)}
     matched = {theirs: ours for ours, theirs in columns.items()}
     for missing in set(matched) - set(header):
         raise SpeechftError(f"no column '{missing}'", where=path, fix=f"It has: {', '.join(header)}.")
-    for ours, aliases in COLUMNS.items():
+    ends = COLUMNS["end_s"] + (OFFSETS if any(name in plain for name in ONSETS) else ())
+    for ours, aliases in (COLUMNS | {"end_s": ends}).items():
         theirs = next((plain[alias] for alias in aliases if alias in plain), None)
         if ours not in columns and theirs is not None and theirs not in matched:
             matched[theirs] = ours
@@ -270,6 +296,11 @@ def match_columns(header: list[str], columns: Mapping[str, str], path: Path) -> 
             fix = f"Its columns are: {there}. Name one of them '{ours}' in its first line."
             raise SpeechftError(f"no column holds the {ours}", where=path, fix=fix)
     return matched
+
+
+def _plain(column: str) -> str:
+    """A heading as `COLUMNS` has it: "Begin Time - msec" is begin_time_msec."""
+    return re.sub(r"[\W_]+", "_", column.casefold()).strip("_")
 
 
 def rename_columns(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -289,7 +320,7 @@ def rename_columns(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[
 
 
 def _seconds(column: str, value: object) -> float | None:
-    """Seconds from 1.5, "1.5", "1,5" or "0:01.5"; a column that ends in _ms counts milliseconds."""
+    """Seconds from 1.5, "1.5", "1,5" or "0:01.5"; see `MILLISECONDS` for the column's name."""
     if value is None or value == "":
         return None
     total = 0.0
@@ -300,4 +331,4 @@ def _seconds(column: str, value: object) -> float | None:
         raise BadRow("times", f"'{column}' is '{value}', not a time", "") from None
     if not math.isfinite(total):
         return None
-    return total / 1000 if column.strip().casefold().endswith("_ms") else total
+    return total / 1000 if MILLISECONDS.search(_plain(column)) else total

@@ -16,7 +16,9 @@ from speechft.corpora.folder import match_columns, rename_columns
 from speechft.corpora.prepared import Preparation, Prepared
 from speechft.errors import SpeechftError
 from speechft.files import read_bytes, safe_name, write_bytes
-from speechft.rows import BadRow
+from speechft.manifest import Utterance, probe_duration
+from speechft.rows import CLOSE, CLOSE_SHARE, BadRow
+from speechft.split import PARTS, usual_name
 
 # How sound files begin; the ending only matters to people, as decoders look at the content.
 MAGIC = {
@@ -57,11 +59,14 @@ def prepare_hub(
             or not a single row that can be used.
     """
     parts = _load(str(source), split, config, revision)
+    given = {"text": text_column, "audio": audio_column}
+    names = {name: _columns(name, rows, given) for name, rows in parts.items()}
+    _rename_ids(parts, names)
     work = Preparation(Path(out).parent if str(out).endswith(".jsonl") else Path(out), out)
     inside = Path(source).resolve() if Path(source).is_dir() and not allow_outside else None
     for name, rows in parts.items():
         named = name if len(parts) > 1 or split else ""
-        _add_rows(work, name, rows, {"text": text_column, "audio": audio_column}, named, inside)
+        _add_rows(work, name, rows, names[name], named, inside)
     return work.finish()
 
 
@@ -99,19 +104,43 @@ def _cannot_load(source: str, error: Exception, is_folder: bool) -> SpeechftErro
     return SpeechftError(f"the dataset cannot be loaded ({reason})", where=source, fix=fix)
 
 
-def _add_rows(
-    work: Preparation, name: str, rows: Any, given: Mapping[str, str | None], split: str, inside: Path | None
-) -> None:
-    import datasets
-
+def _columns(name: str, rows: Any, given: Mapping[str, str | None]) -> dict[str, str]:
+    """The dataset's name of each column to ours."""
     columns = {ours: theirs for ours, theirs in given.items() if theirs}
     sounds = [column for column, kind in rows.features.items() if _is_sound(kind)]
     if "audio" not in columns and sounds:
         columns["audio"] = sounds[0]
-    names = match_columns(list(rows.features), columns, Path(name))
+    return match_columns(list(rows.features), columns, Path(name))
+
+
+def _rename_ids(parts: Mapping[str, Any], names: Mapping[str, dict[str, str]]) -> None:
+    """Where ids repeat they are no ids: one of a sentence, as FLEURS has, is its prompt's name, any other a field."""
+    texts: dict[str, set[str]] = {}
+    repeated = False
+    for name, rows in parts.items():
+        theirs = {ours: column for column, ours in names[name].items()}
+        if "id" in theirs:
+            for id_, text in zip(rows[theirs["id"]], rows[theirs["text"]], strict=True):
+                if id_ is not None and id_ != "":
+                    repeated |= str(id_) in texts
+                    texts.setdefault(str(id_), set()).add(str(text))
+    one_text_each = all(len(said) == 1 for said in texts.values())
+    for columns in names.values() if repeated else ():
+        prompts = one_text_each and "prompt_id" not in columns.values()
+        columns |= {
+            column: "prompt_id" if prompts else "dataset_id" for column, ours in columns.items() if ours == "id"
+        }
+
+
+def _add_rows(
+    work: Preparation, name: str, rows: Any, names: Mapping[str, str], split: str, inside: Path | None
+) -> None:
+    import datasets
+
     audio_name = next(theirs for theirs, ours in names.items() if ours == "audio")
     if isinstance(rows.features[audio_name], datasets.Audio):
         rows = rows.cast_column(audio_name, datasets.Audio(decode=False))
+    usual = usual_name(split) in PARTS
     for number, values in enumerate(_plain(rows, audio_name), 1):
         where = f"{name}:{number}"
         try:
@@ -120,9 +149,30 @@ def _add_rows(
         except BadRow as bad:
             work.leave_out(where, bad.what)
             continue
-        own_split = row.get("split") or split
-        if work.add({**row, "audio": str(audio), "split": own_split}, where) is None:
+        own = row.get("split")
+        if own and usual:  # such as "clean" of a column that is called subset
+            row |= {theirs: own for theirs, ours in names.items() if ours == "split" != theirs}
+        row |= {"audio": str(audio), "split": split if usual else own or split}
+        if _is_cut(audio, row):
+            row |= {f"original_{key}": row.pop(key) for key in ("start_s", "end_s") if key in row}
+        if work.add(row, where) is None:
             audio.unlink(missing_ok=True)
+
+
+def _is_cut(audio: Path, row: Mapping[str, Any]) -> bool:
+    """Whether the recording is the stretch itself, and the times are of the one that it was cut from."""
+    start, end = row.get("start_s"), row.get("end_s")
+    if start is None and end is None:
+        return False
+    try:
+        seconds = probe_duration(Utterance(audio, "", ""))
+    except SpeechftError:
+        return False  # it is left out with that reason
+    over = end is not None and end > seconds
+    if start is None or start >= seconds:
+        return start is not None or over
+    stretch = end - start if end is not None else 0.0
+    return start > 0 and over and abs(stretch - seconds) <= max(CLOSE, CLOSE_SHARE * seconds)
 
 
 def _is_sound(kind: Any) -> bool:

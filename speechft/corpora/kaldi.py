@@ -65,6 +65,8 @@ def add_data_folder(
             work.leave_out(where, f"wav.scp has no '{recording}'")
         elif entry.endswith("|"):
             work.leave_out(where, f"wav.scp makes '{recording}' with a command, and commands are not run")
+        elif len(span) > 2 and _channels(found(entry, folder)) > 1:
+            work.leave_out(where, f"segments names channel {span[2]} of '{recording}', and channels are not kept apart")
         else:
             speaker = speakers.get(utterance, "")
             row = {
@@ -77,6 +79,16 @@ def add_data_folder(
     named = speakers.keys() | (set() if segments else recordings.keys())  # without segments each recording is one
     for utterance in sorted(named - texts.keys()):
         work.leave_out(f"{folder.name}: {utterance}", "it has no text")
+
+
+def _channels(recording: Path) -> int:
+    """How many a recording has; 1 where nobody can tell, as `add` says why it cannot be read."""
+    import soundfile
+
+    try:
+        return soundfile.info(str(recording)).channels
+    except (soundfile.SoundFileError, RuntimeError):
+        return 1
 
 
 def found(entry: str, folder: Path) -> Path:

@@ -18,13 +18,12 @@ from speechft.files import write_text
 from speechft.manifest import Manifest, Utterance, probe_duration
 from speechft.plain_text import encodable
 from speechft.rows import BadRow, Folder, duplicate_id, parse_row, read_flag, with_ids
+from speechft.split import usual_name
 
 AUDIO_ENDINGS = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".webm", ".amr"),
     *(".wma", ".aif", ".aiff", ".3gp", ".caf", ".mka", ".mov"),
 )
-SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test", "dev": "dev"}
-SPLIT_NAMES |= dict.fromkeys(("validation", "valid", "val", "development", "eval"), "dev")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +106,9 @@ class Preparation:
             seconds = probe_duration(utterance)
             if seconds <= 0:
                 raise BadRow("empty", f"audio '{audio.name}' holds no samples", "")
+            if missing := utterance.missing(seconds):
+                what = f"audio '{audio.name}' ends {missing:.2f} s before end_s ({utterance.end_s:g})"
+                raise BadRow("times", what, "")
             placed = self._place(audio)
         except (BadRow, SpeechftError) as bad:
             outside = isinstance(bad, BadRow) and bad.kind == "outside"
@@ -119,9 +121,9 @@ class Preparation:
             return None
         if utterance.id:
             self._ids.add(utterance.id)
-        split = SPLIT_NAMES.get((utterance.split or "").casefold(), utterance.split)
-        seconds = round(seconds, 3)
-        self.utterances.append(replace(utterance, audio=placed, duration_s=seconds, split=split))
+        split = usual_name(utterance.split) if utterance.split else None
+        utterance = replace(utterance, audio=placed, duration_s=round(seconds, 3), split=split)
+        self.utterances.append(utterance.within(seconds))
         return audio
 
     def add_first(self, values: Mapping[str, Any], takes: Mapping[str, Path]) -> list[str]:

@@ -273,6 +273,66 @@ def test_milliseconds_and_nemo(tmp_path: Path) -> None:
     assert (u.start_s, u.end_s) == (0.25, 1.25)
 
 
+@pytest.mark.parametrize(
+    ("head", "times"),
+    [
+        ("begin_time,end_time", "0.5,1.5"),
+        ("begin_s,stop_s", "0.5,1.5"),
+        ("onset_s,stop_time", "0.5,1.5"),
+        ("onset,offset", "0.5,1.5"),
+        ("offset,onset", "1.5,0.5"),
+        ("onset_ms,offset_ms", "500,1500"),
+        ("Begin Time,End Time", "0:00.5,0:01.5"),
+        ("Begin Time - msec,End Time - msec", "500,1500"),
+        ("Begin Time - ss.msec,End Time - ss.msec", "0.5,1.5"),
+        ("Begin Time - hh:mm:ss.ms,End Time - hh:mm:ss.ms", "00:00:00.500,00:00:01.500"),
+        ("Start (ms),duration_ms", "500,1000"),
+    ],
+)
+def test_columns_of_times(tmp_path: Path, head: str, times: str) -> None:
+    clip(tmp_path / "a.wav", seconds=2)
+    (tmp_path / "t.csv").write_text(f"audio,{head},text\na.wav,{times},x\n")
+    (u,) = prepare_csv(tmp_path / "t.csv", tmp_path).manifest
+    assert (u.start_s, u.end_s, u.extra) == (0.5, 1.5, {})
+
+
+def test_ends_without_starts_are_refused(tmp_path: Path) -> None:
+    clip(tmp_path / "a.wav", seconds=2)
+    (tmp_path / "t.csv").write_text("audio,from,Stop Time,text\na.wav,0.5,1.5,x\n")
+    with pytest.raises(SpeechftError, match=r"ends in column 'Stop Time'.*start_s.*audio, from, Stop Time, text"):
+        prepare_csv(tmp_path / "t.csv", tmp_path)
+
+
+def test_ends_beyond_the_recording(tmp_path: Path) -> None:
+    """Rounded ones are clipped, so that lengths are right; words far beyond it are in no sound."""
+    clip(tmp_path / "a.wav", seconds=2)
+    (tmp_path / "t.csv").write_text("audio,start,end,text\na.wav,1,2.3,x\na.wav,1,9,y\n")
+    prepared = prepare_csv(tmp_path / "t.csv", tmp_path)
+    (u,) = prepared.manifest
+    assert (u.end_s, u.seconds, u.duration_s) == (2.0, 1.0, 1.0)
+    assert prepared.left_out == (("t.csv:3", "audio 'a.wav' ends 7.00 s before end_s (9)"),)
+
+
+def test_a_split_is_chosen_of_hub_datasets_only(tmp_path: Path) -> None:
+    clip(tmp_path / "s/a.wav", "a")
+    with pytest.raises(SpeechftError, match="hub datasets only, not of 'folder'"):
+        prepare("folder", tmp_path / "s", tmp_path / "o", split="test")
+
+
+@pytest.mark.parametrize(("sign", "fix"), [(",", "quotes"), ("\t", "tab")])
+def test_a_row_of_more_fields_than_the_first_line_is_left_out(tmp_path: Path, sign: str, fix: str) -> None:
+    for name in "ab":
+        clip(tmp_path / f"{name}.wav")
+    rows = [["audio", "text"], ["a.wav", "No", " thank you"], ["b.wav", "Tea", ""]]
+    (tmp_path / "t.csv").write_text("\n".join(map(sign.join, rows)))
+    prepared = prepare_csv(tmp_path / "t.csv", tmp_path)
+    assert texts(prepared) == {"b": "Tea"}
+    ((where, reason),) = prepared.left_out
+    assert where == "t.csv:2"
+    assert reason.startswith("it has more fields than the first line; ")
+    assert fix in reason
+
+
 def test_table_rows_left_out(tmp_path: Path) -> None:
     clip(tmp_path / "s/a.wav")
     outside = clip(tmp_path / "private.wav")

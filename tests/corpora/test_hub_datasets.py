@@ -87,6 +87,49 @@ def test_a_splits_name_leads_nowhere_else(tmp_path: Path) -> None:
     assert {folder.parent for folder in folders} == {tmp_path / "a/b/out/audio"}
 
 
+def test_times_of_the_recording_that_a_clip_was_cut_from_are_no_times_in_the_clip(tmp_path: Path) -> None:
+    """As Multilingual LibriSpeech has them; each clip lasts half a second."""
+    rows = dataset(tmp_path / "raw").select(range(3))
+    rows = rows.add_column("begin_time", [401.76, 0.0, 0.25]).add_column("end_time", [402.26, 0.5, 0.5])
+    rows.save_to_disk(tmp_path / "saved")
+    first, whole, part = prepare_hub(tmp_path / "saved", tmp_path / "out").manifest
+    assert (first.start_s, first.end_s, first.seconds) == (None, None, 0.5)
+    assert first.extra["original_start_s"] == 401.76
+    assert (whole.start_s, whole.end_s) == (0.0, 0.5)
+    assert (part.start_s, part.end_s, part.seconds) == (0.25, 0.5, 0.25)
+
+
+def test_ends_alone_of_the_recording_that_a_clip_was_cut_from(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "raw").select(range(2)).add_column("end_time", [402.26, 0.25])
+    rows.save_to_disk(tmp_path / "saved")
+    cut, part = prepare_hub(tmp_path / "saved", tmp_path / "out").manifest
+    assert (cut.end_s, cut.extra["original_end_s"], part.end_s) == (None, 402.26, 0.25)
+
+
+def test_ids_that_repeat_are_those_of_sentences(tmp_path: Path) -> None:
+    """As FLEURS has them: several people read one sentence, and its number is called id."""
+    rows = dataset(tmp_path / "raw").select(range(3)).remove_columns("sentence")
+    read = rows.add_column("id", [7, 7, 8]).add_column("sentence", ["one", "one", "two"])
+    datasets.DatasetDict({"train": read, "test": read}).save_to_disk(tmp_path / "saved")
+    manifest = prepare_hub(tmp_path / "saved", tmp_path / "out").manifest
+    assert [u.prompt_id for u in manifest] == ["7", "7", "8"] * 2
+    assert len({u.id for u in manifest}) == 6
+    told = rows.add_column("id", [7, 7, 8]).add_column("sentence", ["one", "three", "two"])
+    told.save_to_disk(tmp_path / "told")
+    manifest = prepare_hub(tmp_path / "told", tmp_path / "out2").manifest
+    assert [(u.prompt_id, u.extra["dataset_id"]) for u in manifest] == [(None, 7), (None, 7), (None, 8)]
+
+
+def test_the_datasets_own_split_counts_before_a_column(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "raw").select(range(2)).add_column("subset", ["clean", "test"])
+    datasets.DatasetDict({"train": rows, "testing": rows}).save_to_disk(tmp_path / "saved")
+    manifest = prepare_hub(tmp_path / "saved", tmp_path / "out").manifest
+    assert [(u.split, u.extra["subset"]) for u in manifest] == [
+        *(("train", "clean"), ("train", "test")),
+        *(("test", "clean"), ("test", "test")),
+    ]
+
+
 def test_parquet_folder_and_part_of_a_split(tmp_path: Path) -> None:
     (tmp_path / "saved/data").mkdir(parents=True)
     dataset(tmp_path / "raw").to_parquet(tmp_path / "saved/data/train-00000.parquet")

@@ -173,6 +173,19 @@ def test_kaldi_segments_that_cannot_be_read_are_left_out(tmp_path: Path, line: s
     assert [reason for _, reason in prepared.left_out] == ["its line of segments is not 'u1 RECORDING START END'"]
 
 
+def test_kaldi_channels_of_one_recording_are_not_mixed(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "call.wav", np.zeros((24_000, 2)) + 0.1, 8000)
+    sound(tmp_path / "mono.wav", 3.0)
+    written(tmp_path / "wav.scp", "call call.wav\nmono mono.wav\n")
+    written(tmp_path / "segments", "u1 call 0.5 1 1\nu2 call 0.5 1\nu3 mono 0.5 1 0\n")
+    written(tmp_path / "text", "u1 first\nu2 second\nu3 third\n")
+    prepared = prepare("kaldi", tmp_path, tmp_path / "out")
+    assert [u.id for u in prepared.manifest] == ["u2", "u3"]
+    assert [reason for _, reason in prepared.left_out] == [
+        "segments names channel 1 of 'call', and channels are not kept apart"
+    ]
+
+
 def test_what_stands_twice_in_a_table_is_named(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for name in ("one", "two"):

@@ -33,7 +33,7 @@ def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, set
     base_recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out}"])
     shared = overlap(manifest)
     print(*cautions(test, manifest, shared), sep="\n", flush=True)
-    base = base_arm(base_recipe, test)
+    base = base_arm(base_recipe, train, test)
     points, firsts = [point(0.0, [base], base)], {NONE: base.evaluation.scores}
     everything = round(train.seconds / 60, 2)
     for dose in [*(m for m in sorted(minutes) if m < everything), everything]:

@@ -47,7 +47,7 @@ from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.files import refuse_special
 from speechft.interruption import Interrupted, deferred
-from speechft.language import in_one_language
+from speechft.language import in_known_languages, in_one_language
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import chosen
 from speechft.objective import TokenLoss, recompute_layers
@@ -157,6 +157,7 @@ class Run:
         memory.keep_heap()
         self.folder = resolve(recipe.model)
         base = load(recipe.model, language=recipe.language, quantize=recipe.adapter.quantize).whisper
+        train = in_known_languages(base, train, self._leave_out)
         self.base = in_one_language(base, train, self.on_event)
         self.train, self.labels = teachable(self.base, train, self._leave_out)
         self.context = Context(recipe.context)

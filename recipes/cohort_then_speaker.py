@@ -87,7 +87,8 @@ def tested(speaker: Manifest) -> Manifest:
 def merged(recipe: SpeechRecipe, adapter: Path, out: Path) -> Path:
     """The cohort's adapter folded into the model: a whole folder that training can start from."""
     recogniser = load(recipe.model, adapter, language=recipe.language)
-    card = {key: value for key, value in adapters.read_card(adapter).items() if key in ("context", "language")}
+    kept = ("context", "language", "seen")
+    card = {key: value for key, value in adapters.read_card(adapter).items() if key in kept}
     return adapters.save(adapters.merge(recogniser.whisper.model), out, card, recipe.model, resolve(recipe.model))
 
 

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from speechft import adapters, distributed, memory, seen
+from speechft import adapters, distributed, memory
 from speechft.averaging import RunningMean, in_place, mean_with_base
 from speechft.batching import Batch, nothing, teachable
 from speechft.cache import cached_layers, open_or_build
@@ -58,6 +58,7 @@ from speechft.prefetch import prefetch
 from speechft.quantization import optimizer
 from speechft.recogniser import load
 from speechft.schedule import planned_steps, rate_factor
+from speechft.seen import Seen, hashes
 from speechft.significance import standard_error
 from speechft.sources import resolve
 from speechft.tracking import Tracking
@@ -389,6 +390,7 @@ class Run:
 
     def _card(self) -> dict[str, Any]:
         """What the adapter must say about itself to be used rightly later."""
+        own = {"train": hashes(self.train), "dev": hashes(self.dev)}
         return {
             "format": 1,
             "model": self.recipe.model,
@@ -398,7 +400,7 @@ class Run:
             "language": self.base.language,
             "normalizer": chosen(self.recipe.normalizer, (u.language for u in self.train), self.base.language),
             "train_sha256": self.train.sha256,
-            "seen": {"train": seen.hashes(self.train), "dev": seen.hashes(self.dev)},
+            "seen": Seen.by([{"seen": own}, adapters.own_card(self.folder)]).to_dict(),  # and what a base of ours had
             "licence": self.recipe.adapter.licence or adapters.VOICE_LICENCE,
             "dev_wer": {"base": self.progress.base[0], "adapted": self.progress.best[0]},  # type: ignore[index]
             "recipe": self.recipe.model_dump(mode="json", exclude={"manifest", "output_dir", "speakers", "search"}),

@@ -326,7 +326,7 @@ class Run:
 
     def _first_batches(self) -> Iterator[Batch]:
         """As training will see them; from the recordings, for there is no cache of them yet."""
-        for _, batches in self.feed.steps(0, self.steps):
+        for _, batches in self.feed.steps(0, self.steps, shared=False):
             yield from batches
 
     def _evaluate_base(self) -> Rates:

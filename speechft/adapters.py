@@ -7,7 +7,6 @@ base model and its hash, normaliser, training data, licence, our version) is a f
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 import tempfile
@@ -32,11 +31,12 @@ from speechft.adapter_files import refuse_loftq as refuse_loftq
 from speechft.adapter_files import task_of as task_of
 from speechft.distributed import placed_like, whole
 from speechft.errors import SpeechftError, readable
-from speechft.files import refuse_special, replace_folder
+from speechft.files import replace_folder
 from speechft.peft_methods import peft_config
 from speechft.precision import refuse_non_finite
 from speechft.quantization import start_from_loss
-from speechft.sources import SECOND_COPIES
+from speechft.weights_hash import base_hash as base_hash
+from speechft.weights_hash import hashes_of as hashes_of
 
 VOICE_LICENCE = "not stated; made from a person's recordings, so ask that person before you share it"
 
@@ -171,21 +171,6 @@ def load_trainable_state(model: nn.Module, state: dict[str, torch.Tensor]) -> No
             parameters[name].copy_(placed_like(value, parameters[name]))
 
 
-def base_hash(folder: Path) -> str:
-    """SHA-256 over safetensors headers and samples of their data: identifies a model or adapter in milliseconds."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        if path.match(SECOND_COPIES):
-            continue
-        size = path.stat().st_size
-        with refuse_special(path).open("rb") as file:
-            for start in range(0, size, max(1, size // 64)):
-                file.seek(start)
-                digest.update(file.read(4096))
-        digest.update(str(size).encode())
-    return digest.hexdigest()
-
-
 def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base_folder: Path) -> Path:
     """Save an adapter (or, after full fine-tuning, the model) so that the folder is whole or absent.
 
@@ -266,7 +251,7 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
     if not (folder / "adapter_model.safetensors").is_file():
         raise SpeechftError("has no adapter_model.safetensors", where=folder, fix="Pickled adapters are not read.")
     made_for = card.get("base_sha256")
-    if base_folder is not None and made_for and made_for != base_hash(base_folder):
+    if base_folder is not None and made_for and made_for not in hashes_of(base_folder):
         raise SpeechftError(
             f"was trained on '{card.get('model')}', not on these weights",
             where=folder,

@@ -87,7 +87,7 @@ class AdapterBank:
         self._source = dict(source) if isinstance(source, Mapping) else Path(source)
         if isinstance(self._source, Path) and not self._source.is_dir():
             raise SpeechftError("is not a folder of adapters", where=source, fix="Check the path.")
-        self._base_sha256 = adapters.base_hash(resolve(whisper.name))
+        self._base_hashes = adapters.hashes_of(resolve(whisper.name))
         self.whisper = inference_copy(whisper, dtype).with_(bank=self)
         self._layers: dict[str, BankedLinear] = {}
         self._known: dict[str, Voice] = {}
@@ -256,7 +256,7 @@ class AdapterBank:
         if not plain or not all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in state):
             raise SpeechftError("is no plain LoRA adapter", where=folder, fix="A bank serves adapter.method=lora.")
         adapters.refuse_loftq(card, folder)
-        if card.get("base_sha256", self._base_sha256) != self._base_sha256:
+        if (made_for := card.get("base_sha256")) and made_for not in self._base_hashes:
             what = f"was trained on '{card.get('model')}', not on these weights"
             raise SpeechftError(what, where=folder, fix="Load the model that it was trained on.")
         found = {}

@@ -141,7 +141,7 @@ def _result(adapter: Path, given: str | Path | None, speech: bool) -> dict[str, 
     if not given and not (isinstance(of, str) and Path(of).name == adapter.name):
         return None
     _check_result(found, path, speech)
-    if found.get("adapter_sha256") not in (None, adapters.base_hash(adapter)):
+    if found.get("adapter_sha256") not in {None, *adapters.hashes_of(adapter)}:
         if given:
             raise SpeechftError("is another adapter's", where=path, fix="Evaluate this one with --out.")
         return None

@@ -79,6 +79,7 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
     return out
 
 
+MATRICES = (".lora_A.weight", ".lora_B.weight")  # how the names of what is added end
 _KEPT = ("task", "model", "base_sha256", "context", "trained_context", "language", "normalizer", "licence")
 
 
@@ -102,14 +103,9 @@ def lora_scale(config: dict[str, Any]) -> float:
 
 def _must_match(folder: Path, first: tuple[dict, dict, dict], other: tuple[dict, dict, dict]) -> None:
     adapters.refuse_loftq(other[0], folder)
-    if (
-        other[1].get("peft_type") != "LORA"
-        or other[1].get("use_dora")
-        or other[1].get("rank_pattern")
-        or other[1].get("alpha_pattern")
-    ):
+    if not adapters.is_plain_lora(other[1]) or other[1].get("rank_pattern"):
         raise SpeechftError("cannot be summed", where=folder, fix="Only plain LoRA adapters add up.")
-    if other[2].keys() != first[2].keys() or not all(".lora_" in name for name in other[2]):
+    if other[2].keys() != first[2].keys() or not all(name.endswith(MATRICES) for name in other[2]):
         raise SpeechftError(
             "adapts other layers than the first adapter", where=folder, fix="Only adapters of the same layers add up."
         )

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from speechft import __version__
 from speechft.adapter_files import CARD as CARD  # read and written here alike, so that callers need one module
+from speechft.adapter_files import FROM_DATA, changes_base
 from speechft.adapter_files import base_of as base_of
+from speechft.adapter_files import is_plain_lora as is_plain_lora
 from speechft.adapter_files import loftq_kind as loftq_kind
 from speechft.adapter_files import own_card as own_card
 from speechft.adapter_files import read_card as read_card
@@ -247,7 +250,13 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
     import speechft.bottleneck  # noqa: F401 (peft learns of it)
 
     folder = Path(folder)
-    card = read_card(folder)
+    card, config = read_card(folder), read_config(folder)
+    if (init := str(config.get("init_lora_weights"))).lower().startswith(FROM_DATA):
+        raise SpeechftError(
+            f"starts at values ({init}) that its files do not hold",
+            where=folder,
+            fix="Save it with peft's path_initial_model_for_weight_conversion, which makes plain LoRA of it.",
+        )
     if not (folder / "adapter_model.safetensors").is_file():
         raise SpeechftError("has no adapter_model.safetensors", where=folder, fix="Pickled adapters are not read.")
     made_for = card.get("base_sha256")
@@ -259,6 +268,8 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
         )
     try:
         with readable(folder, "It is damaged, or belongs to another model."), _quiet():
+            with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+                saved = set(file.keys())
             adapted = PeftModel.from_pretrained(model, str(folder), use_safetensors=True).eval()
     except RuntimeError as error:
         raise SpeechftError(
@@ -268,6 +279,14 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
         ) from None
     loaded = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     refuse_non_finite(loaded.values(), folder, "Train it again.")
+    lost = saved - loaded.keys() - adapted.state_dict().keys()  # which also has what peft can save of the base itself
+    for names, problem in ((loaded.keys() - saved, "does not have"), (lost, "has, but the model has no place for")):
+        if names:
+            raise SpeechftError(
+                f"{problem} {len(names)} tensors, such as '{min(names)}'",
+                where=folder,
+                fix="It is damaged, or belongs to another model.",
+            )
     return adapted
 
 
@@ -307,7 +326,16 @@ def unload(model: Any) -> Any:
     if hasattr(model, "start"):  # PiSSA: what it took out of the weights goes back
         load_trainable_state(model, model.start)
         return model.merge_and_unload()
+    _refuse_changed_base(model)
     return model.unload()
+
+
+def _refuse_changed_base(model: Any) -> None:
+    if changes_base(vars(model.peft_config["default"])):
+        raise SpeechftError(
+            "an adapter that took its initial values out of the weights cannot be taken off",
+            fix="Load the base model by itself; what speechft trains with init=pissa comes off.",
+        )
 
 
 @contextlib.contextmanager
@@ -321,6 +349,7 @@ def disabled(model: Any) -> Iterator[None]:
         finally:
             load_trainable_state(model, now)
     elif hasattr(model, "disable_adapter"):
+        _refuse_changed_base(model)
         with model.disable_adapter():
             yield
     else:

@@ -15,13 +15,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from speechft import adapters
-from speechft.adapter_arithmetic import lora_scale, lora_tensors
+from speechft.adapter_arithmetic import MATRICES, lora_scale, lora_tensors
 from speechft.banked_linear import BASE, BankedLinear, Rows
 from speechft.decoder import inference_copy, is_quantized
 from speechft.errors import SpeechftError
@@ -251,9 +251,9 @@ class AdapterBank:
         assert folder is not None
         card = adapters.read_card(folder)
         config = adapters.read_config(folder)
-        plain = is_plain_lora(config)
+        plain = adapters.is_plain_lora(config)
         state = lora_tensors(folder) if plain else {}
-        if not plain or not all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in state):
+        if not plain or not all(key.endswith(MATRICES) and value.ndim == 2 for key, value in state.items()):
             raise SpeechftError("is no plain LoRA adapter", where=folder, fix="A bank serves adapter.method=lora.")
         adapters.refuse_loftq(card, folder)
         if (made_for := card.get("base_sha256")) and made_for not in self._base_hashes:
@@ -283,9 +283,13 @@ class AdapterBank:
         return self._layers[target]
 
 
-def is_plain_lora(config: Mapping[str, Any]) -> bool:
-    """Whether a bank can serve an adapter, by its `adapter_config.json`."""
-    return config.get("peft_type") == "LORA" and not config.get("use_dora") and not config.get("alpha_pattern")
+def can_serve(folder: Path) -> bool:
+    """Whether a bank can serve an adapter: plain LoRA on linear layers of a base with whole weights."""
+    if not adapters.is_plain_lora(adapters.read_config(folder)) or adapters.loftq_kind(adapters.read_card(folder)):
+        return False
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        names = list(file.keys())
+        return all(name.endswith(MATRICES) and len(file.get_slice(name).get_shape()) == 2 for name in names)
 
 
 def adapter_in(folder: Path) -> Path | None:

@@ -22,7 +22,7 @@ from torch import nn
 
 from speechft import __version__
 from speechft.adapter_files import CARD as CARD  # read and written here alike, so that callers need one module
-from speechft.adapter_files import FROM_DATA, changes_base
+from speechft.adapter_files import CONFIG, FROM_DATA, changes_base
 from speechft.adapter_files import base_of as base_of
 from speechft.adapter_files import is_plain_lora as is_plain_lora
 from speechft.adapter_files import loftq_kind as loftq_kind
@@ -145,10 +145,10 @@ def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
 
     Norms, biases and positions stay in fp32; so do quantised weights as they are.
     """
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Embedding):
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Embedding) and not name.endswith("embed_positions"):
             weight = module.weight
-            if not weight.requires_grad and weight.dtype == torch.float32 and "Position" not in type(module).__name__:
+            if not weight.requires_grad and weight.dtype == torch.float32:
                 weight.data = weight.data.to(dtype)
 
 
@@ -198,9 +198,10 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base
             if hasattr(model, "start"):
                 _without_start(work, model.start)
         else:
+            _say_if_untied(model)
             model.save_pretrained(work)
             for path in base_folder.iterdir():
-                if path.suffix in (".json", ".txt") and not (work / path.name).exists():
+                if path.suffix in (".json", ".txt") and not _is_of_weights(path) and not (work / path.name).exists():
                     shutil.copy(path, work)
         card = {"speechft": __version__} | card
         (work / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -208,6 +209,18 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return out
+
+
+def _say_if_untied(model: Any) -> None:
+    """Else the output layer would be replaced by the embeddings when the model is loaded."""
+    head, words = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is not None and head.weight is not words.weight:
+        model.config.tie_word_embeddings = False
+
+
+def _is_of_weights(path: Path) -> bool:
+    """Whether a file of a base's folder speaks of what only that folder holds: shards, an adapter, measurements."""
+    return path.name.endswith(".index.json") or path.name in (CONFIG, "export_check.json")
 
 
 def _without_start(folder: Path, start: dict[str, torch.Tensor]) -> None:

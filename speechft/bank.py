@@ -67,6 +67,7 @@ class AdapterBank:
         source: str | Path | Mapping[str, str | Path],
         capacity: int = CAPACITY,
         dtype: torch.dtype | None = None,
+        language: str | None = None,
     ) -> None:
         """
         Args:
@@ -75,6 +76,7 @@ class AdapterBank:
                 by name.
             capacity: at least the number of voices of a batch.
             dtype: of base and adapters; the fastest of the machine unless told.
+            language: of all voices, whatever their cards say.
 
         Raises:
             SpeechftError: the model has an adapter or is quantised, or there is no such folder.
@@ -83,7 +85,7 @@ class AdapterBank:
             raise SpeechftError(
                 "a bank needs a base model with whole weights and no adapter", fix="Load the model without."
             )
-        self.capacity = capacity
+        self.capacity, self.language = capacity, language
         self._source = dict(source) if isinstance(source, Mapping) else Path(source)
         if isinstance(self._source, Path) and not self._source.is_dir():
             raise SpeechftError("is not a folder of adapters", where=source, fix="Check the path.")
@@ -160,7 +162,8 @@ class AdapterBank:
             folder = self._folder(name)
             card = adapters.read_card(folder)
             context = Context(card.get("context", OTHERS_CONTEXT))
-            self._known[name] = Voice(folder, context, card.get("language") or self.whisper.language)
+            language = self.language or card.get("language") or self.whisper.language
+            self._known[name] = Voice(folder, context, language)
         return self._known[name]
 
     def put(self, name: str, folder: str | Path) -> None:

@@ -73,6 +73,14 @@ def test_placement_means_what_it_says(placement: str) -> None:
     assert sides == ({"encoder", "decoder"} if placement == "both" else {placement})
 
 
+def test_positions_stay_whole() -> None:
+    model = adapted().model
+    adapters.store_frozen(model, torch.bfloat16)
+    for side in (core(model).model.encoder, core(model).model.decoder):
+        assert side.embed_positions.weight.dtype == torch.float32
+        assert side.layers[0].fc1.weight.dtype == torch.bfloat16
+
+
 def test_unknown_projections_name_the_known_ones() -> None:
     with pytest.raises(SpeechftError, match="q_proj"):
         adapted(projections=["query"])

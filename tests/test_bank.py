@@ -255,6 +255,16 @@ def test_a_voice_that_cannot_be_loaded_takes_no_others_place(
     assert bens() == before
 
 
+def test_a_language_that_is_forced_wins_over_a_card(tiny: Whisper, tmp_path: Path) -> None:
+    folder = make(tiny, tmp_path / "anna", 0)
+    (folder / adapters.CARD).write_text(json.dumps(adapters.read_card(folder) | {"language": "de"}))
+    assert AdapterBank(tiny, {"anna": folder}).voice("anna").language == "de"
+    assert AdapterBank(tiny, {"anna": folder}, language="fr").voice("anna").language == "fr"
+    told = Voices("bundled:tiny.en", lambda: {"anna": folder}, language="en")
+    with told.using(["anna"]) as whisper:
+        assert whisper.language == "en"
+
+
 def test_mistakes_are_named(bank: AdapterBank, tiny: Whisper, tmp_path: Path) -> None:
     with pytest.raises(SpeechftError, match="Did you mean 'anna'"), bank.using(["ana"]):
         pass

@@ -63,7 +63,7 @@ class Voices:
         self, base: str, find: Callable[[], Mapping[str, Path]] = dict, language: str | None = None, kept: int = KEPT
     ) -> None:
         self.base, self.find, self.language, self.kept = base, find, language, kept
-        self.bank = AdapterBank(load(base, language=language).whisper, {})
+        self.bank = AdapterBank(load(base, language=language).whisper, {}, language=language)
         self._lock = threading.Lock()
         self._copies: OrderedDict[str, tuple[int, Whisper]] = OrderedDict()
         self._banked: dict[str, tuple[int, bool]] = {}

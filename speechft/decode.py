@@ -63,8 +63,8 @@ def decode(
     options = options or DecodeOptions()
     voices = whisper.bank.voices(len(clips)) if whisper.bank else [whisper] * len(clips)
     contexts = [(context or voice.context).for_decoding() for voice in voices]
-    own = languages or [None] * len(clips)
-    named = [language or voice.language or code for voice, code in zip(voices, own, strict=True)]
+    told = [language or voice.language for voice in voices]
+    named = [one or other for one, other in zip(told, languages or told, strict=True)]
     languages = [code and language_code(code) for code in named]
     model = whisper if ready else inference_copy(whisper)
     out: dict[int, Transcript] = {}

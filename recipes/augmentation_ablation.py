@@ -34,7 +34,7 @@ def main(manifest_path: Path, out: Path, kinds: list[str], settings: list[str]) 
     fair = {"max_steps": steps, "min_steps": steps}
     shared = overlap(manifest)
     print(*cautions(test, manifest, shared), sep="\n", flush=True)
-    base = base_arm(recipe, test)
+    base = base_arm(recipe, train, test)
     arms = {}
     for name in ("none", "frames", *kinds):
         clips = train

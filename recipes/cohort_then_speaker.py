@@ -49,7 +49,7 @@ def main(
     if given:
         cohort = Arm(given, load(recipe.model, given).evaluate(everyone, recipe.normalizer))
     else:
-        cohort = trained_arm(recipe, train, choose, everyone, base_arm(recipe, everyone))
+        cohort = trained_arm(recipe, train, choose, everyone, base_arm(recipe, train, everyone))
     left_out = all_left_out(left_out, {"cohort": cohort})
     cohort_model = merged(recipe, cohort.adapter, out / "cohort_model") if cohort.adapter else None
     print(f"cohort of {len(train.speakers)}: {cohort.evaluation.scores.wer:.1%} on the others", flush=True)
@@ -104,7 +104,7 @@ def personal_arms(
     name = speaker[0].speaker
     update = {"max_steps": steps, "min_steps": steps, "epochs": 1}
     direct_recipe = recipe.model_copy(update={**update, "output_dir": out / "direct" / name})
-    base = base_arm(direct_recipe, test)
+    base = base_arm(direct_recipe, train, test)
     arms = {"base": base, "direct": trained_arm(direct_recipe, train, dev, test, base)}
     arms["cohort"] = base
     if cohort.adapter and cohort_model:

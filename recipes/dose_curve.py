@@ -41,7 +41,7 @@ def main(manifest_path: Path, out: Path, minutes: list[float], repeats: int, set
     train, dev, test = parts_apart(manifest).values()
     shared = overlap(manifest)
     print(*cautions(test, manifest, shared), sep="\n", flush=True)
-    base = base_arm(base_recipe, test)
+    base = base_arm(base_recipe, train, test)
     points, firsts = [point(0.0, [base], base)], {NONE: base.evaluation.scores}
     trained = {NONE: base}
     everything = round(train.seconds / 60, 2)

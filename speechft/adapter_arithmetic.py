@@ -24,6 +24,7 @@ from speechft.checkpoint import save_tensors
 from speechft.errors import SpeechftError
 from speechft.files import refuse_special, replace_folder
 from speechft.seen import Seen
+from speechft.sources import hub_id, resolve
 
 
 def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out: str | Path) -> Path:
@@ -58,6 +59,10 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
     states = [lora_tensors(folder) for folder in parts]
     for folder, card, config, state in zip(parts, cards, configs, states, strict=True):
         _must_match(folder, (cards[0], configs[0], states[0]), (card, config, state))
+        if not _same_base(parts[0], folder):
+            raise SpeechftError(
+                "has another base model than the first adapter", where=folder, fix="Only adapters of one base add up."
+            )
     rank = sum(config["r"] for config in configs)
     summed = _side_by_side(states, [share * lora_scale(config) for share, config in zip(shares, configs, strict=True)])
     origin = [{"adapter": str(f.name), "weight": share} for f, share in zip(parts, shares, strict=True)]
@@ -79,6 +84,7 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
     return out
 
 
+MATRICES = (".lora_A.weight", ".lora_B.weight")  # how the names of what is added end
 _KEPT = ("task", "model", "base_sha256", "context", "trained_context", "language", "normalizer", "licence")
 
 
@@ -102,24 +108,28 @@ def lora_scale(config: dict[str, Any]) -> float:
 
 def _must_match(folder: Path, first: tuple[dict, dict, dict], other: tuple[dict, dict, dict]) -> None:
     adapters.refuse_loftq(other[0], folder)
-    if (
-        other[1].get("peft_type") != "LORA"
-        or other[1].get("use_dora")
-        or other[1].get("rank_pattern")
-        or other[1].get("alpha_pattern")
-    ):
+    if not adapters.is_plain_lora(other[1]) or other[1].get("rank_pattern"):
         raise SpeechftError("cannot be summed", where=folder, fix="Only plain LoRA adapters add up.")
-    if other[2].keys() != first[2].keys() or not all(".lora_" in name for name in other[2]):
+    if other[2].keys() != first[2].keys() or not all(name.endswith(MATRICES) for name in other[2]):
         raise SpeechftError(
             "adapts other layers than the first adapter", where=folder, fix="Only adapters of the same layers add up."
         )
-    for key, word in (("base_sha256", "base model"), ("context", "context policy")):
-        if other[0].get(key) != first[0].get(key):
-            raise SpeechftError(
-                f"has another {word} than the first adapter",
-                where=folder,
-                fix=f"Only adapters of the same {word} add up.",
-            )
+    if other[0].get("context") != first[0].get("context"):
+        raise SpeechftError(
+            "has another context policy than the first adapter",
+            where=folder,
+            fix="Only adapters of the same context policy add up.",
+        )
+
+
+def _same_base(one: Path, other: Path) -> bool:
+    """By the weights' hash, which may have two forms; by name where an adapter has none, as those made by others."""
+    names = [adapters.base_of(folder) for folder in (one, other)]
+    hashes = {adapters.read_card(folder).get("base_sha256") for folder in (one, other)}
+    same_name = len({hub_id(name) or name for name in names}) == 1
+    if None in hashes or len(hashes) == 1:
+        return same_name or None not in hashes
+    return same_name and hashes <= adapters.hashes_of(resolve(names[0]))
 
 
 def _side_by_side(states: list[dict[str, Tensor]], scales: list[float]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ Whoever uses a value from here can rely on its type; keys that we do not know ar
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,16 @@ from speechft.validation import validated
 
 CARD = "speechft.json"
 CONFIG = "adapter_config.json"
+# Initial values that peft takes out of the base's weights, when an adapter is loaded too; and those made of data,
+# whose files do not say what to take out. What speechft saves has none of them.
+FROM_WEIGHTS = ("pissa", "olora", "loftq")
+FROM_DATA = ("corda", "lora_ga")
+# Settings of peft with which a LoRA adapter is more than a B A to be added to each weight
+MORE_THAN_LORA = (
+    "use_dora", "alpha_pattern", "modules_to_save", "lora_bias", "trainable_token_indices", "target_parameters",
+    "layer_replication", "use_qalora", "alora_invocation_tokens", "use_bdlora", "kasa_config", "arrow_config",
+    "velora_config", "monteclora_config",
+)  # fmt: skip
 LORA_DEFAULTS = {"r": 8, "lora_alpha": 8}  # of peft, for a file that does not say
 
 
@@ -98,6 +109,17 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     lora = found.get("peft_type") == "LORA"
     validated(_LoraConfig if lora else _Config, found, folder / CONFIG)
     return LORA_DEFAULTS | found if lora else found
+
+
+def changes_base(config: Mapping[str, Any]) -> bool:
+    """Whether a LoRA adapter takes its initial values out of the base's weights: without it they are not the base's."""
+    return str(config.get("init_lora_weights")).lower().startswith(FROM_WEIGHTS + FROM_DATA)
+
+
+def is_plain_lora(config: Mapping[str, Any]) -> bool:
+    """Whether all that an adapter does is to add scale * B A to weights, by its `adapter_config.json`."""
+    plain = config.get("peft_type") == "LORA" and config.get("bias", "none") == "none" and not changes_base(config)
+    return plain and not any(config.get(name) for name in MORE_THAN_LORA)
 
 
 def loftq_kind(card: dict[str, Any]) -> str | None:

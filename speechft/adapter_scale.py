@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft import adapters
+from speechft.adapter_files import changes_base
 from speechft.errors import SpeechftError
 from speechft.evaluate import evaluate_model
 from speechft.manifest import Manifest
@@ -32,10 +33,11 @@ def set_scale(model: Any, scale: float) -> None:
     """
     config = getattr(model, "peft_config", {}).get("default")
     layers = [m for m in model.modules() if isinstance(getattr(m, "scaling", None), dict) and "default" in m.scaling]
-    if config is None or not layers or getattr(config, "use_dora", False) or hasattr(model, "start"):
+    fixed = config is None or not layers or getattr(config, "use_dora", False) or changes_base(vars(config))
+    if fixed or hasattr(model, "start"):
         raise SpeechftError(
             "this adapter has no scale that leads back to the base model",
-            fix="LoRA, AdaLoRA and bottleneck adapters have; one in training with init=pissa has once it is loaded.",
+            fix="LoRA, AdaLoRA and bottleneck adapters have; init=pissa of speechft has once it is saved and loaded.",
         )
     if getattr(config, "peft_type", None) == "ADALORA":  # peft takes an alpha of 0 or less for none given
         _scale_singular_values(model, scale)

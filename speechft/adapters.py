@@ -7,7 +7,6 @@ base model and its hash, normaliser, training data, licence, our version) is a f
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 import tempfile
@@ -17,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from speechft import __version__
 from speechft.adapter_files import CARD as CARD  # read and written here alike, so that callers need one module
+from speechft.adapter_files import CONFIG, FROM_DATA, changes_base
 from speechft.adapter_files import base_of as base_of
+from speechft.adapter_files import is_plain_lora as is_plain_lora
 from speechft.adapter_files import loftq_kind as loftq_kind
 from speechft.adapter_files import own_card as own_card
 from speechft.adapter_files import read_card as read_card
@@ -32,11 +34,12 @@ from speechft.adapter_files import refuse_loftq as refuse_loftq
 from speechft.adapter_files import task_of as task_of
 from speechft.distributed import placed_like, whole
 from speechft.errors import SpeechftError, readable
-from speechft.files import refuse_special, replace_folder
+from speechft.files import replace_folder
 from speechft.peft_methods import peft_config
 from speechft.precision import refuse_non_finite
 from speechft.quantization import start_from_loss
-from speechft.sources import SECOND_COPIES
+from speechft.weights_hash import base_hash as base_hash
+from speechft.weights_hash import hashes_of as hashes_of
 
 VOICE_LICENCE = "not stated; made from a person's recordings, so ask that person before you share it"
 
@@ -142,10 +145,10 @@ def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
 
     Norms, biases and positions stay in fp32; so do quantised weights as they are.
     """
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Embedding):
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Embedding) and not name.endswith("embed_positions"):
             weight = module.weight
-            if not weight.requires_grad and weight.dtype == torch.float32 and "Position" not in type(module).__name__:
+            if not weight.requires_grad and weight.dtype == torch.float32:
                 weight.data = weight.data.to(dtype)
 
 
@@ -169,21 +172,6 @@ def load_trainable_state(model: nn.Module, state: dict[str, torch.Tensor]) -> No
     with torch.no_grad():
         for name, value in state.items():
             parameters[name].copy_(placed_like(value, parameters[name]))
-
-
-def base_hash(folder: Path) -> str:
-    """SHA-256 over safetensors headers and samples of their data: identifies a model or adapter in milliseconds."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        if path.match(SECOND_COPIES):
-            continue
-        size = path.stat().st_size
-        with refuse_special(path).open("rb") as file:
-            for start in range(0, size, max(1, size // 64)):
-                file.seek(start)
-                digest.update(file.read(4096))
-        digest.update(str(size).encode())
-    return digest.hexdigest()
 
 
 def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base_folder: Path) -> Path:
@@ -210,9 +198,10 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base
             if hasattr(model, "start"):
                 _without_start(work, model.start)
         else:
+            _say_if_untied(model)
             model.save_pretrained(work)
             for path in base_folder.iterdir():
-                if path.suffix in (".json", ".txt") and not (work / path.name).exists():
+                if path.suffix in (".json", ".txt") and not _is_of_weights(path) and not (work / path.name).exists():
                     shutil.copy(path, work)
         card = {"speechft": __version__} | card
         (work / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -220,6 +209,18 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return out
+
+
+def _say_if_untied(model: Any) -> None:
+    """Else the output layer would be replaced by the embeddings when the model is loaded."""
+    head, words = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is not None and head.weight is not words.weight:
+        model.config.tie_word_embeddings = False
+
+
+def _is_of_weights(path: Path) -> bool:
+    """Whether a file of a base's folder speaks of what only that folder holds: shards, an adapter, measurements."""
+    return path.name.endswith(".index.json") or path.name in (CONFIG, "export_check.json")
 
 
 def _without_start(folder: Path, start: dict[str, torch.Tensor]) -> None:
@@ -262,11 +263,17 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
     import speechft.bottleneck  # noqa: F401 (peft learns of it)
 
     folder = Path(folder)
-    card = read_card(folder)
+    card, config = read_card(folder), read_config(folder)
+    if (init := str(config.get("init_lora_weights"))).lower().startswith(FROM_DATA):
+        raise SpeechftError(
+            f"starts at values ({init}) that its files do not hold",
+            where=folder,
+            fix="Save it with peft's path_initial_model_for_weight_conversion, which makes plain LoRA of it.",
+        )
     if not (folder / "adapter_model.safetensors").is_file():
         raise SpeechftError("has no adapter_model.safetensors", where=folder, fix="Pickled adapters are not read.")
     made_for = card.get("base_sha256")
-    if base_folder is not None and made_for and made_for != base_hash(base_folder):
+    if base_folder is not None and made_for and made_for not in hashes_of(base_folder):
         raise SpeechftError(
             f"was trained on '{card.get('model')}', not on these weights",
             where=folder,
@@ -274,6 +281,8 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
         )
     try:
         with readable(folder, "It is damaged, or belongs to another model."), _quiet():
+            with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+                saved = set(file.keys())
             adapted = PeftModel.from_pretrained(model, str(folder), use_safetensors=True).eval()
     except RuntimeError as error:
         raise SpeechftError(
@@ -283,6 +292,14 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
         ) from None
     loaded = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     refuse_non_finite(loaded.values(), folder, "Train it again.")
+    lost = saved - loaded.keys() - adapted.state_dict().keys()  # which also has what peft can save of the base itself
+    for names, problem in ((loaded.keys() - saved, "does not have"), (lost, "has, but the model has no place for")):
+        if names:
+            raise SpeechftError(
+                f"{problem} {len(names)} tensors, such as '{min(names)}'",
+                where=folder,
+                fix="It is damaged, or belongs to another model.",
+            )
     return adapted
 
 
@@ -322,7 +339,16 @@ def unload(model: Any) -> Any:
     if hasattr(model, "start"):  # PiSSA: what it took out of the weights goes back
         load_trainable_state(model, model.start)
         return model.merge_and_unload()
+    _refuse_changed_base(model)
     return model.unload()
+
+
+def _refuse_changed_base(model: Any) -> None:
+    if changes_base(vars(model.peft_config["default"])):
+        raise SpeechftError(
+            "an adapter that took its initial values out of the weights cannot be taken off",
+            fix="Load the base model by itself; what speechft trains with init=pissa comes off.",
+        )
 
 
 @contextlib.contextmanager
@@ -336,6 +362,7 @@ def disabled(model: Any) -> Iterator[None]:
         finally:
             load_trainable_state(model, now)
     elif hasattr(model, "disable_adapter"):
+        _refuse_changed_base(model)
         with model.disable_adapter():
             yield
     else:

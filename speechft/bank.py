@@ -15,13 +15,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from speechft import adapters
-from speechft.adapter_arithmetic import lora_scale, lora_tensors
+from speechft.adapter_arithmetic import MATRICES, lora_scale, lora_tensors
 from speechft.banked_linear import BASE, BankedLinear, Rows
 from speechft.decoder import inference_copy, is_quantized
 from speechft.errors import SpeechftError
@@ -67,6 +67,7 @@ class AdapterBank:
         source: str | Path | Mapping[str, str | Path],
         capacity: int = CAPACITY,
         dtype: torch.dtype | None = None,
+        language: str | None = None,
     ) -> None:
         """
         Args:
@@ -75,6 +76,7 @@ class AdapterBank:
                 by name.
             capacity: at least the number of voices of a batch.
             dtype: of base and adapters; the fastest of the machine unless told.
+            language: of all voices, whatever their cards say.
 
         Raises:
             SpeechftError: the model has an adapter or is quantised, or there is no such folder.
@@ -83,11 +85,11 @@ class AdapterBank:
             raise SpeechftError(
                 "a bank needs a base model with whole weights and no adapter", fix="Load the model without."
             )
-        self.capacity = capacity
+        self.capacity, self.language = capacity, language
         self._source = dict(source) if isinstance(source, Mapping) else Path(source)
         if isinstance(self._source, Path) and not self._source.is_dir():
             raise SpeechftError("is not a folder of adapters", where=source, fix="Check the path.")
-        self._base_sha256 = adapters.base_hash(resolve(whisper.name))
+        self._base_hashes = adapters.hashes_of(resolve(whisper.name))
         self.whisper = inference_copy(whisper, dtype).with_(bank=self)
         self._layers: dict[str, BankedLinear] = {}
         self._known: dict[str, Voice] = {}
@@ -160,7 +162,8 @@ class AdapterBank:
             folder = self._folder(name)
             card = adapters.read_card(folder)
             context = Context(card.get("context", OTHERS_CONTEXT))
-            self._known[name] = Voice(folder, context, card.get("language") or self.whisper.language)
+            language = self.language or card.get("language") or self.whisper.language
+            self._known[name] = Voice(folder, context, language)
         return self._known[name]
 
     def put(self, name: str, folder: str | Path) -> None:
@@ -251,12 +254,12 @@ class AdapterBank:
         assert folder is not None
         card = adapters.read_card(folder)
         config = adapters.read_config(folder)
-        plain = is_plain_lora(config)
+        plain = adapters.is_plain_lora(config)
         state = lora_tensors(folder) if plain else {}
-        if not plain or not all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in state):
+        if not plain or not all(key.endswith(MATRICES) and value.ndim == 2 for key, value in state.items()):
             raise SpeechftError("is no plain LoRA adapter", where=folder, fix="A bank serves adapter.method=lora.")
         adapters.refuse_loftq(card, folder)
-        if card.get("base_sha256", self._base_sha256) != self._base_sha256:
+        if (made_for := card.get("base_sha256")) and made_for not in self._base_hashes:
             what = f"was trained on '{card.get('model')}', not on these weights"
             raise SpeechftError(what, where=folder, fix="Load the model that it was trained on.")
         found = {}
@@ -283,9 +286,13 @@ class AdapterBank:
         return self._layers[target]
 
 
-def is_plain_lora(config: Mapping[str, Any]) -> bool:
-    """Whether a bank can serve an adapter, by its `adapter_config.json`."""
-    return config.get("peft_type") == "LORA" and not config.get("use_dora") and not config.get("alpha_pattern")
+def can_serve(folder: Path) -> bool:
+    """Whether a bank can serve an adapter: plain LoRA on linear layers of a base with whole weights."""
+    if not adapters.is_plain_lora(adapters.read_config(folder)) or adapters.loftq_kind(adapters.read_card(folder)):
+        return False
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        names = list(file.keys())
+        return all(name.endswith(MATRICES) and len(file.get_slice(name).get_shape()) == 2 for name in names)
 
 
 def adapter_in(folder: Path) -> Path | None:

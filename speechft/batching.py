@@ -128,6 +128,7 @@ def teachable(
     """The utterances the decoder can be taught, and their token ids.
 
     Args:
+        train: in languages that the model knows.
         leave_out: called with every other one and the reason.
 
     Raises:
@@ -135,7 +136,7 @@ def teachable(
     """
     kept, labels = [], []
     for utterance in train:
-        ids = whisper.label_ids(utterance.text, utterance.language if whisper.is_multilingual else None)
+        ids = whisper.label_ids(utterance.text, whisper.language_of(utterance.language))
         if not utterance.text.strip():
             leave_out(utterance, "its text is empty")
         elif len(ids) > whisper.max_tokens:

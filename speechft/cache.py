@@ -196,7 +196,7 @@ def _build(
     kept_frames = feed.context.shown if layers == len(encoder.layers) else feed.context.frames
     index = [[0, 0] for _ in range(len(feed.train) * views)]
     rows = 0
-    with (folder / "states.bin").open("wb") as file, torch.inference_mode(), precision():
+    with (folder / "states.bin").open("wb") as file, torch.inference_mode(), precision(), _judging(model):
         in_parts = memory.Parts()
         for group in prefetch(_groups(feed, views), feed.whisper.device):
             length = feed.context.frames(group[0][1].shape[1])
@@ -212,6 +212,18 @@ def _build(
     if not rows:
         raise SpeechftError("no clip can be read", where=feed.train.path, fix="'speechft check' says why.")
     write_text(folder / "index.json", json.dumps(index))
+
+
+@contextlib.contextmanager
+def _judging(model: nn.Module) -> Iterator[None]:
+    """Without dropout, of which one draw would be kept for the whole run; then as before."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _encoded(model: nn.Module, length: int, layers: int, clips: Sequence[tuple[int, Tensor]]) -> Tensor:

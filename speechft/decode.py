@@ -39,6 +39,7 @@ def decode(
     *,
     context: Context | None = None,
     language: str | None = None,
+    languages: Sequence[str | None] = (),
     progress: Callable[[int], None] | None = None,
     ready: bool = False,
 ) -> list[Transcript]:
@@ -49,7 +50,8 @@ def decode(
         clips: mono 16 kHz samples, or functions that load them when their turn comes.
         options: defaults to greedy with guards.
         context: overrides the model's own policy.
-        language: of all clips; None means the model's, or detected per clip.
+        language: of all clips; None means the model's, or that of each clip.
+        languages: of each clip, where neither `language` nor the model says; None there is detected.
         progress: called with the number of clips just finished.
         ready: `whisper` is an inference copy already.
 
@@ -61,7 +63,9 @@ def decode(
     options = options or DecodeOptions()
     voices = whisper.bank.voices(len(clips)) if whisper.bank else [whisper] * len(clips)
     contexts = [(context or voice.context).for_decoding() for voice in voices]
-    languages = [code and language_code(code) for code in (language or voice.language for voice in voices)]
+    told = [language or voice.language for voice in voices]
+    named = [one or other for one, other in zip(told, languages or told, strict=True)]
+    languages = [code and language_code(code) for code in named]
     model = whisper if ready else inference_copy(whisper)
     out: dict[int, Transcript] = {}
     doubtful: dict[int, Tensor] = {}  # tried again together: one alone takes as many steps as all of them

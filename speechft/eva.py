@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechft.distributed import from_first
+
 BATCHES = 4
 MOST_BYTES = 1e9  # of sums at a time: a model with wider or more layers is passed through more than once
 
@@ -42,7 +44,8 @@ class InputMoments:
 def initialise_from_data(model: Any, batches: Iterable[Any], forward: Callable[[Any], Any]) -> None:
     """Start the A's of LoRA at the main directions of their inputs.
 
-    Does nothing to an adapter that was not attached with `init="eva"`.
+    Does nothing to an adapter that was not attached with `init="eva"`. Of several processes all start where the first
+    one does, by its batches.
 
     Args:
         model: from `adapters.attach`.
@@ -56,19 +59,24 @@ def initialise_from_data(model: Any, batches: Iterable[Any], forward: Callable[[
     if getattr(config, "init_lora_weights", None) != "eva":
         return
     layers: dict[str, Any] = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
-    looked_at = list(islice(batches, BATCHES))
     was_training, pattern = model.training, config.target_modules
     model.eval()
-    found: dict[str, Tensor] = {}
-    for names in _groups(layers):
-        moments = {name: InputMoments() for name in names}
-        hooks = [layers[name].register_forward_hook(moments[name].add) for name in names]
-        with torch.no_grad():
-            for batch in looked_at:
-                forward(batch)
-        for hook in hooks:
-            hook.remove()
-        found |= {name: fed.directions(config.r) for name, fed in moments.items() if fed.rows}
+
+    def look() -> dict[str, Tensor]:
+        looked_at = list(islice(batches, BATCHES))
+        found: dict[str, Tensor] = {}
+        for names in _groups(layers):
+            moments = {name: InputMoments() for name in names}
+            hooks = [layers[name].register_forward_hook(moments[name].add) for name in names]
+            with torch.no_grad():
+                for batch in looked_at:
+                    forward(batch)
+            for hook in hooks:
+                hook.remove()
+            found |= {name: fed.directions(config.r) for name, fed in moments.items() if fed.rows}
+        return found
+
+    found = from_first(look)
     initialize_lora_eva_weights(model, eva_state_dict=found)
     config.target_modules = pattern  # peft spells out every layer; they are the same
     model.train(was_training)

@@ -36,7 +36,7 @@ class Evaluation:
     Attributes:
         scores: error rates over all utterances; an unreadable clip counts as an empty transcript.
         transcripts: one an utterance, in order.
-        unreadable: rows whose audio could not be read, with the reason.
+        unreadable: rows whose audio could not be read, or in a language that the model does not know; with the reason.
         seconds: of wall-clock time, audio decoding and features included.
         audio_seconds: of sound.
         written: the words of each transcript with their confidences; empty unless asked for.
@@ -80,7 +80,8 @@ def evaluate_model(
 ) -> Evaluation:
     """Transcribe every utterance and score it against its text.
 
-    What is longer than the model's 30 s is cut at pauses, as `speechft transcribe` does.
+    What is longer than the model's 30 s is cut at pauses, as `speechft transcribe` does. A multilingual model that was
+    not told a language hears each clip in the one that its row names.
 
     Args:
         whisper: the model, adapted or not.
@@ -104,14 +105,17 @@ def evaluate_model(
     lengths: list[float] = []
     long: list[int] = []  # longer than the window: heard in pieces, one clip after the other
 
+    def left_out(utterance: Utterance, reason: str) -> np.ndarray:
+        unreadable[utterance.where] = reason
+        on_event({"event": "left out", "where": utterance.where, "reason": reason})
+        return np.zeros(0, np.float32)
+
     def loader(index: int, utterance: Utterance) -> Callable[[], np.ndarray]:
         def load() -> np.ndarray:
             try:
                 samples = utterance.load()
             except SpeechftError as error:
-                unreadable[utterance.where] = error.what
-                on_event({"event": "left out", "where": utterance.where, "reason": error.what})
-                return np.zeros(0, np.float32)
+                return left_out(utterance, error.what)
             lengths.append(len(samples) / SAMPLE_RATE)
             if lengths[-1] > WINDOW_SECONDS:
                 long.append(index)
@@ -121,16 +125,26 @@ def evaluate_model(
         return load
 
     started = time.perf_counter()
+    languages: list[str | None] = [None] * len(manifest)
+    clips: list[np.ndarray | Callable[[], np.ndarray]] = []
+    for index, utterance in enumerate(manifest):
+        try:
+            languages[index] = whisper.language_of(utterance.language)
+            clips.append(loader(index, utterance))
+        except SpeechftError as error:
+            clips.append(left_out(utterance, f"the model {error.what}"))
     transcripts = decode(
         whisper,
-        [loader(index, utterance) for index, utterance in enumerate(manifest)],
+        clips,
         options,
         context=context,
+        languages=languages,
         progress=lambda n: on_event({"event": "decoded", "clips": n, "of": len(manifest)}),
     )
     model = inference_copy(whisper) if long else whisper  # one for all of them
     for index in sorted(long):
-        pieces = transcribe(model, manifest[index].load(), options, context=context, ready=True).segments
+        samples, language = manifest[index].load(), languages[index]
+        pieces = transcribe(model, samples, options, context=context, language=language, ready=True).segments
         transcripts[index] = joined([piece.transcript for piece in pieces])
     seconds = time.perf_counter() - started
     scores = score(list(manifest), [t.text for t in transcripts], normalizer)

@@ -69,8 +69,8 @@ class Feed:
     def padding(self) -> float:
         return 1 - self._own / self._frames if self._frames else 0.0
 
-    def steps(self, first: int, last: int) -> Iterator[tuple[int, list[Batch]]]:
-        """(step, this process's share of its batches; none if no clip of it can be read).
+    def steps(self, first: int, last: int, shared: bool = True) -> Iterator[tuple[int, list[Batch]]]:
+        """(step, this process's share of its batches, or not `shared`, all; none if no clip of it can be read).
 
         A clip is padded as in the whole batch, or the share would not have the same gradient.
         """
@@ -84,7 +84,8 @@ class Feed:
             parts = [members[start : start + size] for start in range(0, len(members), size)]
             made = [self.batch(part, epoch, (step, number)) for number, part in enumerate(parts)]
             most = self.pass_frames * (CACHED_PASSES if self.cache else 1)
-            shares = [batch.rows(slice(rank(), None, world())) for batch in made if batch is not None]
+            own = slice(rank(), None, world()) if shared else slice(None)
+            shares = [batch.rows(own) for batch in made if batch is not None]
             passes = [part for share in shares if share.indices for part in share.parts(most)]
             yield step, [part.pinned() for part in passes] if self.pin else passes
 

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 
 from speechft.audio import mel_filters
+from speechft.errors import SpeechftError
 from speechft.whisper import Whisper, core
 
 MAGIC = 0x67676D6C
 WHOLE, HALF, EIGHT_BIT = 0, 1, 8  # the format's numbers for tensors in fp32, fp16 and q8_0
 FILE_KINDS = {"float16": 1, "int8": 2007}  # most matrices fp16, or q8_0 by the second version of its quantisation
+VOCABULARIES = (51_864, 51_865, 51_866)  # English, multilingual, and that of large-v3
 BLOCK = 32  # neighbouring weights that share a scale in q8_0
 # transformers' names for parts of a layer, and OpenAI's
 PARTS = {
@@ -46,8 +48,12 @@ def write_ggml(whisper: Whisper, out: Path, precision: str = "float16") -> Path:
         out: the file.
         precision: `float16`, or `int8`: matrices in 8 bits with a scale for each 32 weights. Convolutions are fp16 in
             both, the only form they run in. Its own tools quantise an fp16 file further.
+
+    Raises:
+        SpeechftError: the format has no place for this model.
     """
     config = whisper.config
+    _refuse_misfits(whisper)
     numbers = (
         config.vocab_size, config.max_source_positions, config.d_model, config.encoder_attention_heads,
         config.encoder_layers, config.max_target_positions, config.d_model, config.decoder_attention_heads,
@@ -64,6 +70,19 @@ def write_ggml(whisper: Whisper, out: Path, precision: str = "float16") -> Path:
         for name, tensor in core(whisper.model).model.state_dict().items():
             _write_tensor(file, openai_name(name), tensor, precision == "int8")
     return out
+
+
+def _refuse_misfits(whisper: Whisper) -> None:
+    """Raises SpeechftError for a model of which the file would hold a part, or which its reader would misread."""
+    otherwise = "Use --to ctranslate2 or onnx."
+    if whisper.config.vocab_size not in VOCABULARIES:  # by it whisper.cpp tells where special tokens and timestamps are
+        known = ", ".join(map(str, VOCABULARIES))
+        what = f"has {whisper.config.vocab_size} tokens, and whisper.cpp knows models of {known}"
+        raise SpeechftError(what, where=whisper.name, fix=otherwise)
+    head, words = core(whisper.model).proj_out.weight, core(whisper.model).model.decoder.embed_tokens.weight
+    if head is not words and not torch.equal(head, words):
+        what = "has an output layer of its own; whisper.cpp takes the embeddings of the tokens for it"
+        raise SpeechftError(what, where=whisper.name, fix=otherwise)
 
 
 def openai_name(name: str) -> str:

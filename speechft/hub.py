@@ -21,6 +21,7 @@ PRIVATE_SETTINGS = (
     "manifest", "data", "other_domain", "output_dir", "speakers", "split_file", "model", "reward", "judge", "tracking",
     "search",
 )  # fmt: skip
+SAID_OF_SPLIT = ("protocol", "sha256")
 
 
 def push(
@@ -104,7 +105,8 @@ def write_repository(
     if config is not None:  # plain peft looks for the base model under this name
         write_json(out / "adapter_config.json", config | {"base_model_name_or_path": base})
     if card:
-        write_json(out / adapters.CARD, _published(card, base, licence))
+        card = _published(card, base, licence)
+        write_json(out / adapters.CARD, card)
     scores = _result(adapter, result, card.get("task", "speech") == "speech")
     write_text(out / "README.md", model_card(repo, base, card, config, scores, licence))
     return licence
@@ -113,9 +115,13 @@ def write_repository(
 def _published(card: dict[str, Any], base: str, licence: str | None) -> dict[str, Any]:
     """Our card without what only this machine, or only the people recorded, should know."""
     recipe = {key: value for key, value in card.get("recipe", {}).items() if key not in PRIVATE_SETTINGS}
-    model = card.get("model") or ""
-    published = {key: value for key, value in card.items() if key not in ("seen", "sum_of")}
-    published |= {"model": model if hub_id(model) else base, "recipe": recipe}
+    published = {key: value for key, value in card.items() if key not in ("seen", "sum_of")} | {"recipe": recipe}
+    if split := card.get("data", {}).get("split_file"):  # the options of a protocol can name who was tested
+        said = {key: split[key] for key in SAID_OF_SPLIT if key in split} if isinstance(split, dict) else None
+        published["data"] = card["data"] | {"split_file": said}
+    if hub_id(card.get("model") or "") != base:  # the hash is of a folder here, and the hub's model may be another
+        published["model"] = base
+        published.pop("base_sha256", None)
     return published | {"licence": licence} if licence else published
 
 
@@ -135,7 +141,7 @@ def _result(adapter: Path, given: str | Path | None, speech: bool) -> dict[str, 
     if not given and not (isinstance(of, str) and Path(of).name == adapter.name):
         return None
     _check_result(found, path, speech)
-    if found.get("adapter_sha256") not in (None, adapters.base_hash(adapter)):
+    if found.get("adapter_sha256") not in {None, *adapters.hashes_of(adapter)}:
         if given:
             raise SpeechftError("is another adapter's", where=path, fix="Evaluate this one with --out.")
         return None

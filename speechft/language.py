@@ -13,12 +13,26 @@ from speechft.batching import IGNORED, token_tensors
 from speechft.decode import encode_each, language_logits, precision
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
-from speechft.manifest import Manifest
+from speechft.manifest import Manifest, Utterance
 from speechft.normalize import language_code
 from speechft.whisper import Whisper, core, decoder_states, padding_mask
 
 LISTENED_TO = 16  # clips
 CANDIDATES = 4  # languages that the sound suggests, beside English
+
+
+def in_known_languages(whisper: Whisper, train: Manifest, leave_out: Callable[[Utterance, str], None]) -> Manifest:
+    """The rows whose language the model knows; `leave_out` is called with every other one and the reason."""
+
+    def known(utterance: Utterance) -> bool:
+        try:
+            whisper.language_of(utterance.language)
+        except SpeechftError as error:
+            leave_out(utterance, f"the model {error.what}")
+            return False
+        return True
+
+    return train.filter(known)
 
 
 def in_one_language(
@@ -31,11 +45,12 @@ def in_one_language(
     """
     if whisper.language or not whisper.is_multilingual:
         return whisper
-    named = {language_code(utterance.language) for utterance in train if utterance.language}
+    rows = in_known_languages(whisper, train, lambda *_: None)
+    named = {language_code(utterance.language) for utterance in rows if utterance.language}
     if len(named) > 1:
         return whisper
     if not named:
-        if not (found := most_probable(whisper, train)):
+        if not (found := most_probable(whisper, rows)):
             return whisper
         named = {found}
         advice = "as rows name none; set language= if that is wrong"

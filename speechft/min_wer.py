@@ -159,7 +159,7 @@ class _Refinement(Run):
         lists = []
         for utterance, transcript in zip(self.train, found.transcripts, strict=True):
             reference = clean(utterance.text)
-            language = utterance.language if self.base.is_multilingual else None
+            language = self.base.language_of(utterance.language)
             own = []
             for text, ended in _written(transcript).items():
                 ids = self.base.label_ids(text, language)[: None if ended else -1]

@@ -38,8 +38,8 @@ def write_onnx(whisper: Whisper, out: Path, precision: str = "float32") -> Path:
     """
     try:
         import onnx  # noqa: F401
+        import onnxruntime.quantization  # noqa: F401
         import onnxscript  # noqa: F401
-        from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
         raise missing_extra(error.name or "onnx", "export") from None
     if precision not in ("float32", "int8"):
@@ -75,13 +75,19 @@ def write_onnx(whisper: Whisper, out: Path, precision: str = "float32") -> Path:
     )  # fmt: skip
     if precision == "int8":
         for name in (ENCODER, PROMPT, STEP):
-            whole = (out / name).rename(out / f"whole-{name}")
-            with _silence():
-                quantize_dynamic(
-                    whole, out / name, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
-                )
-            whole.unlink()
+            in_eight_bits(out / name)
     return out
+
+
+def in_eight_bits(graph: Path) -> None:
+    """Quantise a graph in place; its whole weights go, also those that lie in a file beside it."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    whole = graph.rename(graph.with_name(f"whole-{graph.name}"))
+    with _silence():
+        quantize_dynamic(whole, graph, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+    whole.unlink()
+    graph.with_name(f"{graph.name}.data").unlink(missing_ok=True)
 
 
 def _names(prefix: str, kinds: Sequence[str], layers: int) -> list[str]:

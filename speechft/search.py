@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -11,16 +13,30 @@ from torch import Tensor
 from speechft.decoder import DecoderCache
 from speechft.whisper import Whisper
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TIMESTAMP = re.compile(r"<\|\d+\.\d\d\|>")  # such as <|0.02|>; some tokenizers do not list them
+
 
 def suppressed(whisper: Whisper, vocabulary: int) -> tuple[Tensor, Tensor]:
     """Masks added to the logits: at every step, and at the first (no blank, no immediate end)."""
     always = torch.zeros(vocabulary, device=whisper.device)
+    no_timestamps = whisper.generation.no_timestamps_token_id
+    always[no_timestamps:] = -torch.inf  # it, the timestamps after it, and rows that only fill up the vocabulary
+    always[_added_after(no_timestamps, whisper.tokenizer)] = 0.0
     banned = list(getattr(whisper.generation, "suppress_tokens", None) or [])
     always[banned] = -torch.inf
-    always[whisper.generation.no_timestamps_token_id :] = -torch.inf  # it, and the timestamps after it
     first = always.clone()
     first[list(getattr(whisper.generation, "begin_suppress_tokens", None) or [])] = -torch.inf
     return always, first
+
+
+@lru_cache(maxsize=8)  # asking a tokenizer takes 40 ms, as long as some batches
+def _added_after(no_timestamps: int, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that somebody gave to tokens of their own."""
+    added = tokenizer.get_added_vocab().items()
+    return [i for token, i in added if i > no_timestamps and not TIMESTAMP.fullmatch(token)]
 
 
 class Steps(Protocol):

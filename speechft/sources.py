@@ -23,6 +23,7 @@ from speechft.errors import SpeechftError, missing_extra
 from speechft.files import expanded, read_text, refuse_special, replace_folder, write_json, write_text
 
 LOG = logging.getLogger(__name__)
+CONVERSION = 1  # goes up when what conversions write changes
 MADE = "made.speechft"  # in a folder of the cache: size, time and hash of the files in it
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -224,8 +225,8 @@ def _bundled(key: str) -> Path:
 
 def _converted(label: str, parts: list[Path], folder: Path, expected: tuple[str, str | None] | None = None) -> Path:
     """Convert a CTranslate2 model once; the cache folder is named by the hash of what it was made from."""
-    tokenizer = folder / "tokenizer.json"
-    for path in [*parts, tokenizer, folder / "config.json"]:
+    tokenizer, config = folder / "tokenizer.json", folder / "config.json"
+    for path in [*parts, tokenizer, config]:
         if not path.is_file():
             raise SpeechftError(
                 f"has no {path.name}",
@@ -233,7 +234,7 @@ def _converted(label: str, parts: list[Path], folder: Path, expected: tuple[str,
                 fix="A CTranslate2 Whisper folder needs it; copy it there.",
             )
     weights_hash = _sha256_cached(parts)
-    if expected and (weights_hash != expected[0] or _sha256([tokenizer]) != expected[1]):
+    if expected and (weights_hash != expected[0] or _sha256_cached([tokenizer]) != expected[1]):
         raise _changed(folder)
 
     def write(out: Path) -> None:
@@ -241,7 +242,7 @@ def _converted(label: str, parts: list[Path], folder: Path, expected: tuple[str,
 
         write_hf_folder(parts, folder, out)
 
-    return _written_once(f"{label}-{weights_hash[:16]}", write)
+    return _written_once(_named(label, weights_hash, _sha256_cached([tokenizer]), _sha256([config])), write)
 
 
 def _converted_gguf(file: Path, label: str = "", expected: str | None = None) -> Path:
@@ -255,7 +256,12 @@ def _converted_gguf(file: Path, label: str = "", expected: str | None = None) ->
 
         write_hf_folder(file, out)
 
-    return _written_once(f"{label or file.stem}-{weights_hash[:16]}", write)
+    return _written_once(_named(label or file.stem, weights_hash), write)
+
+
+def _named(label: str, *hashes: str) -> str:
+    """The cache folder of a conversion, by all that it is made from."""
+    return f"{label}-{hashlib.sha256(json.dumps([CONVERSION, *hashes]).encode()).hexdigest()[:16]}"
 
 
 def _changed(folder: Path) -> SpeechftError:

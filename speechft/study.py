@@ -12,7 +12,8 @@ from typing import Any
 from speechft import memory
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
-from speechft.evaluate import Evaluation
+from speechft.evaluate import Evaluation, evaluate_model
+from speechft.language import in_one_language
 from speechft.manifest import Manifest
 from speechft.overlap import Overlap
 from speechft.own_results import refuse_foreign_results
@@ -49,9 +50,10 @@ def study_data(recipe: SpeechRecipe) -> tuple[Manifest, dict[str, str]]:
     return prepared(recipe, lambda event: print(f"left out {event['where']}: {event['reason']}", flush=True))
 
 
-def base_arm(recipe: SpeechRecipe, test: Manifest) -> Arm:
-    """The untrained model on the test clips."""
-    return Arm(None, load(recipe.model, language=recipe.language).evaluate(test, recipe.normalizer))
+def base_arm(recipe: SpeechRecipe, train: Manifest, test: Manifest) -> Arm:
+    """The untrained model on the test clips, told the language that training on `train` would tell it."""
+    whisper = in_one_language(load(recipe.model, language=recipe.language).whisper, train)
+    return Arm(None, evaluate_model(whisper, test, recipe.normalizer))
 
 
 def trained_arm(

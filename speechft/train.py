@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from speechft import adapters, distributed, memory, seen
+from speechft import adapters, distributed, memory
 from speechft.averaging import RunningMean, in_place, mean_with_base
 from speechft.batching import Batch, nothing, teachable
 from speechft.cache import cached_layers, open_or_build
@@ -47,7 +47,7 @@ from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.files import refuse_special
 from speechft.interruption import Interrupted, deferred
-from speechft.language import in_one_language
+from speechft.language import in_known_languages, in_one_language
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import chosen
 from speechft.objective import TokenLoss, recompute_layers
@@ -58,6 +58,7 @@ from speechft.prefetch import prefetch
 from speechft.quantization import optimizer
 from speechft.recogniser import load
 from speechft.schedule import planned_steps, rate_factor
+from speechft.seen import Seen, hashes
 from speechft.significance import standard_error
 from speechft.sources import resolve
 from speechft.tracking import Tracking
@@ -157,6 +158,7 @@ class Run:
         memory.keep_heap()
         self.folder = resolve(recipe.model)
         base = load(recipe.model, language=recipe.language, quantize=recipe.adapter.quantize).whisper
+        train = in_known_languages(base, train, self._leave_out)
         self.base = in_one_language(base, train, self.on_event)
         self.train, self.labels = teachable(self.base, train, self._leave_out)
         self.context = Context(recipe.context)
@@ -324,7 +326,7 @@ class Run:
 
     def _first_batches(self) -> Iterator[Batch]:
         """As training will see them; from the recordings, for there is no cache of them yet."""
-        for _, batches in self.feed.steps(0, self.steps):
+        for _, batches in self.feed.steps(0, self.steps, shared=False):
             yield from batches
 
     def _evaluate_base(self) -> Rates:
@@ -388,6 +390,7 @@ class Run:
 
     def _card(self) -> dict[str, Any]:
         """What the adapter must say about itself to be used rightly later."""
+        own = {"train": hashes(self.train), "dev": hashes(self.dev)}
         return {
             "format": 1,
             "model": self.recipe.model,
@@ -397,7 +400,7 @@ class Run:
             "language": self.base.language,
             "normalizer": chosen(self.recipe.normalizer, (u.language for u in self.train), self.base.language),
             "train_sha256": self.train.sha256,
-            "seen": {"train": seen.hashes(self.train), "dev": seen.hashes(self.dev)},
+            "seen": Seen.by([{"seen": own}, adapters.own_card(self.folder)]).to_dict(),  # and what a base of ours had
             "licence": self.recipe.adapter.licence or adapters.VOICE_LICENCE,
             "dev_wer": {"base": self.progress.base[0], "adapted": self.progress.best[0]},  # type: ignore[index]
             "recipe": self.recipe.model_dump(mode="json", exclude={"manifest", "output_dir", "speakers", "search"}),

@@ -234,6 +234,17 @@ class Whisper:
             )
         return ids[f"<|{code}|>"]
 
+    def language_of(self, named: str | None) -> str | None:
+        """The code of the language that a row names; None where the model has been told one, or knows but English.
+
+        Raises:
+            SpeechftError: it does not know that language.
+        """
+        if not named or self.language or not self.is_multilingual:
+            return None
+        self.language_id(named)
+        return language_code(named)
+
     def text(self, ids: Sequence[int]) -> str:
         """The text of token ids, special ones left out, spaces at the ends kept."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))

@@ -79,11 +79,14 @@ def word_times(whisper: Whisper, frames: Tensor, transcript: Transcript, length:
 
 
 def alignment_heads(whisper: Whisper) -> list[tuple[int, int]]:
-    """(layer, head) of the heads that follow the speech; the upper half of all layers where nobody said which."""
-    known = getattr(whisper.generation, "alignment_heads", None)
-    if known:
-        return [(layer, head) for layer, head in known]
+    """(layer, head) of the heads that follow the speech; the upper half of all layers where nobody said which.
+
+    A distilled model may have those of its teacher in its configuration, and not have their layers.
+    """
     layers, heads = whisper.config.decoder_layers, whisper.config.decoder_attention_heads
+    said = getattr(whisper.generation, "alignment_heads", None) or []
+    if known := [(layer, head) for layer, head in said if layer < layers and head < heads]:
+        return known
     return [(layer, head) for layer in range(layers // 2, layers) for head in range(heads)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from speechft.adapter_arithmetic import average
 from speechft.errors import SpeechftError
 from speechft.hub import push
 from speechft.sources import resolve
+from speechft.weights_hash import base_hash, hashes_of
 from speechft.whisper import Whisper
 
 MODEL = "bundled:tiny.en"
@@ -61,6 +63,35 @@ def test_a_sum_has_a_licence_only_where_all_have_it(tiny: Whisper, tmp_path: Pat
         push(both, "user/name", public=True, dry_run=tmp_path / "look")
     push(both, "user/name", dry_run=tmp_path / "look")
     assert "sum_of" not in (tmp_path / "look" / adapters.CARD).read_text()
+
+
+def of_others(folder: Path, base: str) -> Path:
+    """The same without our card."""
+    (folder / adapters.CARD).unlink()
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": base}))
+    return folder
+
+
+def test_adapters_without_a_hash_go_by_the_name_of_their_base(tiny: Whisper, tmp_path: Path) -> None:
+    one = of_others(make(tiny, tmp_path / "one", 1), "openai/whisper-tiny.en")
+    same = of_others(make(tiny, tmp_path / "same", 2), MODEL)
+    other = of_others(make(tiny, tmp_path / "other", 3), "openai/whisper-tiny")
+    average([one, same], None, tmp_path / "sum")
+    with pytest.raises(SpeechftError, match="another base model"):
+        average([one, other], None, tmp_path / "wrong")
+
+
+def test_the_two_forms_of_a_hash_are_one_base(tiny: Whisper, tmp_path: Path) -> None:
+    one, old = make(tiny, tmp_path / "one", 1), make(tiny, tmp_path / "old", 2)
+    first_form = (hashes_of(resolve(MODEL)) - {base_hash(resolve(MODEL))}).pop()
+    for sha256, fits in ((first_form, True), ("0" * 64, False)):
+        (old / adapters.CARD).write_text(json.dumps(adapters.read_card(old) | {"base_sha256": sha256}))
+        if fits:
+            average([one, old], None, tmp_path / "sum")
+        else:
+            with pytest.raises(SpeechftError, match="another base model"):
+                average([one, old], None, tmp_path / "wrong")
 
 
 def test_what_does_not_belong_together_is_refused(tiny: Whisper, tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from speechft import adapters
+from speechft.adapter_arithmetic import average
+from speechft.adapter_scale import set_scale
 from speechft.errors import SpeechftError
 from speechft.sources import resolve
 from speechft.whisper import Whisper, core, load_whisper
@@ -68,6 +73,14 @@ def test_placement_means_what_it_says(placement: str) -> None:
     assert sides == ({"encoder", "decoder"} if placement == "both" else {placement})
 
 
+def test_positions_stay_whole() -> None:
+    model = adapted().model
+    adapters.store_frozen(model, torch.bfloat16)
+    for side in (core(model).model.encoder, core(model).model.decoder):
+        assert side.embed_positions.weight.dtype == torch.float32
+        assert side.layers[0].fc1.weight.dtype == torch.bfloat16
+
+
 def test_unknown_projections_name_the_known_ones() -> None:
     with pytest.raises(SpeechftError, match="q_proj"):
         adapted(projections=["query"])
@@ -121,6 +134,46 @@ def test_damaged_adapters_are_named(tmp_path: Path) -> None:
     weights.rename(folder / "adapter_model.bin")
     with pytest.raises(SpeechftError, match="Pickled"):
         adapters.load(load_whisper("bundled:tiny.en").model, folder)
+
+
+def test_an_adapter_that_fits_half_is_refused(tmp_path: Path, tiny: Whisper) -> None:
+    folder = save(adapted(), tmp_path / "adapter")
+    path = folder / "adapter_model.safetensors"
+    state = load_file(path)
+    name = min(state)
+    for changed, said in (
+        ({key: value for key, value in state.items() if key != name}, f"does not have 1 tensors, such as '{name}'"),
+        (state | {name.replace("layers.0", "layers.7"): state[name].clone()}, "no place for 1 tensors"),
+    ):
+        save_file(changed, path)
+        with pytest.raises(SpeechftError, match=said):
+            adapters.load(copy.deepcopy(tiny.model), folder)
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_what_peft_took_out_of_the_weights_is_no_addition(init: str, tmp_path: Path, tiny: Whisper) -> None:
+    model = copy.deepcopy(tiny.model)
+    target = "model.decoder.layers.0.self_attn.q_proj"
+    made = get_peft_model(model, LoraConfig(r=2, target_modules=[target], init_lora_weights=init))
+    made.save_pretrained(tmp_path / "theirs")
+    loaded = adapters.load(copy.deepcopy(tiny.model), tmp_path / "theirs")
+    torch.testing.assert_close(logits(loaded), logits(tiny.model), atol=1e-3, rtol=1e-3)
+    with pytest.raises(SpeechftError, match="cannot be taken off"):
+        adapters.unload(loaded)
+    with pytest.raises(SpeechftError, match="cannot be taken off"), adapters.disabled(loaded):
+        pass
+    with pytest.raises(SpeechftError, match="no scale"):
+        set_scale(loaded, 0.5)
+    with pytest.raises(SpeechftError, match="cannot be summed"):
+        average([tmp_path / "theirs"], None, tmp_path / "sum")
+
+
+def test_a_start_that_came_from_data_is_not_in_the_files(tmp_path: Path, tiny: Whisper) -> None:
+    folder = save(adapted(), tmp_path / "adapter")
+    config = folder / "adapter_config.json"
+    config.write_text(config.read_text().replace('"init_lora_weights": true', '"init_lora_weights": "corda"'))
+    with pytest.raises(SpeechftError, match="starts at values"):
+        adapters.load(copy.deepcopy(tiny.model), folder)
 
 
 def test_saving_replaces_whole_folders(tmp_path: Path) -> None:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from speechft import adapters
-from speechft.bank import AdapterBank
+from speechft.bank import AdapterBank, can_serve
 from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
+from speechft.server.voices import Voices
 from speechft.sources import resolve
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Context, Whisper
@@ -176,6 +180,57 @@ def test_what_it_cannot_serve_is_refused(
     assert bank.loaded == []
 
 
+def theirs(tiny: Whisper, out: Path, **settings: Any) -> Path:
+    """What peft alone makes and saves."""
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = LoraConfig(**({"r": 2, "target_modules": ["q_proj"]} | settings))
+        model = get_peft_model(copy.deepcopy(tiny.model), config)
+        for name, parameter in model.named_parameters():
+            if "lora_" in name and parameter.ndim > 1:
+                parameter.data += 0.02 * torch.randn(parameter.shape)
+        model.save_pretrained(out)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("settings", "served"),
+    [
+        ({}, True),
+        ({"modules_to_save": ["layer_norm"]}, False),
+        ({"bias": "all"}, False),
+        ({"lora_bias": True}, False),
+        ({"target_modules": ["conv1"]}, False),
+        ({"target_modules": ["embed_tokens"]}, False),
+        ({"init_lora_weights": "pissa", "target_modules": r".*decoder.*\.0\.self_attn\.q_proj"}, False),
+        ({"init_lora_weights": "olora"}, False),
+    ],
+)
+def test_what_others_made_is_served_as_peft_loads_it(
+    settings: dict[str, Any], served: bool, tiny: Whisper, voice: Manifest, tmp_path: Path
+) -> None:
+    folder = theirs(tiny, tmp_path / "theirs", **settings)
+    assert can_serve(folder) is served
+    clip, plain = voice[0].load(), DecodeOptions(temperatures=())
+    wanted = PeftModel.from_pretrained(copy.deepcopy(tiny.model), folder).eval()
+    merged = inference_copy(tiny.with_(model=wanted, context=Context("full")))
+    expected = decode(merged, [clip], plain, ready=True)[0]
+    voices = Voices("bundled:tiny.en", lambda: {"theirs": folder})
+    with voices.using(["theirs"]) as whisper:
+        found = decode(whisper, [clip], plain, ready=True)[0]
+    assert found.text == expected.text
+    assert found.logprobs == pytest.approx(expected.logprobs, abs=0.3)  # rounded to bf16
+
+
+def test_loftq_needs_its_quantised_base(tiny: Whisper, tmp_path: Path) -> None:
+    folder = make(tiny, tmp_path / "loftq", 0)
+    assert can_serve(folder)
+    card = adapters.read_card(folder) | {"recipe": {"adapter": {"init": "loftq", "quantize": "nf4"}}}
+    (folder / adapters.CARD).write_text(json.dumps(card))
+    assert not can_serve(folder)
+
+
 def test_a_voice_that_cannot_be_loaded_takes_no_others_place(
     tiny: Whisper, folder: Path, voice: Manifest, tmp_path: Path
 ) -> None:
@@ -198,6 +253,16 @@ def test_a_voice_that_cannot_be_loaded_takes_no_others_place(
     with bank.using("cleo"):
         assert bens() == before
     assert bens() == before
+
+
+def test_a_language_that_is_forced_wins_over_a_card(tiny: Whisper, tmp_path: Path) -> None:
+    folder = make(tiny, tmp_path / "anna", 0)
+    (folder / adapters.CARD).write_text(json.dumps(adapters.read_card(folder) | {"language": "de"}))
+    assert AdapterBank(tiny, {"anna": folder}).voice("anna").language == "de"
+    assert AdapterBank(tiny, {"anna": folder}, language="fr").voice("anna").language == "fr"
+    told = Voices("bundled:tiny.en", lambda: {"anna": folder}, language="en")
+    with told.using(["anna"]) as whisper:
+        assert whisper.language == "en"
 
 
 def test_mistakes_are_named(bank: AdapterBank, tiny: Whisper, tmp_path: Path) -> None:

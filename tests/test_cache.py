@@ -23,7 +23,7 @@ from speechft.manifest import Manifest
 from speechft.objective import TokenLoss
 from speechft.sources import resolve
 from speechft.train import fit
-from speechft.whisper import Whisper, load_whisper
+from speechft.whisper import Whisper, core, load_whisper
 
 MODEL = "bundled:tiny.en"
 
@@ -90,6 +90,22 @@ def test_gradients_equal_the_uncached_ones(
     else:
         shown = {feed.context.shown(b.x.shape[2] - 200) for b in alone}
         assert {2 * n for n in cached.positions.tolist()} <= {n + 50 * k for n in shown for k in (-1, 0, 1)}
+
+
+def test_dropout_is_not_kept(clips: Manifest, tmp_path: Path) -> None:
+    found = []
+    for training in (False, True):
+        recipe = recipe_for(clips, tmp_path / str(training), cache="on", augment=None)
+        whisper = adapted(recipe)
+        for layer in core(whisper.model).model.encoder.layers:
+            layer.dropout = 0.3
+        whisper.model.train(training)
+        own = Manifest(list(clips), tmp_path / str(training) / "manifest.jsonl")
+        own.path.parent.mkdir(exist_ok=True)
+        feed = feed_for(whisper, own, recipe)
+        found.append(open_or_build(feed, whisper.model, resolve(MODEL), 4, 2).states(0, 0))
+        assert core(whisper.model).model.encoder.layers[0].training is training, "as it was"
+    assert torch.equal(*found)
 
 
 def test_a_second_run_starts_from_the_cache(clips: Manifest, tmp_path: Path) -> None:

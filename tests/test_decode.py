@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +13,7 @@ from speechft.audio import SAMPLE_RATE, log_mel, pad_frames
 from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.manifest import Manifest
+from speechft.search import suppressed
 from speechft.transcript import DecodeOptions, Transcript, better, compression_ratio, judged
 from speechft.whisper import Context, Whisper, load_whisper
 
@@ -96,6 +98,18 @@ def test_a_guess_is_better_than_a_loop_that_is_sure_of_itself() -> None:
     for first, second in combinations(order, 2):
         assert better(first, second) is first
         assert better(second, first) is first
+
+
+@pytest.mark.parametrize("listed", [0, 1501])
+def test_tokens_added_after_the_timestamps_may_be_written(listed: int, tiny: Whisper) -> None:
+    """Whether the tokenizer lists timestamps, as today's do, or not, as those of 2022."""
+    tokenizer = copy.deepcopy(tiny.tokenizer)
+    tokenizer.add_tokens([f"<|{number / 50:.2f}|>" for number in range(listed)], special_tokens=True)
+    tokenizer.add_tokens(["makaton"])
+    always, _ = suppressed(tiny.with_(tokenizer=tokenizer), 51_872)
+    first, added = tiny.generation.no_timestamps_token_id, tokenizer.convert_tokens_to_ids("makaton")
+    assert added == first + 1 + listed
+    assert always[first:].isfinite().nonzero().flatten().tolist() == [added - first]
 
 
 def test_noise_does_not_run_on(tiny: Whisper) -> None:

@@ -62,6 +62,23 @@ open(f"{sys.argv[1]}/{distributed.rank()}.txt", "w").write(str(found.tolist()))
 torch.distributed.destroy_process_group()
 """
 
+EVA = """
+import sys, torch
+from peft import EvaConfig, LoraConfig, get_peft_model
+from speechft import distributed
+from speechft.eva import initialise_from_data
+distributed.start()
+torch.manual_seed(0)
+eva = EvaConfig(rho=1.0, adjust_scaling_factors=False)
+config = LoraConfig(r=2, target_modules=["0"], init_lora_weights="eva", eva_config=eva)
+model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(6, 6)), config)
+rows = torch.randn(20, 6, generator=torch.Generator().manual_seed(distributed.rank()))
+initialise_from_data(model, [rows], model)
+found = [p.tolist() for name, p in model.named_parameters() if "lora_A" in name]
+open(f"{sys.argv[1]}/{distributed.rank()}.txt", "w").write(str(found))
+torch.distributed.destroy_process_group()
+"""
+
 RUN = """
 import sys
 from speechft.config import SpeechRecipe
@@ -100,6 +117,14 @@ def test_gradients_and_counts_are_summed_over_processes(tmp_path: Path) -> None:
         linear.bias.zero_()
     linear(rows).square().sum().backward()
     assert f"{linear.weight.grad.tolist()} {linear.bias.grad.tolist()} [1.0, 1.0, 1.0, 1.0] from 0" in lines[0]
+
+
+def test_all_processes_start_from_one_processs_directions(tmp_path: Path) -> None:
+    script = tmp_path / "eva.py"
+    script.write_text(EVA)
+    done = subprocess.run([*launched(str(script)), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text()
 
 
 def test_one_process_is_left_alone() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,10 +15,12 @@ from speechft import adapters, load
 from speechft.errors import SpeechftError
 from speechft.export import export
 from speechft.export_check import check_export
+from speechft.ggml import write_ggml
 from speechft.manifest import Manifest
+from speechft.onnx_export import STEP, in_eight_bits
 from speechft.seen import hashes
 from speechft.sources import resolve
-from speechft.whisper import Context, load_whisper
+from speechft.whisper import Context, Whisper, load_whisper
 
 MODEL = "bundled:tiny.en"
 
@@ -84,6 +89,57 @@ def test_its_own_software_says_the_same(
     assert {pair["first"] for pair in found["leakage"]} >= {"train"}
     assert "train and" in found["overlap"]
     assert json.loads((out / "export_check.json").read_text()) == found
+
+
+def untied(tiny: Whisper) -> Whisper:
+    """Its output layer is its own."""
+    model = copy.deepcopy(tiny.model)
+    head = model.proj_out.weight.detach()
+    model.proj_out.weight = torch.nn.Parameter(head + 0.01 * torch.randn(head.shape, generator=torch.manual_seed(0)))
+    return tiny.with_(model=model)
+
+
+def test_an_output_layer_of_its_own_stays(tiny: Whisper, tmp_path: Path) -> None:
+    whisper = untied(tiny)
+    folder = adapters.save(whisper.model, tmp_path / "whole", {}, MODEL, resolve(MODEL))
+    out = export(folder, tmp_path / "out")
+    again = load_whisper(out, device="cpu").model
+    torch.testing.assert_close(again.proj_out.weight, whisper.model.proj_out.weight)
+    torch.testing.assert_close(again.model.decoder.embed_tokens.weight, tiny.model.proj_out.weight)
+    with pytest.raises(SpeechftError, match="output layer of its own"):
+        export(folder, tmp_path / "ggml", to="ggml")
+    assert not (tmp_path / "ggml").exists()
+
+
+def test_ggml_has_no_place_for_more_tokens(tiny: Whisper, tmp_path: Path) -> None:
+    model = copy.deepcopy(tiny.model)
+    model.resize_token_embeddings(51_870, mean_resizing=False)
+    with pytest.raises(SpeechftError, match="has 51870 tokens"):
+        write_ggml(tiny.with_(model=model), tmp_path / "model.bin")
+
+
+def test_what_a_base_folder_says_of_itself_is_not_copied(tiny: Whisper, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(resolve(MODEL), base)
+    of_the_base = ("model.safetensors.index.json", "adapter_config.json", "export_check.json")
+    for name in of_the_base:
+        (base / name).write_text("{}")
+    out = adapters.save(tiny.model, tmp_path / "out", {}, MODEL, base)
+    assert (out / "tokenizer.json").exists()
+    assert not [name for name in of_the_base if (out / name).exists()]
+
+
+def test_eight_bits_leave_no_whole_weights_behind(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="the extra 'export' is not installed")
+    matrix = onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
+    types = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 64]) for name in ("x", "y")]
+    product = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = onnx.helper.make_graph([product], "g", types[:1], types[1:], [matrix])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save_model(model, tmp_path / STEP, save_as_external_data=True, location=f"{STEP}.data", size_threshold=0)
+    assert (tmp_path / f"{STEP}.data").exists()
+    in_eight_bits(tmp_path / STEP)
+    assert [path.name for path in tmp_path.iterdir()] == [STEP]
 
 
 def test_mistakes_are_sentences(adapter: Path, tmp_path: Path) -> None:

@@ -33,6 +33,16 @@ def test_padding_is_counted(tiny: Whisper, voice: Manifest) -> None:
     assert feed.padding == pytest.approx(1 - own / frames, abs=0.02)
 
 
+def test_a_process_gets_its_share_or_all(tiny: Whisper, voice: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    feed = fed(tiny, voice[:3], batch_size=3)
+    ((_, mine),) = feed.steps(0, 1)
+    ((_, everything),) = feed.steps(0, 1, shared=False)
+    assert mine[0].indices == everything[0].indices[1::2]
+    assert len(everything[0].indices) == 3
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     seconds=st.lists(st.floats(0.1, 30.0), min_size=1, max_size=60), share=st.floats(0.01, 1.0), epoch=st.integers(0, 9)

@@ -43,7 +43,10 @@ def run(voice: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = SpeechRecipe(manifest=voice.path, output_dir=out, split_file=out / "split.json")
     card = {
         "format": 1, "model": MODEL, "base_sha256": adapters.base_hash(resolve(MODEL)), "context": "clip+10s",
-        "licence": adapters.VOICE_LICENCE, "data": {"train_clips": 20, "train_minutes": 1.5, "speakers": 1},
+        "licence": adapters.VOICE_LICENCE, "data": {
+            "train_clips": 20, "train_minutes": 1.5, "speakers": 1,
+            "split_file": {"protocol": "torgo", "options": {"speaker": "frida"}, "base": None, "sha256": "ab"},
+        },
         "recipe": recipe.model_dump(mode="json", exclude={"manifest", "output_dir", "speakers", "search"}),
     }  # fmt: skip
     adapters.save(model, out / "adapter", card, MODEL, resolve(MODEL))
@@ -188,6 +191,7 @@ def test_the_card_says_what_was_measured_and_names_nobody(run: Path, tmp_path: P
     for private in ("anna-lives-here", str(Path.home()) + "/", str(voice.path.parent), "split.json", "frida"):
         assert private not in everything
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "openai/whisper-tiny.en"
+    assert adapters.read_card(out)["data"]["split_file"] == {"protocol": "torgo", "sha256": "ab"}
     assert adapters.read_card(out)["model"] == MODEL, "ours still knows which weights"
     adapters.load(load(MODEL, device="cpu").whisper.model, out, resolve(MODEL))
 
@@ -216,6 +220,8 @@ def test_a_base_model_of_ones_own_needs_a_name(run: Path, tmp_path: Path) -> Non
         push(own, REPO, dry_run=tmp_path / "out")
     out = Path(push(own, REPO, base="openai/whisper-small", dry_run=tmp_path / "out"))
     assert "anna" not in "".join(path.read_text() for path in (*out.glob("*.json"), *out.glob("*.md")))
+    assert adapters.read_card(out)["model"] == "openai/whisper-small"
+    assert "base_sha256" not in adapters.read_card(out), "of the folder; the hub's model may be another"
     assert "Nothing was measured" in (out / "README.md").read_text()
 
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
-from speechft.language import in_one_language
+from speechft.audio import SAMPLE_RATE
+from speechft.batching import teachable
+from speechft.config import SpeechRecipe
+from speechft.evaluate import evaluate_model
+from speechft.language import in_known_languages, in_one_language
 from speechft.manifest import Manifest
+from speechft.study import base_arm
+from speechft.transcript import DecodeOptions
 from speechft.whisper import Whisper, load_whisper
+
+PLAIN = DecodeOptions(temperatures=())
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +38,44 @@ def test_rows_say_which(base: Whisper, voice: Manifest) -> None:
     assert in_one_language(base, spoken(voice, "de-CH", "German", None)).language == "de"
     assert in_one_language(base, spoken(voice, "de", "fr")).language is None
     assert in_one_language(base.with_(language="fr"), spoken(voice, "de")).language == "fr"
+
+
+def test_a_row_is_heard_in_its_own_language(base: Whisper, voice: Manifest) -> None:
+    rows = spoken(voice, "de-CH", "tlh", None)
+    events: list[dict[str, Any]] = []
+    found = evaluate_model(base, rows, options=PLAIN, on_event=events.append)
+    assert found.transcripts[0].language == "de"
+    assert found.unreadable == {rows[1].where: "the model does not know the language 'tlh'"}
+    assert found.transcripts[1].text == ""
+    assert [event["where"] for event in events if event["event"] == "left out"] == [rows[1].where]
+    forced = evaluate_model(base.with_(language="fr"), rows[:2], options=PLAIN)
+    assert [t.language for t in forced.transcripts] == ["fr", "fr"]
+    assert not forced.unreadable
+
+
+def test_a_recording_over_the_window_too(base: Whisper, voice: Manifest, tmp_path: Path) -> None:
+    samples = np.concatenate([voice[0].load()] * 16)[: 31 * SAMPLE_RATE]
+    soundfile.write(tmp_path / "long.wav", samples, SAMPLE_RATE)
+    rows = Manifest([replace(voice[0], audio=tmp_path / "long.wav", language="de", duration_s=None)], voice.path)
+    assert evaluate_model(base, rows, options=PLAIN).transcripts[0].language == "de"
+
+
+def test_what_is_taught_under_is_what_is_judged_under(base: Whisper, voice: Manifest) -> None:
+    rows = spoken(voice, "de", "tlh", "en")
+    left_out: list[str] = []
+    known = in_known_languages(base, rows, lambda utterance, reason: left_out.append(reason))
+    assert [u.id for u in known] == [rows[0].id, rows[2].id]
+    assert left_out == ["the model does not know the language 'tlh'"]
+    for told, codes in ((base, ("de", "en")), (base.with_(language="fr"), ("fr", "fr"))):
+        _, labels = teachable(told, known, lambda *_: None)
+        assert [ids[1] for ids in labels] == [base.language_id(code) for code in codes]
+    assert in_one_language(base, spoken(voice, "de", "tlh")).language == "de"
+
+
+def test_the_untrained_arm_hears_what_training_would_teach(base: Whisper, voice: Manifest, tmp_path: Path) -> None:
+    recipe = SpeechRecipe(model="bundled:base", manifest="-", output_dir=tmp_path)
+    arm = base_arm(recipe, spoken(voice, "de"), spoken(voice, None))
+    assert [t.language for t in arm.evaluation.transcripts] == ["de"]
 
 
 def test_texts_say_which_where_rows_do_not(base: Whisper, voice: Manifest) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechft import adapters
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.evaluated_rows import rows_to_evaluate
@@ -17,7 +18,9 @@ from speechft.manifest import Manifest
 from speechft.pipeline import evaluate, prepared
 from speechft.recogniser import card_of
 from speechft.seen import NOTHING, Seen, hashes
-from speechft.train import fit
+from speechft.sources import resolve
+from speechft.train import Run, fit
+from speechft.whisper import Whisper
 
 
 def silent(event: dict) -> None:
@@ -102,6 +105,17 @@ def test_an_adapter_is_not_evaluated_on_what_it_learnt(voice: Manifest, tmp_path
     found = evaluate(path, adapter=trained.adapter, against_base=False)
     assert found["n_utterances"] == len(rows.chosen)
     assert found["caveats"][: len(rows.caveats)] == rows.caveats
+
+
+def test_a_second_stage_has_seen_what_its_base_had(tiny: Whisper, voice: Manifest, tmp_path: Path) -> None:
+    before = {"seen": {"train": hashes(voice[2:3]), "dev": hashes(voice[3:4])}}
+    base = adapters.save(tiny.model, tmp_path / "base", before, tiny.name, resolve(tiny.name))
+    recipe = SpeechRecipe(model=str(base), manifest=voice.path, output_dir=tmp_path / "run", max_steps=1)
+    run = Run(recipe, voice[:1], voice[1:2], silent)
+    run.progress.base = run.progress.best = (0.5, 0.5)
+    seen = Seen.by([run._card()])
+    assert seen.train == {*hashes(voice[:1]), *hashes(voice[2:3])}
+    assert seen.dev == {*hashes(voice[1:2]), *hashes(voice[3:4])}
 
 
 def test_splits_of_ones_own_keep_their_names(voice: Manifest) -> None:

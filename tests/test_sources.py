@@ -64,6 +64,21 @@ def test_a_ctranslate2_folder_is_converted_once(
     } <= present
 
 
+def test_another_tokenizer_or_config_makes_another_model(
+    ctranslate2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPEECHFT_CACHE", str(tmp_path / "cache"))
+    own = tmp_path / "own"
+    shutil.copytree(ctranslate2_folder, own)
+    found = {resolve(own)}
+    for name, addition in (("config.json", {"alignment_heads": [[0, 0]]}), ("tokenizer.json", {"version": "1.1"})):
+        (own / name).write_text(json.dumps(json.loads((own / name).read_text()) | addition))
+        found.add(resolve(own))
+    monkeypatch.setattr(sources, "CONVERSION", 2)
+    found.add(resolve(own))
+    assert len(found) == 4
+
+
 @pytest.mark.parametrize("damage", ["cut", "junk", "gone", "tokenizer", "unsigned", "signature"])
 def test_a_damaged_copy_in_the_cache_is_made_again(
     damage: str, ctranslate2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -128,7 +128,7 @@ def _place(store: Store, archive: zipfile.ZipFile, model: str) -> VoiceFolder:
 
 def _check_adapter(folder: Path, model: str) -> None:
     card = adapters.read_card(folder)
-    if card.get("base_sha256") != adapters.base_hash(resolve(model)):
+    if card.get("base_sha256") not in adapters.hashes_of(resolve(model)):
         theirs = tidy(str(card.get("model")))[:80]
         raise SpeechftError(
             f"this voice was trained on '{theirs}', and this app uses '{public_name(model)}'",

@@ -9,8 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from speechft import adapters
-from speechft.bank import AdapterBank, adapter_in, is_plain_lora
+from speechft.bank import AdapterBank, adapter_in, can_serve
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
 from speechft.memory import ran_out
@@ -49,7 +48,8 @@ def usable(name: str) -> Iterator[None]:
 class Voices:
     """The base model, the voices on it, and how to decode several of them in one batch.
 
-    Plain LoRA adapters share the base model in an `AdapterBank`. Adapters of other kinds, which cannot, get a merged
+    Plain LoRA adapters share the base model in an `AdapterBank`. Adapters of other kinds, which cannot
+    (`bank.can_serve`), get a merged
     copy of the model each; the last `KEPT` of these stay in memory.
 
     Args:
@@ -63,7 +63,7 @@ class Voices:
         self, base: str, find: Callable[[], Mapping[str, Path]] = dict, language: str | None = None, kept: int = KEPT
     ) -> None:
         self.base, self.find, self.language, self.kept = base, find, language, kept
-        self.bank = AdapterBank(load(base, language=language).whisper, {})
+        self.bank = AdapterBank(load(base, language=language).whisper, {}, language=language)
         self._lock = threading.Lock()
         self._copies: OrderedDict[str, tuple[int, Whisper]] = OrderedDict()
         self._banked: dict[str, tuple[int, bool]] = {}
@@ -109,7 +109,7 @@ class Voices:
             known = self._banked.get(voice)
             if known is None or known[0] != version:
                 self._copies.pop(voice, None)
-                self._banked[voice] = known = (version, is_plain_lora(adapters.read_config(folder)))
+                self._banked[voice] = known = (version, can_serve(folder))
                 self.bank.put(voice, folder)
         return known[1]
 

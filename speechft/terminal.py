@@ -74,11 +74,11 @@ class Watcher:
             parts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in ("event", "overlap"))
             self.say(escape(f"clips: {parts}; {event['overlap']}"))
         elif name == "resumed":
-            self.say(f"going on from step {event['step']} of {event['steps']}")
+            self.say(f"resuming from step {event['step']} of {event['steps']}")
         elif name == "less memory":
             clips = f"{event['clips']} clips at once instead of {event['of']}"
             self.say(
-                f"[yellow]memory ran out[/] in step {event['step']}: going on with {clips}, the gradient is the same"
+                f"[yellow]memory ran out[/] in step {event['step']}: continuing with {clips}; the gradient is the same"
             )
         elif name == "language":
             self.say(f"language: [bold]{escape(event['language'])}[/], {escape(event['why'])}")
@@ -127,9 +127,9 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     table = Table(title=f"{base['n_utterances']} clips, {base['n_words']} words, {_speakers(base)}")
     for column in ("", "before", "after"):
         table.add_column(column, justify="left" if not column else "right")
-    table.add_row("words wrong (WER)", f"{base['wer']:.1%}", f"[bold]{adapted['wer']:.1%}[/]")
+    table.add_row("word error rate (WER)", f"{base['wer']:.1%}", f"[bold]{adapted['wer']:.1%}[/]")
     table.add_row("95% interval", interval(base["wer_ci95"]), interval(adapted["wer_ci95"]))
-    table.add_row("characters wrong (CER)", f"{base['cer']:.1%}", f"{adapted['cer']:.1%}")
+    table.add_row("character error rate (CER)", f"{base['cer']:.1%}", f"{adapted['cer']:.1%}")
     if base["n_speakers"] > 1:
         table.add_row("WER, mean of speakers", *(_percent(one["wer_speaker_mean"]) for one in (base, adapted)))
         table.add_row("WER, worst speaker", *map(_worst_speaker, (base, adapted)))
@@ -147,15 +147,13 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     if training:
         console.print(
             f"{training['steps']} steps in {training['seconds']:.0f} s; "
-            f"{training['peak_memory_mb'] / 1000:.1f} GB at most; "
+            f"{training['peak_memory_mb'] / 1000:.1f} GB of memory at most; "
             f"{training['trainable'] / training['parameters']:.1%} of the weights trained"
         )
         if training.get("stopped"):
             console.print(f"Stopped before step {training['steps_planned']}: {training['stopped']}.")
         if result["adapter"] is None:
-            console.marked(
-                "[yellow]Nothing trained was better than the base model on dev, so the base model is kept.[/]"
-            )
+            console.marked("[yellow]No trained state beat the base model on dev, so the base model is kept.[/]")
         elif out:
             console.print(f"Transcribe with it:  speechft transcribe new.wav --adapter {out / result['adapter']}")
     if out:
@@ -191,7 +189,7 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
     best = chosen(result)
     shown = [result["base"], result["adapters"][best.name]] if best else [result["base"]]
     _print_first(console, result, shown, best.difference if best else None)
-    titles = (f"{result['clips']} clips, {_speakers(result['base'])}", "Every two")
+    titles = (f"{result['clips']} clips, {_speakers(result['base'])}", "Every pair")
     for title, (headings, *rows) in zip(titles, (comparison(result), pairs(result)), strict=True):
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # many columns: without lines between them
         for column in headings:
@@ -222,11 +220,11 @@ def export_table(result: dict[str, Any], out: Path) -> None:
     console.print(
         f"Theirs minus ours: {100 * difference['wer']:+.2f} points of WER (95% interval "
         f"{' to '.join('-' if b is None else f'{100 * b:+.2f}' for b in difference['wer_ci95'])}); "
-        f"{result['words_that_differ']:.1%} of the words are others."
+        f"{result['words_that_differ']:.1%} of the words differ."
     )
     for caveat in result["caveats"]:
         console.marked(f"[yellow]{escape(caveat)}[/]")
-    console.print(f"Of the data: {result['overlap']}.")
+    console.print(f"Splits: {result['overlap']}.")
     console.print(f"Model:  {out}")
 
 
@@ -261,7 +259,7 @@ def _print_speakers(console: Terminal, systems: Mapping[str, Mapping[str, Any]])
     if len(last) < 2:
         return
     order = sorted(last, key=lambda name: -(last[name]["wer"] or 0))
-    title = "Words wrong of every speaker"
+    title = "WER of every speaker"
     if len(order) > SPEAKERS_SHOWN:
         order, title = order[:WORST_SPEAKERS], f"The worst {WORST_SPEAKERS} of {len(order)} speakers"
     table = Table(title=title, box=SIMPLE_HEAD)

@@ -96,11 +96,11 @@ class AdapterSettings(Settings):
         if self.method != "lora" and (self.rslora or self.dora or self.init != "zero"):
             raise ValueError("rslora, dora and init belong to adapter.method=lora")
         if self.init == "loftq" and self.quantize in (None, "int8"):
-            raise ValueError("loftq makes up for what 4-bit weights lost: set adapter.quantize=nf4")
+            raise ValueError("loftq makes up for what 4-bit weights lose: set adapter.quantize=nf4")
         if self.init == "pissa" and self.quantize:
             raise ValueError("pissa changes the frozen weights: leave adapter.quantize out, or use init=loftq")
         if self.init == "pissa" and self.dora:
-            raise ValueError("pissa and dora do not go together: a change of lengths is no difference of two products")
+            raise ValueError("pissa and dora cannot be combined: a change of lengths is no difference of two products")
         return self
 
     def attach_arguments(self) -> dict[str, Any]:
@@ -335,7 +335,7 @@ def _put(values: dict[str, Any], keys: list[str], value: Any, override: str) -> 
     for key in keys[:-1]:
         inner = values.setdefault(key, {})
         if not isinstance(inner, dict):
-            what = f"'{override[:60]}' goes into '{key}', which is a value, not a group"
+            what = f"'{override[:60]}' sets a key of '{key}', which is a value, not a group"
             raise SpeechftError(what, fix=f"Set {key} itself, or leave it out of the recipe.")
         values = inner
     values[keys[-1]] = value

@@ -75,7 +75,7 @@ def read_arrays(parts: list[Path]) -> dict[str, torch.Tensor]:
             offset += size
     except (struct.error, UnicodeDecodeError, ValueError, KeyError):
         raise SpeechftError(
-            "is not a whole CTranslate2 model", where=where, fix="Download or convert it again."
+            "is not a complete CTranslate2 model", where=where, fix="Download or convert it again."
         ) from None
     for key in [key for key in arrays if key.endswith("_scale")]:
         weight = key.removesuffix("_scale")

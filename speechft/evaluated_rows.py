@@ -57,7 +57,7 @@ def rows_to_evaluate(
     if missing := len(manifest) - len(chosen) if not split else 0:
         caveats.append(
             f"The manifest has no splits: {missing} recordings that the adapter was trained on or chosen by were left "
-            f"out, and these are the other {len(chosen)}."
+            f"out; these are the other {len(chosen)}."
         )
     if long := sum((u.duration_s or 0) > WINDOW_SECONDS for u in chosen):
         caveats.append(f"{long} recordings last over 30 s: they were cut at pauses and heard in pieces.")

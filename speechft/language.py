@@ -38,7 +38,7 @@ def in_one_language(
         if not (found := most_probable(whisper, train)):
             return whisper
         named = {found}
-        advice = "as rows name none; set language= if that is wrong"
+        advice = "because no row names one; set language= if that is wrong"
         on_event({"event": "language", "language": found, "why": advice})
     return whisper.with_(language=named.pop())
 

@@ -101,7 +101,7 @@ def _batches(run: Run) -> Iterator[list[Batch]]:
     found = True
     for first in itertools.count(step=run.per_epoch):
         if not found:
-            raise SpeechftError("no clip can be read", where=run.train.path, fix="'speechft check' says why.")
+            raise SpeechftError("none of the clips can be read", where=run.train.path, fix="'speechft check' says why.")
         found = False
         for _, batches in run.feed.steps(first, first + run.per_epoch):
             if batches:

@@ -53,8 +53,8 @@ class Seen:
         left = rows.filter(lambda u: _hash(u) not in self.train and _hash(u) not in self.dev)
         if not len(left):
             raise SpeechftError(
-                f"the adapter was trained on all of these {len(rows)} recordings, or chosen by them",
-                where=rows.path, fix="Evaluate on others, or give --split of a manifest that has splits.",
+                f"the adapter was trained on, or chosen by, all of these {len(rows)} recordings",
+                where=rows.path, fix="Evaluate on other recordings, or name a --split of a manifest that has splits.",
             )  # fmt: skip
         return left
 
@@ -73,8 +73,8 @@ class Seen:
             )
         if chose:
             notes.append(
-                f"{chose} of these {len(rows)} recordings also chose the adapter's best state, which flatters it a "
-                "little."
+                f"{chose} of these {len(rows)} recordings also chose the adapter's best state, which flatters "
+                "the numbers a little."
             )
         return notes
 

@@ -313,7 +313,7 @@ def load_whisper(
         whisper.language_id(language)
     elif language and language_code(language) != "en":
         raise SpeechftError(
-            f"knows English only, not '{language}'", where=name, fix="Use a multilingual model, such as base."
+            f"knows only English, not '{language}'", where=name, fix="Use a multilingual model, such as base."
         )
     return whisper
 

@@ -51,5 +51,5 @@ def test_mistakes_are_sentences(voice: Manifest, tmp_path: Path) -> None:
         find_learning_rate(recipe, voice[:2], lowest=1.0, highest=0.1)
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF nothing")
-    with pytest.raises(SpeechftError, match="no clip can be read"):
+    with pytest.raises(SpeechftError, match="none of the clips can be read"):
         find_learning_rate(recipe, Manifest([replace(voice[0], audio=broken)]))

@@ -60,7 +60,7 @@ def test_half_a_line_of_the_journal_costs_that_line_alone(tmp_path: Path, half: 
 
     (tmp_path / "study.journal").write_text(half)
     if half.endswith("\n"):
-        with pytest.raises(SpeechftError, match="is no study"):
+        with pytest.raises(SpeechftError, match="is not a study"):
             opened()
         (tmp_path / "study.journal").unlink()
     opened().set_user_attr("tested", [1])
@@ -229,7 +229,7 @@ def test_a_study_where_every_trial_fails_says_why(voice: Manifest, tmp_path: Pat
 def test_a_storage_that_is_no_study(voice: Manifest, tmp_path: Path) -> None:
     wrong = tmp_path / "notes.txt"
     wrong.write_text("not a journal\n")
-    with pytest.raises(SpeechftError, match="is no study"):
+    with pytest.raises(SpeechftError, match="is not a study"):
         tune(recipe_for(voice, tmp_path / "out"), trials=1, storage=wrong)
     assert wrong.read_text() == "not a journal\n"
 

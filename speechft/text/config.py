@@ -131,7 +131,7 @@ class PairRecipe(TextRecipe):
     @model_validator(mode="after")
     def _neighbours(self) -> PairRecipe:
         if self.loss == "kto" and self.batch_size < 2:
-            raise ValueError("kto compares the answers of a batch: batch_size must be 2 or more")
+            raise ValueError("kto compares the answers within a batch: batch_size must be 2 or more")
         return self
 
 
@@ -150,7 +150,7 @@ class RewardRecipe(TextRecipe):
     @model_validator(mode="after")
     def _writes_nothing(self) -> RewardRecipe:
         if self.other_domain:
-            raise ValueError("a reward model gives no probabilities to documents: leave other_domain out")
+            raise ValueError("a reward model assigns no probabilities to documents: leave other_domain out")
         return self
 
 
@@ -192,7 +192,7 @@ class PolicyRecipe(TextRecipe):
         if self.algorithm != "ppo" and self.batch_size % self.samples:
             raise ValueError("batch_size must be a multiple of samples: a batch holds whole groups")
         if self.algorithm == "ppo" and self.accumulate > 1:
-            raise ValueError("ppo updates after every batch: give a larger batch_size in place of accumulate")
+            raise ValueError("ppo updates after every batch: give a larger batch_size instead of accumulate")
         return self
 
 

@@ -26,17 +26,19 @@ class Descent:
     Attributes:
         loss: before it, a mean over target tokens.
         norm: of the gradient, before it was clipped.
-        suspects: passes whose own loss is no number.
+        suspects: passes whose own loss is not a number.
+        empty: whether it had no targets, because none of its clips could be read: nothing was done.
     """
 
     loss: float
     norm: float
     suspects: Sequence[Batch] = ()
+    empty: bool = False
 
     @property
     def finite(self) -> bool:
         """Whether the weights were changed."""
-        return math.isfinite(self.loss) and math.isfinite(self.norm)
+        return not self.empty and math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
 class Descender:
@@ -81,7 +83,7 @@ class Descender:
             group["lr"] = rate
         (n_targets,) = self._summed(sum(batch.n_targets for batch in batches))
         if not n_targets:
-            return Descent(0.0, 0.0)
+            return Descent(0.0, 0.0, empty=True)
         total, suspects = self._gradient(step, batches, n_targets)
         (total,) = self._summed(total)
         distributed.sum_gradients(self.parameters)

@@ -18,7 +18,6 @@ from speechft.errors import SpeechftError
 
 METHODS, INITS, PLACEMENTS = get_args(Method), get_args(Initialisation), get_args(Placement)
 TEXT_ONLY = ("prompt", "prefix")
-RANKED = ("lora", "adalora", "vera")
 # last names of layers in Whisper and in Llama-like models
 ATTENTION_ENDS, FEED_FORWARD_ENDS = ["out_proj", "o_proj"], ["fc2", "down_proj"]
 KEYS_AND_VALUES = ["k_proj", "v_proj"]

@@ -72,6 +72,7 @@ def optimizer(kind: str, parameters: Iterable[nn.Parameter], rate: float, weight
             when its own is short.
         parameters: what is trained.
         rate: learning rate.
+        weight_decay: AdamW's.
 
     Raises:
         SpeechftError: no such optimiser, or a paged one without a GPU.

@@ -56,7 +56,7 @@ class Watcher:
 
     def __call__(self, event: dict[str, Any]) -> None:
         name = event.get("event")
-        if name is None and "loss" in event:
+        if name is None and ("loss" in event or "reward" in event):
             self._step(event)
         elif name is None:
             self.say(f"step {event['step']}: dev WER [bold]{event['wer']:.1%}[/] ({event['model']})")
@@ -99,7 +99,8 @@ class Watcher:
     def _step(self, event: dict[str, Any]) -> None:
         if self.training is None:
             self.training = self.bars.add_task("training", total=event["steps"], extra="")
-        self.bars.update(self.training, completed=event["step"], extra=f"loss {event['loss']:.2f}")
+        measure = "loss" if "loss" in event else "reward"
+        self.bars.update(self.training, completed=event["step"], extra=f"{measure} {event[measure]:.2f}")
         if event["step"] == event["steps"]:
             self._end_training()
 

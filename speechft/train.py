@@ -298,6 +298,8 @@ class Run:
         """One optimiser step over the batches it accumulates."""
         rate = self.recipe.learning_rate * rate_factor(self.recipe, step, self.steps)
         descent = self.descend(step, batches, rate)
+        if descent.empty:  # in every process: no step to average or log
+            return
         bear_with(descent, step, batches, self.train, self.progress, self.recipe, self.on_event)
         if step % RELEASE_EVERY == 0:
             memory.release()

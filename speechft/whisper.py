@@ -264,9 +264,9 @@ def load_whisper(
         name: see `speechft.sources.resolve`.
         language: language of the speech for multilingual models; None means detect when decoding (for training see
             `speechft.language`).
-        device: defaults to CUDA where there is one.
+        device: `cpu`, `cuda` or `mps`; the best there is unless given.
         dtype: of the weights.
-        quantize: None, or `nf4` / `int8` for the frozen weights (see `quantization.quantization`).
+        quantize: None, or `nf4`, `nf4-single`, `fp4` or `int8` for the frozen weights (see `quantization`).
 
     Raises:
         SpeechftError: no such model, not a Whisper model, or a language the model does not have.

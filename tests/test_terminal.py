@@ -148,3 +148,11 @@ def test_an_early_end_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
         watch({"step": 60, "steps": 150, "loss": 1.0})
         watch({"event": "final evaluation", "split": "test"})
         assert watch.training is None
+
+
+def test_a_step_that_reports_no_loss_shows_its_reward() -> None:
+    with Watcher(quiet=True) as watch:
+        watch({"step": 1, "steps": 2, "reward": 0.25})
+        assert watch.bars.tasks[0].fields["extra"] == "reward 0.25"
+        watch({"step": 2, "steps": 2, "loss": 1.5, "reward": 0.5})
+        assert not watch.bars.tasks

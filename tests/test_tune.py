@@ -141,7 +141,7 @@ def test_a_space_in_a_recipe_file(tmp_path: Path) -> None:
         ({"language": {"low": 1, "high": 2}}, "language=1"),
         ({"max_steps": {"low": 1, "high": 2}}, "a range needs a number"),
         ({"search.learning_rate.x": [1]}, "search"),
-        ({"weight_decay": {"low": 1e-5, "high": 0.1, "log": True}}, "log: true cannot hold"),
+        ({"weight_decay": {"low": 1e-5, "high": 0.1, "log": True}}, "log: true does not allow"),
         ({"adapter.method": ["lora", "vera"]}, "Search learning_rate with them"),
     ],
 )

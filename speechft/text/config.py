@@ -160,7 +160,8 @@ class PolicyRecipe(TextRecipe):
     Attributes:
         algorithm: `ppo` (Schulman et al., 2017, arXiv 1707.06347), `rloo` (Ahmadian et al., 2024, arXiv 2402.14740)
             or `grpo` (Shao et al., 2024, arXiv 2402.03300).
-        reward: folder of a reward model trained here, or `exact_match` / `f1` / `rougeL` against the reference answer.
+        reward: folder of a reward model trained here, or `exact_match`, `f1`, `rouge1`, `rouge2`, `rougeL` or `chrf`
+            against the reference answer.
         kl: weight of the divergence from the model before training.
         samples: answers to a prompt in an RLOO or GRPO group.
         rollouts: prompts answered before PPO changes the policy; `ppo_epochs` passes are made over them.

@@ -66,8 +66,9 @@ def load_text_model(
     Args:
         name: `bundled:smollm2`, a folder, a GGUF or a hub id; see `speechft.sources.resolve`.
         adapter: a folder from `adapters.save`.
-        quantize: `nf4` or `int8` for the frozen weights; those that a LoftQ adapter belongs to, unless told.
-        device: CUDA where there is one, unless told.
+        quantize: `nf4`, `nf4-single`, `fp4` or `int8` for the frozen weights; unless given, those that a LoftQ adapter
+            belongs to.
+        device: `cpu`, `cuda` or `mps`; the best there is unless given.
         dtype: of the weights.
         scalar: with a head that gives one number for a sequence (a reward model) in place of the vocabulary.
 

@@ -14,7 +14,7 @@ from speechft.cli.common import AsJson, ManifestPath, Model, Outside, app, err, 
 def export(
     ctx: typer.Context,
     adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
-    out: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="New folder for the exported model.", show_default=False)],
     to: Annotated[
         str, typer.Option(help="huggingface, ctranslate2 for faster-whisper, ggml for whisper.cpp, onnx.")
     ] = "huggingface",
@@ -82,7 +82,7 @@ def _rows_to_check(manifest: Path, split: str | None, allow_outside: bool, model
 @app.command()
 def average(
     folders: Annotated[list[Path], typer.Argument(help="Adapters of the same base model.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="A folder for the new adapter.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the new adapter.", show_default=False)],
     weight: Annotated[
         list[float] | None, typer.Option(help="Weight of each adapter, in order.", show_default="equal, summing to 1")
     ] = None,
@@ -103,7 +103,7 @@ def scale(
     out: Annotated[Path, typer.Option(help="New folder for the scaled adapter.", show_default=False)],
     split: Annotated[str, typer.Option(help="Split whose clips choose the scale.")] = "dev",
     at: Annotated[
-        list[float] | None, typer.Option(help="A scale to try.", show_default="0, 0.25, 0.5, 0.75, 1")
+        list[float] | None, typer.Option(help="Scale to try; repeatable.", show_default="0, 0.25, 0.5, 0.75, 1")
     ] = None,
     model: Model = None,
     allow_outside: Outside = False,
@@ -132,8 +132,8 @@ def scale(
 @app.command()
 def push(
     adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
-    repo: Annotated[str, typer.Argument(help="USER/NAME.", show_default=False)],
-    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+    repo: Annotated[str, typer.Argument(help="USER/NAME of the repository.", show_default=False)],
+    public: Annotated[bool, typer.Option("--public", help="Make the repository public.")] = False,
     licence: Annotated[
         str | None, typer.Option(help="Licence, such as cc-by-nc-4.0.", show_default="the one it was trained with")
     ] = None,

@@ -19,7 +19,8 @@ def augment(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="speed, tempo, pitch, vocal_tract, formants, noise, reverberation, specaugment or impairment."
+            help="speed, tempo, pitch, vocal_tract, formants, noise, reverberation, specaugment or "
+            "impairment; repeatable."
         ),
     ] = None,
     amount: Annotated[

@@ -25,7 +25,7 @@ def prepare(
     corpus: Annotated[str, typer.Argument(help=f"{', '.join(CORPORA)}.", show_default=False)],
     source: Annotated[str, typer.Argument(help="Folder, table, or dataset name.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder for manifest.jsonl.", show_default=False)],
-    split: Annotated[str | None, typer.Option(help="hub: only this split.")] = None,
+    split: Annotated[str | None, typer.Option(help="For hub: take only this split.")] = None,
     copy: Annotated[bool, typer.Option("--copy/--no-copy", help="Copy recordings beside the manifest.")] = True,
     allow_outside: Outside = False,
     as_json: AsJson = False,

@@ -46,7 +46,7 @@ def evaluate(
         str | None, typer.Option(help="Context instead of the model's own: clip, clip+10s or full.")
     ] = None,
     language: Language = None,
-    beams: Annotated[int, typer.Option(min=1, max=20, help="1 is greedy.")] = 1,
+    beams: Annotated[int, typer.Option(min=1, max=20, help="Hypotheses kept in beam search; 1 is greedy.")] = 1,
     against_base: Annotated[
         bool, typer.Option("--against-base/--alone", help="Evaluate an adapter's base model too.")
     ] = True,
@@ -56,7 +56,10 @@ def evaluate(
     nli: Annotated[Path | None, typer.Option(help="Folder of an NLI model, for SemScore.")] = None,
     bert: Annotated[Path | None, typer.Option(help="Folder of roberta-large, for SemScore.")] = None,
     embed_audio: Annotated[
-        float, typer.Option(min=0, metavar="MB", help="Embed recordings in the page, most errors first.")
+        float,
+        typer.Option(
+            min=0, metavar="MB", help="Embed up to this many MB of recordings in the page, most errors first."
+        ),
     ] = 0,
     task: Annotated[str | None, typer.Option(help="Text task, such as sft; by default the adapter's own.")] = None,
     settings: Annotated[
@@ -135,7 +138,7 @@ def transcribe(
     kind: Annotated[str, typer.Option("--format", help="txt, json, srt or vtt.")] = "txt",
     out: Annotated[Path | None, typer.Option(help="Folder for one file per recording; else stdout.")] = None,
     language: Language = None,
-    beams: Annotated[int, typer.Option(min=1, max=20, help="1 is greedy.")] = 1,
+    beams: Annotated[int, typer.Option(min=1, max=20, help="Hypotheses kept in beam search; 1 is greedy.")] = 1,
 ) -> None:
     """Transcribe recordings of any length.
 

@@ -34,7 +34,7 @@ def serve(
     voices: Annotated[
         Path | None, typer.Argument(help="Folder of adapters or output folders, one per voice.", show_default=False)
     ] = None,
-    model: Annotated[str, typer.Option(help="The base model of them all.")] = "bundled:tiny.en",
+    model: Annotated[str, typer.Option(help="Base model of all voices.")] = "bundled:tiny.en",
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     token: Token = None,
@@ -72,7 +72,7 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="Folder of the voices.", show_default="your user data folder")
     ] = None,
-    model: Annotated[str, typer.Option(help="The base model of them all.")] = "bundled:tiny.en",
+    model: Annotated[str, typer.Option(help="Base model of all voices.")] = "bundled:tiny.en",
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     token: Token = None,

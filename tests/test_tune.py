@@ -222,7 +222,7 @@ def test_several_workers_share_a_study(voice: Manifest, tmp_path: Path) -> None:
 
 def test_a_study_where_every_trial_fails_says_why(voice: Manifest, tmp_path: Path) -> None:
     recipe = recipe_for(voice, tmp_path, search={"seed": [0, 1]}, cache="on", adapter={"rank": 2})
-    with pytest.raises(SpeechftError, match="nothing stays the same"):
+    with pytest.raises(SpeechftError, match="nothing can be cached"):
         tune(recipe, trials=2, dev_utterances=2)
 
 

@@ -313,7 +313,7 @@ def test_a_judge_trained_again_in_the_same_folder_is_another(tiny_llama: Path, t
 
 @pytest.mark.parametrize("name", ["", "model:", "url:ftp://host m", "url:http://host", "somebody"])
 def test_what_is_no_judge(name: str) -> None:
-    with pytest.raises(SpeechftError, match="no judge"):
+    with pytest.raises(SpeechftError, match="not a judge"):
         judge_from(name)
 
 

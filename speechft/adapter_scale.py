@@ -34,8 +34,8 @@ def set_scale(model: Any, scale: float) -> None:
     layers = [m for m in model.modules() if isinstance(getattr(m, "scaling", None), dict) and "default" in m.scaling]
     if config is None or not layers or getattr(config, "use_dora", False) or hasattr(model, "start"):
         raise SpeechftError(
-            "this adapter cannot be scaled down to the base model",
-            fix="LoRA, AdaLoRA and bottleneck adapters can; one trained with init=pissa can once it is loaded.",
+            "this adapter has no scale that leads back to the base model",
+            fix="LoRA, AdaLoRA and bottleneck adapters have; one in training with init=pissa has once it is loaded.",
         )
     if getattr(config, "peft_type", None) == "ADALORA":  # peft takes an alpha of 0 or less for none given
         _scale_singular_values(model, scale)

@@ -128,9 +128,9 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     table = Table(title=f"{base['n_utterances']} clips, {base['n_words']} words, {_speakers(base)}")
     for column in ("", "before", "after"):
         table.add_column(column, justify="left" if not column else "right")
-    table.add_row("word error rate (WER)", f"{base['wer']:.1%}", f"[bold]{adapted['wer']:.1%}[/]")
+    table.add_row("words wrong (WER)", f"{base['wer']:.1%}", f"[bold]{adapted['wer']:.1%}[/]")
     table.add_row("95% interval", interval(base["wer_ci95"]), interval(adapted["wer_ci95"]))
-    table.add_row("character error rate (CER)", f"{base['cer']:.1%}", f"{adapted['cer']:.1%}")
+    table.add_row("characters wrong (CER)", f"{base['cer']:.1%}", f"{adapted['cer']:.1%}")
     if base["n_speakers"] > 1:
         table.add_row("WER, mean of speakers", *(_percent(one["wer_speaker_mean"]) for one in (base, adapted)))
         table.add_row("WER, worst speaker", *map(_worst_speaker, (base, adapted)))

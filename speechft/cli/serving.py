@@ -106,7 +106,7 @@ def demo(
         for fault in damaged(store):
             err.marked(f"[yellow]Note:[/] {escape(str(fault))}")
         for voice in resume_all(store):
-            err.print(f"resuming the training of {voice}")
+            err.print(f"going on with the training of {voice}")
         with parts(model, store.adapters, language, longest, queue) as work:
             page = guarded(demo_app(store, *work), host, secret, upload * 1_000_000, login="/login")
             where = f"{address(host, port)}; voices are in {store.folder}"

@@ -83,7 +83,7 @@ def load_audio(
     if not np.isfinite(samples).all():
         raise SpeechftError(f"{name} holds samples that are not numbers", where=where, fix=_ADVICE, kind="not-finite")
     if rate < LOWEST_RATE:
-        raise SpeechftError(f"{name} claims {rate} samples a second, too few for speech", where=where, fix=_ADVICE)
+        raise SpeechftError(f"{name} claims {rate} samples per second, too few for speech", where=where, fix=_ADVICE)
     if rate != SAMPLE_RATE:
         import soxr  # 25 ms to import; most corpora are at 16 kHz already
 

@@ -44,9 +44,11 @@ class RunningMean:
 def in_place(model: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
     """Give the model these values of what is trained for a while."""
     last = adapters.trainable_state(model)
-    adapters.load_trainable_state(model, dict(values))
-    yield
-    adapters.load_trainable_state(model, last)
+    try:
+        adapters.load_trainable_state(model, dict(values))
+        yield
+    finally:
+        adapters.load_trainable_state(model, last)
 
 
 def mean_with_base(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -140,15 +140,15 @@ def teachable(
         if not utterance.text.strip():
             leave_out(utterance, "its text is empty")
         elif len(ids) > whisper.max_tokens:
-            leave_out(utterance, f"its text has {len(ids)} tokens, the decoder takes {whisper.max_tokens}")
+            leave_out(utterance, f"its text has {len(ids)} tokens, but the decoder takes {whisper.max_tokens}")
         elif (utterance.seconds or 0.0) > WINDOW_SECONDS:
-            leave_out(utterance, f"it lasts {utterance.seconds:.1f} s, the encoder takes 30")
+            leave_out(utterance, f"it lasts {utterance.seconds:.1f} s, but the encoder takes 30")
         else:
             kept.append(utterance)
             labels.append(ids)
     if not kept:
         raise SpeechftError(
-            "no utterance to train on", where=train.path, fix="'speechft check' on the manifest says why."
+            "there is no utterance to train on", where=train.path, fix="'speechft check' on the manifest says why."
         )
     return Manifest(kept, train.path), labels
 

@@ -63,7 +63,7 @@ def cached_layers(model: nn.Module, recipe: SpeechRecipe) -> int | None:
     useful = bool(layers) and recipe.context != "mixed"
     if recipe.cache == "on" and not useful:
         raise SpeechftError(
-            "cache=on, but nothing stays the same: the first encoder layer is trained, or the context is mixed",
+            "cache=on, but nothing can be cached: the first encoder layer is trained, or the context is mixed",
             where="recipe",
             fix="Set adapter.placement=decoder or adapter.encoder_from, or leave cache out.",
         )
@@ -134,7 +134,7 @@ def open_or_build(
                 with locked(work):
                     _build(feed, model, layers, views, work, precision, on_event)
                     if (cache := opened(work)) is None:
-                        raise OSError("it was changed while it was written")
+                        raise OSError("it changed while it was being written")
                     if opened(folder) is None:
                         with contextlib.suppress(OSError):  # another run puts its own there at this moment
                             replace_folder(work, folder)
@@ -210,7 +210,7 @@ def _build(
         file.flush()
         os.fsync(file.fileno())
     if not rows:
-        raise SpeechftError("no clip can be read", where=feed.train.path, fix="'speechft check' says why.")
+        raise SpeechftError("none of the clips can be read", where=feed.train.path, fix="'speechft check' says why.")
     write_text(folder / "index.json", json.dumps(index))
 
 

@@ -64,10 +64,10 @@ def card(
     out = Path(out)
     if not len(manifest):
         raise SpeechftError(
-            "holds no utterances to describe", where=manifest.path, fix="Name a manifest that holds some."
+            "holds no utterances to describe", where=manifest.path, fix="Name a manifest that holds utterances."
         )
     if out.suffix != ".md":
-        raise SpeechftError("a card is a Markdown file", where=out, fix="Let its name end in .md.")
+        raise SpeechftError("a card is a Markdown file", where=out, fix="Give it a name that ends in .md.")
     checksum, manifest = manifest.sha256, manifest.with_durations()
     given, before, after = _open_card(manifest)
     unwritten = dict(given)
@@ -118,7 +118,7 @@ def card_problems(fields: Mapping[str, Any], body: str) -> list[str]:
         elif isinstance(value, str) and not value.strip():
             found.append(f"'{name}' is empty")
     if (fields.get("license") == "other") != ("license_name" in fields):
-        found.append("'license_name' goes with license: other, and only with it")
+        found.append("'license_name' must be given with license: other, and only then")
     protocols, banned = fields.get("protocols"), fields.get("must_not_be_used_for")
     if isinstance(protocols, list):
         found += [f"unknown protocol '{name}'" for name in protocols if name not in PROTOCOLS]
@@ -154,9 +154,9 @@ def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) ->
         ("minutes", f"{manifest.seconds / 60:.1f}"),
         ("speakers named", len(manifest.speakers)),
         ("rows without a speaker", sum(not u.speaker for u in manifest)),
-        ("seconds of an utterance: shortest, median, longest", _spread(lengths, ".1f")),
-        ("words: in all, different", f"{sum(words)}, {len(distinct)}"),
-        ("words of an utterance: fewest, median, most", _spread(sorted(words), "g")),
+        ("seconds per utterance: shortest, median, longest", _spread(lengths, ".1f")),
+        ("words: total, different", f"{sum(words)}, {len(distinct)}"),
+        ("words per utterance: fewest, median, most", _spread(sorted(words), "g")),
         ("different sentences", len({sentence_key(u.text) for u in manifest})),
         ("synthetic or simulated", sum(bool(u.extra.get("synthetic") or u.extra.get("simulated")) for u in manifest)),
     ]
@@ -166,9 +166,9 @@ def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) ->
         pictures.append(("words", "words of an utterance", histogram([float(x) for x in words], "words")))
     if len(manifest.speakers) > 1:
         each = sorted(sum(u.seconds or 0.0 for u in manifest if u.speaker == s) / 60 for s in manifest.speakers)
-        facts.append(("minutes of a speaker: least, median, most", _spread(each, ".1f")))
+        facts.append(("minutes per speaker: least, median, most", _spread(each, ".1f")))
         parts[1] = _table(("what", "how many"), facts)
-        pictures.append(("speakers", "minutes of each speaker, the least first", bars(each, "minutes")))
+        pictures.append(("speakers", "minutes of each speaker, fewest first", bars(each, "minutes")))
     for name, what, svg in pictures:
         write_text(out.with_name(f"{out.stem}-{name}.svg"), svg)
         parts.append(f"![{what}]({out.stem}-{name}.svg)")

@@ -35,7 +35,7 @@ def cluster(address: str | None) -> Iterator[Any]:
         ray.init(**settings)
     except (ConnectionError, ValueError, RuntimeError) as error:
         fix = "Check the address, and that 'ray status' finds the cluster from here." if address else "Try once more."
-        what = f"no Ray cluster can be used there ({error})"
+        what = f"cannot connect to a Ray cluster there ({error})"
         raise SpeechftError(what, where=address or "this machine", fix=fix) from None
     try:
         yield ray

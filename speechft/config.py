@@ -96,11 +96,11 @@ class AdapterSettings(Settings):
         if self.method != "lora" and (self.rslora or self.dora or self.init != "zero"):
             raise ValueError("rslora, dora and init belong to adapter.method=lora")
         if self.init == "loftq" and self.quantize in (None, "int8"):
-            raise ValueError("loftq makes up for what 4-bit weights lost: set adapter.quantize=nf4")
+            raise ValueError("loftq makes up for what 4-bit weights lose: set adapter.quantize=nf4")
         if self.init == "pissa" and self.quantize:
             raise ValueError("pissa changes the frozen weights: leave adapter.quantize out, or use init=loftq")
         if self.init == "pissa" and self.dora:
-            raise ValueError("pissa and dora do not go together: a change of lengths is no difference of two products")
+            raise ValueError("pissa and dora cannot be combined: a change of lengths is no difference of two products")
         return self
 
     def attach_arguments(self) -> dict[str, Any]:
@@ -175,18 +175,20 @@ class SpeechRecipe(Settings):
     Attributes:
         model: see `speechft.sources.resolve`.
         manifest: JSONL of utterances; without splits in it, it is split so that nothing leaks.
-        speakers: use these speakers' utterances alone; null is everybody's.
+        speakers: use only these speakers' utterances; null is everybody's.
         split_file: made by `speechft split`; replaces the manifest's own splits, and refuses a changed manifest.
         output_dir: gets adapter/, result.json, report.html, metrics.jsonl, checkpoints/.
-        batch_size: clips a forward pass; `accumulate` of them make an optimiser step.
-        batch_seconds: instead of `batch_size`: about so much sound a batch, as many short clips or few long ones.
+        batch_size, accumulate: an optimiser step has `batch_size * accumulate` clips; `feed.PASS_FRAMES` cuts it into
+            passes.
+        batch_seconds: instead of `batch_size`: about this much sound per batch, as many short clips or few long ones.
         max_steps: optimiser steps at most; null for all epochs.
         epochs: passes over the training clips at most.
         learning_rate: at its highest; unless given, 5e-4 for LoRA, and what suits another `adapter.method` (`RATES`).
         schedule, warmup: its course (`speechft.schedule`), and the share of steps it rises for.
         decay, cycles: the share of steps that `warmup-stable-decay` falls for; the cycles of `cosine-restarts`.
-        min_steps: small corpora are passed over more than `epochs` times until so many steps are made.
+        min_steps: small corpora are passed over more than `epochs` times until this many steps are made.
         optimizer: AdamW with moments in fp32 or 8 bits, paged or not; see `speechft.quantization.optimizer`.
+        weight_decay: AdamW's, of everything that is trained.
         seed: of initial weights, order and augmentation.
         language: of the speech, for multilingual models.
         context: see `speechft.whisper.Context`.
@@ -201,11 +203,11 @@ class SpeechRecipe(Settings):
             1803.05407), and, where few clips were passed over ten times or more, its mean with the base model's.
         precision: `auto` is bf16 where the machine multiplies it natively.
         gradient_clip: largest norm of the gradient.
-        gradient_checkpointing: keep only what goes into each layer and compute the rest again going back: less memory,
+        gradient_checkpointing: keep only each layer's input and compute the rest again going back: less memory,
             a third more time (Chen et al., 2016, arXiv 1604.06174).
         non_finite: what to do about a step whose loss or gradient is not finite: `skip` it, or `stop` the run.
         most_skipped: such steps in a row, at most; one more stops the run.
-        checkpoint_every: optimiser steps between checkpoints that a killed run goes on from.
+        checkpoint_every: optimiser steps between checkpoints that a killed run resumes from.
         test: evaluate base and adapter on the test split at the end.
         normalizer: of both texts before words are counted; `auto` goes by the rows' language.
         tracking: `tensorboard`, `trackio` or `wandb`, through accelerate.
@@ -335,7 +337,7 @@ def _put(values: dict[str, Any], keys: list[str], value: Any, override: str) -> 
     for key in keys[:-1]:
         inner = values.setdefault(key, {})
         if not isinstance(inner, dict):
-            what = f"'{override[:60]}' goes into '{key}', which is a value, not a group"
+            what = f"'{override[:60]}' sets a key of '{key}', which is a value, not a group"
             raise SpeechftError(what, fix=f"Set {key} itself, or leave it out of the recipe.")
         values = inner
     values[keys[-1]] = value

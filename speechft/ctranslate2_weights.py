@@ -23,8 +23,8 @@ _DTYPES = {
     2: np.int16,
     3: np.int32,
     4: np.float16,
-    5: np.uint16,
-}  # 5: bfloat16 bits
+    5: np.uint16,  # the bits of bfloat16
+}
 _BFLOAT16 = 5
 _MULTILINGUAL_VOCABULARY = 51865  # one more than the English-only models: the token <|startoflm|> aside
 _SPECIAL = {
@@ -75,7 +75,7 @@ def read_arrays(parts: list[Path]) -> dict[str, torch.Tensor]:
             offset += size
     except (struct.error, UnicodeDecodeError, ValueError, KeyError):
         raise SpeechftError(
-            "is not a whole CTranslate2 model", where=where, fix="Download or convert it again."
+            "is not a complete CTranslate2 model", where=where, fix="Download or convert it again."
         ) from None
     for key in [key for key in arrays if key.endswith("_scale")]:
         weight = key.removesuffix("_scale")

@@ -26,17 +26,19 @@ class Descent:
     Attributes:
         loss: before it, a mean over target tokens.
         norm: of the gradient, before it was clipped.
-        suspects: passes whose own loss is no number.
+        suspects: passes whose own loss is not a number.
+        empty: whether it had no targets, because none of its clips could be read: nothing was done.
     """
 
     loss: float
     norm: float
     suspects: Sequence[Batch] = ()
+    empty: bool = False
 
     @property
     def finite(self) -> bool:
         """Whether the weights were changed."""
-        return math.isfinite(self.loss) and math.isfinite(self.norm)
+        return not self.empty and math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
 class Descender:
@@ -81,7 +83,7 @@ class Descender:
             group["lr"] = rate
         (n_targets,) = self._summed(sum(batch.n_targets for batch in batches))
         if not n_targets:
-            return Descent(0.0, 0.0)
+            return Descent(0.0, 0.0, empty=True)
         total, suspects = self._gradient(step, batches, n_targets)
         (total,) = self._summed(total)
         distributed.sum_gradients(self.parameters)
@@ -132,9 +134,9 @@ class Descender:
         (broken,) = self._summed(not all_finite(own))
         if broken:
             raise SpeechftError(
-                f"step {step + 1} made weights that are not finite, from a finite loss and gradient",
+                f"step {step + 1} made weights that are not finite from a finite loss and gradient",
                 where=self.recipe.output_dir,
-                fix=f"Its learning rate, {rate:g}, is too high, most likely: lower learning_rate, and choose another "
+                fix=f"Most likely its learning rate, {rate:g}, is too high: lower learning_rate, and choose another "
                 "output_dir or delete the checkpoints there.",
             )
 
@@ -144,8 +146,8 @@ class Descender:
             raise SpeechftError(
                 "there is not enough memory to learn from this clip alone",
                 where=self.train[part.indices[0]].where,
-                fix="Free some, take a smaller model or adapter.quantize=nf4, or leave the longest clips out; the same "
-                "command then goes on from the last checkpoint.",
+                fix="Free some, use a smaller model or adapter.quantize=nf4, or leave the longest clips out; the same "
+                "command then resumes from the last checkpoint.",
             )
         self.most_frames = part.frames / 2
         self.on_event({"event": "less memory", "step": step + 1, "clips": -(-clips // 2), "of": clips})
@@ -178,8 +180,8 @@ def bear_with(
     on_event({"event": "skipped step", "step": step + 1, "reason": reason, "rows": rows})
     if recipe.non_finite == "stop" or progress.skipped_in_a_row > recipe.most_skipped:
         raise SpeechftError(
-            f"{reason} in step {step + 1}, the {progress.skipped_in_a_row}. in a row",
+            f"{reason} in step {step + 1}: {progress.skipped_in_a_row} skipped in a row",
             where=", ".join(rows[:8]) + (", ..." if len(rows) > 8 else ""),
             fix="Look at these rows, lower learning_rate, or set precision=fp32; the recipe's non_finite and "
-            "most_skipped say how much of it is borne.",
+            "most_skipped say how much is tolerated.",
         )

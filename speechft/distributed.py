@@ -90,7 +90,7 @@ def _of_deepspeed() -> str:
         spread = STAGES[stage]
     except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise SpeechftError(
-            f"no stage of DeepSpeed's can be read ({error})", where=path, fix="Set zero_stage to 0, 1, 2 or 3."
+            f"DeepSpeed's stage cannot be read ({error})", where=path, fix="Set zero_stage to 0, 1, 2 or 3."
         ) from None
     if devices != {"none"}:
         raise SpeechftError("DeepSpeed's offloading is not supported", where="accelerate", fix="Set it to none.")

@@ -96,7 +96,9 @@ def evaluate_model(
         SpeechftError: the manifest is empty, or a row's `command` or `entities` are no texts.
     """
     if not len(manifest):
-        raise SpeechftError("no utterance to evaluate on", where=manifest.path, fix="Name a split that has some.")
+        raise SpeechftError(
+            "there is no utterance to evaluate on", where=manifest.path, fix="Name a split that has utterances."
+        )
     normalizer = chosen(normalizer, (u.language for u in manifest), whisper.language)
     for utterance in manifest:  # before the work, not after it
         command_of(utterance, named_normalizer(normalizer))

@@ -58,7 +58,7 @@ def rows_to_evaluate(
     if missing := len(given) - len(chosen):
         caveats.append(
             f"The manifest has no splits: {missing} recordings that the adapter was trained on or chosen by were left "
-            f"out, and these are the other {len(chosen)}."
+            f"out; these are the other {len(chosen)}."
         )
     if aside := len(manifest) - len(given) if not split else 0:
         caveats.append(f"{aside} recordings are marked 'unused' and were set aside.")

@@ -27,15 +27,15 @@ FILE_FAULTS = {
     errno.EACCES: "Choose a folder that you may read and write",
     errno.EPERM: "Choose a folder that you may read and write",
     errno.ENAMETOOLONG: "Choose a shorter name",
-    errno.EISDIR: "Choose a name that no folder has",
-    errno.EEXIST: "Choose a folder's name that no file has",
+    errno.EISDIR: "Choose a name that is not a folder's",
+    errno.EEXIST: "Choose a name that is not a file's",
     errno.ENOTDIR: "Choose a folder that is not below a file",
-    errno.ELOOP: "Remove the links that lead in a circle",
+    errno.ELOOP: "Remove the links that form a circle",
     errno.EIO: "The disk may be failing: copy what matters to another one",
 }
 
 LONGEST_MESSAGE = 5000  # characters; Rich takes minutes for a megabyte
-MORE_MEMORY = "Free some, lower batch_size, or take a smaller model; then run the same command again: it goes on."
+MORE_MEMORY = "Free some, lower batch_size, or use a smaller model; then run the same command again to resume."
 
 
 def file_fault(error: Exception) -> str | None:
@@ -45,11 +45,11 @@ def file_fault(error: Exception) -> str | None:
     told = re.search(r"os error (\d+)", str(error))  # safetensors has an error of its own
     number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
     if isinstance(error, ValueError) and "null byte" in str(error):
-        return "A name of a file holds a null byte. Check how the name was made."
+        return "A file name contains a null byte. Check how the name was made."
     if number not in FILE_FAULTS:
         return None
     where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-    advice = f"{FILE_FAULTS[number]}, then run the same command again: it goes on where it was."
+    advice = f"{FILE_FAULTS[number]}, then run the same command again: it resumes where it stopped."
     return f"{where}{os.strerror(number).lower()}. {advice}"
 
 
@@ -71,9 +71,7 @@ def run(command: Callable[[], object]) -> NoReturn:
     if limit := memory_limit():
         ended = supervised()
         if ended is None:
-            found = (
-                f"Ended without a word: there is not enough memory, most likely, under a limit of {limit / 1e6:.0f} MB."
-            )
+            found = f"Ended without a message: most likely memory ran out under a limit of {limit / 1e6:.0f} MB."
             stop(f"[bold red]Error:[/] {found} {MORE_MEMORY}", 2)
         sys.exit(ended)
     raise_on_terminate()
@@ -85,7 +83,7 @@ def run(command: Callable[[], object]) -> NoReturn:
     except KeyboardInterrupt as interrupt:
         said = str(interrupt) or "Stopped."
         number = interrupt.signal if isinstance(interrupt, Interrupted) else signal.SIGINT
-        stop(f"{escape(said)} Run the same command again to go on.", 128 + number)
+        stop(f"{escape(said)} Run the same command again to resume.", 128 + number)
     except Exception as error:
         if sentence := file_fault(error) or memory_fault(error):
             stop(f"[bold red]Error:[/] {escape(sentence)}", 2)

@@ -60,19 +60,21 @@ def export(
         raise SpeechftError(f"unknown format '{to}'", fix=f"Use one of {', '.join(PRECISIONS)}.")
     precision = precision or PRECISIONS[to][0]
     if precision not in PRECISIONS[to]:
-        raise SpeechftError(f"there is no {to} in {precision}", fix=f"Use one of {', '.join(PRECISIONS[to])}.")
+        raise SpeechftError(f"{to} does not come in {precision}", fix=f"Use one of {', '.join(PRECISIONS[to])}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SpeechftError("exists already", where=out, fix="Name a new folder.")
     folder = resolve_adapter(adapter)
     if adapters.loftq_kind(adapters.own_card(folder)):
         raise SpeechftError(
-            "belongs to a quantised base model (LoftQ), which no export holds",
+            "belongs to a quantised base model (LoftQ), which no export can hold",
             where=folder,
             fix="Train with init=zero.",
         )
     text = adapters.task_of(folder) != "speech"
     if text and to != "huggingface":
-        raise SpeechftError(f"no {to} file is made of a text model", fix="Use --to huggingface; others convert that.")
+        raise SpeechftError(
+            f"text models are not exported to {to}", fix="Use --to huggingface; other converters read that."
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
         merged = (_merged_text if text else _merged)(folder, model, Path(work) / "huggingface")

@@ -65,7 +65,9 @@ def check_export(
         SpeechftError: no clips, or the software is not installed.
     """
     if not len(rows):
-        raise SpeechftError("no utterance to compare on", where=rows.path, fix="Name a split that has some.")
+        raise SpeechftError(
+            "there is no utterance to compare on", where=rows.path, fix="Name a split that has utterances."
+        )
     exported = Path(exported)
     whisper = load(model, adapter).whisper
     normalizer = chosen(normalizer, (u.language for u in rows), whisper.language)

@@ -26,7 +26,9 @@ def expanded(name: str | Path) -> Path:
     try:
         return Path(name).expanduser()
     except RuntimeError:
-        raise SpeechftError("begins with a user who has no home here", where=name, fix="Write the path out.") from None
+        raise SpeechftError(
+            "begins with a user who has no home folder here", where=name, fix="Write the path out."
+        ) from None
 
 
 def safe_name(name: str) -> str:
@@ -87,7 +89,9 @@ def write_json(path: Path, value: Any) -> Path:
 def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> Path:
     """Write a file so that a reader, or a crash, meets the old contents or the new; arguments as in `write_text`."""
     if path.exists() and not path.is_file():  # to replace a device or a pipe would take it from everybody
-        raise SpeechftError("is not a file, so nothing can be written to it", where=path, fix="Name a new file.")
+        raise SpeechftError(
+            "exists and is not a file, so nothing can be written to it", where=path, fix="Name a new file."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name[:50]}-{secrets.token_hex(4)}.part"
     # Not by tempfile, whose files are private whatever the umask says: to learn the umask is to change it for a moment,

@@ -64,7 +64,7 @@ def fleet(
     from speechft.split_files import usable_rows
 
     if recipe.task != "speech":
-        raise SpeechftError("a fleet is of speech recipes", fix="Train others with 'speechft train'.")
+        raise SpeechftError("a fleet trains speech recipes only", fix="Train text recipes with 'speechft train'.")
     manifest, _ = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
     teachable = manifest.filter(lambda u: u.split in (None, "train")).speakers
     chosen = list(speakers or recipe.speakers or teachable)
@@ -174,7 +174,7 @@ def _on_ray(recipes: list[SpeechRecipe], address: str | None, cpus: float, gpus:
         for name, wanted in (("CPU", cpus), ("GPU", gpus)):
             if not address and wanted > there.get(name, 0):  # Ray would wait for such a machine
                 raise SpeechftError(
-                    f"a speaker's run asks for {wanted:g} {name}s, and this machine has {there.get(name, 0):g}",
+                    f"a speaker's run asks for {wanted:g} {name}s, but this machine has {there.get(name, 0):g}",
                     fix=f"Give a lower --{name.lower()}s.",
                 )
         # Ray gives a worker as many threads as the cores it asked for

@@ -37,7 +37,7 @@ def write_hf_folder(file: Path, out: Path) -> None:
         raise SpeechftError(
             f"cannot be read as GGUF ({str(error).splitlines()[0][:160]})",
             where=file,
-            fix="Llama, Qwen, Mistral, Gemma and similar models can; others load from their Hugging Face folder.",
+            fix="Llama, Qwen, Mistral, Gemma and similar models work; load others from their Hugging Face folder.",
         ) from None
     model.config.__dict__.pop("quantization_config", None)
     model.config._name_or_path = ""

@@ -24,6 +24,7 @@ FRAMES_PER_SECOND = 80  # of the vocoder: a hop of 300 samples at 24 kHz
 HERTZ_PER_BIN = 20.0  # of the vocoder: 24 kHz / 1200 points
 FLOOR = -9.0  # log magnitude (natural) below which a bin is silence; speech lies between -6 and 3
 VOICED_HERTZ = 40.0  # a fundamental below this means "no voice", as in the vocoder
+SPEECH_DB = 45.0  # below the loudest frame, what is quieter is silence
 EDGE = (0.12, 0.3)  # seconds of silence kept before and after the speech
 RETRACTED_HERTZ = 700.0  # about where first formants end and second ones begin
 FADE = 2  # frames over which sound fades into a pause
@@ -123,10 +124,10 @@ class Impairment:
         )
 
 
-def trim(tracks: Tracks, below_db: float = 45.0) -> Tracks:
-    """Cut the silence around the speech down to `EDGE` seconds. Speech is what is within `below_db` of the peak."""
+def trim(tracks: Tracks) -> Tracks:
+    """Cut the silence around the speech down to `EDGE` seconds. Speech is what is within `SPEECH_DB` of the peak."""
     loudness = tracks.loudness
-    speech = np.flatnonzero(loudness > loudness.max() - below_db)
+    speech = np.flatnonzero(loudness > loudness.max() - SPEECH_DB)
     before, after = (round(seconds * FRAMES_PER_SECOND) for seconds in EDGE)
     return _take(tracks, slice(max(0, speech[0] - before), min(len(tracks), speech[-1] + 1 + after)))
 

@@ -16,7 +16,7 @@ from speechft.errors import SpeechftError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TWICE_S = 1.0  # launchers pass a terminal's Ctrl-C on, so one press can come twice
-NOTICE = b"\nStopping: what is done so far is being saved. Once more stops at once.\n"
+NOTICE = b"\nStopping: saving what is done so far. Press Ctrl-C again to stop at once.\n"
 
 
 class Interrupted(KeyboardInterrupt):

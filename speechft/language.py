@@ -53,7 +53,7 @@ def in_one_language(
         if not (found := most_probable(whisper, rows)):
             return whisper
         named = {found}
-        advice = "as rows name none; set language= if that is wrong"
+        advice = "because no row names one; set language= if that is wrong"
         on_event({"event": "language", "language": found, "why": advice})
     return whisper.with_(language=named.pop())
 
@@ -88,10 +88,8 @@ def most_probable(whisper: Whisper, train: Manifest) -> str | None:
             labels = [model.label_ids(text, code)[: model.max_tokens] for text in texts]
             inputs, targets = token_tensors(labels, len(model.prompt(code)))
             hidden = decoder_states(model.model, inputs.to(states.device), states, mask)
-            found, wanted = (
-                core(model.model).proj_out(hidden).float().flatten(0, 1),
-                targets.to(states.device).flatten(),
-            )
+            found = core(model.model).proj_out(hidden).float().flatten(0, 1)
+            wanted = targets.to(states.device).flatten()
             said = cross_entropy(found, wanted, ignore_index=IGNORED, reduction="sum")
             return float(said - heard[:, codes.index(code)].sum())
 

@@ -55,7 +55,8 @@ def find_learning_rate(
         lowest, highest, steps: the rate grows by the same factor each step.
         on_event: called with `step`, `steps`, `loss` and `learning_rate`.
     """
-    return range_test(Run(recipe, train, train, on_event), lowest, highest, steps)
+    untracked = recipe.model_copy(update={"tracking": None})
+    return range_test(Run(untracked, train, train, on_event), lowest, highest, steps)
 
 
 def range_test(run: Run, lowest: float, highest: float, steps: int) -> RangeTest:
@@ -101,7 +102,7 @@ def _batches(run: Run) -> Iterator[list[Batch]]:
     found = True
     for first in itertools.count(step=run.per_epoch):
         if not found:
-            raise SpeechftError("no clip can be read", where=run.train.path, fix="'speechft check' says why.")
+            raise SpeechftError("none of the clips can be read", where=run.train.path, fix="'speechft check' says why.")
         found = False
         for _, batches in run.feed.steps(first, first + run.per_epoch):
             if batches:

@@ -72,7 +72,7 @@ class Manifest(Sequence[Utterance]):
             more = f" {count}; 'speechft check' lists every one." if others else ""
             raise SpeechftError(first.what, where=first.where, fix=f"{first.fix}{more}")
         if not manifest:
-            raise SpeechftError("holds no utterances", where=path, fix="Write one JSON object a line.")
+            raise SpeechftError("holds no utterances", where=path, fix="Write one JSON object per line.")
         return manifest
 
     @classmethod

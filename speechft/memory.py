@@ -75,7 +75,7 @@ def _without_onednn(said: str) -> bool:
         return False
     (was_on, *_) = torch.backends.mkldnn.set_flags(_enabled=False)
     if was_on:
-        LOG.warning("oneDNN ran out of memory: going on without it, which is slower")
+        LOG.warning("oneDNN ran out of memory: continuing without it, which is slower")
     return bool(was_on)
 
 
@@ -109,7 +109,7 @@ class Parts:
             if len(part) == 1:
                 raise failure
             self.most = len(part) // 2
-            LOG.warning("memory ran out on %d clips at once: going on with %d", len(part), self.most)
+            LOG.warning("memory ran out on %d clips at once: continuing with %d", len(part), self.most)
 
 
 def keep_heap() -> None:

@@ -79,7 +79,9 @@ def refine(
     """
     card = adapters.read_card(adapter)
     if card.get("recipe", {}).get("adapter", {}).get("method") != "lora":
-        raise SpeechftError("is no LoRA adapter trained here", where=adapter, fix="Give OUT/adapter of speechft train.")
+        raise SpeechftError(
+            "is not a LoRA adapter trained by speechft", where=adapter, fix="Give OUT/adapter of speechft train."
+        )
     settings = {
         **card["recipe"], "manifest": train.path or "-", "output_dir": Path(out), "epochs": rounds, "min_steps": 0,
         "max_steps": None, "batch_size": batch_size, "batch_seconds": None, "accumulate": 1, "augment": None,

@@ -68,6 +68,15 @@ def chosen(name: str, languages: Iterable[str | None], model_language: str | Non
     return "characters" if found <= SPACELESS else "basic"
 
 
+def join_texts(parts: Iterable[str], language: str) -> str:
+    """Texts of neighbouring pieces as one, with a space between them where the language writes spaces; empty ones drop.
+
+    Args:
+        language: Whisper's code; empty if unknown.
+    """
+    return ("" if language in SPACELESS else " ").join(part for part in parts if part)
+
+
 def language_code(language: str) -> str:
     """Whisper's code of a language with a region or of its English name: "en" of "en-GB", "en_IN" and "English"."""
     from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE

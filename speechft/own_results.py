@@ -27,7 +27,7 @@ def refuse_foreign_results(out: str | Path) -> None:
         foreign += [out / name for name in WITH_A_RESULT if (out / name).exists()]
     if foreign:
         raise SpeechftError(
-            "was not made by speechft, which would replace it", where=foreign[0],
+            "was not made by speechft, which would overwrite it", where=foreign[0],
             fix="Choose another folder, or move it away.",
         )  # fmt: skip
 

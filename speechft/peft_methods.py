@@ -18,7 +18,6 @@ from speechft.errors import SpeechftError
 
 METHODS, INITS, PLACEMENTS = get_args(Method), get_args(Initialisation), get_args(Placement)
 TEXT_ONLY = ("prompt", "prefix")
-RANKED = ("lora", "adalora", "vera")
 # last names of layers in Whisper and in Llama-like models
 ATTENTION_ENDS, FEED_FORWARD_ENDS = ["out_proj", "o_proj"], ["fc2", "down_proj"]
 KEYS_AND_VALUES = ["k_proj", "v_proj"]
@@ -96,7 +95,7 @@ def peft_config(
     scale: Any = alpha if alpha is not None else 2 * rank
     if method == "lora":
         if init == "pissa" and dora:
-            raise SpeechftError("PiSSA and DoRA do not go together", fix="Use one of the two.")
+            raise SpeechftError("PiSSA and DoRA cannot be combined", fix="Use one of the two.")
         return peft.LoraConfig(
             r=rank, lora_alpha=scale, lora_dropout=dropout, use_rslora=rslora, use_dora=dora,
             target_modules=target_pattern(model, placement, projections, encoder_from),
@@ -154,7 +153,7 @@ def _initialisation(model: Any, init: str) -> dict[str, Any]:
         )
     if init == "loftq" and not getattr(model, "is_loaded_in_4bit", False):
         raise SpeechftError(
-            "LoftQ makes up for what 4-bit weights lost", fix="Set adapter.quantize=nf4 or fp4 with it."
+            "LoftQ makes up for what 4-bit weights lose", fix="Set adapter.quantize=nf4 or fp4 with it."
         )
     if init == "pissa":
         return {"init_lora_weights": "pissa_niter_16"}

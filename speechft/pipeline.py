@@ -183,7 +183,7 @@ def known_speakers(recipe: SpeechRecipe, manifest: Manifest, wanted: Iterable[st
     """
     if unknown := set(wanted) - set(manifest.speakers):
         what = f"has no utterance of speaker {', '.join(sorted(unknown))}"
-        raise SpeechftError(what, where=recipe.manifest, fix="Write the names as they stand in its rows.")
+        raise SpeechftError(what, where=recipe.manifest, fix="Write the names as they are in its rows.")
     return set(wanted)
 
 
@@ -229,7 +229,7 @@ def evaluate(
         not be used (`left_out`) and what a reader must know besides (`caveats`).
     """
     if typical and not adapter:
-        raise SpeechftError("typical speech is for what an adapter costs there", fix="Give --adapter too.")
+        raise SpeechftError("--typical measures what an adapter costs on typical speech", fix="Give --adapter too.")
     if out:
         refuse_foreign_results(out)
     options = DecodeOptions(beams=beams)

@@ -53,7 +53,9 @@ def protocol(manifest: Manifest, name: str, **options: Any) -> Manifest:
         if option not in known:
             raise SpeechftError(f"the protocol {name} has no option '{option}'", fix=f"It has {', '.join(known)}.")
     if not len(manifest):
-        raise SpeechftError("holds no utterances to split", where=manifest.path, fix="Name a manifest that holds some.")
+        raise SpeechftError(
+            "holds no utterances to split", where=manifest.path, fix="Name a manifest that holds utterances."
+        )
     return function(manifest, **options)
 
 
@@ -123,7 +125,7 @@ def uaspeech(
     _needs_speakers(manifest, UASPEECH_SPEAKER, "UA-Speech", "M04 or CF02")
     for u in manifest:
         if u.session not in UASPEECH_BLOCKS:
-            what = f"session {u.session!r} is no block of UA-Speech"
+            what = f"session {u.session!r} is not a block of UA-Speech"
             raise SpeechftError(what, where=u.where, fix="Its sessions are B1, B2 and B3; prepare it with uaspeech.")
     if speaker and speaker not in manifest.speakers:
         who = ", ".join(manifest.speakers[:30])
@@ -168,7 +170,7 @@ def speaker_and_prompt_disjoint(manifest: Manifest, dev: float = 0.2, test: floa
     done = _relabelled(speakers, lambda u: str(u.split) if u.split == sentences[u.id] else UNUSED)
     empty = {name for name, share in (("train", 1.0), ("dev", dev), ("test", test)) if share > 0} - set(done.splits)
     if empty:
-        what = f"no row is left for {' and '.join(sorted(empty))}: speakers and sentences cannot both be kept apart"
+        what = f"no row is left for {' and '.join(sorted(empty))}: speakers and sentences cannot both be separated"
         raise SpeechftError(
             what, where=manifest.path, fix="Try larger shares or another seed, or use speaker-disjoint."
         )
@@ -206,7 +208,7 @@ def low_resource(manifest: Manifest, minutes: float = 0.0) -> Manifest:
         kept.add(u.id)
     else:
         if seconds < most - ROUNDING:
-            what = f"train holds {seconds / 60:.1f} minutes, less than the {minutes:g} asked for"
+            what = f"train holds {seconds / 60:.1f} minutes, fewer than the {minutes:g} asked for"
             raise SpeechftError(what, where=manifest.path, fix="Ask for fewer minutes.")
     if not kept:
         what = f"not one row of train fits into {minutes:g} minutes"
@@ -243,17 +245,17 @@ def _carve_dev(manifest: Manifest, dev: float, seed: int) -> Manifest:
 def _with_train_and_held_out(manifest: Manifest) -> Manifest:
     """The same, if there is something to train on and something to test on."""
     if "train" not in manifest.splits:
-        raise SpeechftError("no row would be trained on", where=manifest.path, fix="Split the manifest first.")
+        raise SpeechftError("no row is left to train on", where=manifest.path, fix="Split the manifest first.")
     if not {"dev", "test"} & set(manifest.splits):
-        raise SpeechftError("no row would be held out as dev or test", where=manifest.path, fix="Is a part missing?")
+        raise SpeechftError("no row is held out as dev or test", where=manifest.path, fix="Is a part missing?")
     return manifest
 
 
 def _needs_speakers(manifest: Manifest, pattern: re.Pattern[str], corpus: str, such_as: str) -> None:
     for u in manifest:
         if not pattern.fullmatch(u.speaker):
-            what = f"speaker '{u.speaker}' is none of {corpus}'s, which are called such as {such_as}"
-            fix = "This protocol is for that corpus alone; leave-one-speaker-out and the -disjoint ones fit any."
+            what = f"speaker '{u.speaker}' is none of {corpus}'s, which have names such as {such_as}"
+            fix = "This protocol is for that corpus only; leave-one-speaker-out and the -disjoint protocols fit any."
             raise SpeechftError(what, where=u.where, fix=fix)
 
 

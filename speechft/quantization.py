@@ -72,6 +72,7 @@ def optimizer(kind: str, parameters: Iterable[nn.Parameter], rate: float, weight
             when its own is short.
         parameters: what is trained.
         rate: learning rate.
+        weight_decay: AdamW's.
 
     Raises:
         SpeechftError: no such optimiser, or a paged one without a GPU.
@@ -84,7 +85,7 @@ def optimizer(kind: str, parameters: Iterable[nn.Parameter], rate: float, weight
     on = {p.device.type for p in parameters}
     if "paged" in kind and on != {"cuda"}:
         raise SpeechftError(
-            "a paged optimiser moves its state between the memory of a GPU and main memory, and there is no GPU",
+            "a paged optimiser moves its state between GPU and main memory, but there is no GPU",
             fix="Use optimizer=adamw-8bit, or adamw.",
         )
     library = _bitsandbytes().optim
@@ -173,7 +174,7 @@ def merge_quantized(model: Any) -> tuple[Any, MergeError]:
 
     layers = {name: m for name, m in model.named_modules() if isinstance(m, LoraLayer)}
     if not layers or not all(hasattr(m.get_base_layer().weight, "quant_state") or _is_int8(m) for m in layers.values()):
-        raise SpeechftError("is no LoRA adapter on quantised weights", where="model", fix="Use `adapters.merge`.")
+        raise SpeechftError("is not a LoRA adapter on quantised weights", where="model", fix="Use `adapters.merge`.")
     lost = exact = added = 0.0
     for layer in layers.values():
         adapted: Any = layer

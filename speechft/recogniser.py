@@ -83,8 +83,8 @@ def load(
         model: see `speechft.sources.resolve`; None means the one the adapter was trained on, else tiny.en.
         adapter: folder with adapter_config.json, such as OUT/adapter, or a hub's; see `sources.resolve_adapter`.
         language: of the speech; None means the adapter's, else detected (multilingual models).
-        device: `cpu`, `cuda`; the best there is unless given.
-        quantize: `nf4` or `int8` weights.
+        device: `cpu`, `cuda` or `mps`; the best there is unless given.
+        quantize: `nf4`, `nf4-single`, `fp4` or `int8` weights.
 
     Raises:
         SpeechftError: a missing or damaged model or adapter, or one that belongs to another model.

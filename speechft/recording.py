@@ -16,6 +16,7 @@ import numpy as np
 from speechft.audio import SAMPLE_RATE, Seconds, load_audio, log_mel
 from speechft.decode import SILENT_PEAK, decode
 from speechft.decoder import inference_copy
+from speechft.normalize import join_texts
 from speechft.transcript import DecodeOptions, Transcript
 from speechft.whisper import Context, Whisper
 from speechft.word_times import Word, word_times
@@ -63,7 +64,7 @@ class Recording:
 
     @property
     def text(self) -> str:
-        return " ".join(segment.text for segment in self.segments if segment.text)
+        return join_texts((segment.text for segment in self.segments), self.language)
 
     @property
     def language(self) -> str:

@@ -108,8 +108,16 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "device": "cuda" if torch.cuda.is_available() else "cpu",
-        **{name: importlib.metadata.version(name) for name in CORE_PACKAGES},
+        **{name: version for name in CORE_PACKAGES if (version := _version(name))},
     }
+
+
+def _version(package: str) -> str | None:
+    """Of an installed package; bitsandbytes has no wheel for some machines, such as Apple's."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ CLOSE, CLOSE_SHARE = 0.5, 0.1  # seconds, and of a length: what people write of 
 FRAMES_TO_WRITE = 50  # a row is read with more of the stack left than it may be written with
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on all common file systems and on Linux
 ALLOW_OUTSIDE = (
-    "Copy it under the manifest's folder and name it from there; or, if you trust this manifest, allow it "
+    "Copy it into the manifest's folder and name it from there; or, if you trust this manifest, allow it "
     "with --allow-outside (allow_outside=True)."
 )
 
@@ -181,7 +181,7 @@ def read_rows(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[Proble
         raise SpeechftError("the manifest is saved as UTF-16", where=path, fix="Save it as UTF-8.")
     data = data.removeprefix(b"\xef\xbb\xbf")  # the mark Windows editors put first
     if data.lstrip()[:1] == b"[":
-        fix = "Write one JSON object a line, without brackets and commas around them (JSON lines)."
+        fix = "Write one JSON object per line, without brackets and commas around them (JSON lines)."
         raise SpeechftError("the manifest is one JSON array", where=path, fix=fix)
     rows: list[tuple[int, dict[str, Any]]] = []
     problems: list[Problem] = []
@@ -201,7 +201,7 @@ def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise BadRow("json", f"'{twice}' stands twice in the row", "Leave one of them.")
+        raise BadRow("json", f"'{twice}' appears twice in the row", "Remove one of them.")
     return values
 
 
@@ -321,7 +321,7 @@ class Folder:
         joined = os.path.join(self.root, name)  # an absolute name stays as it is
         parts = os.fsencode(joined).split(b"/")
         if max(map(len, parts)) > LONGEST_NAME or sum(map(len, parts)) + len(parts) > LONGEST_PATH:
-            raise BadRow("missing", f"audio '{name[:40]}...' is longer than a file's name can be", "Check the path.")
+            raise BadRow("missing", f"audio '{name[:40]}...' is longer than a file name can be", "Check the path.")
         parent, leaf = os.path.split(joined)
         if leaf in ("", ".", ".."):
             real = os.path.realpath(joined)
@@ -366,4 +366,4 @@ def make_id(audio: Path, start_s: Seconds | None, taken: set[str]) -> str:
 
 def duplicate_id(name: str) -> BadRow:
     fix = "Give each row its own id, or leave ids out."
-    return BadRow("duplicate-id", f"the id '{name}' stands in an earlier row too", fix)
+    return BadRow("duplicate-id", f"the id '{name}' is used in an earlier row too", fix)

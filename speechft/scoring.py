@@ -179,7 +179,7 @@ class Scores:
         elif n < ENOUGH_SPEAKERS:
             notes.append(f"{n} speaker{'s' if n != 1 else ''}: the interval says nothing about other people")
         if nameless and n > 1:
-            notes.append(f"{nameless} of {len(self.rows)} recordings name no speaker: they count as one speaker's")
+            notes.append(f"{nameless} of {len(self.rows)} recordings name no speaker: they count as one speaker")
         if self.rows and not self.words.length:
             notes.append("no text has a word after normalisation: rates are counts of inserted words")
         return {

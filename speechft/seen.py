@@ -54,8 +54,8 @@ class Seen:
         left = rows.filter(lambda u: not _is_in(u, self.train) and not _is_in(u, self.dev))
         if not len(left):
             raise SpeechftError(
-                f"the adapter was trained on all of these {len(rows)} recordings, or chosen by them",
-                where=rows.path, fix="Evaluate on others, or give --split of a manifest that has splits.",
+                f"the adapter was trained on, or chosen by, all of these {len(rows)} recordings",
+                where=rows.path, fix="Evaluate on other recordings, or name a --split of a manifest that has splits.",
             )  # fmt: skip
         return left
 
@@ -74,8 +74,8 @@ class Seen:
             )
         if chose:
             notes.append(
-                f"{chose} of these {len(rows)} recordings also chose the adapter's best state, which flatters it a "
-                "little."
+                f"{chose} of these {len(rows)} recordings also chose the adapter's best state, which flatters "
+                "the numbers a little."
             )
         return notes
 

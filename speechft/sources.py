@@ -149,7 +149,7 @@ def resolve_adapter(name: str | Path) -> Path:
     """
     if folder := local_adapter(name):
         return folder
-    fix = "Give the folder with adapter_config.json, usually OUT/adapter, or USER/NAME of a hub."
+    fix = "Give the folder with adapter_config.json, usually OUT/adapter, or USER/NAME on a hub."
     return _downloaded(str(name), "is neither a folder nor an adapter's name", fix, fix)
 
 
@@ -180,7 +180,7 @@ def _check_folder(folder: Path) -> Path:
     if not any(folder.glob("*.safetensors")):
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         raise SpeechftError(
-            "has only pickled weights, which can run code when read" if pickled else "has no weights",
+            "has only pickled weights, which can run code when they are read" if pickled else "has no weights",
             where=folder,
             fix="Save the model again with save_pretrained, which writes model.safetensors.",
         )
@@ -266,7 +266,7 @@ def _named(label: str, *hashes: str) -> str:
 
 def _changed(folder: Path) -> SpeechftError:
     return SpeechftError(
-        "does not have the contents this version of speechft was made for",
+        "does not hold the contents that this version of speechft was made for",
         where=folder,
         fix="Reinstall it: pip install --force-reinstall --no-deps, with the version pinned in the extra.",
     )
@@ -278,7 +278,7 @@ def _written_once(name: str, write: Callable[[Path], None]) -> Path:
     if _is_as_made(target):
         return target
     if (target / MADE).is_file():
-        LOG.warning("%s: was changed or damaged after it was made, so it is made again.", target)
+        LOG.warning("%s: was changed or damaged after it was made; making it again.", target)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
     try:

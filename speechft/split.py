@@ -92,7 +92,7 @@ def refuse_nameless(manifest: Manifest) -> None:
     bare = [u for u in manifest if not u.speaker]
     if bare:
         count = "no row has" if len(bare) == len(manifest) else f"{len(bare)} of {len(manifest)} rows do not have"
-        what = f"{count} a 'speaker', so that speakers cannot be kept apart; the first is this one"
+        what = f"{count} a 'speaker', so speakers cannot be separated; this row is the first"
         fix = "Give every row its speaker, or split by sentence (prompt-disjoint)."
         raise SpeechftError(what, where=bare[0].where, fix=fix)
 
@@ -225,7 +225,7 @@ def _split(
 ) -> Manifest:
     if not all(0 <= share < 1 for share in shares.values()) or sum(shares.values()) >= 1:  # also for NaN
         fix = "Each is 0 or more, and they add up to under 1."
-        raise SpeechftError(f"the shares {dict(shares)} leave nothing to train on, or are none", fix=fix)
+        raise SpeechftError(f"the shares {dict(shares)} leave nothing to train on, or are not shares", fix=fix)
     shares = {name: share for name, share in shares.items() if share > 0}
     if len(weights) <= len(shares):
         raise SpeechftError(

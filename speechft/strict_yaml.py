@@ -14,13 +14,13 @@ class OneKeyOnce(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         if twice := next((str(name) for name in names if names.count(name) > 1), None):
-            raise yaml.YAMLError(f"'{twice}' stands twice")
+            raise yaml.YAMLError(f"'{twice}' appears twice")
         return super().construct_mapping(node, deep)
 
     def construct_whole(self, node: yaml.ScalarNode) -> int:
         value = self.construct_yaml_int(node)
         if abs(value) >= 2**63:
-            raise yaml.YAMLError(f"{node.value[:20]}... is too large a number")
+            raise yaml.YAMLError(f"{node.value[:20]}... is too large for a number")
         return value
 
 

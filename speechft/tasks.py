@@ -56,7 +56,9 @@ def entities_of(utterance: Utterance, normalize: Callable[[str], str]) -> tuple[
         entity = normalize(item)
         if not times(entity.split(), said):
             raise SpeechftError(
-                f"the entity '{item}' is not in the text", where=utterance.where, fix="Write it as the text does."
+                f"the entity '{item}' is not in the text",
+                where=utterance.where,
+                fix="Write it as it appears in the text.",
             )
         found.append(entity)
     return tuple(found)

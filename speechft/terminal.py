@@ -57,7 +57,7 @@ class Watcher:
 
     def __call__(self, event: dict[str, Any]) -> None:
         name = event.get("event")
-        if name is None and "loss" in event:
+        if name is None and ("loss" in event or "reward" in event):
             self._step(event)
         elif name is None:
             self.say(f"step {event['step']}: dev WER [bold]{percent(event['wer'])}[/] ({event['model']})")
@@ -75,11 +75,11 @@ class Watcher:
             parts = ", ".join(f"{k} {v}" for k, v in event.items() if k not in ("event", "overlap"))
             self.say(escape(f"clips: {parts}; {event['overlap']}"))
         elif name == "resumed":
-            self.say(f"going on from step {event['step']} of {event['steps']}")
+            self.say(f"resuming from step {event['step']} of {event['steps']}")
         elif name == "less memory":
             clips = f"{event['clips']} clips at once instead of {event['of']}"
             self.say(
-                f"[yellow]memory ran out[/] in step {event['step']}: going on with {clips}, the gradient is the same"
+                f"[yellow]memory ran out[/] in step {event['step']}: continuing with {clips}; the gradient is the same"
             )
         elif name == "language":
             self.say(f"language: [bold]{escape(event['language'])}[/], {escape(event['why'])}")
@@ -100,7 +100,8 @@ class Watcher:
     def _step(self, event: dict[str, Any]) -> None:
         if self.training is None:
             self.training = self.bars.add_task("training", total=event["steps"], extra="")
-        self.bars.update(self.training, completed=event["step"], extra=f"loss {event['loss']:.2f}")
+        measure = "loss" if "loss" in event else "reward"
+        self.bars.update(self.training, completed=event["step"], extra=f"{measure} {event[measure]:.2f}")
         if event["step"] == event["steps"]:
             self._end_training()
 
@@ -150,15 +151,13 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     if training:
         console.print(
             f"{training['steps']} steps in {training['seconds']:.0f} s; "
-            f"{training['peak_memory_mb'] / 1000:.1f} GB at most; "
+            f"{training['peak_memory_mb'] / 1000:.1f} GB of memory at most; "
             f"{training['trainable'] / training['parameters']:.1%} of the weights trained"
         )
         if training.get("stopped"):
             console.print(f"Stopped before step {training['steps_planned']}: {training['stopped']}.")
         if result["adapter"] is None:
-            console.marked(
-                "[yellow]Nothing trained was better than the base model on dev, so the base model is kept.[/]"
-            )
+            console.marked("[yellow]No trained state beat the base model on dev, so the base model is kept.[/]")
         elif out:
             console.print(f"Transcribe with it:  speechft transcribe new.wav --adapter {out / result['adapter']}")
     if out:
@@ -195,7 +194,7 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
     best = chosen(result)
     shown = [result["base"], result["adapters"][best.name]] if best else [result["base"]]
     _print_first(console, result, shown, best.difference if best else None)
-    titles = (f"{result['clips']} clips, {_speakers(result['base'])}", "Every two")
+    titles = (f"{result['clips']} clips, {_speakers(result['base'])}", "Every pair")
     tables = zip(titles, (comparison(result), pairs(result)), strict=True)
     for title, (headings, *rows) in ((title, cells) for title, cells in tables if cells):  # of one adapter no pairs
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # many columns: without lines between them
@@ -228,11 +227,11 @@ def export_table(result: dict[str, Any], out: Path) -> None:
     console.print(
         f"Theirs minus ours: {_hundredths(difference['wer'])} points of WER (95% interval "
         f"{' to '.join(map(_hundredths, difference['wer_ci95']))}); "
-        f"{percent(result['words_that_differ'])} of the words are others."
+        f"{percent(result['words_that_differ'])} of the words differ."
     )
     for caveat in result["caveats"]:
         console.marked(f"[yellow]{escape(caveat)}[/]")
-    console.print(f"Of the data: {result['overlap']}.")
+    console.print(f"Splits: {result['overlap']}.")
     console.print(f"Model:  {out}")
 
 
@@ -268,7 +267,7 @@ def _print_speakers(console: Terminal, systems: Mapping[str, Mapping[str, Any]])
     if len(last) < 2:
         return
     order = sorted(last, key=lambda name: -(last[name]["wer"] or 0))
-    title = "Words wrong of every speaker"
+    title = "WER of every speaker"
     if len(order) > SPEAKERS_SHOWN:
         order, title = order[:WORST_SPEAKERS], f"The worst {WORST_SPEAKERS} of {len(order)} speakers"
     table = Table(title=title, box=SIMPLE_HEAD)

@@ -214,7 +214,7 @@ class Run:
         special = settings.quantize or settings.method == "adalora" or settings.init != "zero"
         if special or recipe.cache == "on" or recipe.optimizer != "adamw":
             raise SpeechftError(
-                "quantize, adalora, init, cache=on and optimisers but adamw do not go with sharded weights",
+                "quantize, adalora, init, cache=on and optimisers other than adamw do not work with sharded weights",
                 where="recipe", fix="Leave them out, or launch without FSDP.",
             )  # fmt: skip
         return self.whisper.with_(model=copy.deepcopy(self.whisper.model)) if distributed.is_first() else self.whisper
@@ -270,7 +270,7 @@ class Run:
         self._consider("trained")
         # by heart: dev clips are few too, and the rate has to fall to its end; to stop early is to stop by chance
         if not (last or self._by_heart) and self.progress.stale >= self.recipe.patience:
-            self.progress.stopped = f"no better on dev for {self.progress.stale} evaluations"
+            self.progress.stopped = f"no improvement on dev for {self.progress.stale} evaluations"
         if last or self.progress.stopped:
             self._consider_means()
         self.whisper.model.train()
@@ -300,6 +300,8 @@ class Run:
         """One optimiser step over the batches it accumulates."""
         rate = self.recipe.learning_rate * rate_factor(self.recipe, step, self.steps)
         descent = self.descend(step, batches, rate)
+        if descent.empty:  # in every process: no step to average or log
+            return
         bear_with(descent, step, batches, self.train, self.progress, self.recipe, self.on_event)
         if step % RELEASE_EVERY == 0:
             memory.release()

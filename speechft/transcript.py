@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from speechft.normalize import join_texts
+
 # Languages of whose script Whisper's vocabulary has few whole letters: each letter takes two or three tokens
 SPELT = {
     "am", "as", "bn", "bo", "gu", "hi", "hy", "ka", "km", "kn", "lo", "ml", "mn", "mr", "my", "ne", "pa", "ps", "sa",
@@ -96,7 +98,7 @@ def joined(parts: Sequence[Transcript]) -> Transcript:
         return Transcript("")
     return replace(
         parts[0],
-        text=" ".join(part.text for part in parts if part.text),
+        text=join_texts((part.text for part in parts), parts[0].language),
         tokens=tuple(token for part in parts for token in part.tokens),
         logprobs=tuple(logprob for part in parts for logprob in part.logprobs),
         end_logprob=sum(part.end_logprob for part in parts),

@@ -71,7 +71,7 @@ def tune(
     out = Path(recipe.output_dir)
     space_of(recipe)  # its mistakes are named before there is a folder
     if (out / "trials").exists() and not (out / ".lock").exists():
-        raise SpeechftError("was not made by a study, which would replace it", where=out / "trials",
+        raise SpeechftError("was not made by a study, which would overwrite it", where=out / "trials",
                             fix="Choose another output_dir.")  # fmt: skip
     with locked(out):
         mine = Worker(recipe, trials, minutes, storage or out / "study.journal", pruning, dev_utterances)
@@ -164,7 +164,7 @@ class Worker:
                     ray.get(ready)
                 except ray.exceptions.RayError as error:
                     what = f"a worker of the study failed ({reason(error)})"
-                    raise SpeechftError(what, where=self.out, fix="Run the same command again to go on.") from None
+                    raise SpeechftError(what, where=self.out, fix="Run the same command again to resume.") from None
 
 
 def space_of(recipe: Any) -> Space:
@@ -256,7 +256,7 @@ def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning, worke
             study_name="speechft", storage=JournalStorage(backend), load_if_exists=True, pruner=pruners[pruning]
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SpeechftError(f"is no study ({error})", where=storage, fix="Give another file.") from None
+        raise SpeechftError(f"is not a study ({error})", where=storage, fix="Give another file.") from None
     if study.user_attrs.setdefault("fingerprint", fingerprint) != fingerprint:
         raise SpeechftError(
             "holds a study of another recipe, search space or data", where=storage, fix="Give another file."

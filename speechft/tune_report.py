@@ -38,7 +38,7 @@ def search_result(study: Any, space: Space, metric: str, out: Path) -> dict[str,
     ended = [one for one in rows if one["state"] == "complete"]
     if not ended:
         reasons = sorted({one["error"] for one in rows if one["error"]})
-        raise SpeechftError("no trial came to its end", where=out, fix=" ".join(reasons))
+        raise SpeechftError("no trial was completed", where=out, fix=" ".join(reasons))
     best = space.at(study.best_trial.params)
     written = best.model_dump(mode="json", exclude_defaults=True)
     # the rate always: one that is left out becomes what suits the method
@@ -100,7 +100,7 @@ def markdown(result: dict[str, Any]) -> str:
         markdown_table(["trial", "state", result["metric"], "seconds", *keys], rows),
     ]
     if "overlap" in result:
-        lines.append(f"Of the data: {result['overlap']}.\n")
+        lines.append(f"Splits: {result['overlap']}.\n")
     if run := result.get("best_run"):
         scores = [
             [f"{name}, {run['evaluated_on']['split']}", _said(value), _said(run["adapted"][name])]

@@ -56,7 +56,7 @@ class Space:
         if "epochs" in search and recipe.task != "speech" and recipe.max_steps:
             raise SpeechftError(
                 "max_steps decides how long a run is, so epochs changes nothing", where="search",
-                fix="Set max_steps=null, or search max_steps in its place.",
+                fix="Set max_steps=null, or search max_steps instead.",
             )  # fmt: skip
         self.recipe = recipe
         self.choices: Search = {}
@@ -74,14 +74,14 @@ class Space:
             elif isinstance(own, int | float):
                 if choice.log and own <= 0:
                     raise SpeechftError(
-                        f"'{key}' is {own!r} in the recipe, which a range with log: true cannot hold", where="search",
+                        f"'{key}' is {own!r} in the recipe, which log: true does not allow", where="search",
                         fix="Give the recipe a value above 0, or leave log out.",
                     )  # fmt: skip
                 low, high = min(choice.low, own), max(choice.high, own)
                 self.choices[key] = SearchRange(low=low, high=high, log=choice.log)
                 self.own[key] = own
             else:
-                what = f"'{key}' is {own!r} in the recipe, a range needs a number there"
+                what = f"'{key}' is {own!r} in the recipe, but a range needs a number there"
                 raise SpeechftError(what, where="search", fix="Set a number in the recipe, or list the choices.")
 
     def ask(self, trial: Any) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def with_values(recipe: Any, values: Mapping[str, Any]) -> Any:
         for group in groups:
             inner = inner.setdefault(group, {})
             if not isinstance(inner, dict):
-                what = f"'{key}' goes into '{group}', which is no group here"
+                what = f"'{key}' sets a key of '{group}', which is not a group here"
                 raise SpeechftError(what, where="search", fix=f"Leave it out, or make '{group}' a group in the recipe.")
         inner[last] = value
     return validated(type(recipe), raw, "search")

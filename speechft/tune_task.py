@@ -133,9 +133,7 @@ def text_task(recipe: Any) -> Task:
         best = float(task_module(recipe.task).train(recipe, corpus, told).best)
         forget_checkpoints(recipe.output_dir)
         if not math.isfinite(best):
-            raise SpeechftError(
-                "its score on dev is not a number", where="trial", fix="Lower the learning rates that are searched."
-            )
+            raise SpeechftError("its score on dev is not a number", where="trial", fix="Search lower learning rates.")
         return best
 
     return Task("dev loss", (corpus.sha256,), run)

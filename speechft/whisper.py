@@ -275,9 +275,9 @@ def load_whisper(
         name: see `speechft.sources.resolve`.
         language: language of the speech for multilingual models; None means detect when decoding (for training see
             `speechft.language`).
-        device: defaults to CUDA where there is one.
+        device: `cpu`, `cuda` or `mps`; the best there is unless given.
         dtype: of the weights.
-        quantize: None, or `nf4` / `int8` for the frozen weights (see `quantization.quantization`).
+        quantize: None, or `nf4`, `nf4-single`, `fp4` or `int8` for the frozen weights (see `quantization`).
 
     Raises:
         SpeechftError: no such model, not a Whisper model, or a language the model does not have.
@@ -324,7 +324,7 @@ def load_whisper(
         whisper.language_id(language)
     elif language and language_code(language) != "en":
         raise SpeechftError(
-            f"knows English only, not '{language}'", where=name, fix="Use a multilingual model, such as base."
+            f"knows only English, not '{language}'", where=name, fix="Use a multilingual model, such as base."
         )
     return whisper
 

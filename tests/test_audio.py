@@ -198,6 +198,6 @@ def test_a_rate_that_a_small_file_would_become_gigabytes_by_is_refused(tmp_path:
         if taken:
             assert load_audio(tmp_path / "a.wav").size == 64_000
             continue
-        with pytest.raises(SpeechftError, match=f"claims {rate} samples a second") as refused:
+        with pytest.raises(SpeechftError, match=f"claims {rate} samples per second") as refused:
             load_audio(tmp_path / "a.wav")
         assert refused.value.fix

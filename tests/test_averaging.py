@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 
 from speechft import adapters
@@ -46,3 +47,12 @@ def test_the_running_mean_is_of_the_states_it_was_given(tiny: Whisper) -> None:
         parameters[name].data.copy_(state)
         mean.add()
     torch.testing.assert_close(mean.values[name], torch.stack(states).mean(0))
+
+
+def test_the_model_has_its_own_weights_back_after_an_error(tiny: Whisper) -> None:
+    model = adapted(tiny)
+    before = adapters.trainable_state(model)
+    with pytest.raises(KeyboardInterrupt), in_place(model, mean_with_base(before)):
+        raise KeyboardInterrupt
+    after = adapters.trainable_state(model)
+    assert all(torch.equal(before[name], after[name]) for name in before)

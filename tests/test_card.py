@@ -53,8 +53,8 @@ def test_it_counts_and_leaves_the_rest_open(manifest: Manifest, tmp_path: Path) 
     assert all(fields[name] == NOT_GIVEN for name in unknown)
     assert not card_problems(fields, body)
     for line in (
-        "| seconds of an utterance: shortest, median, longest | 1.0, 2.0, 3.0 |",
-        "| words: in all, different | 10, 7 |",
+        "| seconds per utterance: shortest, median, longest | 1.0, 2.0, 3.0 |",
+        "| words: total, different | 10, 7 |",
         "| different sentences | 4 |",
         "| severe | 3 | 0.1 | 1 |",
         "| train | 3 | 0.1 | 2 |",

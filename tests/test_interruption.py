@@ -112,11 +112,11 @@ def test_a_stopped_run_says_how_to_go_on_and_ends_in_the_same_bits(
     _, said = process.communicate(timeout=600)
     assert process.returncode == code, said
     assert "Traceback" not in said
-    assert "Run the same command again to go on" in said
+    assert "Run the same command again to resume" in said
     assert (cut / "checkpoints" / "latest").is_dir()  # long before checkpoint_every
     again = subprocess.run(command(cut), capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stderr
-    assert "going on from step" in again.stderr
+    assert "resuming from step" in again.stderr
     if number == signal.SIGTERM:
         subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True, timeout=600)
         whole, resumed = (

@@ -40,9 +40,11 @@ def test_it_ends_where_the_loss_grows_and_restores_everything(voice: Manifest, t
     assert ElementTree.parse(tmp_path / "plots" / "rate.svg").getroot().tag.endswith("svg")
 
 
-def test_a_range_too_low_says_so(voice: Manifest, tmp_path: Path) -> None:
-    found = find_learning_rate(recipe_for(voice, tmp_path), voice[:4], lowest=1e-9, highest=1e-8, steps=12)
+def test_a_range_too_low_says_so_and_nothing_is_saved(voice: Manifest, tmp_path: Path) -> None:
+    tracked = recipe_for(voice, tmp_path).model_copy(update={"tracking": "tensorboard"})
+    found = find_learning_rate(tracked, voice[:4], lowest=1e-9, highest=1e-8, steps=12)
     assert not found.stopped
+    assert not list(tmp_path.iterdir())
 
 
 def test_mistakes_are_sentences(voice: Manifest, tmp_path: Path) -> None:
@@ -51,5 +53,5 @@ def test_mistakes_are_sentences(voice: Manifest, tmp_path: Path) -> None:
         find_learning_rate(recipe, voice[:2], lowest=1.0, highest=0.1)
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF nothing")
-    with pytest.raises(SpeechftError, match="no clip can be read"):
+    with pytest.raises(SpeechftError, match="none of the clips can be read"):
         find_learning_rate(recipe, Manifest([replace(voice[0], audio=broken)]))

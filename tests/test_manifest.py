@@ -83,8 +83,8 @@ BAD = [
     ({"audio": "a.wav", "text": "\ud800"}, "type", "half a character"),
     ({"audio": "a.wav", "text": "x", "note": ["a", {"b": "\ud800"}]}, "type", "half a character"),
     ({"audio": "a.wav", "text": "x", "\ud800": 1}, "type", "half a character"),
-    ({"audio": "n" * 300, "text": "x"}, "missing", "longer than a file's name"),
-    ({"audio": "d/" * 3000 + "a.wav", "text": "x"}, "missing", "longer than a file's name"),
+    ({"audio": "n" * 300, "text": "x"}, "missing", "longer than a file name"),
+    ({"audio": "d/" * 3000 + "a.wav", "text": "x"}, "missing", "longer than a file name"),
     ('{"audio": "a.wav", "text": "x", "age": ' + "9" * 5000 + "}", "json", "not JSON"),
     ({"audio": "b.wav", "text": "x", "id": "good"}, "duplicate-id", "the id 'good'"),
 ]

@@ -80,7 +80,7 @@ def test_parts_are_halved_until_they_fit_and_stay_small(caplog: pytest.LogCaptur
     assert sum(value for _, value in made) == 45
     assert sizes == [10, 5, 2, 2, 2, 2, 2]
     assert [*in_parts([1, 2, 3, 4], work)] == [([1, 2], 3), ([3, 4], 7)]
-    assert "going on with 2" in caplog.text
+    assert "continuing with 2" in caplog.text
 
 
 def test_one_item_that_does_not_fit_is_the_callers_to_explain() -> None:

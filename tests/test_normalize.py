@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
-from speechft.normalize import VERSIONS, chosen, describe, normalizer
+from speechft.normalize import VERSIONS, chosen, describe, join_texts, normalizer
 
 
 def test_whisper_english_evens_out_spelling() -> None:
@@ -141,3 +141,10 @@ def test_any_text_is_accepted(name: str, text: str) -> None:
 def test_auto_goes_by_language(languages: list[str | None], model: str | None, expected: str) -> None:
     assert chosen("auto", languages, model) == expected
     assert chosen("none", languages, model) == "none"
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"), [("en", "a b"), ("", "a b"), ("zh", "ab"), ("yue", "ab"), ("ja", "ab"), ("ko", "a b")]
+)
+def test_texts_are_joined_as_their_language_is_written(language: str, expected: str) -> None:
+    assert join_texts(["a", "", "b"], language) == expected

@@ -126,11 +126,11 @@ def test_data_are_not_replaced_by_what_a_service_takes(tmp_path: Path) -> None:
 def test_keys_that_stand_twice_are_mistakes(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("manifest: m.jsonl\noutput_dir: out\nepochs: 1\nepochs: 2\n")
-    with pytest.raises(SpeechftError, match="'epochs' stands twice"):
+    with pytest.raises(SpeechftError, match="'epochs' appears twice"):
         load_recipe(recipe)
     manifest = tmp_path / "m.jsonl"
     manifest.write_text('{"audio": "a.wav", "text": "one", "text": "two"}\n')
-    with pytest.raises(SpeechftError, match="'text' stands twice"):
+    with pytest.raises(SpeechftError, match="'text' appears twice"):
         Manifest.load(manifest)
 
 

@@ -211,7 +211,7 @@ def test_plain_peft_loads_pissa_on_the_untouched_base(models: dict[str, Any], tm
         ({"method": "prompt"}, "causal language model"),
         ({"init": "loftq"}, "4-bit"),
         ({"init": "best"}, "unknown initialisation"),
-        ({"init": "pissa", "dora": True}, "do not go together"),
+        ({"init": "pissa", "dora": True}, "cannot be combined"),
         ({"method": "ia3", "placement": "middle"}, "unknown placement"),
     ],
 )

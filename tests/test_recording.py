@@ -17,7 +17,7 @@ from speechft import formats
 from speechft.evaluate import evaluate_model
 from speechft.manifest import Manifest, Utterance
 from speechft.recording import LONGEST, Recording, Segment, speech_pieces, transcribe
-from speechft.transcript import Transcript
+from speechft.transcript import Transcript, joined
 from speechft.whisper import Whisper
 from speechft.word_times import Word
 
@@ -144,3 +144,10 @@ def test_subtitles_of_languages_without_spaces_have_none() -> None:
     words = tuple(Word(t, i * 0.3, i * 0.3 + 0.3, 0.9) for i, t in enumerate("今天天气"))
     one = Segment(0.0, 2.0, Transcript("今天天气", (1,), (-0.1,), language="zh"), words)
     assert "今天天气" in formats.render(Recording("a.wav", 2.0, (one,)), "srt")
+
+
+def test_pieces_of_languages_without_spaces_are_joined_without_them() -> None:
+    parts = [Transcript(text, (1,), (-0.1,), language="zh") for text in ("今天", "", "天气")]
+    assert joined(parts).text == "今天天气"
+    segments = tuple(Segment(float(i), i + 1.0, part) for i, part in enumerate(parts))
+    assert formats.render(Recording("a.wav", 3.0, segments), "txt") == "今天天气\n"

@@ -110,7 +110,7 @@ def test_speakers_without_a_name_are_no_single_voice() -> None:
     ]
     assert found["worst_speaker"] is None
     mixed = score([replace(u, speaker="" if i == 0 else u.speaker) for i, u in enumerate(corpus())], HEARD).to_dict()
-    assert "1 of 5 recordings name no speaker: they count as one speaker's" in mixed["notes"]
+    assert "1 of 5 recordings name no speaker: they count as one speaker" in mixed["notes"]
 
 
 def test_raw_and_normalised() -> None:

@@ -170,7 +170,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     [
         ("bundled:huge", "not a bundled model"),
         ("./nowhere", "not a model folder"),
-        ("~nosuchuser/model", "no home here"),
+        ("~nosuchuser/model", "no home folder here"),
         ("not a name!", "neither a folder nor a model name"),
     ],
 )

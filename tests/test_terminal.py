@@ -159,13 +159,21 @@ def test_speakers_without_a_name(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_early_end_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     training = {
-        "steps": 60, "steps_planned": 150, "stopped": "no better on dev for 3 evaluations", "seconds": 1.0,
+        "steps": 60, "steps_planned": 150, "stopped": "no improvement on dev for 3 evaluations", "seconds": 1.0,
         "peak_memory_mb": 1.0, "trainable": 1, "parameters": 2,
     }  # fmt: skip
     result = {"base": WORSE.to_dict(), "adapted": BETTER.to_dict(), "adapter": "adapter", "training": training}
     before_after(result | {"difference": compare(WORSE, BETTER)}, None)
-    assert "Stopped before step 150: no better on dev for 3 evaluations." in words(capsys)
+    assert "Stopped before step 150: no improvement on dev for 3 evaluations." in words(capsys)
     with Watcher() as watch:
         watch({"step": 60, "steps": 150, "loss": 1.0})
         watch({"event": "final evaluation", "split": "test"})
         assert watch.training is None
+
+
+def test_a_step_that_reports_no_loss_shows_its_reward() -> None:
+    with Watcher(quiet=True) as watch:
+        watch({"step": 1, "steps": 2, "reward": 0.25})
+        assert watch.bars.tasks[0].fields["extra"] == "reward 0.25"
+        watch({"step": 2, "steps": 2, "loss": 1.5, "reward": 0.5})
+        assert not watch.bars.tasks

@@ -301,6 +301,25 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(parts: tuple[Manifest, M
     assert (run.progress.skipped, run.progress.skipped_in_a_row) == (1, 1)
 
 
+def test_a_step_without_targets_is_neither_averaged_nor_logged(
+    parts: tuple[Manifest, Manifest], tmp_path: Path
+) -> None:
+    """Several processes make it together where none of them could read a clip."""
+    train, dev = parts
+    told: list[dict] = []
+    run = Run(recipe(train, tmp_path, max_steps=2), train, dev, told.append)
+    before = adapters.trainable_state(run.whisper.model)
+    descent = run.descend(1, [], 1e-3)
+    assert descent.empty
+    assert not descent.finite
+    run.began = time.perf_counter()
+    run._train_step(1, [])
+    after = adapters.trainable_state(run.whisper.model)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (run.mean.count, run.progress.skipped, told) == (0, 0, [])
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "steps"), [({"non_finite": "stop"}, 1), ({"non_finite": "skip", "most_skipped": 2}, 3)]
 )

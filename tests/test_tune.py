@@ -60,7 +60,7 @@ def test_half_a_line_of_the_journal_costs_that_line_alone(tmp_path: Path, half: 
 
     (tmp_path / "study.journal").write_text(half)
     if half.endswith("\n"):
-        with pytest.raises(SpeechftError, match="is no study"):
+        with pytest.raises(SpeechftError, match="is not a study"):
             opened()
         (tmp_path / "study.journal").unlink()
     opened().set_user_attr("tested", [1])
@@ -141,7 +141,7 @@ def test_a_space_in_a_recipe_file(tmp_path: Path) -> None:
         ({"language": {"low": 1, "high": 2}}, "language=1"),
         ({"max_steps": {"low": 1, "high": 2}}, "a range needs a number"),
         ({"search.learning_rate.x": [1]}, "search"),
-        ({"weight_decay": {"low": 1e-5, "high": 0.1, "log": True}}, "log: true cannot hold"),
+        ({"weight_decay": {"low": 1e-5, "high": 0.1, "log": True}}, "log: true does not allow"),
         ({"adapter.method": ["lora", "vera"]}, "Search learning_rate with them"),
     ],
 )
@@ -222,14 +222,14 @@ def test_several_workers_share_a_study(voice: Manifest, tmp_path: Path) -> None:
 
 def test_a_study_where_every_trial_fails_says_why(voice: Manifest, tmp_path: Path) -> None:
     recipe = recipe_for(voice, tmp_path, search={"seed": [0, 1]}, cache="on", adapter={"rank": 2})
-    with pytest.raises(SpeechftError, match="nothing stays the same"):
+    with pytest.raises(SpeechftError, match="nothing can be cached"):
         tune(recipe, trials=2, dev_utterances=2)
 
 
 def test_a_storage_that_is_no_study(voice: Manifest, tmp_path: Path) -> None:
     wrong = tmp_path / "notes.txt"
     wrong.write_text("not a journal\n")
-    with pytest.raises(SpeechftError, match="is no study"):
+    with pytest.raises(SpeechftError, match="is not a study"):
         tune(recipe_for(voice, tmp_path / "out"), trials=1, storage=wrong)
     assert wrong.read_text() == "not a journal\n"
 

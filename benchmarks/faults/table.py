@@ -29,26 +29,26 @@ PARTS = {
 }
 HEAD = """# Reliability
 
-What happens when things go wrong, counted by `make reliability`. Survived means: a message that says what, where and
-what to do, no traceback, nothing else affected; after a kill, a stop or a full disk, the same command ends as if
-nothing had been, with the same files bit for bit.
+What happens when things go wrong, counted by `make reliability`. Survived means: a message that says what is wrong,
+where, and what to do; no traceback; nothing else affected; and after a kill, a stop or a full disk, the same command
+ends as if nothing had happened, with the same files bit for bit.
 
 | fault | tried | survived | lost | |
 |---|---|---|---|---|
 """
 TAIL = """
-`make reliability` also has rows for what `make test-all` tests (`benchmarks/faults/suites.py` names the files) and the
-wheel; the table has them once they were run for it. Besides, `benchmarks/server.py` counts mixed and
-lost answers of a server that is killed under load, `benchmarks/fuzz.py` ten thousand hostile requests, and tests in a
-browser kill the app in mid-training.
+`make reliability` also has rows for what `make test-all` tests (`benchmarks/faults/suites.py` names the files) and for
+the wheel; they appear in the table once they have been run for it. In addition, `benchmarks/server.py` counts mixed-up
+and lost answers of a server that is killed under load, `benchmarks/fuzz.py` sends ten thousand hostile requests, and
+browser tests kill the app in mid-training.
 
-Known, and not mended: one of the files of the model cache that is changed without a change of its size and time is not
-noticed (docs/security.md says why); a recording whose own name is not UTF-8 is left out, not renamed.
+Known and not fixed: a change to a file of the model cache that leaves its size and time the same is not noticed
+(docs/security.md says why); a recording whose own name is not UTF-8 is left out, not renamed.
 
-Not covered: Windows and macOS; memory that the system takes back by killing the process (that is a kill -9, and the
-same command goes on); a GPU's memory that runs out (the code is the same, and was not seen on a GPU); a disk that
-returns other bytes than were written; power that fails between a write and the disk (folders are renamed, not
-flushed); studies of text recipes killed; a clock that jumps between processes on one cluster.
+Not covered: Windows and macOS; the system killing the process to reclaim memory (that is a kill -9, and the same
+command resumes); a GPU running out of memory (the code is the same, but this was not seen on a GPU); a disk that
+returns other bytes than were written; a power failure between a write and the disk (folders are renamed, not flushed);
+killed studies of text recipes; a clock that jumps between processes on one cluster.
 """
 
 

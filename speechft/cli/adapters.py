@@ -14,7 +14,7 @@ from speechft.cli.common import AsJson, ManifestPath, Model, Outside, app, err, 
 def export(
     ctx: typer.Context,
     adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
-    out: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="New folder for the exported model.", show_default=False)],
     to: Annotated[
         str, typer.Option(help="huggingface, ctranslate2 for faster-whisper, ggml for whisper.cpp, onnx.")
     ] = "huggingface",
@@ -27,12 +27,12 @@ def export(
         ),
     ] = None,
     check: Annotated[
-        Path | None, typer.Option(help="Manifest: let that software transcribe clips of it, and compare with ours.")
+        Path | None, typer.Option(help="Manifest: transcribe its clips with that software and compare with ours.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Of that manifest.", show_default="test, else dev, else all")
+        str | None, typer.Option(help="Split of that manifest.", show_default="test, else dev, else all")
     ] = None,
-    clips: Annotated[int, typer.Option(min=1, help="Of that split, at most.")] = 100,
+    clips: Annotated[int, typer.Option(min=1, help="Clips of that split to transcribe, at most.")] = 100,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
@@ -51,11 +51,11 @@ def export(
     made = run(adapter, out, to=to, model=model, precision=precision)
     if given is None:
         if text:
-            advice = "the whole model and its tokenizer, as transformers and other projects' converters read them"
+            advice = "the whole model and its tokenizer, in the format that transformers and other converters read"
         elif to == "onnx":
             advice = "clips of any length up to 30 s, so the adapter's context can be kept (docs/export.md)"
         else:
-            advice = "other software pads clips to 30 s; --check MANIFEST measures what it will get"
+            advice = "other software pads clips to 30 s; --check MANIFEST measures what that costs"
         typer.echo(f"{made}: {advice}")
         return
     from speechft.export_check import check_export
@@ -81,13 +81,13 @@ def _rows_to_check(manifest: Path, split: str | None, allow_outside: bool, model
 
 @app.command()
 def average(
-    folders: Annotated[list[Path], typer.Argument(help="Adapters of one base model.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="A folder for the new adapter.", show_default=False)],
+    folders: Annotated[list[Path], typer.Argument(help="Adapters of the same base model.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the new adapter.", show_default=False)],
     weight: Annotated[
-        list[float] | None, typer.Option(help="Of each adapter, in order.", show_default="equal, summing to 1")
+        list[float] | None, typer.Option(help="Weight of each adapter, in order.", show_default="equal, summing to 1")
     ] = None,
 ) -> None:
-    """One adapter that adds the weighted sum of what several add; exact, with the ranks added up.
+    """Combine several adapters into one: exactly their weighted sum, with a rank that is the sum of their ranks.
 
     Example: `speechft average cohort/adapter me/adapter --weight 0.5 --weight 0.5 --out both`
     """
@@ -100,15 +100,15 @@ def average(
 def scale(
     adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
     manifest: ManifestPath,
-    out: Annotated[Path, typer.Option(help="A new folder for the adapter so weighed.", show_default=False)],
-    split: Annotated[str, typer.Option(help="Of the manifest; the clips that choose.")] = "dev",
+    out: Annotated[Path, typer.Option(help="New folder for the scaled adapter.", show_default=False)],
+    split: Annotated[str, typer.Option(help="Split whose clips choose the scale.")] = "dev",
     at: Annotated[
-        list[float] | None, typer.Option(help="A scale to try.", show_default="0, 0.25, 0.5, 0.75, 1")
+        list[float] | None, typer.Option(help="Scale to try; repeatable.", show_default="0, 0.25, 0.5, 0.75, 1")
     ] = None,
     model: Model = None,
     allow_outside: Outside = False,
 ) -> None:
-    """Turn an adapter down to the strength that dev likes best: 0 is the base model, 1 the adapter as trained.
+    """Scale an adapter to the strength that does best on dev: 0 is the base model, 1 the adapter as trained.
 
     Example: `speechft scale runs/me/adapter me/manifest.jsonl --out runs/me/scaled`
     """
@@ -132,22 +132,22 @@ def scale(
 @app.command()
 def push(
     adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.", show_default=False)],
-    repo: Annotated[str, typer.Argument(help="USER/NAME.", show_default=False)],
-    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+    repo: Annotated[str, typer.Argument(help="USER/NAME of the repository.", show_default=False)],
+    public: Annotated[bool, typer.Option("--public", help="Make the repository public.")] = False,
     licence: Annotated[
-        str | None, typer.Option(help="Such as cc-by-nc-4.0.", show_default="the one it was trained with")
+        str | None, typer.Option(help="Licence, such as cc-by-nc-4.0.", show_default="the one it was trained with")
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="The hub's name of the base model, where that was a folder of your own.")
+        str | None, typer.Option(help="The base model's name on the hub, if yours was a local folder.")
     ] = None,
     result: Annotated[
-        Path | None, typer.Option(help="A result.json with its scores.", show_default="its run's")
+        Path | None, typer.Option(help="The result.json to take its scores from.", show_default="its run's")
     ] = None,
     dry_run: Annotated[
-        Path | None, typer.Option(help="Write what would be uploaded to this new folder instead.")
+        Path | None, typer.Option(help="Upload nothing; write what would be uploaded to this new folder.")
     ] = None,
 ) -> None:
-    """Upload an adapter to the Hugging Face Hub with a model card, as a private repository. Log in by `hf auth login`.
+    """Upload an adapter to the Hugging Face Hub with a model card, as a private repository. Run `hf auth login` first.
 
     The card holds scores and counts, but no names, paths or texts; --dry-run lets you look at it first.
     Example: `speechft push runs/me/adapter me/my-voice --dry-run look`
@@ -155,5 +155,5 @@ def push(
     from speechft.hub import push as run
 
     if public:
-        err.print("An adapter is personal data of everybody in its recordings. Have they all agreed to this?")
+        err.print("An adapter is personal data of everybody in its recordings. Have they all agreed?")
     typer.echo(run(adapter, repo, public=public, licence=licence, base=base, result=result, dry_run=dry_run))

@@ -19,21 +19,24 @@ def augment(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="speed, tempo, pitch, vocal_tract, formants, noise, reverberation or impairment; repeatable."
+            help="speed, tempo, pitch, vocal_tract, formants, noise, reverberation, specaugment or "
+            "impairment; repeatable."
         ),
     ] = None,
     amount: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND=VALUE", help="Not drawn: noise=10 (dB), impairment=0.7 (severity); repeatable."),
+        typer.Option(
+            metavar="KIND=VALUE", help="Fixed amount instead of a random one, e.g. noise=10 (dB); repeatable."
+        ),
     ] = None,
-    copies: Annotated[int, typer.Option(min=1, help="Of each clip and effect.")] = 1,
-    together: Annotated[bool, typer.Option("--together", help="All effects in one copy.")] = False,
-    split: Annotated[str, typer.Option(help="Whose clips are varied.")] = "train",
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other variations.")] = 0,
+    copies: Annotated[int, typer.Option(min=1, help="Copies of each clip with each effect.")] = 1,
+    together: Annotated[bool, typer.Option("--together", help="Put all effects into one copy.")] = False,
+    split: Annotated[str, typer.Option(help="Split whose clips are varied.")] = "train",
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other variations.")] = 0,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
-    """Varied copies of recordings, marked synthetic; listen to some before training on them.
+    """Make varied copies of recordings, marked synthetic; listen to some before training on them.
 
     Example: `speechft augment me/manifest.jsonl --listen variations`
     """
@@ -74,5 +77,5 @@ def _amounts(given: list[str]) -> dict[str, float]:
         try:
             amounts[kind] = float(value)
         except ValueError:
-            raise SpeechftError(f"'{words}' is no amount", fix="Write KIND=VALUE, such as noise=10.") from None
+            raise SpeechftError(f"'{words}' is not an amount", fix="Write KIND=VALUE, such as noise=10.") from None
     return amounts

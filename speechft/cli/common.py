@@ -44,11 +44,9 @@ app = typer.Typer(
 )
 err = Terminal(stderr=True)
 
-ManifestPath = Annotated[Path, typer.Argument(help="JSONL, one utterance a line.", show_default=False)]
-Outside = Annotated[
-    bool, typer.Option("--allow-outside", help="Let audio lie outside the manifest's or corpus' folder.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the machine-readable result alone on stdout.")]
+ManifestPath = Annotated[Path, typer.Argument(help="JSONL file, one utterance per line.", show_default=False)]
+Outside = Annotated[bool, typer.Option("--allow-outside", help="Allow audio outside the manifest's or corpus' folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print only the machine-readable result on stdout.")]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -57,9 +55,9 @@ Model = Annotated[
     ),
 ]
 AdapterPath = Annotated[
-    Path | None, typer.Option(help="Folder of a trained adapter, or USER/NAME[@REVISION] of a hub.")
+    Path | None, typer.Option(help="Folder of a trained adapter, or USER/NAME[@REVISION] on a hub.")
 ]
-Language = Annotated[str | None, typer.Option(help="Code such as en or de; detected unless given.")]
+Language = Annotated[str | None, typer.Option(help="Language code, such as en or de; detected unless given.")]
 
 
 def refuse_given(ctx: typer.Context, known: set[str], what: str) -> None:
@@ -73,7 +71,7 @@ def refuse_given(ctx: typer.Context, known: set[str], what: str) -> None:
         source = ctx.get_parameter_source(parameter.name or "")
         if parameter.name not in known and source is not None and source.name == "COMMANDLINE":
             option = "/".join([*parameter.opts, *parameter.secondary_opts])
-            raise SpeechftError(f"{option} means nothing for {what}", fix="Leave it out.")
+            raise SpeechftError(f"{option} does not apply to {what}", fix="Leave it out.")
 
 
 def print_json(result: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Verbs on recordings and manifests: prepare, check."""
+"""Verbs on recordings and manifests: prepare, check, card."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def prepare(
     corpus: Annotated[str, typer.Argument(help=f"{', '.join(CORPORA)}.", show_default=False)],
     source: Annotated[str, typer.Argument(help="Folder, table, or dataset name.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder for manifest.jsonl.", show_default=False)],
-    split: Annotated[str | None, typer.Option(help="hub: only this split.")] = None,
+    split: Annotated[str | None, typer.Option(help="For hub: take only this split.")] = None,
     copy: Annotated[bool, typer.Option("--copy/--no-copy", help="Copy recordings beside the manifest.")] = True,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn recordings and texts as you have them, or a corpus as it is handed out, into a manifest.
+    """Turn your own recordings and texts, or a corpus as it is distributed, into a manifest.
 
     Example: `speechft prepare folder ~/recordings ~/corpus`
     """
@@ -63,9 +63,9 @@ def check(
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at every recording and text of a manifest, and at what its splits share.
+    """Check every recording and text of a manifest, and what its splits share.
 
-    Exits with 2 if any row cannot be used. Example: `speechft check corpus/manifest.jsonl`
+    Exits with code 2 if any row cannot be used. Example: `speechft check corpus/manifest.jsonl`
     """
     from speechft.check import examine
     from speechft.terminal import Watcher, leakage_lines, problem_lines
@@ -98,16 +98,18 @@ def check(
 @app.command()
 def card(
     manifest: ManifestPath,
-    out: Annotated[Path, typer.Argument(help="The card, such as me/card.md.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="The card to write, such as me/card.md.", show_default=False)],
     facts: Annotated[Path | None, typer.Option(help="Card to take facts from, such as data_cards/torgo.md.")] = None,
     group: Annotated[
         list[str] | None,
-        typer.Option(help="Field to make a table of.", show_default="severity, aetiology, gender, language"),
+        typer.Option(
+            help="Field to break down in a table; repeatable.", show_default="severity, aetiology, gender, language"
+        ),
     ] = None,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
-    """A data card with the statistics of your corpus; what it cannot know is left for you to fill in, and then kept.
+    """Write a data card with the statistics of your corpus; what it cannot know is left for you to fill in, then kept.
 
     Example: `speechft card me/manifest.jsonl me/card.md`
     """

@@ -31,9 +31,9 @@ OWN_OPTIONS = {"data": "--manifest", "model": "--model", "output_dir": "--out", 
 @app.command()
 def evaluate(
     ctx: typer.Context,
-    manifest: Annotated[Path, typer.Option(help="JSONL, one utterance a line.", show_default=False)],
-    split: Annotated[str | None, typer.Option(help="Of the manifest.", show_default="test, else dev, else all")] = None,
-    split_file: Annotated[Path | None, typer.Option(help="Made by `speechft split`.")] = None,
+    manifest: Annotated[Path, typer.Option(help="JSONL file, one utterance per line.", show_default=False)],
+    split: Annotated[str | None, typer.Option(help="Split to score.", show_default="test, else dev, else all")] = None,
+    split_file: Annotated[Path | None, typer.Option(help="A split file made by `speechft split`.")] = None,
     model: Model = None,
     adapter: Annotated[
         list[Path] | None, typer.Option(help="Folder of a trained adapter; several are compared in one table.")
@@ -42,29 +42,34 @@ def evaluate(
     normalizer: Annotated[
         str, typer.Option(help="auto (by language), whisper-english, basic, characters, whisper-basic or none.")
     ] = "auto",
-    context: Annotated[str | None, typer.Option(help="Override: clip, clip+10s, full.")] = None,
+    context: Annotated[
+        str | None, typer.Option(help="Context instead of the model's own: clip, clip+10s or full.")
+    ] = None,
     language: Language = None,
-    beams: Annotated[int, typer.Option(min=1, max=20, help="1 is greedy.")] = 1,
+    beams: Annotated[int, typer.Option(min=1, max=20, help="Hypotheses kept in beam search; 1 is greedy.")] = 1,
     against_base: Annotated[
-        bool, typer.Option("--against-base/--alone", help="With an adapter: evaluate its base too.")
+        bool, typer.Option("--against-base/--alone", help="Evaluate an adapter's base model too.")
     ] = True,
     typical: Annotated[
-        Path | None, typer.Option(help="Manifest of typical speech: what does the adapter cost there?")
+        Path | None, typer.Option(help="Manifest of typical speech, to measure what the adapter costs there.")
     ] = None,
     nli: Annotated[Path | None, typer.Option(help="Folder of an NLI model, for SemScore.")] = None,
     bert: Annotated[Path | None, typer.Option(help="Folder of roberta-large, for SemScore.")] = None,
     embed_audio: Annotated[
-        float, typer.Option(min=0, metavar="MB", help="Recordings to put into the page itself, most errors first.")
+        float,
+        typer.Option(
+            min=0, metavar="MB", help="Embed up to this many MB of recordings in the page, most errors first."
+        ),
     ] = 0,
-    task: Annotated[str | None, typer.Option(help="A text task, such as sft; an adapter knows its own.")] = None,
+    task: Annotated[str | None, typer.Option(help="Text task, such as sft; by default the adapter's own.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="key=value", help="Of a text recipe, such as reader=samsum; may be repeated."),
+        typer.Option("--set", metavar="key=value", help="A text recipe's key, such as reader=samsum; repeatable."),
     ] = None,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
-    """Error rates of a model or of adapters, with intervals, per speaker and per group.
+    """Measure error rates of a model or of adapters, with intervals, per speaker and per group.
 
     Example: `speechft evaluate --manifest me/manifest.jsonl --adapter runs/me/adapter`
     """
@@ -87,11 +92,11 @@ def evaluate(
         evaluate_text(manifest, task, as_json, split=split, model=model, adapter=only, out=out, settings=told)
         return
     if settings:
-        raise SpeechftError("--set means nothing for speech", fix="Leave it out, or name a text task by --task.")
+        raise SpeechftError("--set does not apply to speech", fix="Leave it out, or name a text task with --task.")
     with Watcher(quiet=as_json) as watch:
         if len(adapters) > 1:
             if nli or bert or not against_base:
-                raise SpeechftError("--nli, --bert and --alone are for one adapter", fix="Leave them out.")
+                raise SpeechftError("--nli, --bert and --alone work with one adapter only", fix="Leave them out.")
             result = evaluate_adapters(manifest, adapters, **shared, on_event=watch)
         else:
             only = adapters[0] if adapters else None
@@ -131,9 +136,9 @@ def transcribe(
     model: Model = None,
     adapter: AdapterPath = None,
     kind: Annotated[str, typer.Option("--format", help="txt, json, srt or vtt.")] = "txt",
-    out: Annotated[Path | None, typer.Option(help="Folder for one file a recording; else stdout.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for one file per recording; else stdout.")] = None,
     language: Language = None,
-    beams: Annotated[int, typer.Option(min=1, max=20, help="1 is greedy.")] = 1,
+    beams: Annotated[int, typer.Option(min=1, max=20, help="Hypotheses kept in beam search; 1 is greedy.")] = 1,
 ) -> None:
     """Transcribe recordings of any length.
 
@@ -174,7 +179,7 @@ def check_names(audio: Sequence[Path], out: Path, kind: str) -> None:
     for path in audio:
         other = written.setdefault(path.stem, path)
         if other != path:
-            raise SpeechftError(f"its transcript would replace that of {other}", where=path, fix="Call them apart.")
+            raise SpeechftError(f"its transcript would replace that of {other}", where=path, fix="Rename one of them.")
         text = out / f"{path.stem}.{kind}"
         if text.exists() and out.resolve() == path.resolve().parent:
             raise SpeechftError("exists already, beside the recording", where=text, fix="Give another folder by --out.")

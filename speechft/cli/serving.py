@@ -19,19 +19,22 @@ from speechft.plain_text import escape
 Host = Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs a token.")]
 Token = Annotated[
     str | None,
-    typer.Option(envvar="SPEECHFT_TOKEN", help="What every request must show; made and printed where it is needed."),
+    typer.Option(
+        envvar="SPEECHFT_TOKEN",
+        help="Token that every request must carry; made and printed if one is needed.",
+    ),
 ]
-Longest = Annotated[float, typer.Option(min=1, help="Minutes of a recording, at most.")]
-Upload = Annotated[int, typer.Option(min=1, help="MB of a request, at most.")]
-Queue = Annotated[float, typer.Option(min=1, help="Minutes of sound that may wait.")]
+Longest = Annotated[float, typer.Option(min=1, help="Longest recording, in minutes.")]
+Upload = Annotated[int, typer.Option(min=1, help="Largest request, in MB.")]
+Queue = Annotated[float, typer.Option(min=1, help="Minutes of sound that may wait in the queue.")]
 
 
 @app.command()
 def serve(
     voices: Annotated[
-        Path | None, typer.Argument(help="Folder of adapters or of output folders, a voice each.", show_default=False)
+        Path | None, typer.Argument(help="Folder of adapters or output folders, one per voice.", show_default=False)
     ] = None,
-    model: Annotated[str, typer.Option(help="The base model of them all.")] = "bundled:tiny.en",
+    model: Annotated[str, typer.Option(help="Base model of all voices.")] = "bundled:tiny.en",
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     token: Token = None,
@@ -40,7 +43,7 @@ def serve(
     upload: Upload = 200,
     queue: Queue = 30.0,
 ) -> None:
-    """Transcribe for other programs, over the protocol of OpenAI's clients.
+    """Transcribe for other programs, through OpenAI's transcription API.
 
     `model` in a request is the base, such as `tiny.en`, or `tiny.en:NAME` for the voice in the folder NAME.
     Example: `speechft serve runs --port 8000`
@@ -52,10 +55,12 @@ def serve(
     from speechft.server.voices import adapters_in, unnamed_in
 
     if voices and not voices.is_dir():
-        raise SpeechftError("is not a folder", where=voices, fix="Give a folder with an adapter in each of its own.")
+        raise SpeechftError(
+            "is not a folder", where=voices, fix="Give a folder that holds one folder for each adapter."
+        )
     secret = token_for(host, token)
     for name in unnamed_in(voices) if voices else ():
-        err.marked(f"[yellow]left out[/] {escape(repr(name))}: no request could name it; rename the folder")
+        err.marked(f"[yellow]left out[/] {escape(repr(name))}: no request can name it; rename the folder")
     with parts(model, lambda: adapters_in(voices) if voices else {}, language, longest, queue) as work:
         api = guarded(transcription_app(*work), host, secret, upload * 1_000_000)
         names = ", ".join(work[0].ids())
@@ -67,12 +72,12 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="Folder of the voices.", show_default="your user data folder")
     ] = None,
-    model: Annotated[str, typer.Option(help="The base model of them all.")] = "bundled:tiny.en",
+    model: Annotated[str, typer.Option(help="Base model of all voices.")] = "bundled:tiny.en",
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     token: Token = None,
     encrypt: Annotated[
-        bool, typer.Option("--encrypt", help="Encrypt all voices on disk, from now on; asks for a passphrase.")
+        bool, typer.Option("--encrypt", help="Encrypt all voices on disk from now on; asks for a passphrase.")
     ] = False,
     language: Language = None,
     longest: Longest = 60.0,
@@ -114,7 +119,7 @@ def passphrase(new: bool) -> str:
     if given is not None:
         return given
     if new:
-        err.print("Choose a passphrase. It is stored nowhere: without it, all voices here are lost.")
+        err.print("Choose a passphrase. It is not stored anywhere: without it, all voices here are lost.")
     return typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True)
 
 
@@ -150,6 +155,6 @@ def parts(model: str, find: Any, language: str | None, longest: float, queue: fl
 
 def listening(where: str, secret: str | None, given: str | None) -> None:
     """Say that the server is there."""
-    err.print(f"Listening on {where}. Ctrl-C stops.")
+    err.print(f"Listening on {where}. Press Ctrl-C to stop.")
     if secret and not given:
-        err.marked(f"Others can reach this address, so it asks for this token: [bold]{escape(secret)}[/]")
+        err.marked(f"Others can reach this address, so every request needs this token: [bold]{escape(secret)}[/]")

@@ -14,20 +14,27 @@ from speechft.cli.common import AsJson, ManifestPath, Outside, app, print_json
 def split(
     manifest: ManifestPath,
     protocol: Annotated[str, typer.Argument(help="torgo, uaspeech, official, speaker-disjoint, prompt-disjoint, ...")],
-    out: Annotated[Path, typer.Argument(help="The split file, such as torgo-F01.split.json.", show_default=False)],
-    speaker: Annotated[str | None, typer.Option(help="Who is tested (torgo, leave-one-speaker-out, uaspeech).")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Of train to keep (low-resource).")] = None,
+    out: Annotated[
+        Path, typer.Argument(help="The split file to write, such as torgo-F01.split.json.", show_default=False)
+    ],
+    speaker: Annotated[
+        str | None, typer.Option(help="Speaker to test (torgo, leave-one-speaker-out, uaspeech).")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes of training data to keep (low-resource).")] = None,
     unseen_prompts: Annotated[
-        bool, typer.Option("--unseen-prompts", help="Test only sentences that are not trained on (the corpora's own).")
+        bool,
+        typer.Option(
+            "--unseen-prompts", help="Test only on sentences that are not in training (the corpora's own rule)."
+        ),
     ] = False,
-    dev: Annotated[float | None, typer.Option(help="Share for dev.", show_default="the protocol's")] = None,
-    test: Annotated[float | None, typer.Option(help="Share for test.", show_default="the protocol's")] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed, another choice.", show_default="0")] = None,
+    dev: Annotated[float | None, typer.Option(help="Share of dev.", show_default="the protocol's")] = None,
+    test: Annotated[float | None, typer.Option(help="Share of test.", show_default="the protocol's")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed gives another split.", show_default="0")] = None,
     base: Annotated[Path | None, typer.Option("--from", help="Split file to start from (low-resource).")] = None,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
-    """Split a manifest by a named protocol, say what the parts share, and write it as a file to cite and to train with.
+    """Split a manifest by a named protocol, print what the parts share, and write a file to cite and to train with.
 
     Example: `speechft split torgo/manifest.jsonl torgo torgo-F01.split.json --speaker F01`
     """

@@ -30,7 +30,7 @@ def train_text(recipe: Any, as_json: bool) -> None:
     training = result["training"]
     console.print(f"{training['steps']} steps in {training['seconds']:.0f} s; best at {training['best_step']}")
     if result["adapter"] is None:
-        console.marked("[yellow]Nothing trained did better than the base model on dev, so the base model is kept.[/]")
+        console.marked("[yellow]No trained state beat the base model on dev, so the base model is kept.[/]")
     else:
         console.print(f"Adapter:  {recipe.output_dir / result['adapter']}")
 
@@ -65,16 +65,20 @@ def evaluate_text(data: Path, task: str | None, as_json: bool, **settings: Any) 
 
 @app.command()
 def benchmark(
-    tasks: Annotated[list[str], typer.Argument(help="mmlu, glue, gsm8k, ..., or a task of lm-eval.")],
+    tasks: Annotated[list[str], typer.Argument(help="mmlu, glue, gsm8k, ..., or any task of lm-eval.")],
     model: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "bundled:smollm2",
     adapter: AdapterPath = None,
-    task_folder: Annotated[Path | None, typer.Option(help="Task files of lm-eval; nothing is fetched then.")] = None,
+    task_folder: Annotated[
+        Path | None, typer.Option(help="Folder of lm-eval task files; then nothing is fetched.")
+    ] = None,
     shots: Annotated[int | None, typer.Option(help="Examples in the prompt.", show_default="the task's own")] = None,
-    limit: Annotated[int | None, typer.Option(help="Items of each task, for a first look.")] = None,
-    chat: Annotated[bool, typer.Option(help="Through the chat template.")] = False,
-    allow_code: Annotated[bool, typer.Option(help="Run code that the model writes. Only in a container.")] = False,
-    training: Annotated[str | None, typer.Option(help="Training data, to be searched for the items.")] = None,
-    reader: Annotated[str | None, typer.Option(help="Layout of that data, if a known corpus, such as samsum.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Items of each task to score, for a first look.")] = None,
+    chat: Annotated[bool, typer.Option(help="Use the model's chat template.")] = False,
+    allow_code: Annotated[bool, typer.Option(help="Run code that the model writes. Use only in a container.")] = False,
+    training: Annotated[str | None, typer.Option(help="Training data to search for the items.")] = None,
+    reader: Annotated[
+        str | None, typer.Option(help="Layout of that data if it is a known corpus, such as samsum.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -85,7 +89,7 @@ def benchmark(
     from speechft.text.benchmarks import run
 
     if reader and not training:
-        raise SpeechftError("--reader is for --training", fix="Give --training too, or leave it out.")
+        raise SpeechftError("--reader needs --training", fix="Give --training too, or leave --reader out.")
     result = run(
         model, tasks, adapter=adapter, task_folder=task_folder, shots=shots, limit=limit, chat=chat,
         allow_code=allow_code, training=training, reader=reader, out=out,
@@ -104,23 +108,23 @@ def benchmark(
     err.print(result["remark"])
     if "contamination" in result:
         copies = result["contamination"]
-        err.print(f"{len(copies)} items have words in a row with the training data{':' if copies else '.'}")
+        err.print(f"{len(copies)} items share words in a row with the training data{':' if copies else '.'}")
         for hit in copies[:NAMED]:
             err.print(f'  {hit["task"]} {hit["item"]}: {hit["share"]:.0%}, "{hit["found"]}"')
         if len(copies) > NAMED:
-            err.print(f"  and {len(copies) - NAMED} more; --json and --out have all.")
+            err.print(f"  and {len(copies) - NAMED} more; --json and --out list them all.")
 
 
 @app.command("hosted")
 def export_hosted(
-    data: Annotated[str, typer.Argument(help="A file, a folder or hub:NAME, as a text recipe's data.")],
+    data: Annotated[str, typer.Argument(help="A file, a folder or hub:NAME, as in a text recipe's data.")],
     out: Annotated[Path, typer.Argument(help="Folder for train.jsonl and validation.jsonl.")],
     to: Annotated[str, typer.Option(help="openai, openai-preference, bedrock or bedrock-conversation.")] = "openai",
     reader: Annotated[str | None, typer.Option(help="Layout of a known corpus, such as samsum.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="The service will be asked for.")] = 1,
-    price: Annotated[float | None, typer.Option(help="Of a million training tokens, for the estimate.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs you will request from the service.")] = 1,
+    price: Annotated[float | None, typer.Option(help="Price of a million training tokens, for the estimate.")] = None,
 ) -> None:
-    """Write text data as hosted fine-tuning services take it, checked by schema. Nothing is sent.
+    """Write text data in the format of hosted fine-tuning services, checked against its schema. Nothing is sent.
 
     Example: `speechft hosted mine.jsonl upload --to bedrock-conversation`
     """
@@ -131,7 +135,7 @@ def export_hosted(
     if reader in CREDENTIALED:  # before they are read: they are documents, and would be refused for that
         raise under_agreement(data)
     if there := next((out / name for name in FILES if (out / name).exists()), None):
-        raise SpeechftError("exists already and would be replaced", where=there, fix="Name another folder.")
+        raise SpeechftError("already exists and would be overwritten", where=there, fix="Name another folder.")
     needs = "preference" if to == "openai-preference" else "answer"
     made = export(read(data, reader=reader, needs=needs), out, to, epochs=epochs, price_per_million=price)
     for where, reason in made.left_out:

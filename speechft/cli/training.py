@@ -42,7 +42,7 @@ def training_examples(recipe: Any) -> tuple[int, float]:
 
     packed = recipe.task == "pretrain" or getattr(recipe, "packing", False)
     if packed and not recipe.max_steps:
-        raise SpeechftError("how many sequences packing makes is known in training only", fix="Give max_steps.")
+        raise SpeechftError("how many sequences packing makes is known only in training", fix="Give max_steps.")
     examples = corpus_of(recipe).train
     if getattr(recipe, "loss", "") == "kto":  # a pair becomes two rows
         return sum(1 if example.rejected is None else 2 for example in examples), 0.0
@@ -53,11 +53,11 @@ def training_examples(recipe: Any) -> tuple[int, float]:
 def train(
     recipe: Annotated[
         Path | None,
-        typer.Argument(help="YAML; leave out to start from the defaults.", show_default=False),
+        typer.Argument(help="YAML file; leave out to start from the defaults.", show_default=False),
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="key=value, dotted for groups: adapter.rank=16", show_default=False),
+        typer.Argument(help="key=value, with dots for groups: adapter.rank=16.", show_default=False),
     ] = None,
     plot_schedule: Annotated[
         Path | None,
@@ -67,7 +67,7 @@ def train(
 ) -> None:
     """Train an adapter, compare it with the base model on clips never trained on, and write a report.
 
-    Run the same command again to go on after an interruption.
+    Run the same command again to resume after an interruption.
     Example: `speechft train recipes/personal_voice.yaml manifest=me/manifest.jsonl output_dir=runs/me`
     """
     from speechft.config import load_recipe

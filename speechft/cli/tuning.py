@@ -16,32 +16,32 @@ from speechft.errors import SpeechftError, missing_extra
 from speechft.files import read_text
 from speechft.plain_text import Terminal, escape, visible
 
-RecipePath = Annotated[Path | None, typer.Argument(help="YAML; leave out to start from the defaults.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, dotted for groups: adapter.rank=16")]
+RecipePath = Annotated[Path | None, typer.Argument(help="YAML file; leave out to start from the defaults.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, with dots for groups: adapter.rank=16.")]
 
 
 @app.command()
 def tune(
     recipe: RecipePath = None,
     overrides: Overrides = None,
-    trials: Annotated[int, typer.Option(min=1, help="Of the whole study.")] = 30,
-    minutes: Annotated[float | None, typer.Option(min=0.0, help="Start no trial after so many minutes.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of the whole study.")] = 30,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Start no new trial after this many minutes.")] = None,
     storage: Annotated[
         Path | None, typer.Option(help="The study's file.", show_default="study.journal in output_dir")
     ] = None,
-    pruning: Annotated[str, typer.Option(help="halving, median, or none.")] = "halving",
-    dev_utterances: Annotated[int, typer.Option(min=1, help="That trials of speech are judged on.")] = 150,
-    search_only: Annotated[bool, typer.Option("--search-only", help="Leave the best recipe's run to later.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Recipes tried at the same time, on Ray.")] = 1,
+    pruning: Annotated[str, typer.Option(help="How to stop poor trials: halving, median or none.")] = "halving",
+    dev_utterances: Annotated[int, typer.Option(min=1, help="Dev utterances that speech trials are judged on.")] = 150,
+    search_only: Annotated[bool, typer.Option("--search-only", help="Leave the best recipe's run for later.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Number of recipes tried at the same time, on Ray.")] = 1,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster: auto, ray://host:10001.", show_default="this machine")
+        str | None, typer.Option(help="Address of a Ray cluster: auto, ray://host:10001.", show_default="this machine")
     ] = None,
     find_lr: Annotated[bool, typer.Option("--find-lr", help="Only suggest a learning rate, by a range test.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Search for a better recipe on dev, train the best, and report test once.
 
-    The recipe's `search:` says what is varied. Run the same command again to go on.
+    The recipe's `search:` says what is varied. Run the same command again to resume.
     Example: `speechft tune recipes/personal_voice.yaml manifest=me/manifest.jsonl output_dir=runs/study --minutes 15`
     """
     from speechft.config import load_recipe
@@ -96,7 +96,7 @@ def _find_lr(settings: Any, as_json: bool) -> None:
         return
     Terminal().print(f"learning_rate={found.suggestion:.2g}")
     if not found.stopped:
-        err.print("The loss never grew in this range, so the highest useful rate may lie above it.")
+        err.print("The loss never grew in this range, so the highest useful rate may be above it.")
     err.print(f"Plot: {picture}")
 
 
@@ -104,18 +104,18 @@ def _find_lr(settings: Any, as_json: bool) -> None:
 def fleet(
     recipe: RecipePath = None,
     overrides: Overrides = None,
-    speakers: Annotated[str | None, typer.Option(help="Names, with commas between.", show_default="all")] = None,
+    speakers: Annotated[str | None, typer.Option(help="Names, separated by commas.", show_default="all")] = None,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster: auto, ray://host:10001.", show_default="this machine")
+        str | None, typer.Option(help="Address of a Ray cluster: auto, ray://host:10001.", show_default="this machine")
     ] = None,
     cpus: Annotated[float, typer.Option(min=0.1, help="Cores for each speaker.")] = 1,
     gpus: Annotated[float, typer.Option(min=0.0, help="GPUs for each speaker; 0.25 runs four on one.")] = 0,
-    retries: Annotated[int, typer.Option(min=0, help="Of a run whose worker died.")] = 3,
+    retries: Annotated[int, typer.Option(min=0, help="How often to retry a run whose worker died.")] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Train an adapter for each speaker of a manifest, many at a time, on Ray.
 
-    Run the same command again to go on: speakers who are done are not trained again.
+    Run the same command again to resume: speakers who are done are not trained again.
     Example: `speechft fleet recipes/personal_voice.yaml manifest=cohort/manifest.jsonl output_dir=runs/fleet`
     """
     from speechft.config import load_recipe

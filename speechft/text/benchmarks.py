@@ -34,7 +34,7 @@ SUITES = {
     "humaneval": ["humaneval"],
 }
 RUNS_CODE = {"humaneval", "mbpp"}  # known before anything is loaded; of other tasks their files say it
-CONNECT = "Connect once, so that it is kept in the cache of datasets, or give local task files by --task-folder."
+CONNECT = "Connect once, so that datasets caches it, or give local task files with --task-folder."
 FIXES = {  # by what errors of datasets say that are no OSError
     "Dataset scripts are no longer supported": "Give local task files by --task-folder.",
     "Couldn't find cache": CONNECT,
@@ -118,7 +118,7 @@ def run(
         "seed": seed,
         "tasks": {name: _scores(found, name) for name in sorted(found["results"])},
         "remark": (
-            "Scores hold for these prompts, this task version and this way of reading answers. They say nothing of "
+            "Scores hold for these prompts, this task version and this way of reading answers. They say nothing about "
             "what is not asked: whether a person is helped, whether the model has seen the items, or how it fails."
         ),
     }
@@ -144,7 +144,7 @@ def _data_of(names: Sequence[str]) -> Iterator[None]:
             raise
         reason = (said.splitlines() or [""])[0][:200]
         raise SpeechftError(
-            f"the data of a task cannot be had ({type(error).__name__}: {reason})", where=", ".join(names),
+            f"the data of a task cannot be fetched ({type(error).__name__}: {reason})", where=", ".join(names),
             fix=(fixes or [CONNECT])[0],
         ) from None  # fmt: skip
 

@@ -56,7 +56,7 @@ def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int |
         before, after = rendered(tokenizer, messages[:index], opened=True), rendered(tokenizer, messages[: index + 1])
         if not (after.startswith(before) and whole.startswith(after)):
             raise SpeechftError(
-                "the chat template rewrites earlier turns, so their places cannot be told",
+                "the chat template rewrites earlier turns, so the assistant's tokens cannot be located",
                 fix="Give conversations of one turn, or a model with another template.",
             )
         spans.append((len(before), len(after.rstrip())))  # a line break after the end token is nobody's

@@ -131,7 +131,7 @@ class PairRecipe(TextRecipe):
     @model_validator(mode="after")
     def _neighbours(self) -> PairRecipe:
         if self.loss == "kto" and self.batch_size < 2:
-            raise ValueError("kto compares the answers of a batch: batch_size must be 2 or more")
+            raise ValueError("kto compares the answers within a batch: batch_size must be 2 or more")
         return self
 
 
@@ -150,7 +150,7 @@ class RewardRecipe(TextRecipe):
     @model_validator(mode="after")
     def _writes_nothing(self) -> RewardRecipe:
         if self.other_domain:
-            raise ValueError("a reward model gives no probabilities to documents: leave other_domain out")
+            raise ValueError("a reward model assigns no probabilities to documents: leave other_domain out")
         return self
 
 
@@ -160,7 +160,8 @@ class PolicyRecipe(TextRecipe):
     Attributes:
         algorithm: `ppo` (Schulman et al., 2017, arXiv 1707.06347), `rloo` (Ahmadian et al., 2024, arXiv 2402.14740)
             or `grpo` (Shao et al., 2024, arXiv 2402.03300).
-        reward: folder of a reward model trained here, or `exact_match` / `f1` / `rougeL` against the reference answer.
+        reward: folder of a reward model trained here, or `exact_match`, `f1`, `rouge1`, `rouge2`, `rougeL` or `chrf`
+            against the reference answer.
         kl: weight of the divergence from the model before training.
         samples: answers to a prompt in an RLOO or GRPO group.
         rollouts: prompts answered before PPO changes the policy; `ppo_epochs` passes are made over them.
@@ -192,7 +193,7 @@ class PolicyRecipe(TextRecipe):
         if self.algorithm != "ppo" and self.batch_size % self.samples:
             raise ValueError("batch_size must be a multiple of samples: a batch holds whole groups")
         if self.algorithm == "ppo" and self.accumulate > 1:
-            raise ValueError("ppo updates after every batch: give a larger batch_size in place of accumulate")
+            raise ValueError("ppo updates after every batch: give a larger batch_size instead of accumulate")
         return self
 
 

@@ -83,7 +83,7 @@ def ms_marco_triples(path: Path) -> Iterator[Row]:
             if len(fields) != 3:
                 yield {}
             elif all(map(str.isdigit, fields)):
-                yield NoRow("holds ids in place of texts, as qidpidtriples do: use triples.train.small.tsv")
+                yield NoRow("holds ids instead of texts, as qidpidtriples do: use triples.train.small.tsv")
             else:
                 query, relevant, other = fields
                 yield {"prompt": ranking_prompt(query), "chosen": relevant, "rejected": other}

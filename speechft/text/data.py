@@ -168,12 +168,12 @@ def split_examples(
         parts[split].append(example)
     if training and not parts["train"] and named <= {"dev", "test"}:
         raise SpeechftError(
-            f"all {len(examples)} usable rows are named dev or test, none is for training",
+            f"all {len(examples)} usable rows are named dev or test; none is for training",
             fix="Name the file, or the rows' split, train.",
         )
     if training and not (parts["train"] and parts["dev"]):
         raise SpeechftError(
-            f"{len(examples)} usable rows are too few to put some aside", fix="Give more, or rows with a split."
+            f"{len(examples)} usable rows are too few to hold some out", fix="Give more rows, or rows with a split."
         )
     return Corpus(tuple(parts["train"]), tuple(parts["dev"]), tuple(parts["test"]), left_out)
 
@@ -205,7 +205,7 @@ def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -
         Unusable: in none of them.
     """
     if not row:
-        raise Unusable(getattr(row, "reason", "is not as its kind of file, or its reader, has rows"))
+        raise Unusable(getattr(row, "reason", "is not a row as this kind of file, or its reader, has them"))
     try:
         json.dumps(row, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
@@ -238,7 +238,7 @@ def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -
         )  # fmt: skip
     if "text" in row:
         return Example(document=_text(row["text"]), **about)
-    raise Unusable(f"has none of the known layouts (its fields: {', '.join(map(str, row))})")
+    raise Unusable(f"fits none of the known layouts (its fields: {', '.join(map(str, row))})")
 
 
 def messages_of(value: Any) -> list[Message]:
@@ -265,7 +265,7 @@ def _conversation(messages: list[Message], about: dict[str, Any]) -> Example:
     while messages and messages[-1]["role"] != "assistant":
         messages = messages[:-1]
     if len(messages) < 2:
-        raise Unusable("no answer of the assistant")
+        raise Unusable("no answer by the assistant")
     return _answered(tuple(messages[:-1]), messages[-1]["content"], about)
 
 

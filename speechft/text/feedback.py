@@ -38,7 +38,7 @@ def train(recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     preferences.refuse(recipe)
     if recipe.adapter.method == "full":
         raise SpeechftError(
-            "answers are compared with those of the model before training, which full fine-tuning changes",
+            "answers are compared with those of the model before training, but full fine-tuning changes that model",
             fix="Use adapter.method=lora.",
         )
     judged = _judged_pairs(recipe, corpus, log)

@@ -44,7 +44,7 @@ def rows_of(source: str, reader: str | None, most: int | None) -> Iterator[tuple
     for file, split in zip(files, splits, strict=True):
         if split is None and any(splits):  # it may hold what is to be held out
             raise SpeechftError(
-                "is named after no split, beside files that are", where=file,
+                "names no split, but other files in its folder do", where=file,
                 fix="Put train, dev or test in its name, or take it out of the folder.",
             )  # fmt: skip
         for number, row in enumerate(islice(read_file(file, reader), most), 1):
@@ -96,7 +96,7 @@ def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]
             yield from READERS[reader](path)
         except (*DAMAGE, AttributeError, LookupError, TypeError) as error:
             raise SpeechftError(
-                f"is not as {reader} is distributed ({error!r:.200})", where=path,
+                f"is not in the form in which {reader} is distributed ({error!r:.200})", where=path,
                 fix="Give the corpus's own file, or leave reader out for files of your own.",
             ) from None  # fmt: skip
         return
@@ -106,14 +106,16 @@ def read_file(path: Path, reader: str | None = None) -> Iterator[dict[str, Any]]
         ".parquet": _parquet,
     }  # fmt: skip
     if ending not in readers:
-        raise SpeechftError(f"'{ending}' is no known kind of data", where=path, fix=f"Known: {', '.join(readers)}.")
+        raise SpeechftError(f"'{ending}' is not a known kind of data", where=path, fix=f"Known: {', '.join(readers)}.")
     number = 0
     try:
         for number, row in enumerate(readers[ending](path), 1):  # noqa: B007 - the last one is told below
             yield row if isinstance(row, dict) else {}
     except DAMAGE as error:
         where = f"{path}, after row {number}"
-        raise SpeechftError(f"cannot be read ({error!s:.200})", where=where, fix="Get or write it again.") from None
+        raise SpeechftError(
+            f"cannot be read ({error!s:.200})", where=where, fix="Download or write it again."
+        ) from None
 
 
 def opened(path: Path) -> Any:
@@ -199,7 +201,7 @@ def _hub_rows(name: str, reader: str | None, most: int | None) -> Iterator[tuple
 
     if reader and reader not in HUB_ROWS:
         raise SpeechftError(
-            f"reader '{reader}' knows no rows of a hub", where=f"hub:{name}",
+            f"reader '{reader}' cannot read rows from a hub", where=f"hub:{name}",
             fix=f"Give a file of that corpus, or one of {', '.join(HUB_ROWS)}.",
         )  # fmt: skip
     dataset, _, config = name.partition(":")
@@ -207,7 +209,7 @@ def _hub_rows(name: str, reader: str | None, most: int | None) -> Iterator[tuple
     named = {str(name): split_of(str(name)) for name in splits}
     for split, rows in splits.items():
         if named[str(split)] is None and any(named.values()):  # it may be what others hold out
-            yield f"{dataset}/{split}", NoRow(f"'{split}' {NO_SPLIT}, beside splits that do"), None
+            yield f"{dataset}/{split}", NoRow(f"'{split}' {NO_SPLIT}, but other splits do"), None
             continue
         for number, row in enumerate(islice(_fetched(name, rows.__iter__), most), 1):
             for made in each(HUB_ROWS[reader], [row]) if reader else [dict(row)]:

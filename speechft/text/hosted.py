@@ -158,7 +158,7 @@ def export(
         if split == "train" and len(lines) < LEAST_EXAMPLES:
             reason = f"; the first left out: {left_out[0][1]}" if left_out else ""
             raise SpeechftError(
-                f"only {len(lines)} examples fit the format, at least {LEAST_EXAMPLES} are needed{reason}", where=kind,
+                f"only {len(lines)} examples fit the format; {LEAST_EXAMPLES} are needed{reason}", where=kind,
                 fix="Give more examples.",
             )  # fmt: skip
         files[split] = write_text(Path(out) / name, lines)
@@ -177,7 +177,7 @@ def export(
 def under_agreement(where: str) -> SpeechftError:
     """What is said of data that must not leave the machine."""
     return SpeechftError(
-        "these are notes under a data use agreement, which forbids handing them to a service", where=where,
+        "these are notes under a data use agreement, which forbids giving them to a service", where=where,
         fix="Train on your own machine.",
     )  # fmt: skip
 

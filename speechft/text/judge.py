@@ -160,7 +160,7 @@ class EndpointJudge:
             choice = reply["choices"][0]
             content = choice["message"]["content"]
         except (LookupError, TypeError):
-            raise self._silent("its reply holds no choices[0].message.content") from None
+            raise self._silent("its reply has no choices[0].message.content") from None
         if choice.get("finish_reason") == "length":
             return ""
         return str(content or "")  # null where all it wrote was thought
@@ -188,7 +188,7 @@ class EndpointJudge:
 
     def _silent(self, why: str) -> SpeechftError:
         return SpeechftError(
-            f"does not answer as a chat server ({why:.200})", where=self.url,
+            f"does not answer like a chat server ({why:.200})", where=self.url,
             fix="Check the address, the model's name and the key.",
         )  # fmt: skip
 
@@ -224,7 +224,7 @@ def judge_from(name: str) -> LocalJudge | EndpointJudge | RewardJudge:
     if kind == "url" and address.startswith(("http://", "https://")) and model:
         return EndpointJudge(address, model.strip())
     raise SpeechftError(
-        f"'{name}' is no judge", fix="Use model:NAME, reward:FOLDER, or 'url:https://host/v1 MODEL' in quotes."
+        f"'{name}' is not a judge", fix="Use model:NAME, reward:FOLDER, or 'url:https://host/v1 MODEL' in quotes."
     )
 
 

@@ -331,7 +331,7 @@ def cohen_kappa(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
     """
     n = len(ours)
     if not n or n != len(theirs):
-        raise ValueError("two ratings of the same, non-empty list of things are needed")
+        raise ValueError("two ratings of the same non-empty list of items are needed")
     agreed = sum(one == two for one, two in zip(ours, theirs, strict=True)) / n
     first, second = Counter(ours), Counter(theirs)
     chance = sum(first[label] * second[label] for label in first) / n**2

@@ -66,8 +66,9 @@ def load_text_model(
     Args:
         name: `bundled:smollm2`, a folder, a GGUF or a hub id; see `speechft.sources.resolve`.
         adapter: a folder from `adapters.save`.
-        quantize: `nf4` or `int8` for the frozen weights; those that a LoftQ adapter belongs to, unless told.
-        device: CUDA where there is one, unless told.
+        quantize: `nf4`, `nf4-single`, `fp4` or `int8` for the frozen weights; unless given, those that a LoftQ adapter
+            belongs to.
+        device: `cpu`, `cuda` or `mps`; the best there is unless given.
         dtype: of the weights.
         scalar: with a head that gives one number for a sequence (a reward model) in place of the vocabulary.
 
@@ -97,12 +98,12 @@ def load_text_model(
     task, quantize = card.get("task"), quantize or adapters.loftq_kind(card)
     if not scalar and (headed or task == "reward"):
         raise SpeechftError(
-            "is a reward model: it gives answers a number and writes none", where=adapter or name,
-            fix="Use it as a reward or a judge, or give a model that writes.",
+            "is a reward model: it scores answers and writes none", where=adapter or name,
+            fix="Use it as a reward or a judge, or give a model that writes text.",
         )  # fmt: skip
     if scalar and headed and config.num_labels != 1:
         raise SpeechftError(
-            f"is a classifier of {config.num_labels} labels, not a reward model, which has one", where=name,
+            f"is a classifier with {config.num_labels} labels, but a reward model has one", where=name,
             fix="Give a causal language model, or a reward model.",
         )  # fmt: skip
     if scalar and task not in (None, "reward"):
@@ -148,7 +149,9 @@ def trainable_text_model(
             is too.
     """
     if settings.init == "eva":
-        raise SpeechftError("EVA needs recordings to look at", where=text.name, fix="Use adapter.init=pissa or zero.")
+        raise SpeechftError(
+            "EVA needs recordings to start from", where=text.name, fix="Use adapter.init=pissa or zero."
+        )
     model = adapters.attach(text.model, **settings.attach_arguments())
     if settings.method == "full":
         return text.with_(model)

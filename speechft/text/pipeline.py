@@ -82,7 +82,7 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
             "base": {name: measure.summary() for name, measure in base.items()},
             "adapted": {name: measure.summary() for name, measure in adapted.items()},
             "difference": {name: measure.against(base[name]) for name, measure in adapted.items() if name in base},
-            "overlap": f"{corpus.overlap} held-out questions are training questions too",
+            "overlap": f"{corpus.overlap} held-out questions are also training questions",
             "left_out": left_out,
             "data": data,
             "training": _training(fitted),

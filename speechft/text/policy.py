@@ -33,8 +33,8 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     method, init = recipe.adapter.method, recipe.adapter.init
     if not has_reference(method, init) or method == "adalora":  # whose ranks need a loop that knows its steps
         raise SpeechftError(
-            f"the reference is the model with its adapter off, which method={method} with init={init} has not",
-            fix="Use another adapter: adapter.method=lora with init=zero.",
+            f"the reference is the model with its adapter off, but method={method} with init={init} changes that model",
+            fix="Use adapter.method=lora with init=zero.",
         )
     text = for_training(recipe)
     dev = drawn(corpus.dev, recipe.dev_examples, recipe.seed)

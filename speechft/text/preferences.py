@@ -57,13 +57,13 @@ def refuse(recipe: PairRecipe) -> None:
     method, init = recipe.adapter.method, recipe.adapter.init
     if recipe.loss == "orpo" and method in TEXT_ONLY:
         raise SpeechftError(
-            f"orpo does not train what {method} tuning puts before a text", fix="Use adapter.method=lora."
+            f"orpo does not train the prompt that {method} tuning puts before a text", fix="Use adapter.method=lora."
         )
     if recipe.loss != "orpo" and not has_reference(method, init):
         instead = "" if method in TEXT_ONLY else ", or loss=orpo, which needs no reference"
         raise SpeechftError(
-            f"{recipe.loss} compares with the model before training, which adapter.method={method} with init={init} "
-            "changes",
+            f"{recipe.loss} compares with the model before training, but adapter.method={method} with init={init} "
+            "changes it",
             fix=f"Use adapter.method=lora with init=zero{instead}.",
         )
 
@@ -98,7 +98,7 @@ def fitting(
     Raises:
         SpeechftError: there are examples, and none of them fits.
     """
-    reason = f"its prompt alone fills max_length={max_length}"
+    reason = f"the prompt alone fills max_length={max_length}"
     kept = []
     for example in examples:
         if len(prompt_tokens(text, example.prompt)) < max_length:
@@ -106,7 +106,7 @@ def fitting(
         else:
             log({"event": "left out", "where": example.where, "reason": reason})
     if examples and not kept:
-        raise SpeechftError(f"{reason}, as any other's", where=examples[0].where, fix="Give a larger max_length.")
+        raise SpeechftError(f"no example fits: {reason}", where=examples[0].where, fix="Give a larger max_length.")
     return kept
 
 

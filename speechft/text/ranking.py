@@ -55,7 +55,7 @@ def _lines(path: str | Path, fields: int) -> list[list[str]]:
     for number, row in enumerate(rows, 1):
         if len(row) != fields:
             raise SpeechftError(
-                f"has {len(row)} fields, not {fields}", where=f"{path}:{number}", fix="Fields are parted by tabs."
+                f"has {len(row)} fields, not {fields}", where=f"{path}:{number}", fix="Fields are separated by tabs."
             )
     return rows
 

@@ -40,7 +40,7 @@ def tokenized(text: TextModel, examples: Sequence[Example], max_length: int, log
     """
     from datasets import Dataset
 
-    reason = f"nothing is left of its answer at max_length={max_length}"
+    reason = f"nothing is left of the answer at max_length={max_length}"
     rows = []
     for example in examples:
         row = tokenize_chat(text.tokenizer, example.messages, max_length)
@@ -49,7 +49,7 @@ def tokenized(text: TextModel, examples: Sequence[Example], max_length: int, log
         else:
             log({"event": "left out", "where": example.where, "reason": reason})
     if not rows:
-        raise SpeechftError(f"{reason}, nor of any other", where=examples[0].where, fix="Give a larger max_length.")
+        raise SpeechftError(f"no example fits: {reason}", where=examples[0].where, fix="Give a larger max_length.")
     return Dataset.from_list(rows)
 
 

@@ -319,7 +319,7 @@ class _Course(TrainerCallback):
             return
         names = {"grad_norm": "gradient_norm"}
         numbers = {names.get(k, k): float(v) for k, v in logs.items() if isinstance(v, int | float)}
-        self.best.write({"step": state.global_step, "loss": 0.0, **numbers})
+        self.best.write({"step": state.global_step, **numbers})
 
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         if self.ranks:

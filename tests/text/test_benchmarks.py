@@ -104,7 +104,7 @@ def test_data_that_cannot_be_had_is_named(
         raise error
 
     monkeypatch.setattr("datasets.load_dataset", fails)
-    with pytest.raises(SpeechftError, match=rf"numbers: the data of a task cannot be had.*{fix}.*--task-folder"):
+    with pytest.raises(SpeechftError, match=rf"numbers: the data of a task cannot be fetched.*{fix}.*--task-folder"):
         run(str(tiny_llama), ["numbers"], task_folder=tasks)
     monkeypatch.setattr("lm_eval.simple_evaluate", fails)
     error.args = ("CUDA out of memory",)

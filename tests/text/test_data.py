@@ -207,7 +207,7 @@ def test_what_is_held_out_under_another_name_is_not_trained_on(tmp_path: Path) -
     folder.mkdir()
     for name in ("train", "dev", "heldout"):
         write(folder / f"{name}.csv", "prompt,completion\n" + "".join(f"{name} {i},a\n" for i in range(5)))
-    with pytest.raises(SpeechftError, match="named after no split"):
+    with pytest.raises(SpeechftError, match="names no split"):
         read(str(folder))
     with pytest.raises(SpeechftError, match="all 5 usable rows are named dev or test"):
         read(str(folder / "dev.csv"))
@@ -240,7 +240,7 @@ def test_a_hub_that_fails_between_two_rows(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_hubs_folder_holds_a_readme_and_pictures_too(tmp_path: Path) -> None:
     for name in ("README.md", ".gitattributes", "LICENSE", "license.txt", "logo.png", "dataset_infos.json"):
         (tmp_path / name).write_bytes(b"\x89 not data")
-    with pytest.raises(SpeechftError, match="no known kind of data"):
+    with pytest.raises(SpeechftError, match="not a known kind of data"):
         read(str(tmp_path))
     for name in ("train", "validation"):
         write(tmp_path / f"{name}.csv", "prompt,completion\n" + "".join(f"{name} {i},a\n" for i in range(5)))
@@ -362,7 +362,7 @@ def test_ids_are_no_texts_to_rank(tmp_path: Path) -> None:
     write(tmp_path / "queries.train.tsv", "121352\tdefine extreme\n")
     corpus = read(str(tmp_path), reader="ms_marco", needs="preference")
     assert (len(corpus.train) + len(corpus.dev) + len(corpus.test), corpus.left_out) == (40, ())
-    with pytest.raises(SpeechftError, match="ids in place of texts"):
+    with pytest.raises(SpeechftError, match="ids instead of texts"):
         read(str(ids), reader="ms_marco", needs="preference")
 
 
@@ -464,7 +464,7 @@ def test_rows_of_a_hub_that_are_not_the_readers_are_left_out(tmp_path: Path, mon
     with pytest.raises(SpeechftError, match="its reader"):
         read(f"hub:{folder}", reader="squad")
     for reader in ("samsumm", "mimic"):  # notes of a hub would come without the mark that keeps them here
-        with pytest.raises(SpeechftError, match="knows no rows"):
+        with pytest.raises(SpeechftError, match="cannot read rows"):
             read(f"hub:{folder}", reader=reader)
 
 

@@ -282,7 +282,7 @@ def test_what_does_not_answer_as_a_chat_server(head: bytes, reply: bytes) -> Non
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         judge = judge_from(f"url:http://127.0.0.1:{running.server_address[1]}/v1 m")
-        with pytest.raises(SpeechftError, match="does not answer as a chat server"):
+        with pytest.raises(SpeechftError, match="does not answer like a chat server"):
             compare(judge, "?", "a", "b")
         running.shutdown()
 
@@ -313,7 +313,7 @@ def test_a_judge_trained_again_in_the_same_folder_is_another(tiny_llama: Path, t
 
 @pytest.mark.parametrize("name", ["", "model:", "url:ftp://host m", "url:http://host", "somebody"])
 def test_what_is_no_judge(name: str) -> None:
-    with pytest.raises(SpeechftError, match="no judge"):
+    with pytest.raises(SpeechftError, match="not a judge"):
         judge_from(name)
 
 

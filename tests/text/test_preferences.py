@@ -202,7 +202,7 @@ def test_a_classifier_of_several_labels_is_no_reward_model(tiny_llama: Path, pai
     folder = shutil.copytree(tiny_llama, tmp_path / "classifier")
     AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=3).save_pretrained(folder)
     recipe = RewardRecipe(model=str(folder), data=str(pairs), output_dir=tmp_path / "out")
-    with pytest.raises(SpeechftError, match="is a classifier of 3 labels"):
+    with pytest.raises(SpeechftError, match="is a classifier with 3 labels"):
         train(recipe)
 
 

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from speechft.text.chat import IGNORED, tokenize_chat
 from speechft.text.config import SftRecipe
 from speechft.text.model import PLAIN_TEMPLATE, load_text_model, prompt_tokens
 from speechft.text.pipeline import corpus_of, evaluate, train
+from speechft.text.training import _Course
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven"]
 COLOURS = ["red", "green", "blue"]
@@ -263,3 +265,12 @@ def test_nothing_better_is_said_and_leaves_no_adapter(talker: Path, tmp_path: Pa
     assert (result["kept"], result["adapter"]) == ("base", None)
     assert not (tmp_path / "out" / "adapter").exists()
     assert result["difference"]["perplexity"]["ratio"] == 1
+
+
+def test_a_loss_that_was_not_reported_is_not_written() -> None:
+    lines: list[dict] = []
+    best = SimpleNamespace(steps=4, recipe=SimpleNamespace(evaluations=2), write=lines.append)
+    course = _Course(best, None, lambda: 0)  # type: ignore[arg-type]
+    for logs in ({"reward": 0.5, "grad_norm": 2}, {"loss": 1.5}, {"train_runtime": 3.0}):
+        course.on_log(None, SimpleNamespace(global_step=1), None, logs)
+    assert lines == [{"step": 1, "reward": 0.5, "gradient_norm": 2.0}, {"step": 1, "loss": 1.5}]

@@ -98,7 +98,7 @@ def test_what_means_nothing_for_text_is_refused(trained: tuple[Path, Path], opti
 
 def test_an_export_of_text_is_not_checked_on_recordings(trained: tuple[Path, Path], tmp_path: Path) -> None:
     words = ["export", str(trained[1]), str(tmp_path / "out"), "--check", "manifest.jsonl"]
-    with pytest.raises(SpeechftError, match="--check means nothing"):
+    with pytest.raises(SpeechftError, match="--check does not apply"):
         CliRunner().invoke(app, words, catch_exceptions=False)
 
 
@@ -136,7 +136,7 @@ def test_settings_of_a_recipe_are_told_to_an_evaluation(tiny_llama: Path, tmp_pa
         ([*words, "--set", "reader"], "not an override"),
         ([*words, "--set", "readr=samsum"], "did you mean 'reader'"),
         ([*words, "--set", "data=other.json"], "Use --manifest"),
-        ([*speech, "--set", "reader=samsum"], "--set means nothing for speech"),
+        ([*speech, "--set", "reader=samsum"], "--set does not apply to speech"),
     ):
         with pytest.raises(SpeechftError, match=message):
             CliRunner().invoke(app, arguments, catch_exceptions=False)
@@ -155,6 +155,6 @@ def test_files_for_a_service(tmp_path: Path) -> None:
         )
     (tmp_path / "out" / "train.jsonl").unlink()
     before = (tmp_path / "out" / "validation.jsonl").read_bytes()
-    with pytest.raises(SpeechftError, match=r"validation\.jsonl: exists already and would be replaced"):
+    with pytest.raises(SpeechftError, match=r"validation\.jsonl: already exists and would be overwritten"):
         CliRunner().invoke(app, ["hosted", str(data), str(tmp_path / "out")], catch_exceptions=False)
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [before]

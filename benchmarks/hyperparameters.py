@@ -145,7 +145,7 @@ def perplexity(measures: dict[str, Any]) -> dict[str, Any]:
 class Blind(Run):
     """A run that chooses nothing: its last state is what is looked at."""
 
-    def _consider(self, label: str, tamer: bool = False) -> None:
+    def _evaluate_here(self, last: bool) -> None:
         pass
 
 

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from speechft import adapters, memory
 from speechft.audio import pad_frames
-from speechft.checkpoint import is_locked, locked
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.feed import Feed
 from speechft.files import NotAFile, read_text, refuse_special, replace_folder, write_text
+from speechft.locks import is_locked, locked
 from speechft.prefetch import prefetch
 from speechft.whisper import core, encode_lower
 

@@ -7,10 +7,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -51,11 +50,10 @@ class Progress:
     skipped: int = 0
     skipped_in_a_row: int = 0
 
-    @classmethod
-    def restored(cls, saved: dict[str, Any]) -> Progress:
-        """From JSON, which knows lists only."""
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Become what was saved as JSON, which knows lists only; in place, for others look at it too."""
         pairs = {key: tuple(saved[key]) if saved[key] else None for key in ("best", "base")}
-        return cls(**saved | pairs)
+        vars(self).update(vars(Progress(**saved | pairs)))
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -184,57 +182,3 @@ def trim_metrics(path: Path, step: int) -> None:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
     write_text(path, "".join(kept))
-
-
-class AnotherRun(SpeechftError):
-    """A folder that another process holds."""
-
-
-def is_locked(folder: Path, name: str = ".lock") -> bool:
-    """Whether a run holds a folder; looks only, and makes nothing. Arguments as of `locked`."""
-    try:
-        import fcntl
-
-        with refuse_special(folder / name).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not take each other for a run
-    except BlockingIOError:
-        return True
-    except (ImportError, OSError):
-        return False
-    return False
-
-
-@contextlib.contextmanager
-def locked(folder: Path, name: str = ".lock") -> Iterator[TextIO]:
-    """Hold a folder for one run; the lock goes with the process, however it ends.
-
-    Args:
-        folder: made when missing.
-        name: of the lock's file; locks of other names do not mind this one.
-
-    Yields:
-        the lock's file; a process that inherits it open holds the folder until it ends.
-
-    Raises:
-        AnotherRun: another run has it.
-        SpeechftError: it cannot be written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = refuse_special(folder / name).open("a")
-    except OSError as error:
-        raise SpeechftError(
-            f"cannot be written to ({error.strerror})", where=folder, fix="Choose another output_dir."
-        ) from None
-    with file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows has no flock; two runs in one folder stay the user's care there
-            pass
-        except BlockingIOError:
-            raise AnotherRun(
-                "another run is writing here", where=folder, fix="Wait for it, or choose another output_dir."
-            ) from None
-        yield file

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from speechft import exits
-from speechft.checkpoint import append_metrics, locked
+from speechft.checkpoint import append_metrics
 from speechft.cluster import cluster, reason
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.files import read_text, write_json, write_text
+from speechft.locks import locked
 from speechft.result_schema import TrainingResult
 
 Event = dict[str, Any]

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from speechft import adapters
 from speechft.batching import IGNORED, Batch, token_tensors
-from speechft.checkpoint import locked
 from speechft.config import SpeechRecipe
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
 from speechft.evaluate import Rates, evaluate_model
+from speechft.locks import locked
 from speechft.manifest import Manifest
 from speechft.normalize import chosen, normalizer
 from speechft.objective import FrozenHeadLoss
@@ -113,7 +113,7 @@ class _Refinement(Run):
         return card | {"seen": Seen.by([card, adapters.read_card(self.start)]).to_dict()}
 
     def _evaluate_base(self) -> Rates:
-        self.untrained = self._evaluate(self.whisper)  # with the adapter that it starts from
+        self.untrained = self.selection.evaluate(self.whisper)  # with the adapter that it starts from
         return self.untrained.rates
 
     def _train_step(self, step: int, batches: list[Batch]) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 from speechft import distributed, memory
 from speechft.adapters import base_hash
-from speechft.checkpoint import locked
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.evaluated_rows import Rows, rows_to_evaluate
+from speechft.locks import locked
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results

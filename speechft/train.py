@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
-import json
 import shutil
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,30 +22,21 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from speechft import adapters, distributed, memory
-from speechft.averaging import RunningMean, in_place, mean_with_base
+from speechft.averaging import RunningMean
 from speechft.batching import Batch, nothing, teachable
 from speechft.cache import cached_layers, open_or_build
-from speechft.checkpoint import (
-    DAMAGED,
-    LATEST,
-    Progress,
-    append_metrics,
-    load_checkpoint,
-    locked,
-    save_checkpoint,
-    save_tensors,
-    trim_metrics,
-)
+from speechft.checkpoint import Progress, append_metrics, trim_metrics
 from speechft.config import SpeechRecipe
 from speechft.descent import Descender, bear_with
-from speechft.errors import SpeechftError, readable
+from speechft.errors import SpeechftError
 from speechft.eva import initialise_from_data
-from speechft.evaluate import Evaluation, Rates, evaluate_model
+from speechft.evaluate import Evaluation, Rates
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.files import refuse_special
 from speechft.interruption import Interrupted, deferred
 from speechft.language import in_known_languages, in_one_language
+from speechft.locks import locked
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import chosen
 from speechft.objective import TokenLoss, recompute_layers
@@ -57,9 +46,10 @@ from speechft.precision import mixed_precision
 from speechft.prefetch import prefetch
 from speechft.quantization import optimizer
 from speechft.recogniser import load
+from speechft.run_state import RunState, fingerprint
 from speechft.schedule import planned_steps, rate_factor
 from speechft.seen import Seen, hashes
-from speechft.significance import standard_error
+from speechft.selection import Selection
 from speechft.sources import resolve
 from speechft.tracking import Tracking
 from speechft.transcript import DecodeOptions
@@ -125,9 +115,7 @@ def fit(
     distributed.start()
     refuse_foreign_results(recipe.output_dir)
     with locked(Path(recipe.output_dir)) if distributed.is_first() else contextlib.nullcontext():
-        run = Run(recipe, train, dev, on_event)
-        run.evaluate_at, run.decoding = evaluate_at, decoding
-        return run.go(card or {}, base)
+        return Run(recipe, train, dev, on_event, evaluate_at, decoding).go(card or {}, base)
 
 
 class Run:
@@ -135,14 +123,19 @@ class Run:
 
     Attributes:
         besides: what the result depends on beside recipe, data and model, of a kind of run that has such things.
-        evaluate_at, decoding: see `fit`.
     """
 
     besides: tuple[Any, ...] = ()
-    evaluate_at: Collection[int] | None = None
-    decoding: DecodeOptions | None = None
 
-    def __init__(self, recipe: SpeechRecipe, train: Manifest, dev: Manifest, on_event: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        recipe: SpeechRecipe,
+        train: Manifest,
+        dev: Manifest,
+        on_event: Callable[[Event], None],
+        evaluate_at: Collection[int] | None = None,
+        decoding: DecodeOptions | None = None,
+    ) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
         from accelerate.utils import set_seed
@@ -152,7 +145,10 @@ class Run:
         adapters.refuse_foreign(self.out / recipe.adapter.saved_as)  # now, not after hours
         self.on_event = on_event if distributed.is_first() else lambda event: None
         self.dev = dev.spread(recipe.dev_clips)
+        self.evaluate_at = evaluate_at
         self.progress = Progress()
+        best = self.out / "checkpoints" / "best.safetensors"
+        self.selection = Selection(recipe, self.dev, self.progress, best, self._now, self.on_event, self._log, decoding)
         self.untrained: Evaluation | None = None
         set_seed(recipe.seed)
         memory.keep_heap()
@@ -194,7 +190,7 @@ class Run:
             distributed.shard(loss_of, [*model.encoder.layers, *model.decoder.layers])
         self.parameters = dict(adapters.trainable(self.whisper.model))
         made = optimizer(recipe.optimizer, self.parameters.values(), recipe.learning_rate, recipe.weight_decay)
-        self.ranks = follow(self.whisper.model, made, self.steps)
+        ranks = follow(self.whisper.model, made, self.steps)
         # several processes: not wrapped, for gradients are summed in `descend`
         self.loss_of = self.accelerator.prepare_model(loss_of, evaluation_mode=distributed.world() > 1)
         self.optimizer = self.accelerator.prepare_optimizer(made)
@@ -203,6 +199,9 @@ class Run:
             nothing(self.base.n_mels),
         )  # fmt: skip
         self.mean = RunningMean(self.parameters)
+        self.state = RunState(
+            self.whisper.model, self.optimizer, self.mean, ranks, self.accelerator.scaler, self.progress
+        )
 
     def _in_one_piece(self) -> Whisper:
         """A copy for the first process, which decodes dev and saves; its trained weights come from the sharded one.
@@ -229,10 +228,10 @@ class Run:
 
     def go(self, card: dict[str, Any], base: Rates | None = None) -> Trained:
         """Train, evaluate, keep the best; the whole course of a run."""
-        progress = distributed.first_before_others(self._resume)
+        progress = self.progress
+        distributed.first_before_others(self._resume)
         if progress.base is None:
-            progress.base = base or distributed.from_first(self._evaluate_base)
-            self._log({"step": 0, **_rates(progress.base), "model": "base"})
+            self.selection.start(base or distributed.from_first(self._evaluate_base))
             self._checkpoint()
         self.whisper.model.train()
         if self.cached_layers is not None:
@@ -267,34 +266,17 @@ class Run:
 
     def _evaluate_here(self, last: bool) -> None:
         """Evaluations that are due at this step, and what they say about going on."""
-        self._consider("trained")
+        self.selection.consider("trained")
         # by heart: dev clips are few too, and the rate has to fall to its end; to stop early is to stop by chance
         if not (last or self._by_heart) and self.progress.stale >= self.recipe.patience:
             self.progress.stopped = f"no improvement on dev for {self.progress.stale} evaluations"
         if last or self.progress.stopped:
-            self._consider_means()
+            self.selection.consider_means(self.whisper.model, self.mean, with_base=self._by_heart)
         self.whisper.model.train()
-
-    def _consider_means(self) -> None:
-        """Of the late weights; and of those and the base model's, where clips are learnt by heart."""
-        model = self.whisper.model
-        late = self.mean.values if self.mean.count > 1 else None
-        with in_place(model, late) if late else contextlib.nullcontext():
-            if late:
-                self._consider("mean of weights")
-            if self._from_zero and self.recipe.average and self._by_heart:
-                with in_place(model, mean_with_base(adapters.trainable_state(model))):
-                    self._consider("mean with base", tamer=True)
 
     @property
     def _by_heart(self) -> bool:
         return self.steps >= BY_HEART * self.per_epoch
-
-    @property
-    def _from_zero(self) -> bool:
-        """Whether half of what is trained is half-way to the base model."""
-        settings = self.recipe.adapter
-        return settings.method == "lora" and not settings.dora and settings.init in ("zero", "eva")
 
     def _train_step(self, step: int, batches: list[Batch]) -> None:
         """One optimiser step over the batches it accumulates."""
@@ -334,36 +316,8 @@ class Run:
     def _evaluate_base(self) -> Rates:
         # the adapter is zero still: decoding a merged copy is the base model, without its detour
         untrained = self.judged.with_(context=self.base.context)
-        self.untrained = self._evaluate(untrained, confidences=True)
+        self.untrained = self.selection.evaluate(untrained, confidences=True)
         return self.untrained.rates
-
-    def _evaluate(self, whisper: Whisper, confidences: bool = False) -> Evaluation:
-        whisper.model.eval()
-        return evaluate_model(
-            whisper, self.dev, self.recipe.normalizer, options=self.decoding, confidences=confidences,
-            on_event=self.on_event,
-        )  # fmt: skip
-
-    def _consider(self, label: str, tamer: bool = False) -> None:
-        """Evaluate the weights as they are, and keep them if they are the best so far, the base model included.
-
-        Args:
-            tamer: nearer to the base model than what came before: kept also if better than the base model and within
-                a standard error of the best, by the rule of Breiman et al. (1984) for trees.
-        """
-        progress = self.progress
-        now = self._now()
-        rates, words = distributed.from_first(lambda: _rates_and_words(self._evaluate(now)))
-        assert progress.base is not None
-        best = progress.best or progress.base
-        near = tamer and rates < progress.base and rates[0] <= best[0] + standard_error(best[0], words)
-        if rates < best or near:
-            progress.best, progress.best_step, progress.stale = rates, progress.step, 0
-            if distributed.is_first():
-                save_tensors(self._best_path, adapters.trainable_state(now.model))
-        else:
-            progress.stale += 1
-        self._log({"step": progress.step, **_rates(rates), "model": label, "best": progress.stale == 0})
 
     def _finish(self, card: dict[str, Any]) -> Trained:
         progress = self.progress
@@ -372,7 +326,7 @@ class Run:
         if not distributed.is_first():
             adapter = self.out / kind if progress.best_step is not None else None
         elif progress.best_step is not None:
-            adapters.load_trainable_state(self.judged.model, load_file(refuse_special(self._best_path)))
+            adapters.load_trainable_state(self.judged.model, load_file(refuse_special(self.selection.path)))
             card = self._card() | card
             adapter = adapters.save(self.judged.model, self.out / kind, card, self.recipe.model, self.folder)
         else:
@@ -408,61 +362,28 @@ class Run:
             "recipe": self.recipe.model_dump(mode="json", exclude={"manifest", "output_dir", "speakers", "search"}),
         }
 
-    @property
-    def _best_path(self) -> Path:
-        return self.out / "checkpoints" / "best.safetensors"
-
     @cached_property
     def _fingerprint(self) -> str:
-        """Of all a run's result depends on; a checkpoint with another one is not gone on from."""
-        ignored = {"output_dir", "manifest", "speakers", "tracking", "checkpoint_every", "test", "search"}
-        ignored |= {"non_finite", "most_skipped"}
-        parts = [self.recipe.model_dump(mode="json", exclude=ignored), self.train.sha256, self.dev.sha256]
-        parts += [adapters.base_hash(self.folder), *self.besides]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return fingerprint(self.recipe, self.train, self.dev, adapters.base_hash(self.folder), *self.besides)
 
     def _checkpoint(self) -> None:
-        if not (distributed.is_first() or distributed.is_sharded()):
-            return
-        weights = adapters.trainable_state(self.whisper.model)
-        weights |= {f"mean/{name}": distributed.whole(value) for name, value in self.mean.values.items()}
-        if self.ranks:
-            weights |= {f"ranks/{name}": value for name, value in self.ranks.state().items()}
         now = time.perf_counter()
         self.progress.seconds += now - self.started
         self.started = now
-        self.progress.averaged = self.mean.count
-        state: dict[str, Any] = {"fingerprint": self._fingerprint, "progress": asdict(self.progress)}
-        if self.accelerator.scaler:  # of the loss, in fp16: it finds its size by trying
-            state["scaler"] = self.accelerator.scaler.state_dict()
-        save_checkpoint(self.out / "checkpoints", weights, self.optimizer, state)
+        if distributed.is_first() or distributed.is_sharded():
+            self.state.save(self.out / "checkpoints", self._fingerprint)
 
-    def _resume(self) -> Progress:
+    def _resume(self) -> None:
         """Go on from the last checkpoint if there is one, else start with a clean folder."""
         metrics = self.out / "metrics.jsonl"
-        found = load_checkpoint(self.out / "checkpoints", self.optimizer, self._fingerprint)
-        if found is None:
-            if distributed.is_first():
-                metrics.unlink(missing_ok=True)
-            return self.progress
-        weights, state = found
-        with readable(self.out / "checkpoints" / LATEST, DAMAGED):
-            progress = Progress.restored(state["progress"])
-        mean, ranks = (
-            {k.removeprefix(p): v for k, v in weights.items() if k.startswith(p)} for p in ("mean/", "ranks/")
-        )
-        trained = {k: v for k, v in weights.items() if not k.startswith(("mean/", "ranks/"))}
-        adapters.load_trainable_state(self.whisper.model, trained)
-        if self.accelerator.scaler and "scaler" in state:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.progress = progress
-        self.mean.restore(mean, self.progress.averaged)
-        if self.ranks:
-            self.ranks.load_state(ranks)
+        resumed = self.state.restore(self.out / "checkpoints", self._fingerprint)
         if distributed.is_first():
-            trim_metrics(metrics, self.progress.step)
-        self.on_event({"event": "resumed", "step": self.progress.step, "steps": self.steps})
-        return self.progress
+            if resumed:
+                trim_metrics(metrics, self.progress.step)
+            else:
+                metrics.unlink(missing_ok=True)
+        if resumed:
+            self.on_event({"event": "resumed", "step": self.progress.step, "steps": self.steps})
 
     def _log(self, line: Event) -> None:
         if distributed.is_first():
@@ -474,11 +395,3 @@ class Run:
         if utterance.where not in self.progress.left_out:
             self.progress.left_out[utterance.where] = reason
             self.on_event({"event": "left out", "where": utterance.where, "reason": reason})
-
-
-def _rates_and_words(evaluation: Evaluation) -> tuple[Rates, int]:
-    return evaluation.rates, max(1, evaluation.scores.words.length)
-
-
-def _rates(rates: tuple[float, float]) -> Event:
-    return {"wer": rates[0], "cer": rates[1]}

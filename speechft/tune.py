@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from speechft.checkpoint import locked
 from speechft.cluster import cluster, reason
 from speechft.config import recipe_kinds
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import refuse_special, write_json, write_text
+from speechft.locks import locked
 from speechft.own_results import refuse_foreign_results
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import PATHS, Space, default_space, whole_paths

@@ -15,10 +15,10 @@ import torch
 
 from speechft import adapters
 from speechft.cache import FOLDER, cached_layers, frozen_layers, open_or_build
-from speechft.checkpoint import locked
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.feed import Feed
+from speechft.locks import locked
 from speechft.manifest import Manifest
 from speechft.objective import TokenLoss
 from speechft.sources import resolve

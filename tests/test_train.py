@@ -125,13 +125,13 @@ def test_training_learns_and_hands_back_the_best(parts: tuple[Manifest, Manifest
 
 def test_a_tamer_state_is_kept_within_a_standard_error(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
     run = Run(recipe(parts[0], tmp_path), *parts, on_event=lambda event: None)
-    evaluation = run._evaluate(run.whisper)
+    evaluation = run.selection.evaluate(run.whisper)
     wer, cer = evaluation.rates
     error = standard_error(wer, evaluation.scores.words.length)
 
     def kept(best: tuple[float, float] | None, base: tuple[float, float], tamer: bool) -> bool:
         run.progress.best, run.progress.base = best, base
-        run._consider("state", tamer)
+        run.selection.consider("state", tamer)
         return run.progress.best == (wer, cer)
 
     worse = (wer + 1, cer)
@@ -391,7 +391,7 @@ def test_a_second_run_waits_for_the_report_of_the_first(voice: Manifest, tmp_pat
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
-    from speechft.checkpoint import locked
+    from speechft.locks import locked
 
     with locked(tmp_path), pytest.raises(SpeechftError, match="another run"), locked(tmp_path):
         pass
@@ -419,10 +419,10 @@ def test_a_base_of_ours_is_judged_at_its_own_context(parts: tuple[Manifest, Mani
 def test_the_scale_of_the_loss_is_kept(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
     def run(scale: float) -> Run:
         made = Run(recipe(parts[0], tmp_path), *parts, lambda event: None)
-        made.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        made.state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         return made
 
     run(1024.0)._checkpoint()
     again = run(65536.0)
     again._resume()
-    assert again.accelerator.scaler.get_scale() == 1024.0
+    assert again.state.scaler.get_scale() == 1024.0

@@ -27,10 +27,10 @@ from speechft.app.records import Pace, Process, Progress, Request, read_json, wr
 from speechft.app.store import FREE, Store, Take, VoiceFolder, now
 from speechft.app.vault import Vault, memory_folder
 from speechft.audio import Seconds
-from speechft.checkpoint import AnotherRun, is_locked, locked
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
+from speechft.locks import AnotherRun, is_locked, locked
 from speechft.manifest import Manifest
 
 LEAST_TAKES = 10  # of which a few are kept aside: with fewer there is nothing to learn from, nothing to test on

@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from speechft import adapters, distributed, memory, quantization
-from speechft.checkpoint import locked
 from speechft.errors import SpeechftError
 from speechft.files import write_json
+from speechft.locks import locked
 from speechft.own_results import refuse_foreign_results
 from speechft.result import environment
 from speechft.result_schema import FORMAT

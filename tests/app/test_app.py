@@ -30,9 +30,9 @@ from speechft.app.records import Process, read_json, write_json
 from speechft.app.store import FREE, Store, VoiceFolder
 from speechft.app.transfer import export_voice, import_voice
 from speechft.audio import SAMPLE_RATE, load_audio
-from speechft.checkpoint import locked
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
+from speechft.locks import locked
 from speechft.manifest import Manifest
 from speechft.server.engine import Engine
 from speechft.server.guard import Guard

@@ -1,0 +1,95 @@
+"""All that changes while a run trains: what a checkpoint holds, and what a run that was cut off goes on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from speechft import adapters, distributed
+from speechft.averaging import RunningMean
+from speechft.checkpoint import DAMAGED, LATEST, Progress, load_checkpoint, save_checkpoint
+from speechft.config import SpeechRecipe
+from speechft.errors import readable
+from speechft.manifest import Manifest
+
+MEAN, RANKS = "mean/", "ranks/"  # how names begin in a checkpoint of what is no trained weight
+# Settings that a run's weights do not depend on; or only by what is in the hash anyway: rows, and the model's weights
+IRRELEVANT = {
+    "output_dir", "manifest", "split_file", "speakers", "model", "tracking", "checkpoint_every", "test", "search",
+    "non_finite", "most_skipped",
+}  # fmt: skip
+
+
+@dataclass
+class RunState:
+    """What a run changes.
+
+    Attributes:
+        model: with what is trained.
+        optimizer: its moments are part of the state.
+        mean: of the late weights.
+        ranks: of AdaLoRA, and what they follow from; None for other methods.
+        scaler: of the loss in fp16, whose size is found by trying; None in other precisions.
+        progress: counters.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    mean: RunningMean
+    ranks: Any
+    scaler: Any
+    progress: Progress
+
+    def save(self, folder: Path, fingerprint: str) -> None:
+        """Replace the checkpoint; where weights are spread over processes, all of them call this."""
+        weights = adapters.trainable_state(self.model)
+        weights |= {f"{MEAN}{name}": distributed.whole(value) for name, value in self.mean.values.items()}
+        if self.ranks:
+            weights |= {f"{RANKS}{name}": value for name, value in self.ranks.state().items()}
+        self.progress.averaged = self.mean.count
+        state: dict[str, Any] = {"fingerprint": fingerprint, "progress": asdict(self.progress)}
+        if self.scaler:
+            state["scaler"] = self.scaler.state_dict()
+        save_checkpoint(folder, weights, self.optimizer, state)
+
+    def restore(self, folder: Path, fingerprint: str) -> bool:
+        """Become what the checkpoint holds; whether there is one.
+
+        Raises:
+            SpeechftError: it is damaged, or of a run with another fingerprint.
+        """
+        found = load_checkpoint(folder, self.optimizer, fingerprint)
+        if found is None:
+            return False
+        weights, state = found
+        with readable(folder / LATEST, DAMAGED):
+            self.progress.restore(state["progress"])
+        trained = {name: value for name, value in weights.items() if not name.startswith((MEAN, RANKS))}
+        adapters.load_trainable_state(self.model, trained)
+        if self.scaler and "scaler" in state:
+            self.scaler.load_state_dict(state["scaler"])
+        self.mean.restore(_part(weights, MEAN), self.progress.averaged)
+        if self.ranks:
+            self.ranks.load_state(_part(weights, RANKS))
+        return True
+
+
+def fingerprint(recipe: SpeechRecipe, train: Manifest, dev: Manifest, *others: Any) -> str:
+    """Of all that a run's weights depend on; a checkpoint with another one is not gone on from.
+
+    Args:
+        others: what they depend on besides, such as the hash of the base model; JSON.
+    """
+    parts = [recipe.model_dump(mode="json", exclude=IRRELEVANT), train.sha256, dev.sha256, *others]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

@@ -191,7 +191,7 @@ async function remove(take) {
   if (last?.take === take.id) last = null;
   await show();
   $("h-takes").focus();
-  say("Deleted.");
+  say(state.voice.training?.running ? "Deleted. The training that is going on still uses it, and forgets it at its end." : "Deleted.");
 }
 
 // The space bar records from anywhere but a field or another button.

@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field
 
 from speechft import complaints
 from speechft.app import phrases, training
+from speechft.app.outcome import words_for
 from speechft.app.quality import notes
 from speechft.app.speech import spoken
 from speechft.app.store import FREE, Store, VoiceFolder
@@ -173,6 +174,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         prompt = FREE if free else phrases.prompt_id(text)
         with store.changing(voice) as folder:
             take = folder.add(wav, text, prompt, len(samples) / SAMPLE_RATE)
+            training.forget_deleted(folder)  # an older one of the same sentence
             return {"take": take.id, "seconds": take.seconds, "notes": found, "voice": summary(store, folder)}
 
     @app.get("/api/voices/{voice}/recordings")
@@ -187,6 +189,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
     def remove(voice: str, take: str) -> dict[str, Any]:
         with store.changing(voice) as folder:
             folder.remove(take)
+            training.forget_deleted(folder)
             return summary(store, folder)
 
     @app.post("/api/voices/{voice}/training")
@@ -277,7 +280,7 @@ def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
         "recordings": len(takes),
         "minutes": round(sum(take.seconds for take in takes) / 60, 2),
         "trained": voice.adapter is not None,
-        "result": training.words_for(result, takes) if result else None,
+        "result": words_for(result, takes, voice.adapter is not None) if result else None,
         "report": (voice.run / "report.html").is_file(),
         "training": state,
         "estimate_s": round(training.estimate(takes, training.pace(store))),

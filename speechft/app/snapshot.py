@@ -1,8 +1,8 @@
 """The recordings a training began with, kept beside it in `training/recordings/`.
 
-What is recorded anew or deleted meanwhile must not change what its before and after are counted on. They are hard links,
-so they take no room, and they go with the training. Encrypted voices need none: their job decrypts all of them into
-memory at its start.
+What is recorded anew or deleted meanwhile must not change what its before and after are counted on. These are hard
+links, so they take no room, and they go with the training. Encrypted voices need none: their job decrypts all of them
+into memory at its start.
 """
 
 from __future__ import annotations

@@ -185,6 +185,41 @@ def test_a_full_disk_is_said_and_leaves_nothing_half(
     assert [path.name for path in store.voices_folder.iterdir()] == [anna.id]
 
 
+def test_a_full_temporary_folder_is_said(
+    client: TestClient, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x")
+
+    monkeypatch.setattr("starlette.datastructures.UploadFile.write", full)
+    for address in (f"/api/voices/{anna.id}/recordings", "/v1/audio/transcriptions"):
+        reply = client.post(address, files={"file": ("r.wav", wav())}, data={"text": "hello"})
+        assert reply.status_code == 507
+        assert "no room left" in reply.json()["error"]["message"]
+
+
+def test_only_what_no_retry_can_save_is_called_unusable(client: TestClient, anna: VoiceFolder) -> None:
+    def code(voice: str, file: bytes) -> Any:
+        address = f"/api/voices/{voice}/recordings"
+        return client.post(address, files={"file": ("r.wav", file)}, data={"text": "hello"}).json()["error"]["code"]
+
+    assert code(anna.id, b"nothing") == "unusable"
+    assert code(anna.id, wav(level=0.0)) == "unusable"
+    assert code("on-a-disk-that-is-gone", wav()) == 400
+
+
+def test_a_long_recording_is_heard_by_both_one_after_the_other(store: Store, parts: Any, anna: VoiceFolder) -> None:
+    _, media, metrics, _ = parts
+    trained(anna)
+    voices = Voices(BASE, store.adapters)
+    engine = Engine(voices, most_waiting=5.0)
+    client = TestClient(demo_app(store, voices, engine, media, metrics))
+    reply = client.post("/api/transcribe", files={"file": ("r.wav", wav(4.0))}, data={"voice": anna.id})
+    engine.close()
+    done = [json.loads(line) for line in reply.text.splitlines()]
+    assert [line["which"] for line in done if line.get("done")] == ["personal", "base"], done
+
+
 def test_nothing_comes_back_when_a_voice_is_deleted_meanwhile(
     client: TestClient, store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,11 +332,13 @@ def hostile_imports() -> Iterator[dict[str, bytes]]:
     take = json.dumps({"text": "t", "prompt": "p", "seconds": 1.0, "recorded": "r"}).encode()
     for wrong in (b"[]", b'{"name": "Eve", "consent": []}', b"[" * 100_000, b"\xff", b"{}"):
         yield {"voice.json": wrong}
-    for wrong in (b"{}", b"[1]", take.replace(b"1.0", b"NaN"), take.replace(b"1.0", b'"x"'), b"[" * 100_000):
+    huge = take.replace(b"1.0", b"1e308")  # two of them are infinitely long
+    for wrong in (b"{}", b"[1]", take.replace(b"1.0", b"NaN"), take.replace(b"1.0", b'"x"'), b"[" * 100_000, huge):
         yield {"voice.json": about, "recordings/a.json": wrong, "recordings/a.wav": wav()}
-    for wrong in (b"", b"RIFF", b"OggS" + wav(), wav()[:30]):
+    for wrong in (b"", b"RIFF", b"OggS" + wav(), wav()[:30], wav(0.0)):
         yield {"voice.json": about, "recordings/a.json": take, "recordings/a.wav": wrong}
     many = json.dumps({"sets": {"Mine": ["tea"] * 6000}, "skipped": []}).encode()
+    yield {"voice.json": about[:-1] + b" " * 6_000_000 + b"}"}
     for wrong in (b"[]", b"{}", b'{"sets": [], "skipped": []}', b'{"sets": {}, "skipped": 1}', b"[" * 100_000, many):
         yield {"voice.json": about, "phrases.json": wrong}
 
@@ -316,6 +353,21 @@ def test_an_import_that_holds_something_else_leaves_nothing(client: TestClient, 
         assert reply.status_code == 400, members
         assert client.get("/api/voices").json() == []
         assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+
+
+def test_an_imported_recording_lasts_as_long_as_its_sound(store: Store, anna: VoiceFolder) -> None:
+    anna.add(wav(3.0), "hello", FREE, 80_000.0)
+    there = import_voice(store, export_voice(anna, recordings=True), BASE)
+    assert [take.seconds for take in there.takes()] == [3.0]
+
+
+def test_a_result_of_impossible_numbers_can_be_shown(anna: VoiceFolder, client: TestClient) -> None:
+    rates = {"wer": -1e308, "wer_ci95": [-1e308, 1e308], "n_utterances": 2, "n_words": 9}
+    result = {"base": rates, "adapted": rates, "difference": {"wer_ci95": None}, "adapter": None}
+    write_json(anna.run / "result.json", result)
+    assert client.get("/api/voices").status_code == 200
+    (anna.run / "result.json").write_text(json.dumps(result).replace("9}", f"{'9' * 4000}}}"))
+    assert client.get("/api/voices").json()[0]["result"] is None
 
 
 def test_a_damaged_recording_does_not_count(anna: VoiceFolder, client: TestClient) -> None:

@@ -329,7 +329,10 @@ async def side_by_side(
                 continue
             left -= 1
             error = futures[which].exception()
-            yield line({"which": which, "error": told(error)} if error else {"which": which, "done": True})
+            if error:
+                yield line({"which": which, "error": told(error), "again": isinstance(error, Busy)})
+            else:
+                yield line({"which": which, "done": True})
     except Exception as error:  # the answer has begun: what is wrong can only be said in it
         yield line({"error": told(error), "again": isinstance(error, Busy)})
     finally:

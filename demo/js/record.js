@@ -78,8 +78,8 @@ export const { leave, hasUnsaved } = recorder;
 export function forget() {
   recorder.forget();
   uploads = [];
+  $("upload-texts").replaceChildren(); // before the next line, which would empty those still on their way to their voice
   $("upload-form").reset();
-  $("upload-texts").replaceChildren();
   $("names").value = "";
   $("sets").replaceChildren();
 }

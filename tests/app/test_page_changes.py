@@ -36,19 +36,25 @@ def fulfil(answer: dict[str, Any], route: Any) -> None:
     route.fulfill(**answer)
 
 
-def held(page: Any, address: str) -> list[Any]:
-    """Requests that wait until the test lets them go on."""
-    waiting: list[Any] = []
-    page.route(address, lambda route: waiting.append(route))
-    return waiting
+def held(page: Any, address: str) -> Callable[[], Any]:
+    """The first request to an address will wait; what this returns waits for it, and returns it."""
+    caught: list[Any] = []
 
+    def catch(route: Any) -> None:
+        if caught:
+            route.fallback()
+        else:
+            caught.append(route)
 
-def first(page: Any, waiting: list[Any]) -> Any:
-    for _ in range(600):
-        if waiting:
-            return waiting.pop(0)
-        page.wait_for_timeout(100)
-    raise AssertionError("nothing was asked for")
+    def first() -> Any:
+        for _ in range(600):
+            if caught:
+                return caught[0]
+            page.wait_for_timeout(100)
+        raise AssertionError("nothing was asked for")
+
+    page.route(address, catch)
+    return first
 
 
 def test_who_presses_record_first_gets_there(url: str, ben: VoiceFolder, new_page: NewPage) -> None:
@@ -103,15 +109,12 @@ def test_uploads_go_into_the_voice_they_were_chosen_for(page: Any, anna: VoiceFo
     page.set_input_files("#upload-files", [sound("a.wav"), sound("b.wav")])
     page.fill("#said-0", "one")
     page.fill("#said-1", "two")
-    waiting = held(page, "**/recordings")
+    first = held(page, "**/recordings")
     page.click("text=Add them")
-    sent = first(page, waiting)
+    sent = first()
     use(page, "Ben")
     page.wait_for_selector("#who:text-is('Ben')")
-    page.unroute("**/recordings")
     sent.continue_()
-    for route in waiting:
-        route.continue_()
     page.wait_for_selector("#status:has-text('2 recordings added'), #alert:has-text('2 recordings added')")
     assert sorted(take.text for take in anna.takes()) == ["one", "two"]
     assert ben.takes() == []
@@ -145,9 +148,9 @@ def test_a_correction_is_of_what_is_shown_and_added_once(url: str, new_page: New
     page.click("button[aria-label='Subtitles: Your voice']")
     page.wait_for_selector("#alert:has-text('not here any more')")
     page.unroute("**/api/transcribe")
-    waiting = held(page, "**/api/transcribe")
+    first = held(page, "**/api/transcribe")
     page.click("#file-go")
-    sent = first(page, waiting)
+    sent = first()
     assert not page.is_visible("#correct")  # what is written there would be of the recording before
     sent.fulfill(body=body)
     page.wait_for_selector("#correct", state="visible")
@@ -168,6 +171,7 @@ def test_no_button_ends_the_recording_of_the_other(page: Any, microphone: Microp
     page.click("text=All recordings")
     page.click("#takes button.danger")
     page.wait_for_selector("#alert:has-text('Press Stop first')")
+    page.wait_for_timeout(700)
     page.click("#rec")
     page.wait_for_selector("#rec-label:text-is('Start recording')")
     assert not page.is_visible("#confirm")

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from speechft.app.store import VoiceFolder
 
-FOLDER = "recordings"
+FOLDER, HALF = "recordings", ".recordings"
 
 
 def freeze(voice: VoiceFolder) -> Path:
     """Link the recordings there are now; the folder of a training that goes on stays as it is."""
     folder = voice.training / FOLDER
     if not folder.is_dir():
-        half = voice.training / f".{FOLDER}"  # a kill in between must leave no part of them that looks whole
+        half = voice.training / HALF  # a kill in between must leave no part of them that looks whole
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir(mode=0o700)
         for take in voice.takes():
@@ -36,6 +36,7 @@ def forget_deleted(voice: VoiceFolder) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.stem not in left:
             path.unlink(missing_ok=True)
+    shutil.rmtree(voice.training / HALF, ignore_errors=True)
 
 
 def forget(training: Path) -> None:

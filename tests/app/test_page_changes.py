@@ -177,6 +177,19 @@ def test_no_button_ends_the_recording_of_the_other(page: Any, microphone: Microp
     assert not page.is_visible("#confirm")
 
 
+def test_a_training_that_did_not_help_says_that_the_earlier_one_is_kept(
+    url: str, new_page: NewPage, anna: VoiceFolder
+) -> None:
+    page = new_page()
+    numbers = {"before": 5, "after": 5, "low": None, "high": None, "sentences": 9, "words": 50, "more": 20}
+    about = {"id": anna.id, "name": "Anna", "recordings": 12, "minutes": 1.0, "trained": True, "estimate_s": 60}
+    about |= {"training": None, "report": False, "result": {**numbers, "verdict": "not yet", "kept": True}}
+    page.route(f"**/api/voices/{anna.id}", partial(fulfil, {"body": json.dumps(about)}))
+    page.goto(f"{url}/#train")
+    page.wait_for_selector("#result-verdict:has-text('What was learnt before is kept')")
+    assert not page.is_visible("#report")
+
+
 def test_the_frame_of_one_switch_stays_on_the_page(url: str, new_page: NewPage) -> None:
     page = new_page()
     page.goto(f"{url}/#voices")

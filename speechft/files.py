@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -106,7 +107,18 @@ def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> Path:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    _sync_folder(path.parent)
     return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: after a power cut a new file has its contents, but perhaps no name."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, and some file systems sync none
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def replace_folder(new: Path, out: Path) -> None:

@@ -220,3 +220,15 @@ def test_a_pipe_in_a_folder_of_recordings_takes_no_other_with_it(
     found = prepare("folder", str(tmp_path), tmp_path / "out")
     assert [u.text for u in found.manifest] == ["hello"]
     assert "1" in str(found.left_out)
+
+
+def test_the_name_of_a_new_file_is_brought_to_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync = [], os.fsync
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        synced.append((os.path.isdir(handle), (tmp_path / "a").exists()))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_bytes(tmp_path / "a", b"x")
+    assert synced == [(False, False), (True, True)]

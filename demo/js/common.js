@@ -14,7 +14,7 @@ export function say(text, wrong = false) {
 }
 document.addEventListener("click", () => { $("alert").textContent = ""; }, true);
 
-/** Call the server; throws an Error with a sentence in it, `refused` where trying again would not help. */
+/** Call the server; throws an Error with a sentence in it, `refused` where sending the same again cannot help. */
 export async function call(method, path, body) {
   const options = { method };
   if (body instanceof FormData) options.body = body;
@@ -32,7 +32,7 @@ export async function call(method, path, body) {
   if (reply.status === 401) throw new Error("Log in again: open this page in another tab.");
   const said = await reply.json().catch(() => null);
   const error = new Error(sentence(said?.error?.message ?? `That did not work (${reply.status}).`));
-  error.refused = reply.status < 500 && ![408, 429].includes(reply.status);
+  error.refused = reply.status === 413 || said?.error?.code === "unusable"; // all else may pass: a disk, a load, a login
   throw error;
 }
 

@@ -1,5 +1,5 @@
 // Which place is shown, which voice is chosen, and the settings, which this browser remembers.
-import { $, json, say, state } from "./common.js";
+import { $, confirmed, json, say, state } from "./common.js";
 import * as record from "./record.js";
 import "./scan.js";
 import * as train from "./train.js";
@@ -11,11 +11,16 @@ let place = "";
 
 /** Use a voice from now on. */
 export function choose(voice) {
-  if (voice?.id !== state.voice?.id) transcribe.forget();
+  if (voice?.id !== state.voice?.id) [record, transcribe].forEach((one) => one.forget()); // what is of the one before
   state.voice = voice;
   $("who").textContent = voice ? voice.name : "none yet";
   if (voice) localStorage.setItem("voice", voice.id);
   else localStorage.removeItem("voice");
+}
+
+/** Whether another voice may be used: a recording of this one that is not saved yet would be lost. */
+export async function mayLeaveVoice() {
+  return !record.hasUnsaved() || confirmed("The last recording is not saved yet. Use another voice, and lose it?", "Yes, lose it");
 }
 
 /** Take in a voice's newer state, unless another one was chosen while it was on its way. */
@@ -30,6 +35,7 @@ async function go() {
     say("Choose or make a voice first.");
     wanted = "voices";
   }
+  if (location.hash !== `#${wanted}`) history.replaceState(null, "", `#${wanted}`); // else to go there later is no change
   places[place]?.leave?.();
   const moved = place !== "" && place !== wanted;
   place = wanted;
@@ -74,4 +80,8 @@ remember("text-size", "change", () => document.documentElement.style.setProperty
 remember("scan-on", "change");
 remember("scan-speed", "change");
 window.addEventListener("hashchange", go);
+document.querySelector(".skip").addEventListener("click", (event) => { // its address is not that of a place
+  event.preventDefault();
+  $("main").focus();
+});
 await go();

@@ -61,7 +61,7 @@ function kindly(notes) {
   $("kind").textContent = notes.map((note) => note.text).join(" ") + " You can record it again, or just go on.";
 }
 
-export const leave = recordButton({
+const recorder = recordButton({
   button: $("rec"),
   label: $("rec-label"),
   meter: $("level"),
@@ -72,6 +72,17 @@ export const leave = recordButton({
     return (recording) => save(recording, voice, prompt);
   },
 });
+export const { leave, hasUnsaved } = recorder;
+
+/** Another voice is used from now on: nothing of the one before may go into it. */
+export function forget() {
+  recorder.forget();
+  uploads = [];
+  $("upload-texts").replaceChildren(); // before the next line, which would empty those still on their way to their voice
+  $("upload-form").reset();
+  $("names").value = "";
+  $("sets").replaceChildren();
+}
 
 /** A handler that would change the sentence on the page, or be heard: not while one is recorded. */
 const still = (handler) => (event) => { notWhileRecording(); return handler(event); };
@@ -84,7 +95,11 @@ on("skip", "click", still(async () => {
   $("rec").focus();
 }));
 on("unskip", "click", still(async () => {
-  for (const { text } of prompts.filter((p) => p.skipped)) prompts = await json("POST", `${base()}/skip`, { text, skipped: false });
+  const place = base(); // another voice may be chosen before the last is back
+  let found = prompts;
+  for (const { text } of prompts.filter((p) => p.skipped)) found = await json("POST", `${place}/skip`, { text, skipped: false });
+  if (!state.voice || place !== base()) return;
+  prompts = found;
   next();
   $("rec").focus();
 }));
@@ -146,17 +161,18 @@ on("upload-files", "change", () => {
 });
 on("upload-form", "submit", async () => {
   if (!uploads.length) throw new Error("Choose recordings first.");
+  const [voice, place, chosen] = [state.voice.id, base(), uploads]; // all are this voice's, whoever is chosen meanwhile
   const said = [];
   const left = [];
-  for (const upload of uploads) {
+  for (const upload of chosen) {
     const form = new FormData();
     form.append("file", upload.file);
     form.append("text", upload.text.value);
     form.append("free", "true");
     try {
-      const { voice, notes } = await json("POST", `${base()}/recordings`, form);
-      update(voice);
-      said.push(...notes.map((note) => `${upload.file.name}: ${note.text}`));
+      const saved = await json("POST", `${place}/recordings`, form);
+      update(saved.voice);
+      said.push(...saved.notes.map((note) => `${upload.file.name}: ${note.text}`));
       upload.label.remove();
       upload.text.remove();
     } catch (error) { // the others do not suffer
@@ -164,11 +180,13 @@ on("upload-form", "submit", async () => {
       said.push(`${upload.file.name} was not added. ${error.message}`);
     }
   }
-  const added = uploads.length - left.length;
-  uploads = left;
-  if (!left.length) $("upload-form").reset();
-  summary();
-  await takes();
+  const added = chosen.length - left.length;
+  if (uploads === chosen) uploads = left;
+  if (!uploads.length) $("upload-form").reset();
+  if (state.voice?.id === voice) {
+    summary();
+    await takes();
+  }
   say([`${times(added, "recording")} added.`, ...said].join(" "), said.length > 0);
 });
 
@@ -178,8 +196,8 @@ async function takes() {
     const item = element("li");
     item.append(
       element("span", `${take.text} (${take.seconds.toFixed(1)} s)`),
-      element("button", "Listen", { type: "button", "aria-label": `Listen to: ${take.text}`, onclick: () => new Audio(`${base()}/recordings/${take.id}`).play() }),
-      element("button", "Delete", { type: "button", class: "danger", "aria-label": `Delete: ${take.text}`, onclick: () => remove(take) }),
+      element("button", "Listen", { type: "button", "aria-label": `Listen to: ${take.text}`, onclick: still(() => new Audio(`${base()}/recordings/${take.id}`).play()) }),
+      element("button", "Delete", { type: "button", class: "danger", "aria-label": `Delete: ${take.text}`, onclick: still(() => remove(take)) }),
     );
     return item;
   }));
@@ -191,7 +209,7 @@ async function remove(take) {
   if (last?.take === take.id) last = null;
   await show();
   $("h-takes").focus();
-  say("Deleted.");
+  say(state.voice.training?.running ? "Deleted. The training that is going on still uses it, and forgets it at its end." : "Deleted.");
 }
 
 // The space bar records from anywhere but a field or another button.

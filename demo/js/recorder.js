@@ -9,10 +9,7 @@ const WHY = {
 };
 const TWITCH = 500; // milliseconds after the start in which a second press is not meant
 let context = null;
-let open = null;
-
-/** Whether a recording is going on. */
-const isRecording = () => open !== null;
+let open = null; // the recording that is going on; which button started it knows it too
 let opening = false; // while the browser asks whether it may
 
 /** For handlers that would change what a recording is of: throws while one is going on. */
@@ -20,8 +17,8 @@ export function notWhileRecording() {
   if (open || opening) throw new Error("A recording is going on. Press Stop first.");
 }
 
-/** Start; `onLevel` gets the loudest value of each block, 0 to 1. */
-export async function start(onLevel) {
+/** Start; `onLevel` gets the loudest value of each block, 0 to 1. Returns what `stop` takes. */
+async function start(onLevel) {
   if (!navigator.mediaDevices) throw new Error("This browser gives no microphone to this page. Open it as http://localhost.");
   const wanted = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   const device = $("microphone").value;
@@ -46,6 +43,7 @@ export async function start(onLevel) {
   source.connect(tap);
   open = { stream, source, tap, blocks };
   listMicrophones().catch(() => {}); // now the browser names them
+  return open;
 }
 
 /** What the sound goes through. */
@@ -61,10 +59,10 @@ async function prepared() {
 }
 
 /** Stop; returns the recording as a wav Blob. */
-export async function stop() {
-  const { stream, source, tap, blocks } = open;
+async function stop(mine) {
+  const { stream, source, tap, blocks } = mine;
   await new Promise((resolve) => setTimeout(resolve, 250)); // what was said with the press is still on its way
-  open = null;
+  if (open === mine) open = null;
   source.disconnect();
   tap.port.onmessage = null;
   stream.getTracks().forEach((track) => track.stop());
@@ -99,13 +97,16 @@ function wav(blocks, rate) {
 
 /**
  * A button that starts and stops, with its level meter. `begin` is called at the start and returns what to do with the
- * recording at the end. Where that fails, the recording is kept, and the next press tries again. Returns what ends a
- * recording that is going on, and says whether nothing is left to save.
+ * recording at the end. Where that fails, the recording is kept, and the next press tries again.
+ *
+ * Returns `leave`, which ends a recording that is going on and says whether nothing is left to save; `hasUnsaved`; and
+ * `forget`, which drops what is kept.
  */
 export function recordButton({ button, label, meter, word, texts, begin }) {
   let busy = false;
   let began = 0;
   let use = null;
+  let mine = null; // the recording this button started
   let kept = null; // a recording that nobody has taken yet
   let highest = 0;
   let quietSince = 0;
@@ -134,18 +135,20 @@ export function recordButton({ button, label, meter, word, texts, begin }) {
     try {
       if (kept) {
         await deliver();
-      } else if (!isRecording()) {
+      } else if (!mine) {
+        notWhileRecording(); // by the other button
         label.textContent = texts.wait;
         use = begin();
         quietSince = performance.now();
         opening = true;
         try {
-          await start(show);
+          mine = await start(show);
         } finally {
           opening = false;
         }
         if (!button.checkVisibility()) { // the place was left meanwhile: nobody would see that it listens
-          await stop();
+          await stop(mine);
+          mine = null;
           label.textContent = texts.start;
           return;
         }
@@ -154,7 +157,9 @@ export function recordButton({ button, label, meter, word, texts, begin }) {
         label.textContent = texts.stop;
       } else {
         label.textContent = texts.saving;
-        kept = await stop();
+        const ended = mine;
+        mine = null;
+        kept = await stop(ended);
         button.classList.remove("live");
         meter.value = highest = 0;
         word.textContent = "";
@@ -168,13 +173,20 @@ export function recordButton({ button, label, meter, word, texts, begin }) {
       busy = false;
     }
   };
-  button.addEventListener("click", () => { if (!isRecording() || performance.now() - began > TWITCH) press(); });
+  button.addEventListener("click", () => { if (!mine || performance.now() - began > TWITCH) press(); });
   window.addEventListener("beforeunload", (event) => { if (kept || busy || button.classList.contains("live")) event.preventDefault(); });
-  return async () => {
+  const leave = async () => {
     if (button.classList.contains("live")) await press();
     while (busy) await new Promise((resolve) => setTimeout(resolve, 50));
     return !kept;
   };
+  const hasUnsaved = () => kept !== null && !busy; // what is on its way to whom it belongs may be saved yet
+  const forget = () => {
+    if (!hasUnsaved()) return;
+    kept = null;
+    label.textContent = texts.start;
+  };
+  return { leave, forget, hasUnsaved };
 }
 
 /** Fill the list of microphones; browsers name them once one was allowed. */

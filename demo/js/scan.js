@@ -1,7 +1,8 @@
 // One switch for everything: a frame steps from control to control; space or enter presses the one it is on.
 import { $, say } from "./common.js";
 
-const CONTROLS = "button, nav a, a.button, summary, select, input, textarea";
+// Not what opens a window of the system or another tab: the frame steps in neither, so nobody would come back.
+const CONTROLS = "button, nav a, a.button:not([target]), summary, select, input:not([type=file]), textarea";
 const TYPED = "textarea, input:not([type=checkbox], [type=number], [type=file])";
 const PRESSES = ["Space", "Enter", "NumpadEnter"];
 const TWITCH = 300; // milliseconds after a press in which another one is not meant

@@ -67,7 +67,7 @@ function results({ result, id, report }) {
   $("result-verdict").textContent = {
     better: "It understands you better now.",
     unsure: `It seems to understand you better, but there are too few sentences to be sure. ${more}`,
-    "not yet": `It did not help yet. ${more}`,
+    "not yet": `It did not help yet. ${result.kept ? "What was learnt before is kept, and used as before. " : ""}${more}`,
   }[result.verdict];
   $("before").value = result.before;
   $("after").value = result.after;

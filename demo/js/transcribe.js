@@ -4,34 +4,46 @@ import { update } from "./main.js";
 import { recordButton } from "./recorder.js";
 
 const TITLES = { personal: "Your voice", base: "Standard" };
+const SAID = 80; // letters of a transcript that are said at the bottom of the page; all of it is shown above
 let sound = null; // the recording that is shown
 let shown = {}; // which -> segments
+let correctable = null; // the recording that the form would add: the one that is shown, when all of it is there, and once
 
 export async function show() {
-  $("correct").hidden = !sound || !state.voice;
+  offer(correctable);
 }
 
+/** Show the form for a recording, or none. */
+function offer(recording) {
+  correctable = recording;
+  $("correct").hidden = !correctable || !state.voice;
+}
+
+/** Another voice is used from now on. */
 export function forget() {
+  recorder.forget();
   sound = null;
   shown = {};
-  $("texts").hidden = $("correct").hidden = true;
+  $("texts").hidden = true;
+  offer(null);
 }
 
-async function transcribe(recording) {
+async function transcribe(recording, voice) {
+  if (voice !== state.voice?.id) return; // another one was chosen while it was spoken
   sound = recording;
   const mine = {};
   shown = mine;
   $("texts").replaceChildren();
   $("texts").hidden = false;
-  $("correct").hidden = true;
+  offer(null);
   const form = new FormData();
   form.append("file", recording, "recording");
-  if (state.voice) form.append("voice", state.voice.id);
+  if (voice) form.append("voice", voice);
   say("Listening…");
   const reply = await call("POST", "/api/transcribe", form);
   for await (const found of lines(reply.body)) {
     if (mine !== shown) return; // another recording, or another voice, is shown by now
-    if (found.error && found.which !== "personal") throw new Error(found.error);
+    if (found.error && found.which !== "personal") throw Object.assign(new Error(found.error), { refused: !found.again });
     if (found.error) {
       say(`Your voice could not be used. ${found.error}`, true);
       continue;
@@ -44,9 +56,9 @@ async function transcribe(recording) {
   draw();
   const best = shown.personal ?? shown.base ?? [];
   const text = textOf(best);
-  say(text ? `Heard: ${text}` : "I heard no words.");
+  say(text ? `Heard: ${text.length > SAID ? `${text.slice(0, SAID)}…` : text}` : "I heard no words.");
   $("correct-text").value = text;
-  $("correct").hidden = !state.voice;
+  offer(recording);
 }
 
 async function* lines(body) {
@@ -103,15 +115,16 @@ function column(which) {
 
 async function alternatives(which, list) {
   say("Listening again…");
-  const segments = shown[which];
+  const [mine, recording, segments] = [shown, sound, shown[which]];
   const found = [];
   for (const { start, end } of segments) {
     const form = new FormData();
-    form.append("file", sound, "recording");
+    form.append("file", recording, "recording");
     if (which === "personal") form.append("voice", state.voice.id);
     form.append("start", start);
     form.append("end", end);
     const texts = await json("POST", "/api/alternatives", form);
+    if (mine !== shown) return; // another recording is shown by now
     found.push(...texts.map((text) => [segments.length > 1 ? `${clock(start)} ` : "", text]));
   }
   const current = $(list.id) ?? list;
@@ -128,8 +141,8 @@ const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStar
 
 /** Correct without writing; it is kept by the same button as what is written. */
 function pick(text) {
+  if (!correctable) throw new Error("This recording is not complete yet, or was added already.");
   $("correct-text").value = text;
-  $("correct").hidden = false;
   $("correct-add").focus();
 }
 
@@ -162,6 +175,7 @@ async function subtitles(which) {
   form.append("response_format", "vtt");
   const { data } = await json("GET", "/v1/models");
   const model = which === "personal" ? data.find((m) => m.id.endsWith(`:${state.voice.id}`)) : data[0];
+  if (!model) throw new Error("What was learnt of this voice is not here any more. Transcribe the recording again.");
   form.append("model", model.id);
   const text = await (await call("POST", "/v1/audio/transcriptions", form)).text();
   const address = URL.createObjectURL(new Blob([text], { type: "text/vtt" }));
@@ -170,27 +184,32 @@ async function subtitles(which) {
   say("The subtitles are in your downloads.");
 }
 
-export const leave = recordButton({
+const recorder = recordButton({
   button: $("talk"),
   label: $("talk-label"),
   meter: $("talk-level"),
   word: $("talk-word"),
   texts: { start: "Start speaking", wait: "One moment…", stop: "Stop", saving: "Listening…", retry: "Try again" },
-  begin: () => transcribe,
+  begin: () => {
+    const voice = state.voice?.id;
+    return (recording) => transcribe(recording, voice);
+  },
 });
+export const { leave } = recorder;
 on("file-go", "click", async () => {
   const file = $("file").files[0];
   if (!file) throw new Error("Choose a recording first.");
-  await transcribe(file);
+  await transcribe(file, state.voice?.id);
 });
 on("correct", "submit", async () => {
+  const added = correctable;
   const form = new FormData();
-  form.append("file", sound, "recording");
+  form.append("file", added, "recording");
   form.append("text", $("correct-text").value);
   form.append("free", "true");
   const { voice, notes } = await json("POST", `/api/voices/${state.voice.id}/recordings`, form);
   update(voice);
-  $("correct").hidden = true;
+  if (correctable === added) offer(null);
   say(["Added to your recordings.", ...notes.map((note) => note.text)].join(" "));
   $("talk").focus();
 });

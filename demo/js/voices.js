@@ -1,6 +1,6 @@
 // The place Voices: who there is, a new one, moving and deleting.
 import { $, call, confirmed, element, json, minutes, on, say, state, times } from "./common.js";
-import { choose } from "./main.js";
+import { choose, mayLeaveVoice } from "./main.js";
 
 export async function show() {
   const voices = await json("GET", "/api/voices");
@@ -18,7 +18,7 @@ function card(voice) {
       type: "button",
       class: "primary",
       "aria-label": `Use the voice ${voice.name}`,
-      onclick: () => { choose(voice); location.hash = voice.trained ? "#transcribe" : "#record"; },
+      onclick: () => use(voice),
     }),
     ...(voice.trained ? [element("a", "Export", { class: "button", href: `/api/voices/${voice.id}/export`, download: "", "aria-label": `Export the voice ${voice.name}` })] : []),
     element("a", "Export with recordings", { class: "button", href: `/api/voices/${voice.id}/export?recordings=true`, download: "", "aria-label": `Export the voice ${voice.name} with its recordings` }),
@@ -27,6 +27,12 @@ function card(voice) {
   const consent = voice.consent ? `Agreed by ${voice.consent.by}, ${new Date(voice.consent.given).toLocaleDateString()}` : "";
   item.append(element("h2", voice.name), element("p", about), element("p", consent, { class: "small" }), buttons);
   return item;
+}
+
+async function use(voice) {
+  if (voice.id !== state.voice?.id && !(await mayLeaveVoice())) return;
+  choose(voice);
+  location.hash = voice.trained ? "#transcribe" : "#record";
 }
 
 async function remove(voice) {
@@ -40,6 +46,7 @@ async function remove(voice) {
 }
 
 on("new-voice", "submit", async () => {
+  if (!(await mayLeaveVoice())) return;
   const made = await json("POST", "/api/voices", { name: $("new-name").value, agreed: $("new-agreed").checked, by: $("new-by").value });
   $("new-voice").reset();
   choose(made);
@@ -49,6 +56,7 @@ on("new-voice", "submit", async () => {
 on("import", "click", async () => {
   const file = $("import-file").files[0];
   if (!file) throw new Error("Choose a file first.");
+  if (!(await mayLeaveVoice())) return;
   const form = new FormData();
   form.append("file", file);
   const made = await (await call("POST", "/api/voices/import", form)).json();

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
@@ -21,6 +20,7 @@ from pydantic import BaseModel, Field
 
 from speechft import complaints
 from speechft.app import phrases, training
+from speechft.app.outcome import words_for
 from speechft.app.quality import notes
 from speechft.app.speech import spoken
 from speechft.app.store import FREE, Store, VoiceFolder
@@ -29,15 +29,16 @@ from speechft.audio import SAMPLE_RATE, encoded
 from speechft.errors import SpeechftError
 from speechft.recording import Recording, Segment
 from speechft.server.api import check_language, transcription_app
-from speechft.server.engine import Engine
-from speechft.server.guard import COOKIE, failure, told
-from speechft.server.media import MediaReader
+from speechft.server.engine import Busy, Engine
+from speechft.server.guard import COOKIE, failed_file, failure, told
+from speechft.server.media import MediaReader, Unusable
 from speechft.server.metrics import Metrics
 from speechft.server.voices import BadVoice, Voices
 from speechft.transcript import DecodeOptions
 
 UNCERTAIN = 0.6  # words below this confidence are marked
 BEAMS = 5  # of which the others are the alternatives
+FULL_SECONDS = 1.0  # after which it is tried again whether a full queue has room
 # "63% of speakers reached the target with 3-4 minutes, 79% with 18-20": Tobin and Tomanek, 2021, arXiv 2110.04612,
 # 195 people with speech impairments, home automation.
 DOSES = [
@@ -90,11 +91,9 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
 
     @app.exception_handler(OSError)
     async def no_file(request: Request, error: OSError) -> Response:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return failure(507, "There is no room left on the disk. Make room, then try again.")
         if isinstance(error, FileNotFoundError):  # deleted while it was asked for
             return failure(404, "This is not here any more.")
-        return failure(500, f"A file could not be read or written ({error.strerror}).")
+        return failed_file(error)
 
     @app.get("/api/about")
     def about() -> dict[str, Any]:
@@ -168,11 +167,12 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         samples = media.read(file.file.read())
         found = notes(samples, text)
         if any(note["kind"] == "silent" for note in found):
-            raise SpeechftError(found[0]["text"])
+            raise Unusable(found[0]["text"])
         wav = encoded(np.clip(samples, -1, 1))
         prompt = FREE if free else phrases.prompt_id(text)
         with store.changing(voice) as folder:
             take = folder.add(wav, text, prompt, len(samples) / SAMPLE_RATE)
+            training.forget_deleted(folder)  # an older one of the same sentence
             return {"take": take.id, "seconds": take.seconds, "notes": found, "voice": summary(store, folder)}
 
     @app.get("/api/voices/{voice}/recordings")
@@ -187,6 +187,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
     def remove(voice: str, take: str) -> dict[str, Any]:
         with store.changing(voice) as folder:
             folder.remove(take)
+            training.forget_deleted(folder)
             return summary(store, folder)
 
     @app.post("/api/voices/{voice}/training")
@@ -277,7 +278,7 @@ def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
         "recordings": len(takes),
         "minutes": round(sum(take.seconds for take in takes) / 60, 2),
         "trained": voice.adapter is not None,
-        "result": training.words_for(result, takes) if result else None,
+        "result": words_for(result, takes, voice.adapter is not None) if result else None,
         "report": (voice.run / "report.html").is_file(),
         "training": state,
         "estimate_s": round(training.estimate(takes, training.pace(store))),
@@ -287,7 +288,10 @@ def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
 async def side_by_side(
     engine: Engine, samples: np.ndarray, names: dict[str, str | None], language: str | None
 ) -> AsyncIterator[str]:
-    """Lines of JSON as segments are ready: `which` of the names, its `segment`; `done` for each at the end."""
+    """Lines of JSON as segments are ready: `which` of the names, its `segment`; `done` for each at the end.
+
+    An `error` of one has its `which`; one of all says whether it may go away (`again`).
+    """
     loop, ready = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Segment | None]]()
 
     def tell(which: str, found: Segment | None) -> None:
@@ -299,23 +303,38 @@ async def side_by_side(
         return future
 
     futures: dict[str, Future[Recording]] = {}
+    waiting, left, full = list(names), 0, False
     try:
-        for which, voice in names.items():
-            try:
-                futures[which] = await asyncio.to_thread(start, which, voice)  # it may wait for a batch at work
-            except BadVoice as damage:  # the other one can still be heard
-                yield line({"which": which, "error": told(damage)})
-        left = len(futures)
-        while left:
+        while waiting or left:
+            while waiting and not (full and left):
+                which = waiting[0]
+                try:
+                    futures[which] = await asyncio.to_thread(start, which, names[which])  # it may wait for a batch
+                    left += 1
+                except BadVoice as damage:  # the other one can still be heard
+                    yield line({"which": which, "error": told(damage)})
+                except Busy:  # a long recording: the queue may have room for it once only, so one after the other
+                    if not futures:
+                        raise
+                    full = True
+                    if not left:
+                        await asyncio.sleep(FULL_SECONDS)
+                    continue
+                del waiting[0]
+            if not left:
+                break
             which, found = await ready.get()
             if found is not None:
                 yield line({"which": which, "segment": segment(found)})
                 continue
             left -= 1
             error = futures[which].exception()
-            yield line({"which": which, "error": told(error)} if error else {"which": which, "done": True})
+            if error:
+                yield line({"which": which, "error": told(error), "again": isinstance(error, Busy)})
+            else:
+                yield line({"which": which, "done": True})
     except Exception as error:  # the answer has begun: what is wrong can only be said in it
-        yield line({"error": told(error)})
+        yield line({"error": told(error), "again": isinstance(error, Busy)})
     finally:
         for future in futures.values():
             future.cancel()

@@ -17,6 +17,10 @@ from speechft.audio import Seconds
 from speechft.errors import SpeechftError
 from speechft.files import read_bytes, write_text
 
+MOST = (
+    10**9
+)  # a larger number is none that was counted; JSON has no end of digits, and the page would have to show them
+
 
 class Shape(BaseModel):
     """The fields that the app uses, all finite; others are ignored."""
@@ -52,7 +56,7 @@ class Said(Shape):
 
     text: str
     prompt: str
-    seconds: Seconds = Field(ge=0)
+    seconds: Seconds = Field(ge=0, le=24 * 3600)
     recorded: str
 
 
@@ -99,8 +103,8 @@ class Interval(Shape):
 
 class Scores(Interval):
     wer: float
-    n_utterances: int
-    n_words: int
+    n_utterances: int = Field(ge=0, le=MOST)
+    n_words: int = Field(ge=0, le=MOST)
 
 
 class Result(Shape):

@@ -4,7 +4,7 @@
         voice.json          name, consent and its date
         phrases.json        what they want to practise
         recordings/R.wav    a recording, and R.json beside it: its sentence; whole or absent, both
-        training/           a run that is not finished
+        training/           a run that is not finished, and the recordings it began with (`snapshot`)
         run/                the last finished run, with its adapter
 
 R.json is written after R.wav: a recording counts when both are there, and only then the page says "saved".
@@ -37,6 +37,7 @@ ID = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 MOST_TEXT = 500  # characters of a sentence
 MOST_NAME = 80
 FREE = "free"  # a recording of what is no prompt: an upload, a correction
+REPORTS = ("report.html", "report.md")  # of a run; they hold the recordings that were kept aside, and their sentences
 
 
 @dataclass(frozen=True)
@@ -210,10 +211,10 @@ class VoiceFolder:
         """What the last finished training found."""
         return self.read_json("run/result.json", Result, None)
 
-    def takes(self) -> list[Take]:
-        """All recordings, oldest first."""
-        found = []
-        for path in self.recordings.glob("*.json") if self.recordings.is_dir() else ():
+    def takes(self, folder: Path | None = None) -> list[Take]:
+        """All recordings, oldest first; or those of another folder like `recordings`."""
+        found, folder = [], folder or self.recordings
+        for path in folder.glob("*.json") if folder.is_dir() else ():
             with contextlib.suppress(OSError, SpeechftError):
                 take = Take.of(path.stem, self.vault.read(path))
                 if path.with_suffix(".wav").is_file():
@@ -247,10 +248,11 @@ class VoiceFolder:
         self.write_json(f"recordings/{take.id}.json", said)
 
     def remove(self, take: str) -> None:
-        """Delete a recording."""
+        """Delete a recording, and the reports, which may hold its sound."""
         self.sound(take)
         for ending in (".json", ".wav"):
             (self.recordings / f"{take}{ending}").unlink(missing_ok=True)
+        forget_reports(self.run, self.training)
 
     def sound(self, take: str) -> Path:
         """The file of a recording.
@@ -269,28 +271,28 @@ class VoiceFolder:
 
     def save_phrases(self, sets: dict[str, list[str]], skipped: list[str]) -> None:
         """Keep the sentences to practise."""
-        clean = {
-            tidy(name)[:MOST_NAME]: [t for line in lines if (t := tidy(line)[:MOST_TEXT])]
-            for name, lines in sets.items()
-        }
+        clean: dict[str, list[str]] = {}
+        for name, lines in sets.items():  # two names may be the same once they are tidy
+            clean.setdefault(tidy(name)[:MOST_NAME], []).extend(t for line in lines if (t := tidy(line)[:MOST_TEXT]))
         path = self.path / "phrases.json"
         if path.exists() and self.read_json(path.name, Phrases, None) is None:  # damaged: somebody may yet mend it
             os.replace(path, path.with_name(f"phrases-{secrets.token_hex(3)}.damaged"))
         self.write_json("phrases.json", {"sets": clean, "skipped": [tidy(text) for text in skipped]})
 
-    def manifest(self, out: Path) -> Manifest:
+    def manifest(self, out: Path, folder: Path | None = None) -> Manifest:
         """Write the manifest of all recordings, for training.
 
         Args:
             out: the file; encrypted recordings are decrypted into a folder beside it.
+            folder: of the recordings, where it is not the voice's own.
 
         Raises:
             SpeechftError: there are no recordings.
         """
-        takes = self.takes()
+        takes = self.takes(folder)
         if not takes:
             raise SpeechftError("there are no recordings yet", fix="Record some sentences first.")
-        sounds = self.recordings
+        sounds = folder or self.recordings
         if self.vault.key:
             sounds = out.parent / "recordings"
             sounds.mkdir()
@@ -309,6 +311,13 @@ class VoiceFolder:
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the voice."""
         self.vault.write(self.path / name, json_text(value).encode())
+
+
+def forget_reports(*runs: Path) -> None:
+    """Delete the reports of runs."""
+    for run in runs:
+        for name in REPORTS:
+            (run / name).unlink(missing_ok=True)
 
 
 def tidy(text: str) -> str:

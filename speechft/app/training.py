@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import signal
@@ -23,10 +24,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from speechft.app import snapshot
 from speechft.app.records import Pace, Process, Progress, Request, read_json, write_json
-from speechft.app.store import FREE, Store, Take, VoiceFolder, now
+from speechft.app.store import Store, Take, VoiceFolder, forget_reports, now
 from speechft.app.vault import Vault, memory_folder
 from speechft.audio import Seconds
+from speechft.cache import FOLDER as CACHE
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
@@ -46,6 +49,7 @@ START_SECONDS = 25.0
 STEP_SECONDS = 0.02  # for each second of sound in a batch
 CHECK_SECONDS = 0.35  # for each kept-aside recording, looked at about ten times
 Event = dict[str, Any]
+log = logging.getLogger("speechft.app")
 
 
 def estimate(takes: list[Take], pace: float = 1.0) -> Seconds:
@@ -88,8 +92,8 @@ def start(store: Store, voice: VoiceFolder, model: str) -> None:
     shutil.rmtree(voice.training, ignore_errors=True)  # of a failed one: what it learnt is of other recordings
     voice.training.mkdir(exist_ok=True, mode=0o700)
     expected = estimate(takes, pace(store))
-    if not voice.vault.key:  # the manifest belongs to the run: what is recorded meanwhile is for the next one
-        voice.manifest(voice.path / MANIFEST)
+    if not voice.vault.key:  # what is recorded from now on is for the next one
+        snapshot.freeze(voice)
     request = {"model": model, "asked": now(), "takes": len(takes), "expected_s": expected}
     write_json(voice.training / PROGRESS, {"phase": "starting", "share": 0.0})
     write_json(voice.training / REQUEST, request)
@@ -97,13 +101,26 @@ def start(store: Store, voice: VoiceFolder, model: str) -> None:
 
 
 def resume_all(store: Store) -> list[str]:
-    """Go on with every training that was asked for, is not done, and has no process; returns their voices' ids."""
+    """Go on with every training that was asked for, is not done, and has no process; returns their voices' ids.
+
+    One that cannot be, such as where the disk is full, stays interrupted: the app has to start all the same.
+    """
     found = []
     for voice in store.voices():
         if _is_unfinished(voice) and not is_running(voice):
-            _spawn(store, voice)
-            found.append(voice.id)
+            try:
+                _spawn(store, voice)
+                found.append(voice.id)
+            except OSError as error:
+                log.warning("a training could not be gone on with: %s", error.strerror)
     return found
+
+
+def forget_deleted(voice: VoiceFolder) -> None:
+    """Delete what an interrupted or finished training has of deleted recordings; one at work does so at its end."""
+    if not is_running(voice):
+        snapshot.forget_deleted(voice)
+        shutil.rmtree(voice.path / CACHE, ignore_errors=True)  # numbers computed from recordings
 
 
 def stop(voice: VoiceFolder) -> None:
@@ -158,7 +175,12 @@ def _spawn(store: Store, voice: VoiceFolder) -> None:
         process = subprocess.Popen(  # noqa: S603 - our own module
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock.fileno()]
         )
-        write_json(voice.training / PROCESS, {"pid": process.pid})
+        try:
+            write_json(voice.training / PROCESS, {"pid": process.pid})
+        except BaseException:  # the disk is full: no job that nobody could stop
+            process.kill()
+            process.communicate()
+            raise
     assert process.stdin
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(store.vault.key or b"")
@@ -222,8 +244,11 @@ def train(store: Store, voice: VoiceFolder) -> None:
             voice.manifest(manifest)
         else:
             out, manifest = voice.training, voice.path / MANIFEST
-        if resumed and not all(u.audio.is_file() for u in Manifest.load(manifest)):
-            shutil.rmtree(out / "checkpoints")  # a recording was deleted: go on without it, from the start
+            frozen, before = snapshot.freeze(voice), manifest.read_bytes() if manifest.exists() else b""
+            snapshot.forget_deleted(voice)
+            voice.manifest(manifest, frozen)
+            if resumed and manifest.read_bytes() != before:
+                shutil.rmtree(out / "checkpoints")  # a recording was deleted: go on without it, from the start
         recipe = SpeechRecipe(model=request["model"], manifest=manifest, output_dir=out)
         try:
             run(recipe, on_event=progress, title=str(voice.about["name"]), embed_audio_mb=REPORT_MB)
@@ -233,18 +258,33 @@ def train(store: Store, voice: VoiceFolder) -> None:
         if not resumed:
             ratio = pace(store) * (time.monotonic() - began) / max(1.0, request["expected_s"])
             write_json(store.folder / "pace.json", {"pace": round(ratio, 3)})
+        if {u.id for u in Manifest.load(manifest)} - {take.id for take in voice.takes()}:  # deleted meanwhile
+            forget_reports(out)
+            shutil.rmtree(voice.path / CACHE, ignore_errors=True)
         if work:
             _bring_home(out, voice)
             return
+    _keep_earlier_adapter(out, voice)
     for name in (PROGRESS, PROCESS):
         (out / name).unlink(missing_ok=True)
+    snapshot.forget(out)
+    manifest.unlink(missing_ok=True)  # from the next line on another training may begin, which writes its own
     (voice.run / REQUEST).unlink(missing_ok=True)  # of a run that was killed below: as `training/` it would go on
     replace_folder(out, voice.run)  # with its request, without which one that is killed here would not be gone on with
     os.replace(voice.run / REQUEST, voice.run / "asked.json")
-    (voice.path / MANIFEST).unlink(missing_ok=True)
+
+
+def _keep_earlier_adapter(run: Path, voice: VoiceFolder) -> None:
+    """Put the adapter of the last run into one that brought none: what helped until now goes on helping."""
+    if voice.adapter and not (run / "adapter").exists():
+        half = run / ".adapter"
+        shutil.rmtree(half, ignore_errors=True)
+        shutil.copytree(voice.adapter, half)
+        os.replace(half, run / "adapter")
 
 
 def _fail(voice: VoiceFolder, reason: str) -> None:
+    snapshot.forget(voice.training)
     write_json(voice.training / PROGRESS, {"phase": "failed", "share": 0.0, "reason": reason})
 
 
@@ -271,45 +311,9 @@ def _bring_home(run: Path, voice: VoiceFolder) -> None:
     for path in sorted(run.rglob("*")):
         if path.is_file() and "checkpoints" not in path.relative_to(run).parts:
             voice.vault.write(sealed / path.relative_to(run), path.read_bytes())
+    _keep_earlier_adapter(sealed, voice)
     replace_folder(sealed, voice.run)
     shutil.rmtree(voice.training)
-
-
-def words_for(result: dict[str, Any], takes: list[Take]) -> dict[str, Any]:
-    """A result in numbers a lay person reads: words understood of ten, before and after, and what to do next.
-
-    Returns:
-        `before`, `after`: words of ten; `low`, `high`: where `after` might lie with more sentences to test on;
-        `sentences`: that were kept aside; `verdict`: `better`, `unsure` or `not yet`; `more`: recordings to add.
-    """
-    before, after = result["base"], result["adapted"]
-    low, high = after["wer_ci95"] or (None, None)
-    verdict = "better"
-    if result["adapter"] is None or after["wer"] >= before["wer"]:
-        verdict = "not yet"
-    elif not _surely_better(result["difference"]):
-        verdict = "unsure"
-    recorded = sum(take.prompt != FREE for take in takes) or len(takes)
-    return {
-        "before": _of_ten(before["wer"]),
-        "after": _of_ten(after["wer"]),
-        "low": None if high is None else _of_ten(high),
-        "high": None if low is None else _of_ten(low),
-        "sentences": before["n_utterances"],
-        "words": before["n_words"],
-        "verdict": verdict,
-        "more": 0 if verdict == "better" else max(20, recorded),
-    }
-
-
-def _surely_better(difference: dict[str, Any]) -> bool:
-    """Whether the interval of the difference in error rate leaves zero out."""
-    bounds = difference["wer_ci95"]
-    return bool(bounds) and None not in bounds and max(bounds) < 0
-
-
-def _of_ten(wer: float) -> float:
-    return round(10 * max(0.0, 1 - wer), 1)
 
 
 def main(folder: str, identity: str) -> None:

@@ -8,6 +8,7 @@ import tempfile
 import wave
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "speechft.j
 MOST_FILES = 20_000
 MOST_BYTES = 4_000_000_000  # unpacked
 MOST_OF_ONE = 500_000_000
+MOST_JSON = 5_000_000  # bytes of a text, and of a recording, which are held in memory; an hour of sound has 115 MB
+MOST_WAV = 150_000_000
 _OTHER_SHAPE = (ValueError, KeyError, TypeError, AttributeError, IndexError, wave.Error, zlib.error)
 
 
@@ -102,7 +105,7 @@ def _check(members: dict[str, zipfile.ZipInfo]) -> None:
 def _place(store: Store, archive: zipfile.ZipFile, model: str) -> VoiceFolder:
     """Make a voice of what is in the archive, once it is known to be right."""
     names = set(archive.namelist())
-    about = json.loads(archive.read("voice.json"))
+    about = json.loads(_read(archive, "voice.json"))
     consent = {key: str(about["consent"][key]) for key in ("text", "given", "by")}
     with tempfile.TemporaryDirectory(dir=store.vault.work or store.folder, prefix=".import-") as work:
         adapter = [Path(archive.extract(name, work)) for name in sorted(names) if name.startswith("adapter/")]
@@ -113,13 +116,13 @@ def _place(store: Store, archive: zipfile.ZipFile, model: str) -> VoiceFolder:
             voice.write_json("voice.json", {**voice.about, "consent": consent})
             for name in sorted(names):
                 if name.endswith(".wav") and (said := f"{name[:-4]}.json") in names:
-                    voice.put(_take(name, archive.read(said)), _wav(archive.read(name)))
+                    voice.put(*_recording(Path(name).stem, _read(archive, said), _read(archive, name)))
             if "phrases.json" in names:
-                _place_phrases(voice, json.loads(archive.read("phrases.json")))
+                _place_phrases(voice, json.loads(_read(archive, "phrases.json")))
             for path in adapter:
                 store.vault.write(voice.run / "adapter" / path.name, path.read_bytes())
             if adapter and "result.json" in names:
-                voice.write_json("run/result.json", _result(archive.read("result.json")))
+                voice.write_json("run/result.json", _result(_read(archive, "result.json")))
         except BaseException:
             store.delete(voice.id)
             raise
@@ -137,25 +140,30 @@ def _check_adapter(folder: Path, model: str) -> None:
     load(model, folder)  # damaged or hostile weights are refused here
 
 
-def _take(name: str, data: bytes) -> Take:
-    take = Take.of(Path(name).stem, data)
-    if not 0 < len(take.text) <= MOST_TEXT:
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member's bytes, if there are not too many."""
+    most = MOST_WAV if name.endswith(".wav") else MOST_JSON
+    with archive.open(name) as member:
+        data = member.read(most + 1)
+    if len(data) > most:
         raise ValueError
-    return take
+    return data
+
+
+def _recording(identity: str, said: bytes, data: bytes) -> tuple[Take, bytes]:
+    """A recording as the app writes them; it lasts as long as its sound does, whatever is said of it."""
+    take = Take.of(identity, said)
+    with wave.open(io.BytesIO(data)) as sound:
+        shape = sound.getnchannels(), sound.getsampwidth(), sound.getframerate()
+        samples = len(sound.readframes(sound.getnframes())) // 2
+    if shape != (1, 2, SAMPLE_RATE) or not samples or not 0 < len(take.text) <= MOST_TEXT:
+        raise ValueError
+    return replace(take, seconds=round(samples / SAMPLE_RATE, 2)), data
 
 
 def _place_phrases(voice: VoiceFolder, said: Any) -> None:
     sets = {str(name): [str(line) for line in lines] for name, lines in said["sets"].items()}
     save_sets(voice, sets, [str(text) for text in said["skipped"]])
-
-
-def _wav(data: bytes) -> bytes:
-    """The data, if it is a recording as the app writes them."""
-    with wave.open(io.BytesIO(data)) as sound:
-        shape = sound.getnchannels(), sound.getsampwidth(), sound.getframerate()
-    if shape != (1, 2, SAMPLE_RATE):
-        raise ValueError
-    return data
 
 
 def _result(data: bytes) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from speechft.formats import render
 from speechft.normalize import language_code
 from speechft.recording import Recording, Segment
 from speechft.server.engine import Busy, Engine
-from speechft.server.guard import failure, told
-from speechft.server.media import MediaReader
+from speechft.server.guard import failed_file, failure, told
+from speechft.server.media import MediaReader, Unusable, WorkerDied
 from speechft.server.metrics import Measured, Metrics
 from speechft.server.voices import BadVoice, UnknownVoice, Voices
 from speechft.transcript import compression_ratio
@@ -45,15 +45,21 @@ def transcription_app(voices: Voices, engine: Engine, media: MediaReader, metric
 
     @app.exception_handler(SpeechftError)
     async def wrong(request: Request, error: SpeechftError) -> Response:
-        status = {UnknownVoice: 404, BadVoice: 503}.get(type(error), 400)
-        return failure(status, told(error))
+        status = {UnknownVoice: 404, BadVoice: 503, WorkerDied: 503}.get(type(error), 400)
+        return failure(status, told(error), code="unusable" if isinstance(error, Unusable) else None)
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> Response:
         return failure(429, told(error), {"retry-after": str(math.ceil(error.retry_after))})
 
+    @app.exception_handler(OSError)
+    async def no_file(request: Request, error: OSError) -> Response:
+        return failed_file(error)
+
     @app.exception_handler(AnyHTTPException)
     async def refused(request: Request, error: AnyHTTPException) -> Response:
+        if isinstance(error.__cause__, OSError):  # FastAPI's 400 for a form that no temporary file had room for
+            return failed_file(error.__cause__)
         return failure(error.status_code, str(error.detail), error.headers or {})
 
     @app.get("/health")

@@ -1,7 +1,8 @@
 """One thread that decodes for everybody: the pieces of all waiting recordings, in batches, whoever sent them.
 
 A batch takes what waits while the last one is decoded, so a lone request never waits for company. First pieces go
-before second ones: a sentence is not held up by somebody's lecture.
+before second ones of recordings that came about when they did: a sentence is not held up by somebody's lecture, nor a
+lecture for ever by sentences.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from speechft.word_times import Word
 
 BATCH_SECONDS: Seconds = 140.0  # of sound in one call of `decode`, which cuts it further to what memory allows
 BATCH_PIECES = 64
+OVERTAKING = 16  # later recordings that go before a recording's second piece, twice as many before its third, and so on
 
 
 class Busy(SpeechftError):
@@ -74,8 +76,9 @@ class _Job:
 
 @dataclass(order=True)
 class _Piece:
+    place: int  # in the line
     number: int  # in its recording
-    arrival: int
+    arrival: int  # breaks ties
     start: int = field(compare=False)  # sample
     clip: np.ndarray = field(compare=False)
     job: _Job = field(compare=False)
@@ -153,8 +156,10 @@ class Engine:
             if self.waiting and self.waiting + seconds > self.most_waiting:
                 raise Busy(max(1.0, self.waiting / self.speed))
             self.waiting += seconds
+            arrival = next(self._count)
             for number, (start, end) in enumerate(pieces):
-                heapq.heappush(self._heap, _Piece(number, next(self._count), start, samples[start:end], job))
+                place = arrival + OVERTAKING * number
+                heapq.heappush(self._heap, _Piece(place, number, arrival, start, samples[start:end], job))
             self._changed.notify()
         return future
 

@@ -8,6 +8,7 @@ name we serve under, and a page may only call us if it came from us (Origin).
 from __future__ import annotations
 
 import asyncio
+import errno
 import hmac
 import logging
 import traceback
@@ -173,8 +174,18 @@ def told(error: BaseException) -> str:
     return "something went wrong that should not"
 
 
-def failure(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An error in the shape OpenAI's clients read."""
+def failed_file(error: OSError) -> JSONResponse:
+    """What to say of a file that could not be read or written, without its path."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return failure(507, "There is no room left on the disk. Make room, then try again.")
+    log.error("a file could not be read or written: %s", error.strerror)
+    return failure(500, f"A file could not be read or written ({error.strerror}).")
+
+
+def failure(
+    status: int, message: str, headers: Mapping[str, str] | None = None, code: str | None = None
+) -> JSONResponse:
+    """An error in the shape OpenAI's clients read; its code is the status unless there is a better one."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     kind = "rate_limit_error" if status == 429 else kind
-    return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status, headers)
+    return JSONResponse({"error": {"message": message, "type": kind, "code": code or status}}, status, headers)

@@ -26,6 +26,14 @@ HEADER = struct.Struct("<BQ")  # 1 for samples, 0 for a sentence; bytes that fol
 MOST_MEMORY = 2 << 30  # bytes a worker may hold
 
 
+class Unusable(SpeechftError):
+    """A recording that will not be taken however often it is sent."""
+
+
+class WorkerDied(SpeechftError):
+    """The process that decoded a recording was ended, by it or by something else."""
+
+
 class MediaReader:
     """Decodes recordings of any container, in other processes.
 
@@ -45,29 +53,41 @@ class MediaReader:
         """Samples of a file's bytes: mono 16 kHz float32; waits for a free worker.
 
         Raises:
-            SpeechftError: it cannot be decoded, holds nothing, lasts too long, or takes too long.
+            Unusable: it cannot be decoded, holds nothing, or lasts too long.
+            WorkerDied: two processes ended over it.
+            SpeechftError: it takes too long.
         """
+        try:
+            status, payload = self._answer(data)
+        except WorkerDied:  # perhaps not because of it: somebody else may have needed the memory
+            status, payload = self._answer(data)
+        if status == 1:
+            return np.frombuffer(payload, np.float32).copy()  # torch wants memory it may write to
+        raise Unusable(payload.decode(), fix="wav, flac, mp3, ogg, m4a and webm are read.")
+
+    def _answer(self, data: bytes) -> tuple[int, bytes]:
+        """What a free worker says of a file."""
         worker = self._idle.get()
         try:
             if worker is None or worker.poll() is not None:
                 worker = self._start()
-            status, payload = self._ask(worker, data)
+            return self._ask(worker, data)
         except BaseException as error:
             # whatever it was, MemoryError for one: an answer left in its pipe would be another request's
             if worker is not None:
                 worker.kill()
                 worker.wait()
             worker = None
-            if not isinstance(error, OSError | EOFError):
-                raise
-            raise SpeechftError(
-                "the recording cannot be decoded", fix="It is damaged, or unpacks to more than is reasonable."
-            ) from None
+            if isinstance(error, TimeoutError):
+                raise SpeechftError("the recording takes too long to decode", fix="Send a shorter one.") from None
+            if isinstance(error, BrokenPipeError | EOFError):
+                fix = (
+                    "Try again; if that does not help, the recording is damaged, or unpacks to more than is reasonable."
+                )
+                raise WorkerDied("the recording could not be decoded", fix=fix) from None
+            raise
         finally:
             self._idle.put(worker)
-        if status == 1:
-            return np.frombuffer(payload, np.float32).copy()  # torch wants memory it may write to
-        raise SpeechftError(payload.decode(), fix="wav, flac, mp3, ogg, m4a and webm are read.")
 
     def close(self) -> None:
         """End the workers."""
@@ -79,8 +99,10 @@ class MediaReader:
     def _start(self) -> subprocess.Popen:
         command = [sys.executable, "-m", "speechft.server.media", str(self.longest)]
         pipe: Any = subprocess.PIPE
-        # its complaints are not ours: ffmpeg's name what is in the file
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)  # noqa: S603
+        # its complaints are not ours: ffmpeg's name what is in the file; nor is Ctrl-C, which is for the server alone
+        return subprocess.Popen(  # noqa: S603
+            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, start_new_session=True
+        )
 
     def _ask(self, worker: subprocess.Popen, data: bytes) -> tuple[int, bytes]:
         assert worker.stdin is not None
@@ -96,11 +118,13 @@ class MediaReader:
 
 
 def _receive(pipe: int, size: int, deadline: float) -> bytes:
-    """Exactly `size` bytes of a pipe; EOFError at its end or after the deadline."""
+    """Exactly `size` bytes of a pipe; EOFError at its end, TimeoutError after the deadline."""
     blocks, left = [], size
     while left:
         ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-        block = os.read(pipe, min(left, 1 << 20)) if ready else b""
+        if not ready:
+            raise TimeoutError
+        block = os.read(pipe, min(left, 1 << 20))
         if not block:
             raise EOFError
         blocks.append(block)
@@ -108,7 +132,7 @@ def _receive(pipe: int, size: int, deadline: float) -> bytes:
     return b"".join(blocks)
 
 
-def _answer(data: bytes, longest: Seconds) -> tuple[int, bytes]:
+def _decoded(data: bytes, longest: Seconds) -> tuple[int, bytes]:
     try:
         samples = load_audio(io.BytesIO(data), 0.0, longest + 1.0)
     except SpeechftError as error:
@@ -124,7 +148,7 @@ def _answer(data: bytes, longest: Seconds) -> tuple[int, bytes]:
 
 def _work(source: BinaryIO, out: BinaryIO, longest: Seconds) -> None:
     while len(head := source.read(8)) == 8:
-        status, payload = _answer(source.read(struct.unpack("<Q", head)[0]), longest)
+        status, payload = _decoded(source.read(struct.unpack("<Q", head)[0]), longest)
         out.write(HEADER.pack(status, len(payload)) + payload)
         out.flush()
         payload = b""

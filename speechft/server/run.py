@@ -78,6 +78,7 @@ def token_for(host: str, token: str | None) -> str | None:
     Raises:
         SpeechftError: the token is too short to keep anybody out.
     """
+    token = token.strip() if token is not None else None  # of a file a line's end comes along, which no header can hold
     if token is not None and len(token) < 16:
         raise SpeechftError("the token is shorter than 16 characters", fix="Leave it out and one is made.")
     return token or (None if is_loopback(host) else secrets.token_urlsafe(24))

@@ -41,7 +41,9 @@ def usable(name: str) -> Iterator[None]:
     except Exception as error:
         if ran_out(error):
             raise
-        log.warning("the voice %r cannot be used: %s", name, visible(str(error)))
+        # not where: a path names whoever owns the folder, and an error of a library may hold one
+        what = error.what if isinstance(error, SpeechftError) else type(error).__name__
+        log.warning("the voice %r cannot be used: %s", name, visible(what))
         raise BadVoice(name) from None
 
 

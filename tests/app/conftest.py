@@ -10,17 +10,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import soundfile
+from server.conftest import served
 
-from speechft.app.store import Store
+from speechft.app.api import demo_app
+from speechft.app.store import Store, VoiceFolder
 from speechft.audio import SAMPLE_RATE
 from speechft.corpora.simulated import Voice, speak
 from speechft.impair import Impairment
+from speechft.server.guard import Guard
+from speechft.server.media import MediaReader
+from speechft.server.metrics import Metrics
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -143,3 +149,33 @@ def new_page(browser: Any) -> Callable[..., Any]:
         return page
 
     return opened
+
+
+@pytest.fixture(scope="module")
+def media() -> Iterator[MediaReader]:
+    reader = MediaReader(processes=1, longest=60.0)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def anna(store: Store) -> VoiceFolder:
+    return store.create("Anna", "I agree")
+
+
+@pytest.fixture
+def url(store: Store, anna: VoiceFolder, media: MediaReader) -> Iterator[str]:
+    """The app with a voice, and without a model: nothing is transcribed here."""
+    voices: Any = SimpleNamespace(base="bundled:tiny.en", forget=lambda voice: None)
+    with served(Guard(demo_app(store, voices, None, media, Metrics()))) as address:  # type: ignore[arg-type]
+        yield address.replace("127.0.0.1", "localhost")
+
+
+@pytest.fixture
+def page(url: str, new_page: Callable[..., Any]) -> Any:
+    """The place Record, with the only voice chosen."""
+    page = new_page()
+    page.set_default_timeout(60_000)
+    page.goto(f"{url}/#record")
+    page.wait_for_selector("#prompt:not(:empty)")
+    return page

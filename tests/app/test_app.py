@@ -24,12 +24,15 @@ from server.conftest import make_voice
 
 from speechft.app import phrases, training
 from speechft.app.api import demo_app
-from speechft.app.opening import damaged
+from speechft.app.opening import damaged, opened
+from speechft.app.outcome import words_for
 from speechft.app.quality import notes
 from speechft.app.records import Process, read_json, write_json
 from speechft.app.store import FREE, Store, VoiceFolder
 from speechft.app.transfer import export_voice, import_voice
+from speechft.app.vault import seal
 from speechft.audio import SAMPLE_RATE, load_audio
+from speechft.cache import FOLDER as CACHE
 from speechft.errors import SpeechftError
 from speechft.files import replace_folder
 from speechft.locks import locked
@@ -182,6 +185,41 @@ def test_a_full_disk_is_said_and_leaves_nothing_half(
     assert [path.name for path in store.voices_folder.iterdir()] == [anna.id]
 
 
+def test_a_full_temporary_folder_is_said(
+    client: TestClient, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x")
+
+    monkeypatch.setattr("starlette.datastructures.UploadFile.write", full)
+    for address in (f"/api/voices/{anna.id}/recordings", "/v1/audio/transcriptions"):
+        reply = client.post(address, files={"file": ("r.wav", wav())}, data={"text": "hello"})
+        assert reply.status_code == 507
+        assert "no room left" in reply.json()["error"]["message"]
+
+
+def test_only_what_no_retry_can_save_is_called_unusable(client: TestClient, anna: VoiceFolder) -> None:
+    def code(voice: str, file: bytes) -> Any:
+        address = f"/api/voices/{voice}/recordings"
+        return client.post(address, files={"file": ("r.wav", file)}, data={"text": "hello"}).json()["error"]["code"]
+
+    assert code(anna.id, b"nothing") == "unusable"
+    assert code(anna.id, wav(level=0.0)) == "unusable"
+    assert code("on-a-disk-that-is-gone", wav()) == 400
+
+
+def test_a_long_recording_is_heard_by_both_one_after_the_other(store: Store, parts: Any, anna: VoiceFolder) -> None:
+    _, media, metrics, _ = parts
+    trained(anna)
+    voices = Voices(BASE, store.adapters)
+    engine = Engine(voices, most_waiting=5.0)
+    client = TestClient(demo_app(store, voices, engine, media, metrics))
+    reply = client.post("/api/transcribe", files={"file": ("r.wav", wav(4.0))}, data={"voice": anna.id})
+    engine.close()
+    done = [json.loads(line) for line in reply.text.splitlines()]
+    assert [line["which"] for line in done if line.get("done")] == ["personal", "base"], done
+
+
 def test_nothing_comes_back_when_a_voice_is_deleted_meanwhile(
     client: TestClient, store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,11 +332,13 @@ def hostile_imports() -> Iterator[dict[str, bytes]]:
     take = json.dumps({"text": "t", "prompt": "p", "seconds": 1.0, "recorded": "r"}).encode()
     for wrong in (b"[]", b'{"name": "Eve", "consent": []}', b"[" * 100_000, b"\xff", b"{}"):
         yield {"voice.json": wrong}
-    for wrong in (b"{}", b"[1]", take.replace(b"1.0", b"NaN"), take.replace(b"1.0", b'"x"'), b"[" * 100_000):
+    huge = take.replace(b"1.0", b"1e308")  # two of them are infinitely long
+    for wrong in (b"{}", b"[1]", take.replace(b"1.0", b"NaN"), take.replace(b"1.0", b'"x"'), b"[" * 100_000, huge):
         yield {"voice.json": about, "recordings/a.json": wrong, "recordings/a.wav": wav()}
-    for wrong in (b"", b"RIFF", b"OggS" + wav(), wav()[:30]):
+    for wrong in (b"", b"RIFF", b"OggS" + wav(), wav()[:30], wav(0.0)):
         yield {"voice.json": about, "recordings/a.json": take, "recordings/a.wav": wrong}
     many = json.dumps({"sets": {"Mine": ["tea"] * 6000}, "skipped": []}).encode()
+    yield {"voice.json": about[:-1] + b" " * 6_000_000 + b"}"}
     for wrong in (b"[]", b"{}", b'{"sets": [], "skipped": []}', b'{"sets": {}, "skipped": 1}', b"[" * 100_000, many):
         yield {"voice.json": about, "phrases.json": wrong}
 
@@ -313,6 +353,21 @@ def test_an_import_that_holds_something_else_leaves_nothing(client: TestClient, 
         assert reply.status_code == 400, members
         assert client.get("/api/voices").json() == []
         assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+
+
+def test_an_imported_recording_lasts_as_long_as_its_sound(store: Store, anna: VoiceFolder) -> None:
+    anna.add(wav(3.0), "hello", FREE, 80_000.0)
+    there = import_voice(store, export_voice(anna, recordings=True), BASE)
+    assert [take.seconds for take in there.takes()] == [3.0]
+
+
+def test_a_result_of_impossible_numbers_can_be_shown(anna: VoiceFolder, client: TestClient) -> None:
+    rates = {"wer": -1e308, "wer_ci95": [-1e308, 1e308], "n_utterances": 2, "n_words": 9}
+    result = {"base": rates, "adapted": rates, "difference": {"wer_ci95": None}, "adapter": None}
+    write_json(anna.run / "result.json", result)
+    assert client.get("/api/voices").status_code == 200
+    (anna.run / "result.json").write_text(json.dumps(result).replace("9}", f"{'9' * 4000}}}"))
+    assert client.get("/api/voices").json()[0]["result"] is None
 
 
 def test_a_damaged_recording_does_not_count(anna: VoiceFolder, client: TestClient) -> None:
@@ -474,7 +529,7 @@ def test_results_in_words(bounds: list[float], adapter: str | None, verdict: str
         "difference": {"wer_ci95": bounds},
         "adapter": adapter,
     }
-    said = training.words_for(result, [])
+    said = words_for(result, [])
     assert (said["before"], said["after"], said["low"], said["high"]) == (3.0, 7.0, 0.0, 9.0)
     assert said["verdict"] == verdict
     assert (said["more"] > 0) == (verdict != "better")
@@ -486,7 +541,7 @@ def test_what_got_worse_is_not_called_better() -> None:
         "base": {"wer": 0.3, **rates}, "adapted": {"wer": 0.36, **rates}, "difference": {"wer_ci95": [-0.1, 0.3]},
         "adapter": "adapter",
     }  # fmt: skip
-    assert training.words_for(result, [])["verdict"] == "not yet"
+    assert words_for(result, [])["verdict"] == "not yet"
 
 
 def test_an_export_holds_no_paths_of_this_computer(store: Store, anna: VoiceFolder) -> None:
@@ -618,3 +673,105 @@ def test_a_job_that_was_killed_is_gone_on_with(store: Store, voice: Manifest) ->
     assert not training.is_running(ben)
     assert training.status(ben) is None
     assert len(ben.takes()) == len(voice)
+
+
+def ready(store: Store, voice: VoiceFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training of ten recordings that was asked for; the test itself does what its process would."""
+    monkeypatch.setattr(training, "_spawn", lambda *_: None)
+    for n in range(10):
+        voice.add(wav(), f"sentence {n}", f"p{n}", 2.0)
+    training.start(store, voice, BASE)
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_training_that_does_not_help_leaves_the_adapter_that_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool
+) -> None:
+    def run(recipe: Any, **_: Any) -> None:
+        (recipe.output_dir / "result.json").parent.mkdir(exist_ok=True)
+        (recipe.output_dir / "result.json").write_text('{"adapter": null}')
+
+    monkeypatch.setattr("speechft.pipeline.train", run)
+    with opened(tmp_path, lambda new: "words in a row", encrypted) as store:
+        anna = store.create("Anna", "I agree")
+        trained(anna)
+        if encrypted:
+            seal(store.vault, anna.run)
+        ready(store, anna, monkeypatch)
+        assert anna.adapter
+        weights = store.vault.read(anna.adapter / "adapter_model.safetensors")
+        training.train(store, anna)
+        assert store.vault.read(anna.run / "result.json") == b'{"adapter": null}'
+        assert anna.adapter
+        assert store.vault.read(anna.adapter / "adapter_model.safetensors") == weights
+
+
+def test_what_is_recorded_anew_or_deleted_changes_no_training_at_work(
+    store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(recipe: Any, **_: Any) -> None:
+        rows = Manifest.load(recipe.manifest)
+        anna.add(wav(3.0), "sentence 0", "p0", 3.0)
+        anna.remove(next(take.id for take in anna.takes() if take.prompt == "p1"))
+        assert [u.text for u in rows] == [f"sentence {n}" for n in range(10)]
+        assert all(u.audio.read_bytes() == wav() for u in rows)
+        for name in ("report.html", "report.md", "result.json"):
+            (recipe.output_dir / name).write_text("x")
+
+    monkeypatch.setattr("speechft.pipeline.train", run)
+    ready(store, anna, monkeypatch)
+    training.train(store, anna)
+    assert len(list(anna.path.rglob("*.wav"))) == 9  # nothing is left of what was deleted
+    assert (anna.run / "result.json").is_file()
+    assert not (anna.run / "report.html").exists()  # it holds recordings
+
+
+def test_an_interrupted_training_goes_on_without_what_was_deleted(
+    client: TestClient, store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(recipe: Any, **_: Any) -> None:
+        (recipe.output_dir / "checkpoints").mkdir()
+        raise SystemExit
+
+    def run(recipe: Any, **_: Any) -> None:
+        assert len(Manifest.load(recipe.manifest)) == 9
+        assert not (recipe.output_dir / "checkpoints").exists()
+
+    ready(store, anna, monkeypatch)
+    monkeypatch.setattr("speechft.pipeline.train", killed)
+    with pytest.raises(SystemExit):
+        training.train(store, anna)
+    gone = anna.takes()[0].id
+    client.delete(f"/api/voices/{anna.id}/recordings/{gone}")
+    assert list(anna.path.rglob(f"{gone}.*")) == []
+    monkeypatch.setattr("speechft.pipeline.train", run)
+    training.train(store, anna)
+    assert training.status(anna) is None
+
+
+def test_a_deleted_recording_is_in_no_report(client: TestClient, anna: VoiceFolder) -> None:
+    take = anna.add(wav(), "hello", FREE, 2.0)
+    for path in (anna.run / "report.html", anna.run / "report.md", anna.path / CACHE / "states.bin"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(wav())
+    said = client.delete(f"/api/voices/{anna.id}/recordings/{take.id}").json()
+    assert not said["report"]
+    assert [path.name for path in anna.path.rglob("*") if path.is_file()] == ["voice.json"]
+
+
+def test_a_full_disk_keeps_no_app_from_starting(
+    store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, value: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        ready(store, anna, patched)
+    monkeypatch.setattr(training, "write_json", full)
+    assert training.resume_all(store) == []
+    assert not training.is_running(anna)  # nobody could stop a job whose number is not known
+
+
+def test_sets_of_one_name_keep_all_their_sentences(anna: VoiceFolder) -> None:
+    phrases.save_sets(anna, {"Mine": ["one"], " Mine ": ["two"]})
+    assert anna.phrases()["sets"] == {"Mine": ["one", "two"]}

@@ -4,54 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from app.conftest import CHROMIUM, Microphone
 from app.test_app import wav
-from server.conftest import served
 
-from speechft.app.api import demo_app
-from speechft.app.store import Store, VoiceFolder
+from speechft.app.store import VoiceFolder
 from speechft.audio import load_audio
-from speechft.server.guard import Guard
-from speechft.server.media import MediaReader
-from speechft.server.metrics import Metrics
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 NewPage = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def media() -> Iterator[MediaReader]:
-    reader = MediaReader(processes=1, longest=60.0)
-    yield reader
-    reader.close()
-
-
-@pytest.fixture
-def anna(store: Store) -> VoiceFolder:
-    return store.create("Anna", "I agree")
-
-
-@pytest.fixture
-def url(store: Store, anna: VoiceFolder, media: MediaReader) -> Iterator[str]:
-    """The app with a voice, and without a model: nothing is transcribed here."""
-    voices: Any = SimpleNamespace(base="bundled:tiny.en", forget=lambda voice: None)
-    with served(Guard(demo_app(store, voices, None, media, Metrics()))) as address:  # type: ignore[arg-type]
-        yield address.replace("127.0.0.1", "localhost")
-
-
-@pytest.fixture
-def page(url: str, new_page: NewPage) -> Any:
-    """The place Record, with the only voice chosen."""
-    page = new_page()
-    page.set_default_timeout(60_000)
-    page.goto(f"{url}/#record")
-    page.wait_for_selector("#prompt:not(:empty)")
-    return page
 
 
 def speak(page: Any, microphone: Microphone, press: Callable[[], None]) -> None:

@@ -18,6 +18,7 @@ from app.test_app import BASE, trained, wav
 
 from speechft.app import phrases, training
 from speechft.app.opening import damaged, opened
+from speechft.app.outcome import words_for
 from speechft.app.records import Process, read_json
 from speechft.app.store import FREE, Store, VoiceFolder
 from speechft.app.transfer import export_voice, import_voice
@@ -214,7 +215,7 @@ def test_an_encrypted_voice_is_trained(tmp_path: Path, voice: Manifest) -> None:
         wait_until(lambda: not training.is_running(ben), 600)
         assert training.status(ben) is None
         assert ben.result
-        assert training.words_for(ben.result, ben.takes())["sentences"]
+        assert words_for(ben.result, ben.takes())["sentences"]
         assert plain_files(tmp_path) == []
         assert decrypted(ben) is None
 

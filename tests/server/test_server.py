@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import socket
@@ -30,9 +31,9 @@ from speechft.recogniser import load
 from speechft.server import media
 from speechft.server.engine import Busy, Engine, _Job
 from speechft.server.guard import Guard, failure, told
-from speechft.server.media import HEADER, MediaReader
+from speechft.server.media import HEADER, MediaReader, Unusable, WorkerDied
 from speechft.server.run import address, guarded, token_for
-from speechft.server.voices import adapters_in, public_name, unnamed_in
+from speechft.server.voices import BadVoice, adapters_in, public_name, unnamed_in, usable
 from speechft.transcript import DecodeOptions
 
 
@@ -355,6 +356,24 @@ def test_a_full_queue_says_when_to_come_back(running: Running) -> None:
     engine.close()
 
 
+def test_a_lecture_gets_on_however_many_sentences_come(running: Running) -> None:
+    engine = Engine(running.voices)
+    engine.close()  # its line alone is looked at
+    engine._closed = False
+    sentence = 0.1 * np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE).astype(np.float32)
+    lecture = np.tile(np.concatenate([sentence, np.zeros(4 * SAMPLE_RATE, np.float32)]), 15)
+    engine.submit(None, lecture)
+    for _ in range(60):
+        engine.submit(None, sentence)
+    line = [(piece.arrival, piece.number) for piece in sorted(engine._heap)]
+    parts = [number for arrival, number in line if arrival == 0]
+    assert len(parts) >= 3
+    assert parts == sorted(parts)
+    assert line.index((0, 0)) == 0
+    assert 10 < line.index((0, 1)) < 25
+    assert line.index((0, 2)) < 45
+
+
 def test_all_requests_together_are_bounded() -> None:
     guard = Guard(_reads_all, most_bytes=1000)
     guard.held = 3500  # others' bodies
@@ -416,6 +435,20 @@ def test_a_token_is_needed_beyond_this_machine() -> None:
     assert not guard._knows_token({})
 
 
+def test_a_token_from_a_file_fits_what_is_typed_in() -> None:
+    assert token_for("0.0.0.0", " a-long-enough-token\n") == "a-long-enough-token"
+    with pytest.raises(SpeechftError, match="shorter"):
+        token_for("0.0.0.0", "x" + " " * 20)
+
+
+def test_a_damaged_voice_is_logged_without_its_folder(caplog: pytest.LogCaptureFixture) -> None:
+    for error in (SpeechftError("is damaged", where="/home/anna/x.json"), OSError(2, "No such file", "/home/anna")):
+        with pytest.raises(BadVoice), usable("v"):
+            raise error
+    assert "is damaged" in caplog.text
+    assert "/home" not in caplog.text
+
+
 def test_every_address_of_this_machine_is_answered() -> None:
     assert "127.0.0.2" in guarded(None, "127.0.0.2", None, 1).hosts
     assert address("::1", 80) == "http://[::1]:80"
@@ -429,6 +462,29 @@ def test_a_worker_that_dies_is_replaced(clips: list[Path]) -> None:
     worker.kill()
     worker.wait()
     assert reader.read(clips[0].read_bytes()).size > SAMPLE_RATE
+    reader.close()
+
+
+def test_a_worker_that_dies_at_work_is_tried_again_once(clips: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, deaths, ask = MediaReader(processes=1, longest=60.0), [2], MediaReader._ask
+
+    def killed(self: MediaReader, worker: Any, data: bytes) -> tuple[int, bytes]:
+        if deaths[0]:
+            deaths[0] -= 1
+            worker.kill()
+            worker.wait()
+        return ask(self, worker, data)
+
+    monkeypatch.setattr(MediaReader, "_ask", killed)
+    with pytest.raises(WorkerDied):
+        reader.read(clips[0].read_bytes())
+    deaths[0] = 1
+    assert np.array_equal(reader.read(clips[0].read_bytes()), load_audio(clips[0]))
+    with pytest.raises(Unusable):
+        reader.read(b"nothing")
+    worker = reader._idle.queue[0]
+    assert worker
+    assert os.getsid(worker.pid) != os.getsid(0)  # Ctrl-C in the server's terminal is not for it
     reader.close()
 
 

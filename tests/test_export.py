@@ -89,7 +89,7 @@ def test_its_own_software_says_the_same(
 def test_mistakes_are_sentences(adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(SpeechftError, match="unknown format"):
         export(adapter, tmp_path / "out", to="tflite")
-    with pytest.raises(SpeechftError, match="no onnx in float16"):
+    with pytest.raises(SpeechftError, match="onnx does not come in float16"):
         export(adapter, tmp_path / "out", to="onnx", precision="float16")
     with pytest.raises(SpeechftError, match="exists already"):
         export(adapter, adapter)

@@ -278,7 +278,7 @@ def _written_once(name: str, write: Callable[[Path], None]) -> Path:
     if _is_as_made(target):
         return target
     if (target / MADE).is_file():
-        LOG.warning("%s: was changed or damaged after it was made; making it again.", target)
+        LOG.warning("%s: was changed or damaged after it was made, so it is being made again.", target)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
     try:

@@ -145,7 +145,7 @@ def test_eight_bits_leave_no_whole_weights_behind(tmp_path: Path) -> None:
 def test_mistakes_are_sentences(adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(SpeechftError, match="unknown format"):
         export(adapter, tmp_path / "out", to="tflite")
-    with pytest.raises(SpeechftError, match="no onnx in float16"):
+    with pytest.raises(SpeechftError, match="onnx does not come in float16"):
         export(adapter, tmp_path / "out", to="onnx", precision="float16")
     with pytest.raises(SpeechftError, match="exists already"):
         export(adapter, adapter)

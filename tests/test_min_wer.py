@@ -143,5 +143,5 @@ def test_the_loss_is_expected_errors_and_cross_entropy(voice: Manifest, tmp_path
 
 def test_an_adapter_made_elsewhere_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    with pytest.raises(SpeechftError, match="trained here"):
+    with pytest.raises(SpeechftError, match="trained by speechft"):
         refine(tmp_path, Manifest([]), Manifest([]), tmp_path / "out")

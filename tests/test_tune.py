@@ -137,7 +137,7 @@ def test_a_space_in_a_recipe_file(tmp_path: Path) -> None:
     [
         ({"adapter.rnk": [1, 2]}, "did you mean 'rank'"),
         ({"batch_size": [0, 2]}, "batch_size=0"),
-        ({"batch_size.what": [1]}, "no group"),
+        ({"batch_size.what": [1]}, "not a group"),
         ({"language": {"low": 1, "high": 2}}, "language=1"),
         ({"max_steps": {"low": 1, "high": 2}}, "a range needs a number"),
         ({"search.learning_rate.x": [1]}, "search"),

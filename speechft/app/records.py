@@ -17,9 +17,7 @@ from speechft.audio import Seconds
 from speechft.errors import SpeechftError
 from speechft.files import read_bytes, write_text
 
-MOST = (
-    10**9
-)  # a larger number is none that was counted; JSON has no end of digits, and the page would have to show them
+MOST = 10**9  # a larger number was not counted by anything; JSON's numbers have no end, and the page would show them
 
 
 class Shape(BaseModel):

@@ -57,7 +57,7 @@ def test_a_missing_field_fails(name: str) -> None:
         ({"language": []}, "'language' is not a list"),
         ({"consent": "  "}, "'consent' is empty"),
         ({"speakers": None}, "'speakers' is not a text"),
-        ({"license": "mit"}, "'license_name' goes with"),
+        ({"license": "mit"}, "'license_name' must be given with"),
         ({"protocols": ["torgoo"]}, "unknown protocol 'torgoo'"),
         ({"must_not_be_used_for": ["fun"]}, "does not name diagnosis"),
         ({"license_url": "see the page"}, "'license_url' is neither"),

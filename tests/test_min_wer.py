@@ -99,7 +99,7 @@ def test_hypotheses_are_scored_as_they_were_written(
     """In the language of the clip, and without an end where a loop was cut off; an empty one is an end alone."""
     run = refinement(voice, tmp_path, model="bundled:base")
     spoken = [dataclasses.replace(u, language=code) for u, code in zip(voice[:2], ("de", None), strict=True)]
-    run.train = Manifest(spoken, voice.path)
+    run.train, run.base = Manifest(spoken, voice.path), run.base.with_(language=None)
     found = [
         Transcript("ja", end_logprob=-0.1, alternatives=("ja ja ja", "ja"), alternatives_end=(0.0, 0.0)),
         Transcript("", alternatives=("no",), alternatives_end=(-0.2,)),

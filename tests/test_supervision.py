@@ -38,7 +38,7 @@ def test_an_end_without_a_word_is_given_one(body: str) -> None:
     process = limited(body)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "not enough memory, most likely, under a limit of 4000 MB" in said
+    assert "most likely memory ran out under a limit of 4000 MB" in said
 
 
 @pytest.mark.parametrize(

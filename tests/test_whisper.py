@@ -62,7 +62,7 @@ def test_labels_start_once(tiny: Whisper) -> None:
 
 
 def test_english_models_refuse_other_languages() -> None:
-    with pytest.raises(SpeechftError, match="English only"):
+    with pytest.raises(SpeechftError, match="knows only English"):
         load_whisper("bundled:tiny.en", language="de")
 
 

@@ -59,7 +59,7 @@ def answer(
         sure = f"({uncorrected}95% interval {points(low)} to {points(high)} points)"
         return f"{went}, too small a difference to tell from chance {sure}, {end}"
     if best and best.p >= SURE:
-        return f"{went}, which the best of {best.of} may reach by chance ({_corrected(best)}), {end}"
+        return f"{went}, which the best of {best.of} could reach by chance ({_corrected(best)}), {end}"
     fell = difference["wer"] < 0
     least, most = sorted((abs(low), abs(high)))
     size = f"{abs(difference['wer']) * 100:.1f} points {'fewer' if fell else 'more'}"

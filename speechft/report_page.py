@@ -33,8 +33,8 @@ from speechft.report_tables import (
 )
 from speechft.significance import ENOUGH_SPEAKERS
 
-NO_INTERVAL = "It has no interval: which groups are best and worst was seen from the same numbers."
-BY_CHANCE = "With {} shuffled among the groups, one as wide is seen {} of the time."
+NO_INTERVAL = "It has no interval, because the best and worst groups were picked from the same numbers."
+BY_CHANCE = "If {} are shuffled among the groups, a gap as wide appears {} of the time."
 SPEAKERS_OPEN = 40  # more rows than this are folded away
 
 

@@ -59,8 +59,8 @@ def training_caveats(split: str, trained: Trained, shared: Overlap, speakers: in
         )
     if split == "dev":
         notes.append(
-            "There is no test split: these clips also chose the best state, which flatters it a little. "
-            "Keep some recordings aside as test."
+            "There is no test split: these clips also chose the best state, which makes the result look slightly "
+            "better than it is. Keep some recordings aside as test."
         )
     return notes + shared_parts(str(shared), shared.to_dict(), speakers)
 

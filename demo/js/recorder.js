@@ -14,12 +14,12 @@ let opening = false; // while the browser asks whether it may
 
 /** For handlers that would change what a recording is of: throws while one is going on. */
 export function notWhileRecording() {
-  if (open || opening) throw new Error("A recording is going on. Press Stop first.");
+  if (open || opening) throw new Error("A recording is in progress. Press Stop first.");
 }
 
 /** Start; `onLevel` gets the loudest value of each block, 0 to 1. Returns what `stop` takes. */
 async function start(onLevel) {
-  if (!navigator.mediaDevices) throw new Error("This browser gives no microphone to this page. Open it as http://localhost.");
+  if (!navigator.mediaDevices) throw new Error("This browser does not let this page use a microphone. Open it as http://localhost.");
   const wanted = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   const device = $("microphone").value;
   if (device) wanted.deviceId = { exact: device };

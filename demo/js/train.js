@@ -24,7 +24,7 @@ async function look() {
     await show();
     lost = false;
   } catch (error) {
-    if (!lost) say(`${error.message} I go on looking for it.`, true);
+    if (!lost) say(`${error.message} I keep looking for it.`, true);
     lost = true;
     timer = setTimeout(look, 5000);
   }

@@ -175,7 +175,7 @@ async function subtitles(which) {
   form.append("response_format", "vtt");
   const { data } = await json("GET", "/v1/models");
   const model = which === "personal" ? data.find((m) => m.id.endsWith(`:${state.voice.id}`)) : data[0];
-  if (!model) throw new Error("What was learnt of this voice is not here any more. Transcribe the recording again.");
+  if (!model) throw new Error("What was learnt from this voice is gone. Transcribe the recording again.");
   form.append("model", model.id);
   const text = await (await call("POST", "/v1/audio/transcriptions", form)).text();
   const address = URL.createObjectURL(new Blob([text], { type: "text/vtt" }));

@@ -20,8 +20,8 @@ SAID = {
     "quiet": "It is very quiet. If you can, move the microphone nearer.",
     "clipped": "It is so loud that it crackles. Move the microphone a little away.",
     "noisy": "There is a lot of noise around. If you can, close a window or turn off what hums.",
-    "long": f"It is longer than {LONGEST:.0f} seconds, which is more than training can use. Its parts can be recorded "
-    "one by one: write them as sentences of your own.",
+    "long": f"It is longer than {LONGEST:.0f} seconds, which is more than training can use. Record its parts "
+    "one by one, as sentences of your own.",
     "short": "It is very short for this sentence. Perhaps the start or the end is missing.",
 }
 

@@ -195,7 +195,7 @@ def test_training_is_followed_through_a_restart_and_an_interruption(
     page.goto(f"{url}/#train")
     page.wait_for_selector("#training-text:has-text('Learning your voice')")
     gone[0] = True
-    page.wait_for_selector("#alert:has-text('I go on looking for it')")
+    page.wait_for_selector("#alert:has-text('I keep looking for it')")
     gone[0] = False
     state["phase"] = "testing"
     page.wait_for_selector("#training-text:has-text('Trying it')")

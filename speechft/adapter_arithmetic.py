@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from torch import Tensor
 from speechft import __version__, adapters
 from speechft.checkpoint import save_tensors
 from speechft.errors import SpeechftError
-from speechft.files import refuse_special, replace_folder
+from speechft.files import new_folder, refuse_existing, refuse_special
 from speechft.seen import Seen
 from speechft.sources import hub_id, resolve
 
@@ -44,8 +42,7 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
             that are no numbers, or a folder that exists.
     """
     out = Path(out)
-    if out.exists():
-        raise SpeechftError("exists already", where=out, fix="Name a new folder.")
+    refuse_existing(out)
     parts = [Path(folder) for folder in folders]
     if not parts:
         raise SpeechftError("no adapter to average", fix="Name the folders of some.")
@@ -66,9 +63,7 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
     rank = sum(config["r"] for config in configs)
     summed = _side_by_side(states, [share * lora_scale(config) for share, config in zip(shares, configs, strict=True)])
     origin = [{"adapter": str(f.name), "weight": share} for f, share in zip(parts, shares, strict=True)]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with new_folder(out) as work:
         save_tensors(work / "adapter_model.safetensors", summed)
         config = configs[0] | {"r": rank, "lora_alpha": rank, "use_rslora": False}  # a scale of 1
         (work / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -78,9 +73,6 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
         if len({one.get("licence") for one in cards}) > 1:
             card["licence"] = adapters.VOICE_LICENCE  # nobody gave one for all of them
         (work / adapters.CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        replace_folder(work, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return out
 
 

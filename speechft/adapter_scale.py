@@ -13,6 +13,7 @@ from speechft import adapters
 from speechft.adapter_files import changes_base
 from speechft.errors import SpeechftError
 from speechft.evaluate import evaluate_model
+from speechft.files import refuse_existing
 from speechft.manifest import Manifest
 from speechft.recogniser import load
 from speechft.sources import resolve, resolve_adapter
@@ -111,8 +112,7 @@ def save_at_best_scale(
         SpeechftError: the folder exists, or the adapter has no such dial.
     """
     out = Path(out)
-    if out.exists():
-        raise SpeechftError("exists already", where=out, fix="Name a new folder.")
+    refuse_existing(out)
     whisper = load(model, adapter).whisper
     best, rates = choose_scale(whisper, dev, normalizer, scales, **settings)
     card = adapters.read_card(resolve_adapter(adapter))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +33,7 @@ from speechft.adapter_files import refuse_loftq as refuse_loftq
 from speechft.adapter_files import task_of as task_of
 from speechft.distributed import placed_like, whole
 from speechft.errors import SpeechftError, readable
-from speechft.files import replace_folder
+from speechft.files import new_folder
 from speechft.peft_methods import peft_config
 from speechft.precision import refuse_non_finite
 from speechft.quantization import start_from_loss
@@ -186,9 +185,7 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base
     """
     out = Path(out)
     refuse_foreign(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with new_folder(out) as work:
         if hasattr(model, "peft_config"):
             model.peft_config["default"].base_model_name_or_path = base_name
             model.peft_config["default"].inference_mode = True
@@ -205,9 +202,6 @@ def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base
                     shutil.copy(path, work)
         card = {"speechft": __version__} | card
         (work / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        replace_folder(work, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return out
 
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from speechft.distributed import is_first, placed_like, whole
 from speechft.errors import SpeechftError, readable
-from speechft.files import read_text, refuse_special, replace_folder, write_text
+from speechft.files import new_folder, read_text, refuse_special, write_text
 
 LATEST = "latest"
 DAMAGED = "Delete that folder to start again, or choose another output_dir."
@@ -86,14 +85,9 @@ def save_checkpoint(
         tensors |= _flat(entries, f"optimizer/{index}")
     if not is_first():
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-    try:
+    with new_folder(folder / LATEST) as work:
         save_file(tensors, work / "state.safetensors")
         (work / "state.json").write_text(json.dumps(state), encoding="utf-8")
-        replace_folder(work, folder / LATEST)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _flat(entries: dict[str, Any], path: str) -> dict[str, torch.Tensor]:
@@ -162,7 +156,7 @@ def _finish_replacement(folder: Path) -> None:
         if not (folder / LATEST).exists() and (aside / LATEST).exists():
             os.replace(aside / LATEST, folder / LATEST)
         shutil.rmtree(aside, ignore_errors=True)
-    for partial in folder.glob(".saving-*"):
+    for partial in folder.glob(f".{LATEST}-*"):
         shutil.rmtree(partial, ignore_errors=True)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from speechft.audio import WINDOW_SECONDS
+from speechft.events import Event
 from speechft.manifest import Manifest
 from speechft.seen import NOTHING, Seen
 from speechft.split import usual_name, usual_splits, without_unused
 from speechft.split_files import apply_split, usable_rows
-
-Event = dict[str, Any]
 
 
 class Rows(NamedTuple):

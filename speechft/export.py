@@ -15,7 +15,7 @@ from typing import Any
 
 from speechft import adapters
 from speechft.errors import SpeechftError, missing_extra
-from speechft.files import replace_folder
+from speechft.files import refuse_existing, replace_folder
 from speechft.ggml import write_ggml
 from speechft.onnx_export import write_onnx
 from speechft.recogniser import load
@@ -61,8 +61,7 @@ def export(
     precision = precision or PRECISIONS[to][0]
     if precision not in PRECISIONS[to]:
         raise SpeechftError(f"{to} does not come in {precision}", fix=f"Use one of {', '.join(PRECISIONS[to])}.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SpeechftError("exists already", where=out, fix="Name a new folder.")
+    refuse_existing(out)
     folder = resolve_adapter(adapter)
     if adapters.loftq_kind(adapters.own_card(folder)):
         raise SpeechftError(
@@ -85,8 +84,6 @@ def export(
             made = _ggml(merged, Path(work) / to, precision)
         elif to == "onnx":
             made = _onnx(merged, Path(work) / to, precision)
-        if out.exists():
-            out.rmdir()
         replace_folder(made, out)
     return out
 

@@ -17,6 +17,7 @@ from speechft.audio import HOP_LENGTH, MAX_FRAMES, SAMPLE_RATE, log_mel, pad_fra
 from speechft.decode import decode
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError, missing_extra
+from speechft.events import Event
 from speechft.files import write_json
 from speechft.manifest import Manifest
 from speechft.normalize import chosen
@@ -30,7 +31,6 @@ from speechft.seen import Seen
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Context, Whisper
 
-Event = dict[str, Any]
 REPORT = "export_check.json"
 CLIPS = 100
 PLAIN = DecodeOptions(temperatures=())

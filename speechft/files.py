@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,24 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `out` once that is done; where it fails, `out` stays as it was."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        yield work
+        replace_folder(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def refuse_existing(out: Path) -> None:
+    """Raises SpeechftError where something is there already, but for an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SpeechftError("exists already", where=out, fix="Name a new folder.")
 
 
 def replace_folder(new: Path, out: Path) -> None:

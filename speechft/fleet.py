@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,11 @@ from speechft.checkpoint import append_metrics
 from speechft.cluster import cluster, reason
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
+from speechft.events import Event, OnEvent
 from speechft.files import read_text, write_json, write_text
 from speechft.locks import locked
 from speechft.result_schema import TrainingResult
 
-Event = dict[str, Any]
-OnEvent = Callable[[Event], None]
 OWN = ("fleet.json", "fleet.md")
 PATHS = {"manifest", "output_dir", "allow_outside", "tracking", "search"}  # what a result does not depend on
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from speechft import adapters, complaints
 from speechft.errors import SpeechftError
-from speechft.files import replace_folder, write_json, write_text
+from speechft.files import refuse_existing, replace_folder, write_json, write_text
 from speechft.model_card import model_card
 from speechft.result_schema import EvaluationResult, TextResult, TrainingResult
 from speechft.sources import hub_id
@@ -57,8 +57,7 @@ def push(
         raise SpeechftError(f"'{repo}' is no repository", fix="Write it as USER/NAME.")
     if dry_run:
         out = Path(dry_run)
-        if out.exists():
-            raise SpeechftError("exists already", where=out, fix="Name a new folder.")
+        refuse_existing(out)
         out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".push-", dir=Path(dry_run).parent if dry_run else None) as work:
         folder = Path(work) / "repository"

@@ -12,9 +12,10 @@ from speechft import adapters
 from speechft.batching import Batch
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
+from speechft.events import Event
 from speechft.manifest import Manifest
 from speechft.prefetch import prefetch
-from speechft.train import Event, Run
+from speechft.train import Run
 
 SMOOTHING = 0.9  # of the running mean of the loss
 WORSE = 1.3  # times the lowest smoothed loss: the rate is too high then

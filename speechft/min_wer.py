@@ -21,12 +21,13 @@ from speechft.config import SpeechRecipe
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
 from speechft.evaluate import Rates, evaluate_model
+from speechft.events import Event
 from speechft.locks import locked
 from speechft.manifest import Manifest
 from speechft.normalize import chosen, normalizer
 from speechft.objective import FrozenHeadLoss
 from speechft.seen import Seen
-from speechft.train import Event, Run, Trained
+from speechft.train import Run, Trained
 from speechft.transcript import DecodeOptions, Transcript
 from speechft.validation import validated
 from speechft.whisper import core, decoder_states, encode

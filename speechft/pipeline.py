@@ -14,6 +14,7 @@ from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.evaluated_rows import Rows, rows_to_evaluate
+from speechft.events import Event
 from speechft.locks import locked
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
@@ -37,7 +38,7 @@ from speechft.seen import Seen
 from speechft.semantic import semantic
 from speechft.split import auto_split
 from speechft.split_files import about_split, usable_rows
-from speechft.train import Event, fit
+from speechft.train import fit
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Context
 

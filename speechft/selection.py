@@ -13,12 +13,11 @@ from speechft.averaging import RunningMean, in_place, mean_with_base
 from speechft.checkpoint import Progress, save_tensors
 from speechft.config import SpeechRecipe
 from speechft.evaluate import Evaluation, Rates, evaluate_model
+from speechft.events import Event
 from speechft.manifest import Manifest
 from speechft.significance import standard_error
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Whisper
-
-Event = dict[str, Any]
 
 
 @dataclass

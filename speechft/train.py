@@ -31,6 +31,7 @@ from speechft.descent import Descender, bear_with
 from speechft.errors import SpeechftError
 from speechft.eva import initialise_from_data
 from speechft.evaluate import Evaluation, Rates
+from speechft.events import Event
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.files import refuse_special
@@ -55,7 +56,6 @@ from speechft.tracking import Tracking
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Context, Whisper, core
 
-Event = dict[str, Any]
 RELEASE_EVERY = 4  # steps
 BY_HEART = 10  # passes over the clips from which on they are few: no early end, and half of the change is tried too
 MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each

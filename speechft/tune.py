@@ -18,12 +18,13 @@ from typing import Any, Literal
 from speechft.cluster import cluster, reason
 from speechft.config import recipe_kinds
 from speechft.errors import SpeechftError, missing_extra
+from speechft.events import Event
 from speechft.files import refuse_special, write_json, write_text
 from speechft.locks import locked
 from speechft.own_results import refuse_foreign_results
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import PATHS, Space, default_space, whole_paths
-from speechft.tune_task import Event, Follow, Task, speech_task, text_task
+from speechft.tune_task import Follow, Task, speech_task, text_task
 from speechft.validation import validated
 
 Pruning = Literal["halving", "median", "none"]

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from speechft.errors import SpeechftError
+from speechft.events import Event
 from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
 from speechft.schedule import planned_steps, steps_per_epoch
 from speechft.transcript import DecodeOptions
 
-Event = dict[str, Any]
 Follow = Callable[[Event], None]
 FIRST_RUNG = 9  # a trial is first looked at after this part of what the recipe itself hears, and three times as far on
 WITHOUT_RETRIES = DecodeOptions(temperatures=())  # what diverged loops, and looping six times over says no more

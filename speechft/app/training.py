@@ -32,6 +32,7 @@ from speechft.audio import Seconds
 from speechft.cache import FOLDER as CACHE
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
+from speechft.events import Event
 from speechft.files import replace_folder
 from speechft.locks import AnotherRun, is_locked, locked
 from speechft.manifest import Manifest
@@ -48,7 +49,6 @@ STATUS_FILES = (PROGRESS, REQUEST, JOB, PROCESS)  # they say how far a training 
 START_SECONDS = 25.0
 STEP_SECONDS = 0.02  # for each second of sound in a batch
 CHECK_SECONDS = 0.35  # for each kept-aside recording, looked at about ten times
-Event = dict[str, Any]
 log = logging.getLogger("speechft.app")
 
 

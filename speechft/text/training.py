@@ -27,6 +27,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from speechft import adapters
 from speechft.checkpoint import LATEST, append_metrics, save_tensors, trim_metrics
 from speechft.errors import SpeechftError, missing_extra
+from speechft.events import Event
 from speechft.files import write_text
 from speechft.interruption import Interrupted, deferred
 from speechft.peft_methods import TEXT_ONLY, RankSchedule, follow
@@ -41,7 +42,6 @@ from speechft.text.metrics import METRICS
 from speechft.text.model import TextModel, autocast, load_text_model, trainable_text_model
 from speechft.tracking import Tracking
 
-Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 RANKS = "ranks.safetensors"  # AdaLoRA's counters, in a checkpoint
 

@@ -27,6 +27,7 @@ LOWEST_RATE = 1000  # samples per second of a file; at 1, a few kilobytes would 
 N_FFT = 400  # samples: 25 ms
 HOP_LENGTH = 160  # samples: 10 ms
 WINDOW_SECONDS = 30.0  # the longest stretch the encoder has positions for
+SILENT_PEAK = 1e-4  # of full scale (-80 dB): below it there is nothing to hear
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH  # 100 log-mel frames
 MAX_FRAMES = int(WINDOW_SECONDS * FRAMES_PER_SECOND)  # 3000 frames in, 1500 encoder positions out
 LOG_FLOOR = 2.0  # a clip's floor lies this far below its loudest log-mel value: 8 decades / 4

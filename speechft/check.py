@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from speechft.audio import SAMPLE_RATE, SILENT_PEAK, WINDOW_SECONDS
 from speechft.errors import SpeechftError
 from speechft.fingerprint import copies, fingerprint
 from speechft.leaks import leaks, split_names
@@ -31,17 +32,14 @@ __all__ = ["Checked", "Problem", "check", "examine", "sample_problems", "usable"
 Tokenizer = Callable[[str], Sequence[int]]  # text to the ids of a whole label, special tokens included
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
-LONGEST = 30.0  # seconds Whisper hears at once
 MOST_TOKENS = 448  # positions of its decoder
 CHARACTERS_PER_TOKEN = 4.0  # of English; only used when no tokenizer is given
-SILENT = 1e-4  # peak, of full scale: -80 dB
 QUIET = 0.02  # peak, of full scale: -34 dB
 FULL_SCALE = 0.99
 CLIPPED_SHARE = 0.002  # of samples at full scale; speech that isn't clipped stays under a tenth of this
 WORDS_PER_SECOND = 8.0  # nobody speaks faster; the recording was cut, or the text belongs to another one
 LETTERS_PER_SECOND = 45.0
 SHORTEST = 0.1  # seconds; no word is shorter
-FRAMES = 16_000  # samples per second of decoded audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +147,7 @@ def sample_problems(utterance: Utterance, samples: np.ndarray) -> list[Problem]:
     magnitude = np.abs(samples - samples.mean())  # a constant offset is silence too
     peak = float(magnitude.max())
     found: list[Problem] = []
-    if peak < SILENT:
+    if peak < SILENT_PEAK:
         if not _no_speech(utterance):
             found.append(_problem(utterance, "error", "silent", "is silent", "Record it again, or drop the row."))
     elif peak < QUIET:
@@ -197,7 +195,7 @@ def _look_at(u: Utterance, decode: bool, pieces: bool) -> _Look:
     try:
         if decode:
             samples = u.load()
-            seconds = samples.size / FRAMES
+            seconds = samples.size / SAMPLE_RATE
             sound, bits = hashlib.sha256(samples.tobytes()).digest(), fingerprint(samples)
             found += sample_problems(u, samples)
             found += _length_problems(u, seconds)
@@ -205,9 +203,9 @@ def _look_at(u: Utterance, decode: bool, pieces: bool) -> _Look:
             seconds = _quick_seconds(u)
     except SpeechftError as error:
         return _Look(u, (Problem("error", _kind(u, error), u.where, error.what, error.fix),), None, None)
-    if seconds > LONGEST:
-        fix = f"Cut it into parts of under {LONGEST:.0f} s, or give rows with start_s and end_s."
-        what = f"lasts {seconds:.1f} s; Whisper hears {LONGEST:.0f} s at once"
+    if seconds > WINDOW_SECONDS:
+        fix = f"Cut it into parts of under {WINDOW_SECONDS:.0f} s, or give rows with start_s and end_s."
+        what = f"lasts {seconds:.1f} s; Whisper hears {WINDOW_SECONDS:.0f} s at once"
         severity = "warning" if pieces else _limit(u)
         what += ", so it is cut at pauses and heard in pieces" if severity == "warning" else ""
         found.append(_problem(u, severity, "too-long", what, fix))

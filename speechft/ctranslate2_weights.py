@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from speechft.errors import SpeechftError
+from speechft.whisper import MULTILINGUAL_VOCABULARY
 
 _DTYPES = {
     0: np.float32,
@@ -26,7 +27,6 @@ _DTYPES = {
     5: np.uint16,  # the bits of bfloat16
 }
 _BFLOAT16 = 5
-_MULTILINGUAL_VOCABULARY = 51865  # one more than the English-only models: the token <|startoflm|> aside
 _SPECIAL = {
     "eos": "<|endoftext|>",
     "sot": "<|startoftranscript|>",
@@ -147,7 +147,7 @@ def write_hf_folder(parts: list[Path], folder: Path, out: Path) -> None:
     vocabulary, width = arrays["decoder/embeddings/weight"].shape
     ffn = arrays["encoder/layer_0/ffn/linear_0/weight"].shape[0]
     heads = int(arrays["encoder/num_heads"])
-    multilingual = vocabulary >= _MULTILINGUAL_VOCABULARY
+    multilingual = vocabulary >= MULTILINGUAL_VOCABULARY
     eos, sot = ids[_SPECIAL["eos"]], ids[_SPECIAL["sot"]]
     tokens = {"bos_token_id": eos, "eos_token_id": eos, "pad_token_id": eos, "decoder_start_token_id": sot}
     suppress = {

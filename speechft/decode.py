@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from speechft import memory
-from speechft.audio import FRAMES_PER_SECOND, HOP_LENGTH, MAX_FRAMES, Seconds, log_mel, pad_frames
+from speechft.audio import FRAMES_PER_SECOND, HOP_LENGTH, MAX_FRAMES, SILENT_PEAK, Seconds, log_mel, pad_frames
 from speechft.decoder import DecoderCache, inference_copy, is_quantized
 from speechft.normalize import language_code
 from speechft.precision import inference_dtype
@@ -29,7 +29,6 @@ BATCH_FRAMES = {"cpu": 14_000, "cuda": 56_000}  # log-mel frames decoded togethe
 ENCODER_FRAMES = {"cpu": 6_000, "cuda": 24_000}  # of them, encoded at once
 MOST_CLIPS = {"cpu": 64, "cuda": 256}
 RETRY_SILENCE: Seconds = 10.0  # more after a clip, where the first result repeats itself
-SILENT_PEAK = 1e-4  # of full scale (-80 dB): below it there is nothing to hear
 
 
 def decode(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from speechft.audio import SAMPLE_RATE, Seconds, load_audio, log_mel
-from speechft.decode import SILENT_PEAK, decode
+from speechft.audio import HOP_LENGTH, SAMPLE_RATE, SILENT_PEAK, Seconds, load_audio, log_mel
+from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.normalize import join_texts
 from speechft.transcript import DecodeOptions, Transcript
@@ -25,7 +25,6 @@ LONGEST: Seconds = 28.0  # of one piece; the window is 30 s and wants some silen
 PAUSE: Seconds = 0.3  # shorter quiet stretches are parts of words
 MARGIN: Seconds = 0.2  # kept around speech: onsets are quieter than the threshold
 SUBTITLE: Seconds = 6.0  # longest subtitle line group
-_HOP = SAMPLE_RATE // 100
 
 
 @dataclass(frozen=True)
@@ -97,15 +96,15 @@ def speech_pieces(samples: np.ndarray, longest: Seconds = LONGEST) -> list[tuple
         else:
             pieces.append((start, end))
     cut = [part for piece in pieces for part in _cut(piece, level, round(longest * 100))]
-    return [(start * _HOP, min(len(samples), end * _HOP)) for start, end in cut]
+    return [(start * HOP_LENGTH, min(len(samples), end * HOP_LENGTH)) for start, end in cut]
 
 
 def levels(samples: np.ndarray) -> np.ndarray:
     """Level of every 10 ms, smoothed over 50 ms."""
-    n = len(samples) // _HOP
+    n = len(samples) // HOP_LENGTH
     if n == 0:
         return np.zeros(0)
-    power = np.square(samples[: n * _HOP].reshape(n, _HOP)).mean(axis=1)
+    power = np.square(samples[: n * HOP_LENGTH].reshape(n, HOP_LENGTH)).mean(axis=1)
     power = np.convolve(power, np.ones(5) / 5, mode="same")
     return 10 * np.log10(power + 1e-10)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from speechft.audio import SAMPLE_RATE, Seconds
-from speechft.check import LONGEST, sample_problems
+from speechft.audio import SAMPLE_RATE, WINDOW_SECONDS, Seconds
+from speechft.check import sample_problems
 from speechft.manifest import Utterance
 from speechft.recording import levels
 
@@ -20,7 +20,7 @@ SAID = {
     "quiet": "It is very quiet. If you can, move the microphone nearer.",
     "clipped": "It is so loud that it crackles. Move the microphone a little away.",
     "noisy": "There is a lot of noise around. If you can, close a window or turn off what hums.",
-    "long": f"It is longer than {LONGEST:.0f} seconds, which is more than training can use. Record its parts "
+    "long": f"It is longer than {WINDOW_SECONDS:.0f} seconds, which is more than training can use. Record its parts "
     "one by one, as sentences of your own.",
     "short": "It is very short for this sentence. Perhaps the start or the end is missing.",
 }
@@ -40,7 +40,7 @@ def notes(samples: np.ndarray, text: str) -> list[dict[str, str]]:
         level = levels(samples)
         if len(level) > 30 and np.percentile(level, 95) - np.percentile(level, 5) < NOISY:
             kinds.append("noisy")
-        if len(samples) > LONGEST * SAMPLE_RATE:
+        if len(samples) > WINDOW_SECONDS * SAMPLE_RATE:
             kinds.append("long")
         if len(text.split()) > FASTEST * len(samples) / SAMPLE_RATE:
             kinds.append("short")

@@ -26,6 +26,7 @@ from speechft.locks import locked
 from speechft.manifest import Manifest
 from speechft.normalize import chosen, normalizer
 from speechft.objective import FrozenHeadLoss
+from speechft.own_results import refuse_foreign_results
 from speechft.seen import Seen
 from speechft.train import Run, Trained
 from speechft.transcript import DecodeOptions, Transcript
@@ -90,6 +91,7 @@ def refine(
         "seed": seed,
     }  # fmt: skip
     recipe = validated(SpeechRecipe, settings, Path(adapter) / adapters.CARD)
+    refuse_foreign_results(out)
     with locked(Path(out)):
         run = _Refinement(Path(adapter), beams, risk, cross_entropy, recipe, train, dev, on_event)
         return run.go({"refined": "minimum word error rate" if risk else "cross-entropy"})

@@ -145,3 +145,13 @@ def test_an_adapter_made_elsewhere_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     with pytest.raises(SpeechftError, match="trained by speechft"):
         refine(tmp_path, Manifest([]), Manifest([]), tmp_path / "out")
+
+
+def test_results_of_somebody_elses_are_not_replaced(voice: Manifest, tmp_path: Path) -> None:
+    card = {"recipe": SpeechRecipe(manifest=Path("-"), output_dir=tmp_path).model_dump(mode="json")}
+    refinement(voice, tmp_path, card)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.jsonl").write_text("mine")
+    with pytest.raises(SpeechftError, match="was not made by speechft"):
+        refine(tmp_path / "start", voice[:2], voice[:2], tmp_path / "out")
+    assert (tmp_path / "out" / "metrics.jsonl").read_text() == "mine"

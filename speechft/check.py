@@ -21,8 +21,8 @@ from speechft.fingerprint import copies, fingerprint
 from speechft.leaks import leaks, split_names
 from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
 from speechft.overlap import Overlap, overlap
-from speechft.rows import CLOSE, CLOSE_SHARE
 from speechft.split import UNUSED, sentence_key, usual_name, usual_splits
+from speechft.utterance import CLOSE, CLOSE_SHARE
 
 if TYPE_CHECKING:
     import numpy as np

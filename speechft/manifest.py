@@ -18,17 +18,9 @@ from typing import overload
 
 from speechft.errors import SpeechftError
 from speechft.files import write_text
-from speechft.rows import (
-    BadRow,
-    Folder,
-    Problem,
-    Seconds,
-    Utterance,
-    duplicate_id,
-    parse_row,
-    read_rows,
-    with_ids,
-)
+from speechft.problems import BadRow, Problem
+from speechft.rows import Folder, duplicate_id, parse_row, read_rows, with_ids
+from speechft.utterance import Seconds, Utterance
 
 __all__ = ["Manifest", "Problem", "Seconds", "Utterance", "probe_duration"]
 

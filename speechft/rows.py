@@ -1,4 +1,4 @@
-"""One row of a manifest: what it holds, what is read from it, and what is said when it is wrong.
+"""From a line of a manifest to an `Utterance`, and what is said when it is wrong.
 
 `speechft.manifest` is the module to import from; this one keeps the reading apart from the collection.
 """
@@ -7,161 +7,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from speechft.errors import SpeechftError
+from speechft.problems import BadRow, Problem
+from speechft.utterance import TIMES, WORDS, Seconds, Utterance
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
-Seconds = float
-
-# Fields that hold a short string; a whole number is taken as one.
-WORDS: tuple[str, ...] = (
-    *("id", "speaker", "split", "prompt_id", "session"),
-    *("severity", "aetiology", "gender", "text_verbatim", "language"),
-)
-TIMES = ("start_s", "end_s", "duration_s")
 # Fields that hold true or false; tables and spreadsheets write them as words or 1 and 0.
 FLAGS = ("no_speech", "simulated", "synthetic")
 TRUTH = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0"), False)
 MAX_SECONDS = 1e7  # 115 days: a longer recording is a mistake of unit
-CLOSE, CLOSE_SHARE = 0.5, 0.1  # seconds, and of a length: what people write of it may be wrong by the larger of them
 FRAMES_TO_WRITE = 50  # a row is read with more of the stack left than it may be written with
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on all common file systems and on Linux
 ALLOW_OUTSIDE = (
     "Copy it into the manifest's folder and name it from there; or, if you trust this manifest, allow it "
     "with --allow-outside (allow_outside=True)."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong in a manifest, its audio or its splits.
-
-    Attributes:
-        severity: "error" (the row cannot be used), "warning" (results may mislead) or "note".
-        kind: a short name that stays the same between versions, such as "silent" or "duplicate-id".
-        where: file and row, such as "train.jsonl:17".
-        what: what is wrong, a clause.
-        fix: what to do about it, in whole sentences.
-    """
-
-    severity: Literal["error", "warning", "note"]
-    kind: str
-    where: str
-    what: str
-    fix: str = ""
-
-    def __str__(self) -> str:
-        return str(self.error())
-
-    def error(self) -> SpeechftError:
-        """The same as an exception to raise."""
-        return SpeechftError(self.what, where=self.where, fix=self.fix)
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """One recording, or a stretch of one, and what was said in it.
-
-    Attributes:
-        audio: absolute, resolved path of the recording.
-        text: what was said, as it is to be written; "" where nobody speaks.
-        id: unique within its manifest.
-        start_s, end_s: seconds from the start of the file; None means its start and its end.
-        duration_s: length in seconds where the manifest states it; see `probe_duration`.
-        prompt_id: the sentence that was to be read, so that no prompt ends up in two splits.
-        text_verbatim: what was said with every repetition and filler.
-        extra: any other field of the row, a group to break results down by.
-        row: line in the manifest, from 1; 0 when it doesn't come from a file.
-        source: the manifest's file name.
-    """
-
-    audio: Path
-    text: str
-    id: str
-    speaker: str = ""
-    split: str | None = None
-    start_s: Seconds | None = None
-    end_s: Seconds | None = None
-    duration_s: Seconds | None = None
-    prompt_id: str | None = None
-    session: str | None = None
-    severity: str | None = None
-    aetiology: str | None = None
-    age: float | str | None = None
-    gender: str | None = None
-    text_verbatim: str | None = None
-    language: str | None = None
-    extra: Mapping[str, object] = field(default_factory=dict, hash=False)
-    row: int = field(default=0, compare=False)
-    source: str = field(default="", compare=False)
-
-    @property
-    def where(self) -> str:
-        """What to name in an error: "train.jsonl:17", or the id when no file holds this utterance."""
-        return f"{self.source}:{self.row}" if self.row else f"utterance '{self.id}'"
-
-    @property
-    def seconds(self) -> Seconds | None:
-        """Length in seconds as far as the manifest tells, without opening the recording."""
-        if self.end_s is not None:
-            return self.end_s - (self.start_s or 0.0)
-        return self.duration_s
-
-    def within(self, seconds: Seconds) -> Utterance:
-        """The same, its `end_s` no later than the recording's own end.
-
-        Args:
-            seconds: that are there from `start_s` on, up to `end_s`; see `probe_duration`.
-        """
-        there = (self.start_s or 0.0) + seconds
-        over = self.end_s is not None and self.end_s - there > 1e-3
-        return replace(self, end_s=round(there, 3)) if over else self
-
-    def missing(self, seconds: Seconds) -> Seconds:
-        """What the recording lacks of the stretch, if that is more than a time may be wrong by; arguments as above."""
-        if self.end_s is None:
-            return 0.0
-        stretch = self.end_s - (self.start_s or 0.0)
-        return stretch - seconds if stretch - seconds > max(CLOSE, CLOSE_SHARE * stretch) else 0.0
-
-    def load(self) -> np.ndarray:
-        """Decode the samples: float32 mono 16 kHz, shape (samples,). Errors name file and row."""
-        from speechft.audio import load_audio
-
-        return load_audio(self.audio, self.start_s, self.end_s, where=self.where)
-
-    def group(self, name: str) -> str:
-        """The value of a field to break results down by, as text; "" when the row has none."""
-        value = self.extra.get(name, "") if name in self.extra else getattr(self, name, None)
-        return "" if value is None else str(value)
-
-    def to_row(self, folder: Path | None = None) -> dict[str, object]:
-        """The row as JSON holds it; `audio` relative to `folder` when it lies inside."""
-        audio = self.audio
-        if folder is not None and audio.is_relative_to(folder):
-            audio = audio.relative_to(folder)
-        values: dict[str, object] = {"id": self.id, "audio": audio.as_posix(), "text": self.text}
-        for name in ("speaker", *WORDS[2:], "age", *TIMES):
-            value = getattr(self, name)
-            if value is not None and value != "":
-                values[name] = value
-        return {**values, **self.extra}
-
-
-class BadRow(Exception):
-    """A row that cannot be used; becomes a Problem, and the next rows are still read."""
-
-    def __init__(self, kind: str, what: str, fix: str) -> None:
-        self.kind, self.what, self.fix = kind, what, fix
-
-    def problem(self, where: str) -> Problem:
-        return Problem("error", self.kind, where, self.what, self.fix)
 
 
 def read_rows(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[Problem]]:

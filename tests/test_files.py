@@ -30,11 +30,11 @@ from speechft.files import NotAFile, read_bytes, read_text, replace_folder, writ
 from speechft.fleet import _ended
 from speechft.locks import is_locked, locked
 from speechft.manifest import Manifest, probe_duration
-from speechft.rows import Utterance
 from speechft.sources import MADE, _is_as_made
 from speechft.split_files import read_split
 from speechft.text.data import read
 from speechft.text.hosted import validate
+from speechft.utterance import Utterance
 
 
 @pytest.fixture

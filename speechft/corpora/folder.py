@@ -24,7 +24,8 @@ from typing import Any
 from speechft.corpora.prepared import AUDIO_ENDINGS, Preparation, Prepared, read_text
 from speechft.errors import SpeechftError
 from speechft.files import LONGEST_FIELD
-from speechft.rows import FLAGS, BadRow, read_rows
+from speechft.problems import BadRow
+from speechft.rows import FLAGS, read_rows
 from speechft.split import PARTS, usual_name
 
 TRANSCRIPT_ENDINGS = (".txt", ".lab", ".transcript", ".normalized.txt")

@@ -17,8 +17,9 @@ from speechft.corpora.prepared import Preparation, Prepared
 from speechft.errors import SpeechftError
 from speechft.files import read_bytes, safe_name, write_bytes
 from speechft.manifest import Utterance, probe_duration
-from speechft.rows import CLOSE, CLOSE_SHARE, BadRow
+from speechft.problems import BadRow
 from speechft.split import PARTS, usual_name
+from speechft.utterance import CLOSE, CLOSE_SHARE
 
 # How sound files begin; the ending only matters to people, as decoders look at the content.
 MAGIC = {

@@ -17,7 +17,8 @@ from speechft.errors import SpeechftError
 from speechft.files import write_text
 from speechft.manifest import Manifest, Utterance, probe_duration
 from speechft.plain_text import encodable
-from speechft.rows import BadRow, Folder, duplicate_id, parse_row, read_flag, with_ids
+from speechft.problems import BadRow
+from speechft.rows import Folder, duplicate_id, parse_row, read_flag, with_ids
 from speechft.split import usual_name
 
 AUDIO_ENDINGS = (

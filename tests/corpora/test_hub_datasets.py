@@ -13,7 +13,7 @@ import soundfile
 from speechft.corpora.hub import _write, prepare_hub
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
-from speechft.rows import BadRow
+from speechft.problems import BadRow
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,7 @@ from speechft.adapter_files import task_of as task_of
 from speechft.distributed import placed_like, whole
 from speechft.errors import SpeechftError, readable
 from speechft.files import new_folder
-from speechft.peft_methods import peft_config
+from speechft.peft_methods import is_placed, peft_config
 from speechft.precision import refuse_non_finite
 from speechft.quantization import start_from_loss
 from speechft.weights_hash import base_hash as base_hash
@@ -70,12 +70,13 @@ def attach(
     Args:
         model: any transformers model, quantised or not.
         method: `lora` (Hu et al., 2021, arXiv 2106.09685), `adalora`, `vera`, `ia3`, `oft`, `boft`, `houlsby`,
-            `pfeiffer`, `bitfit`, `norms`, `prompt` and `prefix` (causal language models), or `full`: every weight.
+            `pfeiffer`, `bitfit`, `norms`, `prompt` and `prefix` (causal language models), or `full`: every weight of
+            the placement.
         rank: of the added matrices; width of a bottleneck; largest block of oft and boft.
         alpha: the scale of LoRA is alpha / rank (alpha / sqrt(rank) with `rslora`); 2 * rank unless told.
         dropout: on their input.
         placement: `encoder`, `decoder` or `both`.
-        encoder_from: encoder layers below this number get none.
+        encoder_from: encoder layers below this number get none; `full` leaves what comes before them as it is, too.
         projections: last names of the linear layers that get them; q_proj and v_proj unless told. Of ia3, houlsby,
             pfeiffer and norms the layers are part of the method.
         rslora: a scale for large ranks (Kalajdzievski, 2023, arXiv 2312.03732).
@@ -94,10 +95,10 @@ def attach(
     from peft import get_peft_model
 
     if method == "full":
-        model.requires_grad_(True)
-        for name, module in model.named_modules():
-            if name.endswith("encoder.embed_positions"):
-                module.requires_grad_(False)  # Whisper's sinusoids: not weights, by definition
+        whole = not getattr(model.config, "is_encoder_decoder", False)  # it has one place only
+        for name, parameter in model.named_parameters():
+            sinusoids = "encoder.embed_positions" in name  # Whisper's: not weights, by definition
+            parameter.requires_grad_(not sinusoids and (whole or is_placed(name, placement, encoder_from)))
         return model
     model.requires_grad_(False)
     with _quiet():

@@ -52,6 +52,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+WITH_DROPOUT = ("lora", "adalora", "vera", "oft", "boft")
+
+
 class AdapterSettings(Settings):
     """What is trained; `speechft.adapters.attach` says more of each.
 
@@ -93,6 +96,8 @@ class AdapterSettings(Settings):
     def _fits_together(self) -> AdapterSettings:
         if self.quantize and self.method in ("full", "boft"):
             raise ValueError(f"{self.method} needs whole weights: leave adapter.quantize out")
+        if self.dropout and self.method not in WITH_DROPOUT:
+            raise ValueError(f"{self.method} has no dropout: leave adapter.dropout out")
         if self.method != "lora" and (self.rslora or self.dora or self.init != "zero"):
             raise ValueError("rslora, dora and init belong to adapter.method=lora")
         if self.init == "loftq" and self.quantize in (None, "int8"):

@@ -56,6 +56,19 @@ def target_pattern(
     return pattern
 
 
+def is_placed(name: str, placement: str, encoder_from: int = 0) -> bool:
+    """Whether full fine-tuning trains a parameter of an encoder-decoder model, by its name.
+
+    What comes before an encoder layer is frozen with the layers below it, and an output layer belongs to the decoder.
+    """
+    if "encoder." not in name:
+        return placement != "encoder"
+    layer = re.search(r"encoder\.layers\.(\d+)\.", name)
+    before = re.search(r"encoder\.(conv\d|embed_)", name)
+    number = int(layer[1]) if layer else 0 if before else encoder_from
+    return placement != "decoder" and number >= encoder_from
+
+
 def peft_config(
     model: Any,
     method: str,
@@ -96,9 +109,11 @@ def peft_config(
     if method == "lora":
         if init == "pissa" and dora:
             raise SpeechftError("PiSSA and DoRA cannot be combined", fix="Use one of the two.")
+        pattern = target_pattern(model, placement, projections, encoder_from)
+        if init != "zero":
+            _refuse_large_rank(model, pattern, rank, init)
         return peft.LoraConfig(
-            r=rank, lora_alpha=scale, lora_dropout=dropout, use_rslora=rslora, use_dora=dora,
-            target_modules=target_pattern(model, placement, projections, encoder_from),
+            r=rank, lora_alpha=scale, lora_dropout=dropout, use_rslora=rslora, use_dora=dora, target_modules=pattern,
             **_initialisation(model, init),
             # no task_type: SEQ_2_SEQ_LM makes peft ask Whisper for input_ids it does not have
         )  # fmt: skip
@@ -139,6 +154,18 @@ def peft_config(
 def has_reference(method: str, init: str = "zero") -> bool:
     """Whether peft can switch the adapter off and leave the model before training: what preference losses need."""
     return method not in ("full", *TEXT_ONLY) and init != "pissa"
+
+
+def _refuse_large_rank(model: nn.Module, pattern: str, rank: int, init: str) -> None:
+    """A layer's weights, and what it is fed, have no more directions than its smaller side is long."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) and re.fullmatch(pattern, name):
+            most = min(layer.in_features, layer.out_features)
+            if rank > most:
+                raise SpeechftError(
+                    f"init={init} can start at most {most} directions of {name}, and adapter.rank is {rank}",
+                    fix=f"Set adapter.rank={most} or less, or init=zero.",
+                )
 
 
 def _initialisation(model: Any, init: str) -> dict[str, Any]:

@@ -28,10 +28,15 @@ TEXT_SPACE: Search = {
 }
 
 
+WITHOUT_RANK = ("full", "bitfit", "norms", "ia3", "prompt", "prefix")
+
+
 def default_space(recipe: Any) -> Search:
     """What is varied where a recipe names nothing; learning rates about the one that suits its method."""
     space = SPEECH_SPACE if recipe.task == "speech" else TEXT_SPACE
     rates, factor = cast(SearchRange, space["learning_rate"]), rate_of_method(recipe.adapter)
+    if recipe.adapter.method in WITHOUT_RANK:
+        space = {key: choice for key, choice in space.items() if key != "adapter.rank"}
     return space | {"learning_rate": SearchRange(low=rates.low * factor, high=rates.high * factor, log=True)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,6 +72,26 @@ def test_placement_means_what_it_says(placement: str) -> None:
     names = [name for name, _ in adapters.trainable(adapted(placement=placement).model)]
     sides = {"encoder" if ".encoder." in name else "decoder" for name in names}
     assert sides == ({"encoder", "decoder"} if placement == "both" else {placement})
+
+
+@pytest.mark.parametrize(
+    ("settings", "frozen"),
+    [
+        ({}, ["encoder.embed_positions"]),
+        ({"placement": "decoder"}, ["encoder."]),
+        ({"placement": "encoder"}, ["encoder.embed_positions", "decoder.", "proj_out"]),
+        ({"encoder_from": 1}, ["encoder.embed_positions", "encoder.conv", "encoder.layers.0."]),
+    ],
+)
+def test_full_fine_tuning_is_of_the_placement(settings: dict[str, Any], frozen: list[str], tiny: Whisper) -> None:
+    model = adapters.attach(copy.deepcopy(tiny.model), method="full", **settings)
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad != any(part in name for part in frozen), name
+
+
+def test_a_rank_that_no_layer_has_directions_for_is_refused(tiny: Whisper) -> None:
+    with pytest.raises(SpeechftError, match=r"at most 384 directions of .*, and adapter.rank is 385"):
+        adapters.attach(copy.deepcopy(tiny.model), rank=385, init="pissa")
 
 
 def test_positions_stay_whole() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from speechft.config import SpeechRecipe, load_recipe
+from speechft.config import AdapterSettings, SpeechRecipe, load_recipe
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
 from speechft.manifest import Manifest
@@ -109,6 +109,12 @@ def test_the_recipe_itself_is_in_its_space(recipe: SpeechRecipe, search: dict) -
     space = Space(recipe, search)
     assert space.at(space.own) == recipe
     assert space.at(space.ask(Ask())) != recipe
+
+
+def test_what_changes_nothing_is_not_searched() -> None:
+    recipe = SpeechRecipe(manifest=Path("m.jsonl"), output_dir=Path("out"), adapter={"method": "norms"})
+    assert "adapter.rank" not in default_space(recipe)
+    assert "adapter.rank" in default_space(recipe.model_copy(update={"adapter": AdapterSettings()}))
 
 
 def test_learning_rates_are_searched_about_the_method_s_own() -> None:

@@ -45,9 +45,12 @@ def set_scale(model: Any, scale: float) -> None:
         return
     key = "scale" if hasattr(config, "scale") else "lora_alpha"
     if not hasattr(model, "whole_scale"):
-        model.whole_scale = getattr(config, key), [layer.scaling["default"] for layer in layers]
-    whole, wholes = model.whole_scale
+        own = dict(getattr(config, "alpha_pattern", None) or {})  # layers' own, as others may have
+        model.whole_scale = getattr(config, key), own, [layer.scaling["default"] for layer in layers]
+    whole, own, wholes = model.whole_scale
     setattr(config, key, whole * scale)
+    if own:
+        config.alpha_pattern = {name: alpha * scale for name, alpha in own.items()}
     for layer, value in zip(layers, wholes, strict=True):
         layer.scaling["default"] = value * scale
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from speechft import adapters
 from speechft.adapter_scale import choose_scale, save_at_best_scale, set_scale
@@ -57,6 +58,20 @@ def test_from_the_base_to_the_adapter(settings: dict, tiny: Whisper, tmp_path: P
     assert (half - base).norm() < (whole - base).norm()
     again = adapters.load(copy.deepcopy(tiny.model), saved)
     torch.testing.assert_close(logits(again), half, atol=1e-4, rtol=1e-4)
+
+
+def test_layers_with_an_alpha_of_their_own_are_scaled_too(tiny: Whisper, tmp_path: Path) -> None:
+    """As adapters of others may have."""
+    config = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"], alpha_pattern={"v_proj": 16})
+    model = get_peft_model(copy.deepcopy(tiny.model), config).eval()
+    torch.manual_seed(3)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(0, 0.05)
+    set_scale(model, 0.5)
+    wanted = logits(model)
+    saved = adapters.save(model, tmp_path / "saved", {}, "bundled:tiny.en", resolve("bundled:tiny.en"))
+    torch.testing.assert_close(logits(adapters.load(copy.deepcopy(tiny.model), saved)), wanted, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [0.0, -0.5])

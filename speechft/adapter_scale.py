@@ -34,8 +34,8 @@ def set_scale(model: Any, scale: float) -> None:
     """
     config = getattr(model, "peft_config", {}).get("default")
     layers = [m for m in model.modules() if isinstance(getattr(m, "scaling", None), dict) and "default" in m.scaling]
-    fixed = config is None or not layers or getattr(config, "use_dora", False) or changes_base(vars(config))
-    if fixed or hasattr(model, "start"):
+    fixed = not layers or hasattr(model, "start")
+    if config is None or fixed or getattr(config, "use_dora", False) or changes_base(vars(config)):
         raise SpeechftError(
             "this adapter has no scale that leads back to the base model",
             fix="LoRA, AdaLoRA and bottleneck adapters have; init=pissa of speechft has once it is saved and loaded.",

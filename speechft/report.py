@@ -95,7 +95,7 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
         notes += difference["notes"]
     found = [f"{note[:1].upper()}{note[1:]}." for note in notes]
     found.append(
-        f"Intervals come from drawing {unit} again and again (bootstrap); their ends are estimates, more so with few "
+        f"Intervals come from resampling {unit} (bootstrap); their ends are estimates, more so with few "
         f"{unit}."
     )
     if difference:
@@ -104,7 +104,7 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
         over_speakers, over_segments = (p_text(difference.get(f"{k}_holm", difference[k])) for k in P_VALUES)
         found.append(
             f"Does it hold {many}? If before and after were swapped at random, {unit[:-1]} by {unit[:-1]}, a "
-            f"difference as large would come with {over_speakers}. Does it hold for these recordings? "
+            f"difference as large would appear with {over_speakers}. Does it hold for these recordings? "
             f"Matched-pair test on {difference['segments']} segments (MAPSSWE): {over_segments}."
         )
         if "p_speakers_holm" in difference:
@@ -129,10 +129,10 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
         row("Characters wrong (CER)", "cer"),
         row("Match error rate (MER)", "mer"),
         row("Word information lost (WIL)", "wil"),
-        row("Words heard as others", "substitutions", str),
+        row("Words misheard", "substitutions", str),
         row("Words missed", "deletions", str),
         row("Words invented", "insertions", str),
-        row("Sentences wholly right", "all_right"),
+        row("Sentences entirely right", "all_right"),
         row("WER, mean of speakers", "wer_speaker_mean"),
         ("WER of the worst speaker", *map(worst, data)),
         row("WER without the worst 1% of clips", "wer_without_worst"),
@@ -146,7 +146,7 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
         row("Names and numbers missed", "entity_errors", lambda found: percent(found["rate"])),
         row("Clips with more errors than words", "clips_above_one", str),
         row("Clips that repeat themselves", "loops", str),
-        row("Clips without a word to say", "empty_references", str),
+        row("Clips without any words", "empty_references", str),
     ]
     if len(data[0]["per_speaker"]) < 2:
         rows = [entry for entry in rows if "speaker" not in entry[0]]

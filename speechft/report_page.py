@@ -100,7 +100,7 @@ def _figures(systems: Systems) -> str:
     if not systems:
         return ""
     parts = []
-    for label, key in (("Words wrong", "wer"), ("Characters wrong", "cer"), ("Sentences wholly right", "all_right")):
+    for label, key in (("Words wrong", "wer"), ("Characters wrong", "cer"), ("Sentences entirely right", "all_right")):
         shown = [percent(measured(scores)[key]) for _, scores in systems]
         was = f"<small>before: {shown[0]}</small>" if len(shown) == 2 else ""
         parts.append(f"<div><dt>{label}</dt><dd>{shown[-1]}{was}</dd></div>")

@@ -95,8 +95,7 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
         notes += difference["notes"]
     found = [f"{note[:1].upper()}{note[1:]}." for note in notes]
     found.append(
-        f"Intervals come from resampling {unit} (bootstrap); their ends are estimates, more so with few "
-        f"{unit}."
+        f"Intervals come from resampling {unit} (bootstrap); their ends are estimates, more so with few {unit}."
     )
     if difference:
         named = any(systems[-1][1].speakers)

@@ -146,7 +146,7 @@ def test_a_correction_is_of_what_is_shown_and_added_once(url: str, new_page: New
     page.click("nav >> text=Transcribe")
     assert not page.is_visible("#correct")
     page.click("button[aria-label='Subtitles: Your voice']")
-    page.wait_for_selector("#alert:has-text('not here any more')")
+    page.wait_for_selector("#alert:has-text('is gone')")
     page.unroute("**/api/transcribe")
     first = held(page, "**/api/transcribe")
     page.click("#file-go")

@@ -63,12 +63,7 @@ def export(
         raise SpeechftError(f"{to} does not come in {precision}", fix=f"Use one of {', '.join(PRECISIONS[to])}.")
     refuse_existing(out)
     folder = resolve_adapter(adapter)
-    if adapters.loftq_kind(adapters.own_card(folder)):
-        raise SpeechftError(
-            "belongs to a quantised base model (LoftQ), which no export can hold",
-            where=folder,
-            fix="Train with init=zero.",
-        )
+    adapters.refuse_loftq(adapters.own_card(folder), folder)
     text = adapters.task_of(folder) != "speech"
     if text and to != "huggingface":
         raise SpeechftError(

@@ -9,14 +9,11 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from speechft.errors import SpeechftError
 from speechft.problems import BadRow, Problem
 from speechft.utterance import TIMES, WORDS, Seconds, Utterance
-
-if TYPE_CHECKING:
-    pass
 
 # Fields that hold true or false; tables and spreadsheets write them as words or 1 and 0.
 FLAGS = ("no_speech", "simulated", "synthetic")

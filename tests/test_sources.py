@@ -64,12 +64,14 @@ def test_a_ctranslate2_folder_is_converted_once(
     } <= present
 
 
-def test_another_tokenizer_or_config_makes_another_model(
-    ctranslate2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def own(ctranslate2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the model that may be changed, and a cache of its own, `cache` beside it."""
     monkeypatch.setenv("SPEECHFT_CACHE", str(tmp_path / "cache"))
-    own = tmp_path / "own"
-    shutil.copytree(ctranslate2_folder, own)
+    return shutil.copytree(ctranslate2_folder, tmp_path / "own")
+
+
+def test_another_tokenizer_or_config_makes_another_model(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {resolve(own)}
     for name, addition in (("config.json", {"alignment_heads": [[0, 0]]}), ("tokenizer.json", {"version": "1.1"})):
         (own / name).write_text(json.dumps(json.loads((own / name).read_text()) | addition))
@@ -124,18 +126,13 @@ def test_a_cache_that_was_copied_is_as_it_was(
     assert hashed == ["config.json"], "large files that were hashed once are known"
 
 
-def test_other_contents_than_pinned_are_refused(
-    ctranslate2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SPEECHFT_CACHE", str(tmp_path / "cache"))
-    copy = tmp_path / "model"
-    shutil.copytree(ctranslate2_folder, copy)
-    data = bytearray((copy / "model.bin").read_bytes())
+def test_other_contents_than_pinned_are_refused(own: Path, tmp_path: Path) -> None:
+    data = bytearray((own / "model.bin").read_bytes())
     data[-1000] ^= 1
-    (copy / "model.bin").write_bytes(data)
+    (own / "model.bin").write_bytes(data)
     bundle = sources.BUNDLES["tiny.en"]
     with pytest.raises(SpeechftError, match="contents"):
-        sources._converted("x", [copy / "model.bin"], copy, expected=bundle.sha256)
+        sources._converted("x", [own / "model.bin"], own, expected=bundle.sha256)
     assert not list((tmp_path / "cache" / "models").glob("*")) if (tmp_path / "cache" / "models").exists() else True
 
 

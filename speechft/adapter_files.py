@@ -94,7 +94,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """What peft's `adapter_config.json` says; of LoRA always with `r` and `lora_alpha`.
 
     Raises:
-        SpeechftError: the folder is no adapter, or a damaged one; or a value is none that it can have.
+        SpeechftError: the folder is no adapter, or a damaged one, or a value in it is not allowed.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
@@ -144,7 +144,7 @@ def own_card(folder: str | Path) -> dict[str, Any]:
     """The same for a whole model too; empty where there is no card.
 
     Raises:
-        SpeechftError: it is damaged, or a value is none that it can have.
+        SpeechftError: it is damaged, or a value in it is not allowed.
     """
     path = Path(folder) / CARD
     if not path.is_file():

@@ -214,7 +214,7 @@ def _say_if_untied(model: Any) -> None:
 
 
 def _is_of_weights(path: Path) -> bool:
-    """Whether a file of a base's folder speaks of what only that folder holds: shards, an adapter, measurements."""
+    """Whether a file describes only the weights of its own folder: shards, an adapter, measurements."""
     return path.name.endswith(".index.json") or path.name in (CONFIG, "export_check.json")
 
 

@@ -257,7 +257,7 @@ class AdapterBank:
         plain = adapters.is_plain_lora(config)
         state = lora_tensors(folder) if plain else {}
         if not plain or not all(key.endswith(MATRICES) and value.ndim == 2 for key, value in state.items()):
-            raise SpeechftError("is no plain LoRA adapter", where=folder, fix="A bank serves adapter.method=lora.")
+            raise SpeechftError("is not a plain LoRA adapter", where=folder, fix="A bank serves adapter.method=lora.")
         adapters.refuse_loftq(card, folder)
         if (made_for := card.get("base_sha256")) and made_for not in self._base_hashes:
             what = f"was trained on '{card.get('model')}', not on these weights"

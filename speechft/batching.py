@@ -117,7 +117,7 @@ class Batch:
 
 
 def nothing(n_mels: int) -> Batch:
-    """A second of silence in which nothing is to be predicted: what a process without clips does beside the others."""
+    """A batch without targets: a process without clips makes as many passes as the others."""
     x, ids = torch.zeros(1, n_mels, FRAMES_PER_SECOND), torch.zeros(1, 1, dtype=torch.long)
     return Batch(x, ids, torch.full_like(ids, IGNORED), ())
 

@@ -1,4 +1,4 @@
-"""What the frozen lower part of the encoder makes of each clip, computed once and kept on disk.
+"""Activations of each clip below the first trained layer, computed once and kept on disk.
 
 Everything below the first trainable layer gives the same numbers every epoch and every run. They are kept in bf16
 beside the recordings they come from (voices are health data: who deletes the folder deletes these too) and read through
@@ -216,7 +216,7 @@ def _build(
 
 @contextlib.contextmanager
 def _judging(model: nn.Module) -> Iterator[None]:
-    """Without dropout, of which one draw would be kept for the whole run; then as before."""
+    """In eval mode: a dropout mask would otherwise be cached for the whole run."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""What a killed run goes on from: weights, optimiser moments and counters, each file whole or absent."""
+"""Checkpoints an interrupted run resumes from: weights, optimiser moments and counters, each file whole or absent."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Progress:
     skipped_in_a_row: int = 0
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Become what was saved as JSON, which knows lists only; in place, for others look at it too."""
+        """Load saved JSON in place, as other objects share this one; its lists become tuples again."""
         pairs = {key: tuple(saved[key]) if saved[key] else None for key in ("best", "base")}
         vars(self).update(vars(Progress(**saved | pairs)))
 

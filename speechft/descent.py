@@ -1,4 +1,4 @@
-"""One optimiser step: an exact gradient, in passes that fit into memory, and no step where it is no number."""
+"""One optimiser step: an exact gradient, in passes that fit into memory, and no update where it is not finite."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Descender:
         """Change the weights once at a learning rate, or not at all where loss or gradient is not finite.
 
         Raises:
-            SpeechftError: not even one clip fits into memory, or the step made a weight that is no number.
+            SpeechftError: not even one clip fits into memory, or the step made a weight that is not finite.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate

@@ -3,7 +3,7 @@
 Each takes its rows of every batch. Losses are sums over target tokens, so summed gradients divided by the target tokens
 of all processes are the gradient of one process. Where a few matrices are trained there is nothing to overlap or to
 shard: one all-reduce a step. For models that a device cannot hold, `shard` spreads weights, gradients and moments over
-the processes (FSDP2). Files are written, dev is decoded and people are spoken to by the first process alone.
+the processes (FSDP2). The first process alone writes files, decodes dev and prints.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ Rates = tuple[float, float]  # WER and CER: what training chooses by
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model made of a manifest.
+    """The transcripts and scores of a model on a manifest.
 
     Attributes:
         scores: error rates over all utterances; an unreadable clip counts as an empty transcript.

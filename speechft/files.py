@@ -43,7 +43,7 @@ def safe_name(name: str) -> str:
 
 
 class NotAFile(SpeechftError, OSError):
-    """A pipe, a socket or a device under the name of a file; to whom it concerns an `OSError` like any other."""
+    """A pipe, a socket or a device under the name of a file; also an `OSError`, for callers that catch those."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("is a pipe, a socket or a device, not a file", where=path, fix="Check the path.")

@@ -54,7 +54,7 @@ def push(
     """
     adapter = Path(adapter)
     if repo.count("/") != 1:
-        raise SpeechftError(f"'{repo}' is no repository", fix="Write it as USER/NAME.")
+        raise SpeechftError(f"'{repo}' is not the name of a repository", fix="Write it as USER/NAME.")
     if dry_run:
         out = Path(dry_run)
         refuse_existing(out)

@@ -1,4 +1,4 @@
-"""Which language a multilingual model is taught and judged under, where the recipe does not say."""
+"""The language a multilingual model is trained and evaluated in where the recipe names none."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[TextIO]:
 
     Args:
         folder: made when missing.
-        name: of the lock's file; locks of other names do not mind this one.
+        name: of the lock's file; locks with other names are independent.
 
     Yields:
         the lock's file; a process that inherits it open holds the folder until it ends.

@@ -41,7 +41,7 @@ _RAN_OUT = (
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that no memory is left, whoever says so: Python, numpy, torch or a library of theirs."""
+    """Whether an error means that memory ran out, in Python, numpy, torch or a library of theirs."""
     from accelerate.utils.memory import should_reduce_batch_size
 
     if isinstance(error, MemoryError) or (isinstance(error, Exception) and should_reduce_batch_size(error)):

@@ -11,7 +11,7 @@ WITH_A_RESULT = ("report.html", "report.md", "metrics.jsonl")
 
 
 def refuse_foreign_results(out: str | Path) -> None:
-    """Before anything is computed for a folder: its results must be ours, or not be there.
+    """Raise, before any work, where a folder holds results that speechft did not write.
 
     Ours is a result.json that says of which speechft it is, what lies beside such a one, and what lies beside the lock
     that every run leaves.

@@ -120,7 +120,7 @@ def peft_config(
     if method == "adalora":
         return peft.AdaLoraConfig(
             target_r=rank, init_r=math.ceil(1.5 * rank), lora_alpha=scale, lora_dropout=dropout,
-            orth_reg_weight=0.0,  # `follow` sees to it: peft's own stands in a forward pass that we do not call
+            orth_reg_weight=0.0,  # `follow` adds it: peft's own is in a forward pass that we do not call
             total_step=1 << 30, target_modules=targets(projections),
         )  # fmt: skip
     if method == "vera":

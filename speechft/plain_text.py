@@ -1,4 +1,4 @@
-"""Text of others for the terminal: no markup, and nothing that a terminal would obey."""
+"""Untrusted text for the terminal, without markup or control sequences."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shortened(text: str, most: int) -> str:
 
 
 class Terminal(Console):
-    """A console that shows texts as they are: there are names and paths in them. What has markup of ours is `marked`.
+    """A console whose `print` takes strings literally, as they hold names and paths; `marked` prints our own markup.
 
     A cell or a title of a table is markup always: `escape` what goes into it.
     """

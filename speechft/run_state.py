@@ -1,4 +1,4 @@
-"""All that changes while a run trains: what a checkpoint holds, and what a run that was cut off goes on with."""
+"""All that changes while a run trains: what a checkpoint holds, and what an interrupted run resumes from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from speechft.config import SpeechRecipe
 from speechft.errors import readable
 from speechft.manifest import Manifest
 
-MEAN, RANKS = "mean/", "ranks/"  # how names begin in a checkpoint of what is no trained weight
+MEAN, RANKS = "mean/", "ranks/"  # prefixes of checkpoint entries that are not trained weights
 # Settings that a run's weights do not depend on; or only by what is in the hash anyway: rows, and the model's weights
 IRRELEVANT = {
     "output_dir", "manifest", "split_file", "speakers", "model", "tracking", "checkpoint_every", "test", "search",
@@ -82,7 +82,7 @@ class RunState:
 
 
 def fingerprint(recipe: SpeechRecipe, train: Manifest, dev: Manifest, *others: Any) -> str:
-    """Of all that a run's weights depend on; a checkpoint with another one is not gone on from.
+    """A hash of everything a run's weights depend on; a checkpoint with another hash is not resumed.
 
     Args:
         others: what they depend on besides, such as the hash of the base model; JSON.

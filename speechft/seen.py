@@ -1,4 +1,4 @@
-"""Which utterances an adapter was trained on and chosen by: it says so itself, so that none of them passes for a test.
+"""Which utterances an adapter was trained on and chosen by: in its card, so that none is mistaken for test data.
 
 A manifest without splits is split in memory by every run; whoever evaluates the adapter on that manifest later would
 score what it learnt. Only short hashes of ids, texts, speakers and lengths are kept, no text and no sound.

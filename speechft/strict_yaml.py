@@ -1,4 +1,4 @@
-"""YAML as people write it by hand: safe to read, and what is most likely a mistake is one."""
+"""Safe YAML that refuses duplicate keys and numbers too large for whatever reads them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import yaml
 
 
 class OneKeyOnce(yaml.SafeLoader):
-    """YAML in which a key that stands twice is a mistake, not the last of its values, and so is a number too large for
-    whatever reads it."""
+    """A duplicate key is an error here, where PyYAML takes the last value; so is an integer beyond 64 bits."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]

@@ -1,4 +1,4 @@
-"""Training: one visible loop on accelerate, to an adapter that beats the base model, or to the word that none did.
+"""Training: one visible loop on accelerate. It returns an adapter that beats the base model on dev, or none.
 
 Everything random about a step is a function of the seed and the step's number, so a checkpoint is weights,
 optimiser moments and counters, and a killed run goes on to the same bits.
@@ -72,7 +72,7 @@ class Trained:
         trainable, parameters: numbers trained, and in the whole model.
         padding: share of the frames that this process trained on that were padding.
         base: what the untrained model made of dev; None where a resumed run or the caller had its rates already.
-        language: that the model was told it hears; None where it has to guess, or knows but one.
+        language: the one the model was set to; None where it detects the language, or knows only one.
     """
 
     adapter: Path | None

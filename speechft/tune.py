@@ -203,7 +203,9 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
         if rung := event.get("rung"):
             trial.report(min(values), rung)
             ended = "steps" in event and event["step"] == event["steps"]
-            if trial.should_prune() and not ended:  # asked all the same: whom it is compared with is kept there
+            if (
+                trial.should_prune() and not ended
+            ):  # asked even at its end: the pruner keeps what later trials are compared with
                 raise optuna.TrialPruned
 
     try:

@@ -1,4 +1,4 @@
-"""An instance of a pydantic class, or one sentence for all that is wrong with what it was to be made of."""
+"""Values checked against a pydantic class; all mistakes are reported in one error."""
 
 from __future__ import annotations
 

@@ -235,7 +235,7 @@ class Whisper:
         return ids[f"<|{code}|>"]
 
     def language_of(self, named: str | None) -> str | None:
-        """The code of the language that a row names; None where the model has been told one, or knows but English.
+        """The code of the language that a row names; None if the model is set to one, or knows only English.
 
         Raises:
             SpeechftError: it does not know that language.

@@ -57,7 +57,7 @@ def opened(folder: Path, ask: Callable[[bool], str], encrypted: bool = False) ->
 
 
 def damaged(store: Store) -> list[SpeechftError]:
-    """What is wrong with each voice's files; it keeps no other voice, and no other file, from being used."""
+    """What is wrong with each voice's files; other voices and files stay usable."""
     found = []
     for path in sorted(store.voices_folder.iterdir()):
         if path.name.startswith(".") or not path.is_dir():

@@ -112,7 +112,7 @@ def resume_all(store: Store) -> list[str]:
                 _spawn(store, voice)
                 found.append(voice.id)
             except OSError as error:
-                log.warning("a training could not be gone on with: %s", error.strerror)
+                log.warning("a training could not be resumed: %s", error.strerror)
     return found
 
 
@@ -188,7 +188,7 @@ def _spawn(store: Store, voice: VoiceFolder) -> None:
 
 @contextlib.contextmanager
 def _only_job(voice: VoiceFolder) -> Iterator[TextIO]:
-    """The job's lock; tried for a while, for who looks whether it is held has a share of it at that moment."""
+    """The job's lock; retried briefly, as a process that only looks whether it is held has a share of it."""
     deadline = time.monotonic() + 1
     with contextlib.ExitStack() as held:
         while True:
@@ -270,7 +270,7 @@ def train(store: Store, voice: VoiceFolder) -> None:
     snapshot.forget(out)
     manifest.unlink(missing_ok=True)  # from the next line on another training may begin, which writes its own
     (voice.run / REQUEST).unlink(missing_ok=True)  # of a run that was killed below: as `training/` it would go on
-    replace_folder(out, voice.run)  # with its request, without which one that is killed here would not be gone on with
+    replace_folder(out, voice.run)  # with its request: a run that is killed here is resumed by it
     os.replace(voice.run / REQUEST, voice.run / "asked.json")
 
 

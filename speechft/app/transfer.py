@@ -80,7 +80,7 @@ def import_voice(store: Store, data: bytes, model: str) -> VoiceFolder:
     # of what is in it: JSON of another shape, or too deep
     except (*_OTHER_SHAPE, zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise SpeechftError(
-            f"this file is no exported voice, or it is damaged ({type(error).__name__})",
+            f"this file is not an exported voice, or it is damaged ({type(error).__name__})",
             fix="Export the voice again.",
         ) from None
 

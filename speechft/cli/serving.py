@@ -106,7 +106,7 @@ def demo(
         for fault in damaged(store):
             err.marked(f"[yellow]Note:[/] {escape(str(fault))}")
         if resumed := resume_all(store):  # how many: a voice's id begins with a name
-            err.print(f"going on with {len(resumed)} training{'s' * (len(resumed) > 1)}")
+            err.print(f"resuming {len(resumed)} training{'s' * (len(resumed) > 1)}")
         with parts(model, store.adapters, language, longest, queue) as work:
             page = guarded(demo_app(store, *work), host, secret, upload * 1_000_000, login="/login")
             where = f"{address(host, port)}; voices are in {store.folder}"

@@ -302,7 +302,7 @@ class Best:
 
 
 def _reward_weights(recipe: TextRecipe) -> list[str]:
-    """Of a policy's reward model: one that was trained again in the same folder likes other answers."""
+    """The hash of a policy's reward model: one retrained in the same folder gives other rewards."""
     reward = getattr(recipe, "reward", None)
     return reward_identity(reward) if reward and reward not in METRICS else []
 

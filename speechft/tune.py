@@ -203,9 +203,8 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
         if rung := event.get("rung"):
             trial.report(min(values), rung)
             ended = "steps" in event and event["step"] == event["steps"]
-            if (
-                trial.should_prune() and not ended
-            ):  # asked even at its end: the pruner keeps what later trials are compared with
+            # asked even at its end: the pruner keeps what later trials are compared with
+            if trial.should_prune() and not ended:
                 raise optuna.TrialPruned
 
     try:

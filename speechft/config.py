@@ -11,9 +11,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from speechft.errors import SpeechftError
-from speechft.files import expanded, read_text
+from speechft.files import read_text
+from speechft.marks import FILE, MODEL, Mark, places
 from speechft.schedule import Schedule
-from speechft.sources import local_adapter
 from speechft.strict_yaml import parsed
 from speechft.validation import SHORT, validated
 
@@ -29,6 +29,7 @@ Optimizer = Literal["adamw", "adamw-8bit", "adamw-paged", "adamw-paged-8bit"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
 Share = Annotated[float, Field(ge=0, le=1)]
+Interval = Annotated[int, Field(ge=1), Mark.NOT_IN_WEIGHTS]  # of checkpoints
 
 
 def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
@@ -171,6 +172,7 @@ class SearchRange(Settings):
         return self
 
 
+Names = Annotated[list[str], Field(min_length=1)]
 Search = dict[str, SearchRange | Annotated[list[Any], Field(min_length=1)]]
 
 
@@ -221,11 +223,11 @@ class SpeechRecipe(Settings):
     """
 
     task: Literal["speech"] = "speech"
-    model: str = "bundled:tiny.en"
-    manifest: Path
-    speakers: Annotated[list[str], Field(min_length=1)] | None = None
-    split_file: Path | None = None
-    output_dir: Path
+    model: Annotated[str, MODEL, Mark.NOT_IN_WEIGHTS] = "bundled:tiny.en"
+    manifest: Annotated[Path, FILE, Mark.NOT_IN_WEIGHTS]
+    speakers: Annotated[Names | None, Mark.NOT_IN_WEIGHTS, Mark.PRIVATE] = None
+    split_file: Annotated[Path | None, FILE, Mark.NOT_IN_WEIGHTS] = None
+    output_dir: Annotated[Path, FILE, Mark.NOT_IN_WEIGHTS]
     batch_size: Annotated[int, Field(ge=1)] = 8
     batch_seconds: Positive | None = None
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -241,8 +243,8 @@ class SpeechRecipe(Settings):
     optimizer: Optimizer = "adamw"
     gradient_clip: Positive = 1.0
     gradient_checkpointing: bool = False
-    non_finite: Literal["skip", "stop"] = "skip"
-    most_skipped: Annotated[int, Field(ge=0)] = 20
+    non_finite: Annotated[Literal["skip", "stop"], Mark.NOT_IN_WEIGHTS] = "skip"
+    most_skipped: Annotated[int, Field(ge=0), Mark.NOT_IN_WEIGHTS] = 20
     seed: Seed = 0
     language: str | None = None
     context: str = "clip"
@@ -255,12 +257,12 @@ class SpeechRecipe(Settings):
     dev_clips: Annotated[int, Field(ge=1)] = 400
     average: bool = True
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    checkpoint_every: Annotated[int, Field(ge=1)] = 100
-    test: bool = True
+    checkpoint_every: Interval = 100
+    test: Annotated[bool, Mark.NOT_IN_WEIGHTS] = True
     normalizer: str = "auto"
-    tracking: Tracker | None = None
+    tracking: Annotated[Tracker | None, Mark.NOT_IN_WEIGHTS, Mark.PRIVATE] = None
     allow_outside: bool = False
-    search: Search = {}
+    search: Annotated[Search, Mark.NOT_IN_WEIGHTS, Mark.PRIVATE] = {}
 
     _rate = model_validator(mode="after")(with_rate_of_method)
 
@@ -296,12 +298,10 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
             raise SpeechftError(what, where=path, fix="Write it as 'key: value' lines, in UTF-8.") from None
         if not isinstance(values, dict):
             raise SpeechftError("is not a recipe", where=path, fix="A recipe is a list of 'key: value' lines.")
-        for key in ("manifest", "split_file", "output_dir", "data", "other_domain", "reward"):
-            if _is_path(key, values.get(key)):
-                values[key] = str(path.parent / expanded(values[key]))
-        kind, _, name = str(values.get("judge")).partition(":")
-        if kind == "reward" and (folder := local_adapter(name, path.parent)):
-            values["judge"] = f"reward:{folder}"
+        known = {key: place for kind in recipe_kinds().values() for key, place in places(kind).items()}
+        for key, place in known.items():
+            if isinstance(values.get(key), str):
+                values[key] = place.moved(values[key], path.parent.joinpath)
     override(values, overrides or [])
     kind, kinds = values.get("task", "speech"), recipe_kinds()
     if not isinstance(kind, str) or kind not in kinds:
@@ -331,11 +331,6 @@ def recipe_kinds() -> dict[str, type[Settings]]:
     from speechft.text.config import TEXT_RECIPES
 
     return {**RECIPES, **TEXT_RECIPES}
-
-
-def _is_path(key: str, value: object) -> bool:
-    """Text recipes name data of a hub as hub:NAME, and rewards that need no model by a word."""
-    return isinstance(value, str) and not value.startswith("hub:") and (key != "reward" or "/" in value)
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:

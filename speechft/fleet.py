@@ -23,10 +23,12 @@ from speechft.errors import SpeechftError
 from speechft.events import Event, OnEvent
 from speechft.files import read_text, write_json, write_text
 from speechft.locks import locked
+from speechft.marks import FILE, marked, with_absolute_paths
 from speechft.result_schema import TrainingResult
 
 OWN = ("fleet.json", "fleet.md")
-PATHS = {"manifest", "output_dir", "allow_outside", "tracking", "search"}  # what a result does not depend on
+# what a result does not depend on, or only by the rows' hash
+IRRELEVANT = marked(SpeechRecipe, FILE) | {"allow_outside", "tracking", "search"}
 
 
 def fleet(
@@ -100,8 +102,7 @@ def recipe_of(recipe: SpeechRecipe, speaker: str, out: Path) -> SpeechRecipe:
     folder = speaker
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", speaker) or speaker.casefold() in OWN:
         folder = "speaker-" + hashlib.sha256(speaker.encode()).hexdigest()[:12]
-    settings = {"speakers": [speaker], "output_dir": out / folder, "manifest": Path(recipe.manifest).resolve()}
-    return recipe.model_copy(update=settings)
+    return with_absolute_paths(recipe.model_copy(update={"speakers": [speaker], "output_dir": out / folder}))
 
 
 def finished(recipe: SpeechRecipe) -> Event | None:
@@ -121,8 +122,8 @@ def _ended(recipe: SpeechRecipe) -> Event | None:
         TrainingResult.model_validate(result)
     except (OSError, ValueError, RecursionError):  # nobody's, or no result: the run says which, and makes its own
         return None
-    then = {key: value for key, value in result["recipe"].items() if key not in PATHS}
-    return result if then == recipe.model_dump(mode="json", exclude=PATHS) else None
+    then = {key: value for key, value in result["recipe"].items() if key not in IRRELEVANT}
+    return result if then == recipe.model_dump(mode="json", exclude=IRRELEVANT) else None
 
 
 def train_speaker(settings: Event) -> tuple[str, Event]:

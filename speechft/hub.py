@@ -10,17 +10,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from speechft import adapters, complaints
+from speechft.config import recipe_kinds
 from speechft.errors import SpeechftError
 from speechft.files import refuse_existing, replace_folder, write_json, write_text
+from speechft.marks import Mark, marked, places
 from speechft.model_card import model_card
 from speechft.result_schema import EvaluationResult, TextResult, TrainingResult
 from speechft.sources import hub_id
 
 KEPT = ("*.safetensors", "*.json", "*.txt", "*.jinja")  # no checkpoints, no texts, no sound
-PRIVATE_SETTINGS = (
-    "manifest", "data", "other_domain", "output_dir", "speakers", "split_file", "model", "reward", "judge", "tracking",
-    "search",
-)  # fmt: skip
 SAID_OF_SPLIT = ("protocol", "sha256")
 
 
@@ -113,7 +111,9 @@ def write_repository(
 
 def _published(card: dict[str, Any], base: str, licence: str | None) -> dict[str, Any]:
     """Our card without what only this machine, or only the people recorded, should know."""
-    recipe = {key: value for key, value in card.get("recipe", {}).items() if key not in PRIVATE_SETTINGS}
+    kinds = recipe_kinds().values()
+    private = {key for kind in kinds for key in (*places(kind), *marked(kind, Mark.PRIVATE))}
+    recipe = {key: value for key, value in card.get("recipe", {}).items() if key not in private}
     published = {key: value for key, value in card.items() if key not in ("seen", "sum_of")} | {"recipe": recipe}
     if split := card.get("data", {}).get("split_file"):  # the options of a protocol can name who was tested
         said = {key: split[key] for key in SAID_OF_SPLIT if key in split} if isinstance(split, dict) else None

@@ -18,13 +18,9 @@ from speechft.checkpoint import DAMAGED, LATEST, Progress, load_checkpoint, save
 from speechft.config import SpeechRecipe
 from speechft.errors import readable
 from speechft.manifest import Manifest
+from speechft.marks import Mark, without
 
 MEAN, RANKS = "mean/", "ranks/"  # prefixes of checkpoint entries that are not trained weights
-# Settings that a run's weights do not depend on; or only by what is in the hash anyway: rows, and the model's weights
-IRRELEVANT = {
-    "output_dir", "manifest", "split_file", "speakers", "model", "tracking", "checkpoint_every", "test", "search",
-    "non_finite", "most_skipped",
-}  # fmt: skip
 
 
 @dataclass
@@ -87,7 +83,7 @@ def fingerprint(recipe: SpeechRecipe, train: Manifest, dev: Manifest, *others: A
     Args:
         others: what they depend on besides, such as the hash of the base model; JSON.
     """
-    parts = [recipe.model_dump(mode="json", exclude=IRRELEVANT), train.sha256, dev.sha256, *others]
+    parts = [without(recipe, Mark.NOT_IN_WEIGHTS), train.sha256, dev.sha256, *others]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

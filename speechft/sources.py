@@ -153,13 +153,13 @@ def resolve_adapter(name: str | Path) -> Path:
     return _downloaded(str(name), "is neither a folder nor an adapter's name", fix, fix)
 
 
-def local_adapter(name: str | Path, beside: Path = Path()) -> Path | None:
+def local_adapter(name: str | Path, folder: Path | None = None) -> Path | None:
     """The folder that an adapter's name means, which need not exist; None for a hub's id.
 
     Args:
-        beside: where a relative path starts.
+        folder: what the name means if it is a path; from the working directory unless given.
     """
-    folder = beside / expanded(name)
+    folder = folder or expanded(name)
     # where its first part is a folder here, a path was meant, and what is missing is the adapter in it
     return folder if folder.exists() or folder.parent.exists() or not _HUB_ID.fullmatch(str(name)) else None
 

@@ -7,7 +7,6 @@ dev is worse than others' at the same point. The study is a file, and the same c
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -21,9 +20,11 @@ from speechft.errors import SpeechftError, missing_extra
 from speechft.events import Event
 from speechft.files import refuse_special, write_json, write_text
 from speechft.locks import locked
+from speechft.marks import FILE, marked, with_absolute_paths, without
 from speechft.own_results import refuse_foreign_results
+from speechft.text.config import DATA
 from speechft.tune_report import markdown, row, search_result
-from speechft.tune_space import PATHS, Space, default_space, whole_paths
+from speechft.tune_space import Space, default_space, fingerprint
 from speechft.tune_task import Follow, Task, speech_task, text_task
 from speechft.validation import validated
 
@@ -120,7 +121,8 @@ class Worker:
         except ImportError:
             raise missing_extra("optuna", "tune") from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.given = (_with_whole_paths(recipe), trials, minutes, str(storage.resolve()), pruning, dev_utterances)
+        elsewhere = with_absolute_paths(recipe).model_dump(mode="json")
+        self.given = (elsewhere, trials, minutes, str(storage.resolve()), pruning, dev_utterances)
         self.trials, self.minutes, self.out = trials, minutes, Path(recipe.output_dir)
         self.space = space_of(recipe)
         speech = recipe.task == "speech"
@@ -175,12 +177,6 @@ def space_of(recipe: Any) -> Space:
     return Space(plain, recipe.search or default_space(recipe))
 
 
-def _with_whole_paths(recipe: Any) -> dict[str, Any]:
-    """A recipe as JSON, its paths from the root: workers may stand elsewhere."""
-    settings = recipe.model_dump(mode="json")
-    return settings | {"output_dir": str(Path(settings["output_dir"]).resolve())} | whole_paths(settings)
-
-
 def _take_part(recipe: dict, trials: int, minutes: float | None, storage: str, *others: Any) -> None:
     """What a worker of Ray's does."""
     settings = validated(recipe_kinds()[recipe["task"]], recipe)
@@ -233,11 +229,6 @@ def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning, worke
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-    settings = space.recipe.model_dump(mode="json", exclude={"output_dir", "tracking", "test"})
-    models = {key: path for key, path in whole_paths(settings).items() if key in ("other_domain", "reward")}
-    parts = [{key: value for key, value in settings.items() if key not in PATHS}, models, task.data]
-    parts += [[key, getattr(choice, "__dict__", choice)] for key, choice in space.choices.items()]
-    fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
     pruners = {
         "halving": optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
         "median": optuna.pruners.MedianPruner(n_startup_trials=4),
@@ -259,11 +250,12 @@ def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning, worke
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SpeechftError(f"is not a study ({error})", where=storage, fix="Give another file.") from None
-    if study.user_attrs.setdefault("fingerprint", fingerprint) != fingerprint:
+    own = fingerprint(space, task.data)
+    if study.user_attrs.setdefault("fingerprint", own) != own:
         raise SpeechftError(
             "holds a study of another recipe, search space or data", where=storage, fix="Give another file."
         )
-    study.set_user_attr("fingerprint", fingerprint)
+    study.set_user_attr("fingerprint", own)
     # a study that goes on must not draw its first random trials again, nor workers each other's
     seed = space.recipe.seed * 100_003 + len(study.trials) + 1009 * worker
     study.sampler = optuna.samplers.TPESampler(
@@ -306,9 +298,11 @@ def _train_best(best: Any, on_event: Follow) -> dict[str, Any]:
     else:
         from speechft.text.pipeline import train  # type: ignore[assignment]
     refuse_foreign_results(best.output_dir)
+    paths = marked(type(best), FILE, DATA)  # they may be written otherwise; the study has the hash of the rows
     result_file = Path(best.output_dir) / "result.json"
     result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8")) if result_file.is_file() else {}
-    if result.get("recipe") != best.model_dump(mode="json"):
+    then = {key: value for key, value in result.get("recipe", {}).items() if key not in paths}
+    if then != without(best, FILE, DATA):
         if result:
             shutil.rmtree(best.output_dir)  # an earlier best
         train(best, on_event=on_event)

@@ -11,7 +11,8 @@ import yaml
 
 from speechft.errors import SpeechftError
 from speechft.files import write_text
-from speechft.tune_space import Space, whole_paths
+from speechft.marks import with_absolute_paths
+from speechft.tune_space import Space
 
 
 def row(trial: Any) -> dict[str, Any]:
@@ -39,11 +40,10 @@ def search_result(study: Any, space: Space, metric: str, out: Path) -> dict[str,
     if not ended:
         reasons = sorted({one["error"] for one in rows if one["error"]})
         raise SpeechftError("no trial was completed", where=out, fix=" ".join(reasons))
-    best = space.at(study.best_trial.params)
+    best = with_absolute_paths(space.at(study.best_trial.params))
     written = best.model_dump(mode="json", exclude_defaults=True)
     # the rate always: one that is left out becomes what suits the method
     written |= {"learning_rate": best.learning_rate, "task": best.task, "output_dir": "best"}
-    written |= whole_paths(written)
     head = f"# speechft train best.yaml\n# The best of {len(rows)} trials by {metric}.\n"
     write_text(out / "best.yaml", head + yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
     return {

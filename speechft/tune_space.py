@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from speechft.config import Search, SearchRange, rate_of_method
 from speechft.errors import SpeechftError
+from speechft.marks import FILE, marked, with_absolute_paths
+from speechft.text.config import DATA, REWARD
 from speechft.validation import validated
 
 SPEECH_SPACE: Search = {
@@ -112,14 +114,18 @@ class Space:
         return with_values(self.recipe, values)
 
 
-PATHS = ("manifest", "split_file", "data", "other_domain", "reward")
+def fingerprint(space: Space, data: Sequence[str]) -> str:
+    """A hash of all that a study's trials depend on; a journal with another one is not gone on with.
 
-
-def whole_paths(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The paths among a recipe's settings, from the root; names of hubs and bundles stay out."""
-    given = {key: settings[key] for key in PATHS if settings.get(key)}
-    paths = {key: value for key, value in given.items() if not value.startswith(("hub:", "bundled:"))}
-    return {key: str(Path(value).resolve()) for key, value in paths.items() if key != "reward" or Path(value).exists()}
+    Args:
+        data: hashes of the rows that are trained and judged on.
+    """
+    recipe = with_absolute_paths(space.recipe)
+    settings = recipe.model_dump(mode="json", exclude=marked(type(recipe), FILE, DATA, REWARD) | {"tracking", "test"})
+    besides = {key: value for key in ("other_domain", "reward") if (value := getattr(recipe, key, None))}
+    choices = [[key, getattr(choice, "__dict__", choice)] for key, choice in space.choices.items()]
+    parts = [settings, besides, data, *choices]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def with_values(recipe: Any, values: Mapping[str, Any]) -> Any:

@@ -53,6 +53,39 @@ def test_a_reward_model_that_judges_is_beside_its_recipe(judge: str, meant: str,
 
 
 @pytest.mark.parametrize(
+    ("model", "meant"),
+    [
+        ("own", "{}/own"),
+        ("../{0.name}/own", "{0}/../{0.name}/own"),
+        ("q.gguf", "{}/q.gguf"),
+        ("/models/own", "/models/own"),
+        ("elsewhere", "elsewhere"),
+        ("openai/whisper-small", "openai/whisper-small"),
+        ("bundled:base", "bundled:base"),
+    ],
+)
+def test_a_model_of_ones_own_is_beside_its_recipe(model: str, meant: str, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "q.gguf").touch()
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model: '{model.format(tmp_path)}'\nmanifest: m\noutput_dir: o\n")
+    assert load_recipe(path).model == meant.format(tmp_path)
+    path.write_text(f"task: feedback\ndata: d\noutput_dir: o\njudge: 'model:{model.format(tmp_path)}'\n")
+    assert load_recipe(path).judge == "model:" + meant.format(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("reward", "meant"), [("rm", "{}/rm"), ("no/rm", "{}/no/rm"), ("f1", "f1"), ("rouge9", "rouge9")]
+)
+def test_a_reward_model_is_beside_its_recipe(reward: str, meant: str, tmp_path: Path) -> None:
+    (tmp_path / "rm").mkdir()
+    (tmp_path / "f1").mkdir()
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"task: policy\ndata: d\noutput_dir: o\nreward: {reward}\n")
+    assert load_recipe(path).reward == meant.format(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("learning_rat=1", "did you mean 'learning_rate'"),

@@ -47,6 +47,16 @@ def test_every_speaker_has_a_folder_inside(cohort: Path) -> None:
     assert all(folder.resolve().parent == recipe.output_dir.resolve() for folder in folders)
 
 
+def test_a_speaker_s_recipe_means_the_same_on_another_machine(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(cohort.parent)
+    Path("own").mkdir()
+    recipe = recipe_for(Path(cohort.name), split_file="split.json", model="own")
+    own = recipe_of(recipe, "ann", cohort.parent / "fleet")
+    assert (own.manifest, own.split_file) == (cohort.resolve(), cohort.parent.resolve() / "split.json")
+    assert own.model == f"{cohort.parent.resolve()}/own"
+    assert own.output_dir == cohort.parent / "fleet" / "ann"
+
+
 def test_a_run_counts_as_done_only_with_its_recipe_and_recordings(cohort: Path) -> None:
     own = recipe_of(recipe_for(cohort), "ann", cohort.parent / "fleet")
     assert finished(own) is None

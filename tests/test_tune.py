@@ -13,15 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from speechft.config import AdapterSettings, SpeechRecipe, load_recipe
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
 from speechft.manifest import Manifest
-from speechft.text.config import SftRecipe
+from speechft.marks import with_absolute_paths
+from speechft.text.config import FeedbackRecipe, PolicyRecipe, SftRecipe
 from speechft.tune import _cut_off_again, _objective, _open_study, tune
-from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, default_space, whole_paths, with_values
+from speechft.tune_report import search_result
+from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, default_space, fingerprint, with_values
 from speechft.tune_task import Task, rungs
 
 SEARCH = {
@@ -161,12 +164,41 @@ def test_mistakes_in_the_space_are_named_before_the_first_trial(search: dict, co
 def test_paths_of_a_recipe_are_whole_and_names_stay_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rm").mkdir()
-    given = {"manifest": "m.jsonl", "split_file": "s.json", "data": "hub:a/b", "reward": "rm", "other_domain": None}
-    root = str(tmp_path.resolve())
-    assert whole_paths(given) == {
-        "manifest": f"{root}/m.jsonl", "split_file": f"{root}/s.json", "reward": f"{root}/rm",
-    }  # fmt: skip
-    assert whole_paths(given | {"reward": "somebody/model"}).get("reward") is None
+    root = tmp_path.resolve()
+    speech = with_absolute_paths(SpeechRecipe(manifest="m.jsonl", split_file="s.json", output_dir="o", model="rm"))
+    assert (speech.manifest, speech.split_file) == (root / "m.jsonl", root / "s.json")
+    assert (speech.output_dir, speech.model) == (root / "o", f"{root}/rm")
+    assert with_absolute_paths(SpeechRecipe(manifest="m", output_dir="o")).model == "bundled:tiny.en"
+    given = {"data": "hub:a/b", "output_dir": "o"}
+    policy = with_absolute_paths(PolicyRecipe(reward="rm", other_domain="d.txt", **given))
+    assert (policy.data, policy.reward, policy.other_domain) == ("hub:a/b", f"{root}/rm", f"{root}/d.txt")
+    assert with_absolute_paths(PolicyRecipe(reward="f1", **given)).reward == "f1"
+    for judge, meant in (("reward:rm", f"reward:{root}/rm"), ("url:http://h/v1 m", "url:http://h/v1 m")):
+        assert with_absolute_paths(FeedbackRecipe(judge=judge, **given)).judge == meant
+
+
+def test_the_best_recipe_of_a_study_has_its_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rm").mkdir()
+    recipe = FeedbackRecipe(data="d", output_dir="runs/out", judge="reward:rm")
+    study = optuna.create_study()
+    study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs={"seconds": 1.0}))
+    (tmp_path / "runs/out").mkdir(parents=True)
+    search_result(study, Space(recipe, {}), "dev loss", recipe.output_dir)
+    assert load_recipe(recipe.output_dir / "best.yaml").judge == f"reward:{tmp_path.resolve()}/rm"
+
+
+def test_a_study_is_told_by_what_its_results_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rm").mkdir()
+
+    def study(**settings) -> str:
+        recipe = PolicyRecipe(**{"data": "d", "output_dir": "o", "reward": "f1"} | settings)
+        return fingerprint(Space(recipe, {"learning_rate": [1e-4]}), ("of the rows",))
+
+    assert study() == study(data="e", output_dir="p", test=False)
+    assert study() != study(reward="chrf")
+    monkeypatch.chdir(tmp_path)
+    assert study(reward="rm") == study(reward=f"{tmp_path}/rm")
 
 
 def test_a_range_the_wrong_way_round_is_refused() -> None:
@@ -174,7 +206,7 @@ def test_a_range_the_wrong_way_round_is_refused() -> None:
         load_recipe(None, ["manifest=m", "output_dir=o", "search={learning_rate: {low: 2, high: 1}}"])
 
 
-def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path) -> None:
+def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[dict] = []
     first = tune(recipe_for(voice, tmp_path), trials=2, dev_utterances=2, search_only=True, on_event=told.append)
     assert first["test_looked_at"] == 0
@@ -207,6 +239,11 @@ def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path) -
     assert again["best_run"]["adapted"]["wer"] == result["adapted"]["wer"]
     assert again["test_looked_at"] == 1
     assert not (tmp_path / "trials").exists()
+
+    monkeypatch.chdir(voice.path.parent)  # the same study, written down elsewhere
+    here = recipe_for(voice, Path(os.path.relpath(tmp_path))).model_copy(update={"manifest": Path(voice.path.name)})
+    assert tune(here, trials=3, dev_utterances=2) == again
+    assert json.loads((tmp_path / "best" / "result.json").read_text()) == result, "test is not looked at twice"
 
     with pytest.raises(SpeechftError, match="another recipe"):
         tune(recipe_for(voice, tmp_path, seed=5), trials=5, dev_utterances=2)

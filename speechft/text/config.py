@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from speechft.config import (
     AdapterSettings,
+    Interval,
     Optimizer,
     Positive,
     Search,
@@ -18,11 +19,31 @@ from speechft.config import (
     Tracker,
     with_rate_of_method,
 )
+from speechft.files import expanded
+from speechft.marks import FILE, MODEL, Mark, Move, Place
 from speechft.schedule import Schedule
-from speechft.text.metrics import ANSWER_METRICS
+from speechft.sources import local_adapter
+from speechft.text.metrics import ANSWER_METRICS, METRICS
 
 Count = Annotated[int, Field(ge=1)]
 LLAMA_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def _moved_reward(name: str, move: Move) -> str:
+    path = move(expanded(name))
+    return str(path) if name not in METRICS and ("/" in name or path.is_dir()) else name
+
+
+def _moved_judge(judge: str, move: Move) -> str:
+    kind, _, name = judge.partition(":")
+    if kind == "model":
+        return f"model:{MODEL.moved(name, move)}"
+    folder = local_adapter(name, move(expanded(name))) if kind == "reward" else None
+    return f"reward:{folder}" if folder else judge
+
+
+DATA = Place(lambda name, move: name if name.startswith("hub:") else FILE.moved(name, move))
+REWARD, JUDGE = Place(_moved_reward), Place(_moved_judge)
 
 
 class TextAdapterSettings(AdapterSettings):
@@ -53,11 +74,11 @@ class TextRecipe(Settings):
         tracking, search: as in a speech recipe.
     """
 
-    model: str = "bundled:smollm2"
-    data: str
+    model: Annotated[str, MODEL] = "bundled:smollm2"
+    data: Annotated[str, DATA, Mark.NOT_IN_WEIGHTS]
     reader: str | None = None
     rows: Count | None = None
-    output_dir: Path
+    output_dir: Annotated[Path, FILE, Mark.NOT_IN_WEIGHTS]
     batch_size: Count = 4
     accumulate: Count = 1
     max_steps: Count | None = None
@@ -74,15 +95,15 @@ class TextRecipe(Settings):
     adapter: TextAdapterSettings = TextAdapterSettings()
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     max_length: Annotated[int, Field(ge=8)] = 512
-    other_domain: str | None = None
-    stride: Count | None = None
+    other_domain: Annotated[str | None, DATA, Mark.NOT_IN_WEIGHTS] = None
+    stride: Annotated[Count | None, Mark.NOT_IN_WEIGHTS] = None
     evaluations: Count = 4
     dev_examples: Count = 200
-    test_examples: Count = 200
-    test: bool = True
-    checkpoint_every: Count = 200
-    tracking: Tracker | None = None
-    search: Search = Field(default={})
+    test_examples: Annotated[Count, Mark.NOT_IN_WEIGHTS] = 200
+    test: Annotated[bool, Mark.NOT_IN_WEIGHTS] = True
+    checkpoint_every: Interval = 200
+    tracking: Annotated[Tracker | None, Mark.NOT_IN_WEIGHTS, Mark.PRIVATE] = None
+    search: Annotated[Search, Mark.NOT_IN_WEIGHTS, Mark.PRIVATE] = Field(default={})
 
     _rate = model_validator(mode="after")(with_rate_of_method)
 
@@ -172,7 +193,7 @@ class PolicyRecipe(TextRecipe):
 
     task: Literal["policy"] = "policy"
     algorithm: Literal["ppo", "rloo", "grpo"] = "ppo"
-    reward: str
+    reward: Annotated[str, REWARD]
     kl: Annotated[float, Field(ge=0)] = 0.05
     samples: Annotated[int, Field(ge=2)] = 4
     rollouts: Count = 16
@@ -186,7 +207,7 @@ class PolicyRecipe(TextRecipe):
     max_new_tokens: Count = 32
     learning_rate: Positive = 5e-5
     max_steps: Count = 30
-    checkpoint_every: Count = 5  # of rounds, each of which takes long
+    checkpoint_every: Interval = 5  # of rounds, each of which takes long
 
     @model_validator(mode="after")
     def _batches_are_groups(self) -> PolicyRecipe:
@@ -208,7 +229,7 @@ class FeedbackRecipe(PairRecipe):
     """
 
     task: Literal["feedback"] = "feedback"
-    judge: str
+    judge: Annotated[str, JUDGE]
     rubric: str = "Which answer is more helpful, correct and to the point?"
     samples: Annotated[int, Field(ge=2)] = 4
     temperature: Positive = 1.0

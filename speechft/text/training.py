@@ -30,6 +30,7 @@ from speechft.errors import SpeechftError, missing_extra
 from speechft.events import Event
 from speechft.files import write_text
 from speechft.interruption import Interrupted, deferred
+from speechft.marks import Mark, without
 from speechft.peft_methods import TEXT_ONLY, RankSchedule, follow
 from speechft.precision import mixed_precision
 from speechft.quantization import optimizer
@@ -227,9 +228,7 @@ class Best:
         self.out = Path(recipe.output_dir)
         self.folder = self.out / "checkpoints"
         self.tracking = Tracking(recipe.tracking, self.out)
-        measured = {"test", "test_examples", "other_domain", "stride"}  # what is looked at when all is trained
-        ignored = {"output_dir", "data", "checkpoint_every", "search", "tracking", *measured}
-        parts = [recipe.model_dump(mode="json", exclude=ignored), corpus.sha256, adapters.base_hash(text.folder)]
+        parts = [without(recipe, Mark.NOT_IN_WEIGHTS), corpus.sha256, adapters.base_hash(text.folder)]
         parts += _reward_weights(recipe)
         self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         self.base = self.best = math.nan

@@ -9,8 +9,8 @@ import argparse
 import json
 
 from speechft import Manifest, exits, load
+from speechft.context import Context
 from speechft.transcript import DecodeOptions
-from speechft.whisper import Context
 
 POLICIES = ("clip", "clip+0.5s", "clip+2s", "clip+5s", "clip+10s", "clip+15s", "full")
 PLAIN = DecodeOptions(temperatures=())  # without retries, which would hide what a policy does

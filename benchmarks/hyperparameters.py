@@ -29,9 +29,10 @@ from typing import Any
 import numpy as np
 
 from speechft import exits
-from speechft.config import SpeechRecipe, load_recipe
+from speechft.config import SpeechRecipe
 from speechft.evaluate import evaluate_model
 from speechft.manifest import Manifest
+from speechft.recipes import load_recipe
 from speechft.recogniser import load
 from speechft.schedule import Schedule, learning_rate_factor
 from speechft.text import pipeline

@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-from speechft.adapters import default_device
 from speechft.manifest import Manifest
-from speechft.precision import inference_dtype
+from speechft.precision import default_device, inference_dtype
 from speechft.scoring import score
 from speechft.sources import resolve
 

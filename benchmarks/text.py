@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft import exits
-from speechft.config import load_recipe
+from speechft.recipes import load_recipe
 from speechft.text.data import read
 from speechft.text.judge import audit, compare, judge_from
 from speechft.text.pipeline import train

@@ -69,7 +69,7 @@ def run(a: argparse.Namespace, name: str) -> list[dict[str, Any]]:
 
 
 def ours(a: argparse.Namespace, name: str) -> list[dict[str, Any]]:
-    from speechft.config import load_recipe
+    from speechft.recipes import load_recipe
     from speechft.train import fit
 
     with tempfile.TemporaryDirectory() as out:

@@ -28,9 +28,8 @@ import soundfile
 import torch
 
 from speechft import exits
-from speechft.adapters import default_device
 from speechft.manifest import Manifest
-from speechft.precision import inference_dtype
+from speechft.precision import default_device, inference_dtype
 
 LENGTHS = (1, 3, 5, 10, 30)
 QV = {"rank": 32, "alpha": 64, "projections": ["q_proj", "v_proj"]}

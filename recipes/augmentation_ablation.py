@@ -16,9 +16,10 @@ from pathlib import Path
 from speechft import exits
 from speechft.augment_audio import EFFECTS
 from speechft.augmented import augment_manifest, check_kinds
-from speechft.config import AugmentSettings, load_recipe
+from speechft.config import AugmentSettings
 from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results
+from speechft.recipes import load_recipe
 from speechft.study import all_left_out, base_arm, cautions, parts_apart, study_data, trained_arm, write_study
 
 

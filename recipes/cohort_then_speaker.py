@@ -19,11 +19,12 @@ from pathlib import Path
 
 from speechft import adapters, exits
 from speechft.adapter_arithmetic import average
-from speechft.config import SpeechRecipe, load_recipe
+from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results
+from speechft.recipes import load_recipe
 from speechft.recogniser import load
 from speechft.scoring import Scores
 from speechft.sources import resolve

@@ -13,10 +13,10 @@ import argparse
 from pathlib import Path
 
 from speechft import exits
-from speechft.config import load_recipe
 from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare
+from speechft.recipes import load_recipe
 from speechft.scoring import finite, total
 from speechft.significance import bootstrap_ci
 from speechft.study import (

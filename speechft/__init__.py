@@ -13,15 +13,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from speechft.errors import SpeechftError
+from speechft.version import __version__
 
 if TYPE_CHECKING:
-    from speechft.config import SpeechRecipe, load_recipe
+    from speechft.config import SpeechRecipe
     from speechft.error_rate import ErrorRate
     from speechft.manifest import Manifest, Utterance
     from speechft.pipeline import evaluate
+    from speechft.recipes import load_recipe
     from speechft.recogniser import Recogniser, load
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "ErrorRate": "error_rate",
@@ -31,7 +31,7 @@ _HOMES = {
     "Utterance": "manifest",
     "evaluate": "pipeline",
     "load": "recogniser",
-    "load_recipe": "config",
+    "load_recipe": "recipes",
 }
 __all__ = [
     "ErrorRate",

@@ -17,12 +17,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from speechft import __version__, adapters
+from speechft import adapters
 from speechft.checkpoint import save_tensors
 from speechft.errors import SpeechftError
 from speechft.files import new_folder, refuse_existing, refuse_special
 from speechft.seen import Seen
 from speechft.sources import hub_id, resolve
+from speechft.version import __version__
 
 
 def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out: str | Path) -> Path:

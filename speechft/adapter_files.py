@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from speechft.context import Context
 from speechft.errors import SpeechftError
 from speechft.files import read_text
 from speechft.validation import validated
@@ -32,8 +33,6 @@ LORA_DEFAULTS = {"r": 8, "lora_alpha": 8}  # of peft, for a file that does not s
 
 
 def _known(policy: str) -> str:
-    from speechft.whisper import Context  # torch is not needed to read a file, but for this
-
     try:
         return Context(policy).policy
     except SpeechftError as error:

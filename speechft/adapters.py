@@ -19,7 +19,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from speechft import __version__
 from speechft.adapter_files import CARD as CARD  # read and written here alike, so that callers need one module
 from speechft.adapter_files import CONFIG, FROM_DATA, changes_base
 from speechft.adapter_files import base_of as base_of
@@ -37,17 +36,11 @@ from speechft.files import new_folder
 from speechft.peft_methods import is_placed, peft_config
 from speechft.precision import refuse_non_finite
 from speechft.quantization import start_from_loss
+from speechft.version import __version__
 from speechft.weights_hash import base_hash as base_hash
 from speechft.weights_hash import hashes_of as hashes_of
 
 VOICE_LICENCE = "not stated; made from a person's recordings, so ask that person before you share it"
-
-
-def default_device() -> torch.device:
-    """CUDA, then Apple's GPU, then the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
 
 
 def attach(

@@ -23,11 +23,11 @@ from torch import Tensor
 from speechft import adapters
 from speechft.adapter_arithmetic import MATRICES, lora_scale, lora_tensors
 from speechft.banked_linear import BASE, BankedLinear, Rows
+from speechft.context import OTHERS_CONTEXT, Context
 from speechft.decoder import inference_copy, is_quantized
 from speechft.errors import SpeechftError
-from speechft.recogniser import OTHERS_CONTEXT
 from speechft.sources import resolve
-from speechft.whisper import Context, Whisper
+from speechft.whisper import Whisper
 
 CAPACITY = 256  # adapters in memory
 

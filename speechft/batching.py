@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, WINDOW_SECONDS
+from speechft.context import CONTEXT_STEP, Context
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
-from speechft.whisper import CONTEXT_STEP, Context, Whisper
+from speechft.whisper import Whisper
 
 POOL = 16  # batches shuffled together before sorting by length: enough for little padding, little enough for chance
 TOKEN_STEP = 8  # lengths of texts are rounded up to this: a CPU compiles each product anew for every shape

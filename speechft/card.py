@@ -19,6 +19,7 @@ from speechft.errors import SpeechftError
 from speechft.files import read_text, write_text
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
+from speechft.protocols import PROTOCOLS
 from speechft.split import sentence_key
 from speechft.strict_yaml import parsed
 
@@ -105,8 +106,6 @@ def read_card(path: str | Path) -> tuple[dict[str, Any], str]:
 
 def card_problems(fields: Mapping[str, Any], body: str) -> list[str]:
     """What is wrong with a card by our schema; a field that is left open is not wrong."""
-    from speechft.protocols import PROTOCOLS
-
     wanted = (*HUB_FIELDS, *OUR_FIELDS)
     found = [f"'{name}' is missing" for name in wanted if name not in fields]
     found += [f"unknown field '{name}'" for name in fields if name not in (*wanted, *OPTIONAL_FIELDS)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft import memory
+from speechft.context import Context
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.evaluated_rows import rows_to_evaluate
@@ -24,7 +25,6 @@ from speechft.result_schema import FORMAT
 from speechft.seen import Seen
 from speechft.split_files import about_split
 from speechft.transcript import DecodeOptions
-from speechft.whisper import Context
 
 
 def evaluate_adapters(

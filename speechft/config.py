@@ -1,21 +1,15 @@
-"""What a recipe may say: one typed model a kind, from YAML and key=value overrides; unknown keys are refused."""
+"""What a speech recipe may say, and the groups that text recipes share; unknown keys are refused."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from speechft.errors import SpeechftError
-from speechft.files import read_text
-from speechft.marks import FILE, MODEL, Mark, places
+from speechft.marks import FILE, MODEL, Mark
 from speechft.schedule import Schedule
-from speechft.strict_yaml import parsed
-from speechft.validation import SHORT, validated
 
 Positive = Annotated[float, Field(gt=0)]
 Method = Literal[
@@ -198,7 +192,7 @@ class SpeechRecipe(Settings):
         weight_decay: AdamW's, of everything that is trained.
         seed: of initial weights, order and augmentation.
         language: of the speech, for multilingual models.
-        context: see `speechft.whisper.Context`.
+        context: see `speechft.context.Context`.
         cache: keep on disk what the encoder makes of each clip below the first trained layer (`speechft.cache`):
             `auto` where a whole layer is frozen there, `on` to insist, `off`.
         views: variations of each clip such a cache holds; later epochs see them again.
@@ -265,79 +259,3 @@ class SpeechRecipe(Settings):
     search: Annotated[Search, Mark.NOT_IN_WEIGHTS, Mark.PRIVATE] = {}
 
     _rate = model_validator(mode="after")(with_rate_of_method)
-
-
-RECIPES: dict[str, type[Settings]] = {"speech": SpeechRecipe}
-
-
-def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> Any:
-    """Read a recipe and apply `key=value` overrides, dotted for groups: `adapter.rank=16`.
-
-    Paths in the file are relative to the file; paths in overrides to the working directory.
-
-    Args:
-        path: YAML; None starts from the defaults of a speech recipe.
-        overrides: values are YAML too: numbers, true, null, [a, b].
-
-    Raises:
-        SpeechftError: no such file, not YAML, an unknown key (the nearest known one is named) or a wrong value.
-    """
-    values: dict[str, Any] = {}
-    if path is not None:
-        path = Path(path)
-        if path.exists() and not path.is_file():
-            raise SpeechftError("is not a file", where=path, fix="Give a recipe such as recipes/personal_voice.yaml.")
-        try:
-            values = parsed(read_text(path)) or {}
-        except FileNotFoundError:
-            raise SpeechftError(
-                "does not exist", where=path, fix="Give a recipe such as recipes/personal_voice.yaml."
-            ) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            what = f"is not readable as YAML ({str(error).splitlines()[0]})"
-            raise SpeechftError(what, where=path, fix="Write it as 'key: value' lines, in UTF-8.") from None
-        if not isinstance(values, dict):
-            raise SpeechftError("is not a recipe", where=path, fix="A recipe is a list of 'key: value' lines.")
-        known = {key: place for kind in recipe_kinds().values() for key, place in places(kind).items()}
-        for key, place in known.items():
-            if isinstance(values.get(key), str):
-                values[key] = place.moved(values[key], path.parent.joinpath)
-    override(values, overrides or [])
-    kind, kinds = values.get("task", "speech"), recipe_kinds()
-    if not isinstance(kind, str) or kind not in kinds:
-        raise SpeechftError(f"unknown task {SHORT.repr(kind)}", where=path, fix=f"Known tasks: {', '.join(kinds)}.")
-    return validated(kinds[kind], values, path)
-
-
-def override(values: dict[str, Any], overrides: Iterable[str]) -> None:
-    """Put the values of `key=value` texts into settings, in place.
-
-    Raises:
-        SpeechftError: a text of another form, or a value that is not YAML.
-    """
-    for text in overrides:
-        key, sign, value = text.partition("=")
-        if not sign:
-            raise SpeechftError(f"'{text[:60]}' is not an override", fix="Write key=value, such as epochs=3.")
-        try:
-            read = parsed(value) if value else None
-        except yaml.YAMLError:
-            raise SpeechftError(f"'{text[:60]}' has a value that is not YAML", fix="Quote it: key='...'.") from None
-        _put(values, key.strip().split("."), read, text)
-
-
-def recipe_kinds() -> dict[str, type[Settings]]:
-    """The class of settings of each task."""
-    from speechft.text.config import TEXT_RECIPES
-
-    return {**RECIPES, **TEXT_RECIPES}
-
-
-def _put(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
-    for key in keys[:-1]:
-        inner = values.setdefault(key, {})
-        if not isinstance(inner, dict):
-            what = f"'{override[:60]}' sets a key of '{key}', which is a value, not a group"
-            raise SpeechftError(what, fix=f"Set {key} itself, or leave it out of the recipe.")
-        values = inner
-    values[keys[-1]] = value

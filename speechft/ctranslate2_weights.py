@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from speechft.errors import SpeechftError
-from speechft.whisper import MULTILINGUAL_VOCABULARY
+
+MULTILINGUAL_VOCABULARY = 51_865  # tokens; the English models have 51,864
 
 _DTYPES = {
     0: np.float32,

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from speechft import memory
 from speechft.audio import FRAMES_PER_SECOND, HOP_LENGTH, MAX_FRAMES, SILENT_PEAK, Seconds, log_mel, pad_frames
+from speechft.context import Context
 from speechft.decoder import DecoderCache, inference_copy, is_quantized
 from speechft.normalize import language_code
 from speechft.precision import inference_dtype
 from speechft.prefetch import prefetch
 from speechft.search import beam_search, greedy_search
 from speechft.transcript import DecodeOptions, Transcript, better, judged
-from speechft.whisper import Context, Whisper, encode
+from speechft.whisper import Whisper, encode
 
 BATCH_FRAMES = {"cpu": 14_000, "cuda": 56_000}  # log-mel frames decoded together: 28 clips of 5 s on a CPU
 ENCODER_FRAMES = {"cpu": 6_000, "cuda": 24_000}  # of them, encoded at once

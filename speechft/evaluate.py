@@ -13,6 +13,7 @@ import numpy as np
 
 from speechft.audio import SAMPLE_RATE, WINDOW_SECONDS
 from speechft.calibration import calibration, judge_words
+from speechft.context import Context
 from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
@@ -23,7 +24,7 @@ from speechft.recording import transcribe
 from speechft.scoring import Scores, score
 from speechft.tasks import command_of, entities_of
 from speechft.transcript import DecodeOptions, Transcript, joined
-from speechft.whisper import Context, Whisper
+from speechft.whisper import Whisper
 from speechft.word_times import words_of
 
 Rates = tuple[float, float]  # WER and CER: what training chooses by

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from speechft.audio import HOP_LENGTH, MAX_FRAMES, SAMPLE_RATE, log_mel, pad_frames
+from speechft.context import Context
 from speechft.decode import decode
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError, missing_extra
@@ -29,7 +30,7 @@ from speechft.scoring import Scores, score, total
 from speechft.search import greedy_search
 from speechft.seen import Seen
 from speechft.transcript import DecodeOptions
-from speechft.whisper import Context, Whisper
+from speechft.whisper import Whisper
 
 REPORT = "export_check.json"
 CLIPS = 100

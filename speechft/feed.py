@@ -15,12 +15,13 @@ from speechft.audio import MAX_FRAMES, log_mel, pad_frames
 from speechft.augment import augment
 from speechft.batching import Batch, plan_epoch, plan_epoch_by_seconds, token_tensors, training_frames
 from speechft.config import SpeechRecipe
+from speechft.context import Context
 from speechft.distributed import rank, world
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.memory import on_device
 from speechft.schedule import steps_per_epoch
-from speechft.whisper import Context, Whisper
+from speechft.whisper import Whisper
 
 if TYPE_CHECKING:
     from speechft.cache import PrefixCache

@@ -24,7 +24,11 @@ from speechft.events import Event, OnEvent
 from speechft.files import read_text, write_json, write_text
 from speechft.locks import locked
 from speechft.marks import FILE, marked, with_absolute_paths
+from speechft.pipeline import known_speakers, prepared, train
+from speechft.report import markdown_table
+from speechft.result import shared_parts
 from speechft.result_schema import TrainingResult
+from speechft.split_files import usable_rows
 
 OWN = ("fleet.json", "fleet.md")
 # what a result does not depend on, or only by the rows' hash
@@ -62,9 +66,6 @@ def fleet(
     Raises:
         SpeechftError: the manifest, the recipe or a speaker's name is wrong, or the cluster is out of reach.
     """
-    from speechft.pipeline import known_speakers
-    from speechft.split_files import usable_rows
-
     if recipe.task != "speech":
         raise SpeechftError("a fleet trains speech recipes only", fix="Train text recipes with 'speechft train'.")
     manifest, _ = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
@@ -107,8 +108,6 @@ def recipe_of(recipe: SpeechRecipe, speaker: str, out: Path) -> SpeechRecipe:
 
 def finished(recipe: SpeechRecipe) -> Event | None:
     """The row of a run that came to its end with this recipe and these recordings; None if there is none."""
-    from speechft.pipeline import prepared
-
     result = _ended(recipe)
     if result is None or result["data"].get("manifest_sha256") != prepared(recipe)[0].sha256:
         return None
@@ -146,8 +145,6 @@ def train_speaker(settings: Event) -> tuple[str, Event]:
 
 def _trained(recipe: SpeechRecipe, speaker: str) -> Event:
     """The row of a speaker's run, whose starts and end are written to fleet.jsonl in its folder."""
-    from speechft.pipeline import train
-
     out = Path(recipe.output_dir)
     out.mkdir(parents=True, exist_ok=True)
     log = out / "fleet.jsonl"
@@ -239,9 +236,6 @@ def _report(recipe: SpeechRecipe, rows: list[Event]) -> Event:
 
 
 def _markdown(result: Event) -> str:
-    from speechft.report import markdown_table
-    from speechft.result import shared_parts
-
     def rate(value: float | None) -> str:
         return "–" if value is None else f"{value:.1%}"
 

@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from speechft import adapters, complaints
-from speechft.config import recipe_kinds
 from speechft.errors import SpeechftError
 from speechft.files import refuse_existing, replace_folder, write_json, write_text
 from speechft.marks import Mark, marked, places
 from speechft.model_card import model_card
+from speechft.recipes import RECIPES
 from speechft.result_schema import EvaluationResult, TextResult, TrainingResult
 from speechft.sources import hub_id
 
@@ -111,8 +111,7 @@ def write_repository(
 
 def _published(card: dict[str, Any], base: str, licence: str | None) -> dict[str, Any]:
     """Our card without what only this machine, or only the people recorded, should know."""
-    kinds = recipe_kinds().values()
-    private = {key for kind in kinds for key in (*places(kind), *marked(kind, Mark.PRIVATE))}
+    private = {key for kind in RECIPES.values() for key in (*places(kind), *marked(kind, Mark.PRIVATE))}
     recipe = {key: value for key, value in card.get("recipe", {}).items() if key not in private}
     published = {key: value for key, value in card.items() if key not in ("seen", "sum_of")} | {"recipe": recipe}
     if split := card.get("data", {}).get("split_file"):  # the options of a protocol can name who was tested

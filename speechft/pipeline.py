@@ -11,6 +11,7 @@ from typing import Any
 from speechft import distributed, memory
 from speechft.adapters import base_hash
 from speechft.config import SpeechRecipe
+from speechft.context import Context
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.evaluated_rows import Rows, rows_to_evaluate
@@ -40,7 +41,6 @@ from speechft.split import auto_split
 from speechft.split_files import about_split, usable_rows
 from speechft.train import fit
 from speechft.transcript import DecodeOptions
-from speechft.whisper import Context
 
 
 def train(

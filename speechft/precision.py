@@ -1,5 +1,5 @@
-"""In which number format a machine multiplies fastest (bf16 where it has the circuits, else fp32 or fp16), and whether
-weights are numbers at all."""
+"""The device to compute on, in which number format it multiplies fastest (bf16 where it has the circuits, else fp32 or
+fp16), and whether weights are numbers at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import torch
 from torch import Tensor
 
 from speechft.errors import SpeechftError
+
+
+def default_device() -> torch.device:
+    """CUDA, then Apple's GPU, then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
 
 
 def inference_dtype(device: torch.device) -> torch.dtype:

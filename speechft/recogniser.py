@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from speechft import adapters
+from speechft.context import OTHERS_CONTEXT, Context
 from speechft.decoder import inference_copy
 from speechft.evaluate import Evaluation, evaluate_model
 from speechft.manifest import Manifest
 from speechft.recording import Recording, transcribe
 from speechft.sources import resolve, resolve_adapter
 from speechft.transcript import DecodeOptions
-from speechft.whisper import Context, Whisper, load_whisper
+from speechft.whisper import Whisper, load_whisper
 
 DEFAULT_MODEL = "bundled:tiny.en"
-OTHERS_CONTEXT = "full"  # adapters made elsewhere were trained on 30 s windows
 
 
 class Recogniser:

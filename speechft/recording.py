@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from speechft.audio import HOP_LENGTH, SAMPLE_RATE, SILENT_PEAK, Seconds, load_audio, log_mel
+from speechft.context import Context
 from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.normalize import join_texts
 from speechft.transcript import DecodeOptions, Transcript
-from speechft.whisper import Context, Whisper
+from speechft.whisper import Whisper
 from speechft.word_times import Word, word_times
 
 LONGEST: Seconds = 28.0  # of one piece; the window is 30 s and wants some silence at the end

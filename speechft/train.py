@@ -27,6 +27,7 @@ from speechft.batching import Batch, nothing, teachable
 from speechft.cache import cached_layers, open_or_build
 from speechft.checkpoint import Progress, append_metrics, trim_metrics
 from speechft.config import SpeechRecipe
+from speechft.context import Context
 from speechft.descent import Descender, bear_with
 from speechft.errors import SpeechftError
 from speechft.eva import initialise_from_data
@@ -54,7 +55,7 @@ from speechft.selection import Selection
 from speechft.sources import resolve
 from speechft.tracking import Tracking
 from speechft.transcript import DecodeOptions
-from speechft.whisper import Context, Whisper, core
+from speechft.whisper import Whisper, core
 
 RELEASE_EVERY = 4  # steps
 BY_HEART = 10  # passes over the clips from which on they are few: no early end, and half of the change is tried too

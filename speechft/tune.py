@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from speechft.cluster import cluster, reason
-from speechft.config import recipe_kinds
 from speechft.errors import SpeechftError, missing_extra
 from speechft.events import Event
 from speechft.files import refuse_special, write_json, write_text
 from speechft.locks import locked
 from speechft.marks import FILE, marked, with_absolute_paths, without
 from speechft.own_results import refuse_foreign_results
+from speechft.recipes import RECIPES
 from speechft.text.config import DATA
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import Space, default_space, fingerprint
@@ -179,7 +179,7 @@ def space_of(recipe: Any) -> Space:
 
 def _take_part(recipe: dict, trials: int, minutes: float | None, storage: str, *others: Any) -> None:
     """What a worker of Ray's does."""
-    settings = validated(recipe_kinds()[recipe["task"]], recipe)
+    settings = validated(RECIPES[recipe["task"]], recipe)
     Worker(settings, trials, minutes, Path(storage), *others).go()
 
 

@@ -12,6 +12,7 @@ import yaml
 from speechft.errors import SpeechftError
 from speechft.files import write_text
 from speechft.marks import with_absolute_paths
+from speechft.report import markdown_table
 from speechft.tune_space import Space
 
 
@@ -80,8 +81,6 @@ def _importance(study: Any, out: Path) -> dict[str, float]:
 
 def markdown(result: dict[str, Any]) -> str:
     """trials.md."""
-    from speechft.report import markdown_table
-
     keys = list(result["best"]["params"])
 
     def number(value: float | None) -> str:

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechft import memory
 from speechft.errors import SpeechftError
 from speechft.events import Event
+from speechft.feed import lengths
 from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
+from speechft.pipeline import prepared
 from speechft.schedule import planned_steps, steps_per_epoch
+from speechft.train import fit
 from speechft.transcript import DecodeOptions
 
 Follow = Callable[[Event], None]
@@ -42,10 +46,6 @@ class Task:
 
 def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
     """WER on a part of dev, drawn by seed."""
-    from speechft import memory
-    from speechft.pipeline import prepared
-    from speechft.train import fit
-
     manifest, _ = prepared(recipe)
     train, dev, shared = manifest.split("train"), manifest.split("dev"), overlap(manifest)
     if train.path is None or not os.access(train.path.parent, os.W_OK):
@@ -96,8 +96,6 @@ def rungs(recipe: Any, own: Any, train: Manifest) -> dict[int, int]:
     itself hears (rung 1), a third (3), all (9), three times that (27). `evaluations` in the recipe puts them at even
     distances instead.
     """
-    from speechft.feed import lengths
-
     seconds = sum(lengths(train))
 
     def length(of: Any) -> tuple[int, float]:

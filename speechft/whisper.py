@@ -1,13 +1,11 @@
 """Whisper whose encoder runs on as many frames as the clips need, not on 30 seconds of mostly silence.
 
 Whisper was trained on 30 s windows. Its encoder is a stack of convolutions and self-attention over positions, so it
-runs at any length below that; what it was *trained* at decides what it does well. That length policy, the
-`Context`, belongs to a model and to an adapter, and decoding obeys it.
+runs at any length below that; what it was *trained* at decides what it does well: see `speechft.context`.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, WINDOW_SECONDS, Seconds
+from speechft.attention import use_short_attention
+from speechft.context import UNTRAINED, Context
+from speechft.ctranslate2_weights import MULTILINGUAL_VOCABULARY
 from speechft.errors import SpeechftError, readable
 from speechft.normalize import language_code
-from speechft.precision import refuse_non_finite
+from speechft.precision import default_device, refuse_non_finite
+from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve
 
 if TYPE_CHECKING:
@@ -29,69 +30,8 @@ if TYPE_CHECKING:
 
     from speechft.bank import AdapterBank
 
-MULTILINGUAL_VOCABULARY = 51_865  # tokens; the English models have 51,864
-CONTEXT_STEP = 50  # frames: contexts are rounded up to half seconds, so that clips of one length share a batch
-CLIP_TAIL: Seconds = 0.1  # silence after a clip under the policy `clip`
-UNTRAINED_CONTEXT = "clip+10s"  # what an unadapted model is good at; benchmarks/context.py has the table
-_POLICY = re.compile(r"clip(?:\+(\d+(?:\.\d+)?)\s*s)?(?::(\d+(?:\.\d+)?)\s*s)?")
-
 
 _LOADING = threading.Lock()  # transformers imports and patches while it loads: two threads at once spoil each other's
-
-
-@dataclass(frozen=True)
-class Context:
-    """How much of the 30 s window the encoder sees for a clip.
-
-    Attributes:
-        policy: `clip` (the clip and 0.1 s), `clip+Ns` (the clip and N s of silence), `clip+Ns:Ms` (the encoder hears
-            N s of silence, the decoder is shown M of them), `full` (30 s), or, for training only, `mixed` (most
-            steps at `clip`, some with more silence; it decodes as `clip`).
-    """
-
-    policy: str = "clip"
-
-    def __post_init__(self) -> None:
-        if self.policy not in ("full", "mixed") and not _POLICY.fullmatch(self.policy):
-            raise SpeechftError(
-                f"unknown context policy '{self.policy}'",
-                fix="Use clip, clip+10s (any number), clip+10s:2s, full or mixed.",
-            )
-
-    @property
-    def tail(self) -> Seconds:
-        """Seconds of silence after a clip; infinite for `full`."""
-        if self.policy == "full":
-            return float("inf")
-        match = _POLICY.fullmatch(self.policy)
-        return float(match[1]) if match and match[1] else CLIP_TAIL
-
-    def frames(self, n_frames: int) -> int:
-        """Frames the encoder sees for a clip of `n_frames`: a property of the clip, whatever it is batched with."""
-        return _rounded_up(n_frames, self.tail)
-
-    def shown(self, n_frames: int) -> int:
-        """Of these frames, those whose encoder states the decoder is shown."""
-        match = _POLICY.fullmatch(self.policy)
-        shown: Seconds = float(match[2]) if match and match[2] else self.tail
-        return min(self.frames(n_frames), _rounded_up(n_frames, shown))
-
-    def longer(self, seconds: Seconds) -> Context:
-        """The policy with more silence after the clip, heard and shown."""
-        match = _POLICY.fullmatch(self.for_decoding().policy)
-        if not match:
-            return self
-        shown = f":{float(match[2]) + seconds:g}s" if match[2] else ""
-        return Context(f"clip+{self.tail + seconds:g}s{shown}")
-
-    def for_decoding(self) -> Context:
-        """The policy to decode with after training with this one."""
-        return Context("clip") if self.policy == "mixed" else self
-
-
-def _rounded_up(n_frames: int, tail: Seconds) -> int:
-    wanted = n_frames + min(tail, WINDOW_SECONDS) * FRAMES_PER_SECOND
-    return min(MAX_FRAMES, -(-int(wanted) // CONTEXT_STEP) * CONTEXT_STEP)
 
 
 def encode(model: nn.Module, frames: Tensor) -> Tensor:
@@ -179,7 +119,7 @@ class Whisper:
     name: str
     model: Any
     tokenizer: PreTrainedTokenizerBase
-    context: Context = Context(UNTRAINED_CONTEXT)
+    context: Context = UNTRAINED
     language: str | None = None
     bank: AdapterBank | None = None
 
@@ -285,10 +225,6 @@ def load_whisper(
     with _LOADING:
         from transformers import AutoConfig, WhisperForConditionalGeneration, WhisperTokenizer
         from transformers.utils import logging
-
-    from speechft.adapters import default_device
-    from speechft.attention import use_short_attention
-    from speechft.quantization import keep_differentiable, quantization
 
     folder = resolve(name)
     again = "Copy it again: its files are damaged, or its config.json is another model's."

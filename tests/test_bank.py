@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from speechft import adapters
 from speechft.bank import AdapterBank, can_serve
+from speechft.context import Context
 from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
@@ -26,7 +27,7 @@ from speechft.manifest import Manifest
 from speechft.server.voices import Voices
 from speechft.sources import resolve
 from speechft.transcript import DecodeOptions
-from speechft.whisper import Context, Whisper
+from speechft.whisper import Whisper
 
 VOICES: dict[str, dict[str, Any]] = {
     "anna": {"rank": 4, "context": "clip+2s"},

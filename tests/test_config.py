@@ -8,8 +8,9 @@ from typing import Any, get_args
 
 import pytest
 
-from speechft.config import RATES, Method, SpeechRecipe, load_recipe
+from speechft.config import RATES, Method, SpeechRecipe
 from speechft.errors import SpeechftError
+from speechft.recipes import load_recipe
 from speechft.text.config import PreferenceRecipe
 
 NEEDED = ["manifest=m.jsonl", "output_dir=out"]

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from speechft.audio import SAMPLE_RATE, log_mel, pad_frames
+from speechft.context import Context
 from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.manifest import Manifest
 from speechft.search import suppressed
 from speechft.transcript import DecodeOptions, Transcript, better, compression_ratio, judged
-from speechft.whisper import Context, Whisper, load_whisper
+from speechft.whisper import Whisper, load_whisper
 
 PLAIN = DecodeOptions(temperatures=())
 

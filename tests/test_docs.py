@@ -27,8 +27,9 @@ import yaml
 
 from speechft import adapters
 from speechft.cli import app
-from speechft.config import SpeechRecipe, load_recipe
+from speechft.config import SpeechRecipe
 from speechft.manifest import Manifest
+from speechft.recipes import load_recipe
 from speechft.sources import resolve
 
 ROOT = Path(__file__).parents[1]

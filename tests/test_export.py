@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from speechft import adapters, load
+from speechft.context import Context
 from speechft.errors import SpeechftError
 from speechft.export import export
 from speechft.export_check import check_export
@@ -20,7 +21,7 @@ from speechft.manifest import Manifest
 from speechft.onnx_export import STEP, in_eight_bits
 from speechft.seen import hashes
 from speechft.sources import resolve
-from speechft.whisper import Context, Whisper, load_whisper
+from speechft.whisper import Whisper, load_whisper
 
 MODEL = "bundled:tiny.en"
 

@@ -23,13 +23,14 @@ from speechft.audio import load_audio
 from speechft.cache import _opened
 from speechft.card import read_card
 from speechft.checkpoint import append_metrics, load_checkpoint, save_tensors
-from speechft.config import SpeechRecipe, load_recipe
+from speechft.config import SpeechRecipe
 from speechft.corpora import prepare
 from speechft.errors import SpeechftError
 from speechft.files import NotAFile, read_bytes, read_text, replace_folder, write_bytes, write_text
 from speechft.fleet import _ended
 from speechft.locks import is_locked, locked
 from speechft.manifest import Manifest, probe_duration
+from speechft.recipes import load_recipe
 from speechft.sources import MADE, _is_as_made
 from speechft.split_files import read_split
 from speechft.text.data import read

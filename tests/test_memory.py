@@ -110,7 +110,8 @@ def test_decoding_goes_on_with_fewer_clips(voice: Manifest) -> None:
         from speechft.decode import decode
         from speechft.transcript import DecodeOptions
         from speechft.memory import release
-        from speechft.whisper import Context, load_whisper
+        from speechft.context import Context
+        from speechft.whisper import load_whisper
 
         clips = [u.load() for u in Manifest.load({str(voice.path)!r})][:16]
         whisper = load_whisper("bundled:tiny.en", device="cpu", dtype=torch.float32)

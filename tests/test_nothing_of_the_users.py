@@ -14,7 +14,7 @@ from speechft.adapter_arithmetic import average
 from speechft.cli.common import app
 from speechft.cli.evaluation import check_names
 from speechft.comparison import evaluate_adapters
-from speechft.config import SpeechRecipe, load_recipe
+from speechft.config import SpeechRecipe
 from speechft.corpora import prepare
 from speechft.errors import SpeechftError
 from speechft.files import write_text
@@ -22,6 +22,7 @@ from speechft.manifest import Manifest
 from speechft.own_results import refuse_foreign_results
 from speechft.pipeline import evaluate
 from speechft.plain_text import escape
+from speechft.recipes import load_recipe
 from speechft.split_files import write_split
 from speechft.train import fit
 

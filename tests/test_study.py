@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from speechft.config import load_recipe
 from speechft.corpora.simulated import NOTICE
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.overlap import overlap
+from speechft.recipes import load_recipe
 from speechft.scoring import score
 from speechft.study import Arm, all_left_out, minutes_of, parts_apart, study_data, write_study
 

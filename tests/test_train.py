@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from speechft import adapters, pipeline
 from speechft.batching import IGNORED, Batch, plan_epoch
 from speechft.config import SpeechRecipe
+from speechft.context import Context
 from speechft.descent import bear_with
 from speechft.errors import SpeechftError
 from speechft.feed import Feed
@@ -27,7 +28,7 @@ from speechft.recogniser import load
 from speechft.significance import standard_error
 from speechft.split import auto_split
 from speechft.train import Run, fit
-from speechft.whisper import Context, Whisper, load_whisper
+from speechft.whisper import Whisper, load_whisper
 
 
 def recipe(manifest: Manifest, out: Path, **settings) -> SpeechRecipe:

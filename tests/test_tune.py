@@ -16,11 +16,12 @@ from typing import Any
 import optuna
 import pytest
 
-from speechft.config import AdapterSettings, SpeechRecipe, load_recipe
+from speechft.config import AdapterSettings, SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
 from speechft.manifest import Manifest
 from speechft.marks import with_absolute_paths
+from speechft.recipes import load_recipe
 from speechft.text.config import FeedbackRecipe, PolicyRecipe, SftRecipe
 from speechft.tune import _cut_off_again, _objective, _open_study, tune
 from speechft.tune_report import search_result

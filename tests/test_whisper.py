@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechft.context import Context
 from speechft.errors import SpeechftError
 from speechft.sources import resolve
-from speechft.whisper import Context, Whisper, encode, load_whisper
+from speechft.whisper import Whisper, encode, load_whisper
 
 
 def test_encoder_equals_transformers_at_30_seconds(tiny: Whisper) -> None:

@@ -17,12 +17,13 @@ import torch
 from common import Tally, run
 
 from speechft.audio import log_mel, pad_frames
+from speechft.context import Context
 from speechft.corpora.simulated import prepare_simulated
 from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.manifest import Manifest
 from speechft.transcript import DecodeOptions
-from speechft.whisper import Context, encode, load_whisper
+from speechft.whisper import encode, load_whisper
 
 CLOSE = 1e-5
 AT_ONCE = 8  # clips

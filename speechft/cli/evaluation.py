@@ -121,7 +121,7 @@ def text_settings(overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         SpeechftError: it is not key=value, or has an option of its own.
     """
-    from speechft.config import override
+    from speechft.recipes import override
 
     found: dict[str, Any] = {}
     override(found, overrides)

@@ -70,9 +70,9 @@ def train(
     Run the same command again to resume after an interruption.
     Example: `speechft train recipes/personal_voice.yaml manifest=me/manifest.jsonl output_dir=runs/me`
     """
-    from speechft.config import load_recipe
     from speechft.distributed import is_first
     from speechft.pipeline import train as run
+    from speechft.recipes import load_recipe
     from speechft.terminal import Watcher, before_after
 
     settings = load_recipe(*recipe_and_overrides(recipe, overrides))

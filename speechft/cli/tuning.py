@@ -44,7 +44,7 @@ def tune(
     The recipe's `search:` says what is varied. Run the same command again to resume.
     Example: `speechft tune recipes/personal_voice.yaml manifest=me/manifest.jsonl output_dir=runs/study --minutes 15`
     """
-    from speechft.config import load_recipe
+    from speechft.recipes import load_recipe
     from speechft.terminal import Watcher
 
     settings = load_recipe(*recipe_and_overrides(recipe, overrides))
@@ -118,8 +118,8 @@ def fleet(
     Run the same command again to resume: speakers who are done are not trained again.
     Example: `speechft fleet recipes/personal_voice.yaml manifest=cohort/manifest.jsonl output_dir=runs/fleet`
     """
-    from speechft.config import load_recipe
     from speechft.fleet import fleet as run
+    from speechft.recipes import load_recipe
 
     settings = load_recipe(*recipe_and_overrides(recipe, overrides))
 

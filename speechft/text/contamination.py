@@ -10,7 +10,7 @@ from typing import Any
 
 from speechft.errors import SpeechftError
 from speechft.text.data import Unusable, to_example
-from speechft.text.files import rows_of
+from speechft.text.rows import rows_of
 
 NGRAM = 13  # words, the most that the study of GPT-3 asks to be the same; its least is the next
 LEAST = 8  # words of a question that is a copy without its answer too

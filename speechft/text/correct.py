@@ -18,9 +18,11 @@ from speechft.error_rate import ErrorRate, align, word_errors
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.normalize import chosen, normalizer
+from speechft.recogniser import load
 from speechft.significance import bootstrap_ci, paired_bootstrap
 from speechft.text.data import Message
 from speechft.text.model import TextModel, answers
+from speechft.train import fit
 from speechft.transcript import DecodeOptions
 
 TASK = "A recogniser wrote what a person said, best guess first. Write what was said."
@@ -88,9 +90,6 @@ def cross_validated(
     Raises:
         SpeechftError: fewer sentences than folds.
     """
-    from speechft.recogniser import load
-    from speechft.train import fit
-
     clean = normalizer(
         chosen(recipe.normalizer, (u.language for u in train), recipe.language)
     )  # "Stop!" and "stop" are the same sentence

@@ -27,7 +27,8 @@ from typing import Any
 from speechft.errors import SpeechftError
 from speechft.plain_text import encodable
 from speechft.rows import TRUTH
-from speechft.text.files import NO_SPLIT, rows_of, split_of
+from speechft.text.files import NO_SPLIT, split_of
+from speechft.text.rows import rows_of
 
 Message = dict[str, str]
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
@@ -112,6 +113,11 @@ class Corpus:
                 parts = [name, example.messages, example.rejected, example.label, example.document]
                 digest.update(json.dumps(parts, sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def rejected(example: Example) -> list[Message]:
+    """The conversation with the worse answer."""
+    return [*example.prompt, {"role": "assistant", "content": example.rejected or ""}]
 
 
 def read(

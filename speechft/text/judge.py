@@ -7,7 +7,6 @@ preference for length, and the agreement with people.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import math
@@ -17,7 +16,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -25,10 +23,10 @@ import torch
 from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.significance import bootstrap_statistic
-from speechft.sources import resolve, resolve_adapter
+from speechft.sources import resolve
 from speechft.text.data import Message
 from speechft.text.metrics import Measure, cohen_kappa, rounded
-from speechft.text.model import TextModel, autocast, load_text_model, prompt_tokens
+from speechft.text.model import TextModel, autocast, load_text_model, prompt_tokens, reward_identity
 from speechft.text.replies import said_option
 
 RUBRIC = "Which answer is more helpful, correct and to the point?"
@@ -243,15 +241,6 @@ def identity(name: str, rubric: str = RUBRIC) -> list[Any]:
     elif kind == "url":
         inside = [MOST_TOKENS]
     return [name, inside, _pair("question", "first", "second", rubric)]
-
-
-def reward_identity(name: str | Path) -> list[str]:
-    """Hashes of a reward model's weights: those of a whole model, or of an adapter and the model that it is on."""
-    folder = resolve_adapter(name)
-    if (folder / "config.json").is_file():
-        return [adapters.base_hash(folder)]
-    own = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("adapter_*"))]
-    return [adapters.base_hash(resolve(adapters.base_of(folder))), *own]
 
 
 def ranking(judge: Any, prompt: Sequence[Message], answers: Sequence[str], rubric: str = RUBRIC) -> list[float]:

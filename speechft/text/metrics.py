@@ -336,3 +336,8 @@ def cohen_kappa(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
     first, second = Counter(ours), Counter(theirs)
     chance = sum(first[label] * second[label] for label in first) / n**2
     return math.nan if chance == 1 else (agreed - chance) / (1 - chance)
+
+
+def won(margin: float) -> float:
+    """1 where the margin is above 0, half where it is none."""
+    return 0.5 if margin == 0 else float(margin > 0)

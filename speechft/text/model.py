@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,13 @@ import torch
 from speechft import adapters
 from speechft.config import AdapterSettings
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.peft_methods import TEXT_ONLY
-from speechft.precision import mixed_precision, refuse_non_finite
+from speechft.precision import default_device, mixed_precision, refuse_non_finite
 from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
 from speechft.text.chat import rendered
+from speechft.text.data import Example
 
 # For models without a template of their own: roles as words, and the end token after every turn. A prompt ends before
 # the space: tokenizers make one token of it and the answer's first word.
@@ -108,7 +111,7 @@ def load_text_model(
         )  # fmt: skip
     if scalar and task not in (None, "reward"):
         raise SpeechftError("is not a reward model", where=adapter, fix=GIVE_REWARD)
-    device = torch.device(device) if device else adapters.default_device()
+    device = torch.device(device) if device else default_device()
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token is None:
@@ -273,3 +276,32 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
+
+
+def fitting(
+    text: TextModel, examples: Sequence[Example], max_length: int, log: OnEvent = lambda event: None
+) -> list[Example]:
+    """Those whose prompt leaves room for an answer; the others are left out by name.
+
+    Raises:
+        SpeechftError: there are examples, and none of them fits.
+    """
+    reason = f"the prompt alone fills max_length={max_length}"
+    kept = []
+    for example in examples:
+        if len(prompt_tokens(text, example.prompt)) < max_length:
+            kept.append(example)
+        else:
+            log({"event": "left out", "where": example.where, "reason": reason})
+    if examples and not kept:
+        raise SpeechftError(f"no example fits: {reason}", where=examples[0].where, fix="Give a larger max_length.")
+    return kept
+
+
+def reward_identity(name: str | Path) -> list[str]:
+    """Hashes of a reward model's weights: those of a whole model, or of an adapter and the model that it is on."""
+    folder = resolve_adapter(name)
+    if (folder / "config.json").is_file():
+        return [adapters.base_hash(folder)]
+    own = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("adapter_*"))]
+    return [adapters.base_hash(resolve(adapters.base_of(folder))), *own]

@@ -18,8 +18,8 @@ from speechft.text.config import PolicyRecipe
 from speechft.text.data import Corpus, Example, drawn
 from speechft.text.likelihood import sequence_logprobs
 from speechft.text.metrics import METRICS, Measure
-from speechft.text.model import TextModel, autocast, generate, prompt_tokens
-from speechft.text.preferences import fitting
+from speechft.text.model import TextModel, autocast, fitting, generate, prompt_tokens
+from speechft.text.reward import load_reward_model, rewards
 from speechft.text.training import Best, Fitted, OnEvent, arguments, fit, for_training, import_trl
 
 
@@ -87,8 +87,6 @@ def reward_function(recipe: PolicyRecipe, examples: Sequence[Example]) -> ppo.Re
         return lambda examples, said: [
             max(metric(one, right) for right in example.references) for example, one in zip(examples, said, strict=True)
         ]
-    from speechft.text.reward import load_reward_model, rewards
-
     if not Path(recipe.reward).is_dir():
         raise SpeechftError(
             f"reward '{recipe.reward}' is neither a metric nor a folder",

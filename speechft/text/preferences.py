@@ -10,10 +10,10 @@ from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.peft_methods import TEXT_ONLY, has_reference
 from speechft.text.config import PairRecipe
-from speechft.text.data import Corpus, Example, Message, drawn
+from speechft.text.data import Corpus, Example, drawn, rejected
 from speechft.text.likelihood import Part, answer_logprobs
-from speechft.text.metrics import Measure
-from speechft.text.model import TextModel, prompt_tokens
+from speechft.text.metrics import Measure, won
+from speechft.text.model import TextModel, fitting
 from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
 
 
@@ -90,26 +90,6 @@ def _loss(loss: str, rows: Any) -> dict[str, Any]:
     return {"loss_type": ["sigmoid" if loss == "dpo" else loss]} if loss in ("dpo", "ipo") else {}
 
 
-def fitting(
-    text: TextModel, examples: Sequence[Example], max_length: int, log: OnEvent = lambda event: None
-) -> list[Example]:
-    """Those whose prompt leaves room for an answer; the others are left out by name.
-
-    Raises:
-        SpeechftError: there are examples, and none of them fits.
-    """
-    reason = f"the prompt alone fills max_length={max_length}"
-    kept = []
-    for example in examples:
-        if len(prompt_tokens(text, example.prompt)) < max_length:
-            kept.append(example)
-        else:
-            log({"event": "left out", "where": example.where, "reason": reason})
-    if examples and not kept:
-        raise SpeechftError(f"no example fits: {reason}", where=examples[0].where, fix="Give a larger max_length.")
-    return kept
-
-
 def paired(examples: Sequence[Example]) -> Any:
     """Pairs as TRL's conversational rows."""
     from datasets import Dataset
@@ -139,11 +119,6 @@ def unpaired(examples: Sequence[Example], seed: int) -> Any:
             rows.append({"prompt": list(e.prompt), "completion": _turn(e.answer), "label": bool(e.label)})
     random.Random(seed).shuffle(rows)
     return Dataset.from_list(rows)
-
-
-def rejected(example: Example) -> list[Message]:
-    """The conversation with the worse answer."""
-    return [*example.prompt, *_turn(example.rejected or "")]
 
 
 def _turn(content: str) -> list[dict[str, str]]:
@@ -179,11 +154,6 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[s
     ]
     reward = {"reward_accuracy": Measure.share([won(m) for m in margins]), "reward_margin": Measure.mean(margins)}
     return found | reward
-
-
-def won(margin: float) -> float:
-    """1 where the margin is above 0, half where it is none."""
-    return 0.5 if margin == 0 else float(margin > 0)
 
 
 def _sides(text: TextModel, pairs: Sequence[Example], recipe: Any) -> tuple[list[Part], list[Part]]:

@@ -38,9 +38,8 @@ from speechft.schedule import planned_steps as steps_of
 from speechft.schedule import rate_factor
 from speechft.text.config import TextRecipe
 from speechft.text.data import Corpus
-from speechft.text.judge import reward_identity
 from speechft.text.metrics import METRICS
-from speechft.text.model import TextModel, autocast, load_text_model, trainable_text_model
+from speechft.text.model import TextModel, autocast, load_text_model, reward_identity, trainable_text_model
 from speechft.tracking import Tracking
 
 OnEvent = Callable[[Event], None]

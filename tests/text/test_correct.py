@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import doctest
-import importlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,8 +96,8 @@ def test_no_clip_is_heard_by_an_adapter_that_knows_it_or_its_sentence(
         heard_by.update({u.id: recogniser for u in own})
         return [Heard(u.id, "", (), (), (), u.text) for u in own]
 
-    monkeypatch.setattr(importlib.import_module("speechft.train"), "fit", fit)  # the package has a function so named
-    monkeypatch.setattr("speechft.recogniser.load", lambda model, adapter: adapter)
+    monkeypatch.setattr(correct, "fit", fit)
+    monkeypatch.setattr(correct, "load", lambda model, adapter: adapter)
     monkeypatch.setattr(correct, "listen", listen)
     recipe = SpeechRecipe(manifest=tmp_path / "m.jsonl", output_dir=tmp_path)
     found = correct.cross_validated(recipe, whole, voice, tmp_path, folds=3)

@@ -16,7 +16,8 @@ from speechft.errors import SpeechftError
 from speechft.text import files
 from speechft.text.corpora import READERS, legal_vocabulary, vocabulary_share
 from speechft.text.data import Example, Unusable, blocks_of, drawn, read, split_examples, to_example
-from speechft.text.files import read_file, split_of
+from speechft.text.files import split_of
+from speechft.text.rows import read_file
 
 USER = ({"role": "user", "content": "Name a fruit."},)
 

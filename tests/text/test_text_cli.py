@@ -10,8 +10,8 @@ import yaml
 from typer.testing import CliRunner
 
 from speechft.cli import app
-from speechft.config import load_recipe
 from speechft.errors import SpeechftError
+from speechft.recipes import load_recipe
 from speechft.text.config import TEXT_RECIPES
 
 SPLITS = ["train", "dev", "test"]

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from speechft.cli import app
-from speechft.config import load_recipe
+from speechft.recipes import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from speechft.config import load_recipe
 from speechft.errors import SpeechftError
+from speechft.recipes import load_recipe
 from speechft.text.config import SftRecipe
 from speechft.tune import tune
 from speechft.tune_space import Space

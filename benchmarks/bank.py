@@ -25,9 +25,9 @@ from safetensors.torch import load_file
 
 from speechft import adapters, exits
 from speechft.bank import AdapterBank
-from speechft.checkpoint import save_tensors
 from speechft.decode import decode
 from speechft.decoder import inference_copy
+from speechft.files import save_tensors
 from speechft.manifest import Manifest
 from speechft.recogniser import load
 from speechft.sources import resolve

@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from speechft import adapters
-from speechft.checkpoint import save_tensors
 from speechft.errors import SpeechftError
-from speechft.files import new_folder, refuse_existing, refuse_special
+from speechft.files import new_folder, refuse_existing, refuse_special, save_tensors
 from speechft.seen import Seen
 from speechft.sources import hub_id, resolve
 from speechft.version import __version__

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from speechft.augment_audio import EFFECTS, NONE_GIVEN, unclipped, vary
 from speechft.check import usable
 from speechft.corpora.prepared import refuse_changed, save_prepared
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.files import safe_name, write_text
 from speechft.manifest import Manifest, Utterance
 from speechft.split import auto_split, usual_name
@@ -65,7 +65,7 @@ def augment_manifest(
     amounts: Mapping[str, float] = NONE_GIVEN,
     allow_outside: bool = False,
     progress: Callable[[int, int], None] = lambda done, of: None,
-    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
 ) -> Manifest:
     """Write varied copies of a split, and a manifest of the originals and the copies.
 
@@ -102,7 +102,7 @@ def augment_manifest(
         manifest, varied_ids = _originals(manifest, allow_outside, on_event)
     if not manifest.splits:
         manifest = auto_split(manifest, seed=seed)
-    mine = [u for u in manifest if usual_name(u.split or "") == usual_name(split) and not u.extra.get("synthetic")]
+    mine = [u for u in manifest if usual_name(u.split or "") == usual_name(split) and not u.is_synthetic]
     chosen = [u for u in mine if varied_ids is None or u.id in varied_ids]
     if not chosen or not kinds or copies < 1:
         what = f"no recording in the split '{split}'" if not chosen else "no effect and no copy was asked for"
@@ -120,9 +120,7 @@ def augment_manifest(
     return save_prepared(Manifest([*manifest, *rows], out))
 
 
-def _originals(
-    path: str | Path, allow_outside: bool, on_event: Callable[[dict[str, Any]], None]
-) -> tuple[Manifest, set[str]]:
+def _originals(path: str | Path, allow_outside: bool, on_event: OnEvent) -> tuple[Manifest, set[str]]:
     """All rows that can be read, with their lengths where those are known, and the ids of the usable ones."""
     read, problems = Manifest.read(path, allow_outside)
     good, more = usable(read)

@@ -27,6 +27,7 @@ from speechft import adapters, memory
 from speechft.audio import pad_frames
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.feed import Feed
 from speechft.files import NotAFile, read_text, refuse_special, replace_folder, write_text
 from speechft.locks import is_locked, locked
@@ -104,7 +105,7 @@ def open_or_build(
     steps: int,
     *,
     precision: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
-    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
 ) -> PrefixCache:
     """The cache that belongs to these clips and settings, read if it is there, else made.
 
@@ -188,7 +189,7 @@ def _build(
     views: int,
     folder: Path,
     precision: Callable[[], contextlib.AbstractContextManager],
-    on_event: Callable[[dict[str, Any]], None],
+    on_event: OnEvent,
 ) -> None:
     """Write states.bin, then index.json: with the index there, all of it is."""
     encoder = core(model).model.encoder

@@ -22,6 +22,7 @@ from speechft.overlap import overlap
 from speechft.protocols import PROTOCOLS
 from speechft.split import sentence_key
 from speechft.strict_yaml import parsed
+from speechft.utterance import SIMULATED_NOTICE
 
 NOT_GIVEN = "not given: to be filled in by you"
 HUB_FIELDS = (
@@ -157,7 +158,7 @@ def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) ->
         ("words: total, different", f"{sum(words)}, {len(distinct)}"),
         ("words per utterance: fewest, median, most", _spread(sorted(words), "g")),
         ("different sentences", len({sentence_key(u.text) for u in manifest})),
-        ("synthetic or simulated", sum(bool(u.extra.get("synthetic") or u.extra.get("simulated")) for u in manifest)),
+        ("synthetic or simulated", sum(u.is_synthetic or u.is_simulated for u in manifest)),
     ]
     parts = ["## In numbers", _table(("what", "how many"), facts)]
     pictures = [("lengths", "seconds of an utterance", histogram([float(x) for x in lengths], "seconds"))]
@@ -188,10 +189,8 @@ def _open_card(manifest: Manifest) -> tuple[dict[str, Any], str, str]:
     given |= {"language": languages} if languages else {}
     given |= {"task_categories": ["automatic-speech-recognition"]}
     given |= {"must_not_be_used_for": ["diagnosis, or telling severity or kind of a disorder", NOT_GIVEN]}
-    if any(u.extra.get("simulated") for u in manifest):
-        from speechft.corpora.simulated import NOTICE
-
-        given["notice"] = NOTICE
+    if any(u.is_simulated for u in manifest):
+        given["notice"] = SIMULATED_NOTICE
     before = f"# Data card\n\nWho speaks, why it was recorded, and by whom: {NOT_GIVEN}.\n\n## What it holds"
     after = f"\n\n## Pitfalls\n\nWhat misleads whoever does not know this corpus: {NOT_GIVEN}."
     return given, before, after

@@ -307,7 +307,7 @@ class _Copy:
     @property
     def meant(self) -> bool:
         """Whether it is there on purpose, as `speechft augment` adds them; one in another split never is."""
-        return self.row.extra.get("synthetic") is True and self.row.split == self.earlier.split
+        return self.row.is_synthetic and self.row.split == self.earlier.split
 
 
 def _copies(looks: Sequence[_Look]) -> list[_Copy]:

@@ -55,18 +55,6 @@ class Progress:
         vars(self).update(vars(Progress(**saved | pairs)))
 
 
-def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write a safetensors file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-        os.replace(partial, path)
-    except BaseException:  # the disk is full: leave it no fuller
-        partial.unlink(missing_ok=True)
-        raise
-
-
 def save_checkpoint(
     folder: Path, weights: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from speechft.context import Context
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.evaluated_rows import rows_to_evaluate
+from speechft.events import OnEvent
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare_all, compare_pairs
-from speechft.pipeline import Event, evaluated, forgetting, listed
+from speechft.pipeline import evaluated, forgetting, listed
 from speechft.recogniser import card_of, load
 from speechft.report import write_report
 from speechft.report_data import recordings
@@ -42,7 +43,7 @@ def evaluate_adapters(
     typical: str | Path | Manifest | None = None,
     embed_audio_mb: float = 0.0,
     allow_outside: bool = False,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
 ) -> dict[str, Any]:
     """Evaluate several adapters and their base on the same utterances.
 

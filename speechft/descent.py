@@ -15,6 +15,7 @@ from speechft.batching import Batch
 from speechft.checkpoint import Progress
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.manifest import Manifest
 from speechft.precision import all_finite
 
@@ -56,7 +57,7 @@ class Descender:
         share_of: Callable[[Batch, float], Tensor],
         optimizer: Any,
         parameters: dict[str, nn.Parameter],
-        on_event: Callable[[dict[str, Any]], None],
+        on_event: OnEvent,
         nothing: Batch,
     ) -> None:
         """
@@ -163,7 +164,7 @@ def bear_with(
     train: Manifest,
     progress: Progress,
     recipe: SpeechRecipe,
-    on_event: Callable[[dict[str, Any]], None],
+    on_event: OnEvent,
 ) -> None:
     """Count a step that was skipped and name its rows, and end the run where the recipe says so.
 

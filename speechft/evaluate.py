@@ -17,6 +17,7 @@ from speechft.context import Context
 from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import chosen
 from speechft.normalize import normalizer as named_normalizer
@@ -77,7 +78,7 @@ def evaluate_model(
     options: DecodeOptions | None = None,
     context: Context | None = None,
     confidences: bool = False,
-    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
 ) -> Evaluation:
     """Transcribe every utterance and score it against its text.
 

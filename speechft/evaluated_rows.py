@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from speechft.audio import WINDOW_SECONDS
-from speechft.events import Event
+from speechft.events import OnEvent
 from speechft.manifest import Manifest
 from speechft.seen import NOTHING, Seen
 from speechft.split import usual_name, usual_splits, without_unused
@@ -36,7 +35,7 @@ def rows_to_evaluate(
     manifest: str | Path | Manifest,
     split: str | None,
     allow_outside: bool,
-    on_event: Callable[[Event], None],
+    on_event: OnEvent,
     split_file: str | Path | None = None,
     seen: Seen = NOTHING,
 ) -> Rows:

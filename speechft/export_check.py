@@ -18,7 +18,7 @@ from speechft.context import Context
 from speechft.decode import decode
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError, missing_extra
-from speechft.events import Event
+from speechft.events import Event, OnEvent
 from speechft.files import write_json
 from speechft.manifest import Manifest
 from speechft.normalize import chosen
@@ -46,7 +46,7 @@ def check_export(
     model: str | None = None,
     whole: Manifest | None = None,
     normalizer: str = "auto",
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
 ) -> Event:
     """Score an export in its own software, and against ours.
 

@@ -11,11 +11,14 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechft.errors import SpeechftError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LONGEST_FIELD = 1 << 30  # of a table, in characters; without it the csv module stops at 131,072
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: relative to the working folder; see renameat2(2)
@@ -109,6 +112,20 @@ def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> Path:
         raise
     _sync_folder(path.parent)
     return path
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, whole or not at all."""
+    from safetensors.torch import save_file  # which needs torch; most of those who write files do not
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        os.replace(partial, path)
+    except BaseException:  # the disk is full: leave it no fuller
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -13,6 +12,7 @@ from speechft.batching import IGNORED, token_tensors
 from speechft.decode import encode_each, language_logits, precision
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import language_code
 from speechft.whisper import Whisper, core, decoder_states, padding_mask
@@ -35,9 +35,7 @@ def in_known_languages(whisper: Whisper, train: Manifest, leave_out: Callable[[U
     return train.filter(known)
 
 
-def in_one_language(
-    whisper: Whisper, train: Manifest, on_event: Callable[[dict[str, Any]], None] = lambda event: None
-) -> Whisper:
+def in_one_language(whisper: Whisper, train: Manifest, on_event: OnEvent = lambda event: None) -> Whisper:
     """The model told the language that it is to be taught under, and so to decode under.
 
     That is its own, else the one that rows name. Where none names any, it is the one in which their texts are the most

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from speechft import adapters
 from speechft.batching import Batch
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
-from speechft.events import Event
+from speechft.events import OnEvent
 from speechft.manifest import Manifest
 from speechft.prefetch import prefetch
 from speechft.train import Run
@@ -46,7 +46,7 @@ def find_learning_rate(
     lowest: float = 1e-5,
     highest: float = 0.3,
     steps: int = 80,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
 ) -> RangeTest:
     """Run the range test on a model of its own; nothing is saved.
 

@@ -8,7 +8,6 @@ probable, those with more errors less, in proportion. A part of cross-entropy ke
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from speechft.config import SpeechRecipe
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
 from speechft.evaluate import Rates, evaluate_model
-from speechft.events import Event
+from speechft.events import OnEvent
 from speechft.locks import locked
 from speechft.manifest import Manifest
 from speechft.normalize import chosen, normalizer
@@ -60,7 +59,7 @@ def refine(
     risk: float = 1.0,
     cross_entropy: float = 0.1,
     seed: int = 0,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
 ) -> Trained:
     """Go on from a trained LoRA adapter on its own N-best lists, by the loop of `speechft.train`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from speechft.context import Context
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.evaluated_rows import Rows, rows_to_evaluate
-from speechft.events import Event
+from speechft.events import OnEvent
 from speechft.locks import locked
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
@@ -46,7 +46,7 @@ from speechft.transcript import DecodeOptions
 def train(
     recipe: SpeechRecipe,
     *,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
     title: str = "",
     embed_audio_mb: float = 0.0,
 ) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _trained_and_reported(
     recipe: SpeechRecipe,
     manifest: Manifest,
     left_out: dict[str, str],
-    on_event: Callable[[Event], None],
+    on_event: OnEvent,
     title: str,
     embed_audio_mb: float,
 ) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _trained_and_reported(
         "train_minutes": round(train_part.seconds / 60, 1),
         "speakers": len(train_part.speakers),
         "simulated": simulated(manifest),
-        "synthetic_train_clips": sum(bool(u.extra.get("synthetic")) for u in train_part),
+        "synthetic_train_clips": sum(u.is_synthetic for u in train_part),
     }
     trained = fit(recipe, train_part, dev, on_event=on_event, card={"data": about_data})
 
@@ -158,9 +158,7 @@ def _trained_and_reported(
     return result
 
 
-def prepared(
-    recipe: SpeechRecipe, on_event: Callable[[Event], None] = lambda event: None
-) -> tuple[Manifest, dict[str, str]]:
+def prepared(recipe: SpeechRecipe, on_event: OnEvent = lambda event: None) -> tuple[Manifest, dict[str, str]]:
     """The usable rows of a recipe's manifest and speakers, split; and the rows left out, with the reason.
 
     Raises:
@@ -206,7 +204,7 @@ def evaluate(
     bert: str | Path | None = None,
     embed_audio_mb: float = 0.0,
     allow_outside: bool = False,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
 ) -> dict[str, Any]:
     """Error rates of a model or adapter on a manifest, and against its own base.
 
@@ -320,7 +318,7 @@ def evaluated(
     recogniser: Recogniser,
     manifest: Manifest,
     normalizer: str,
-    on_event: Callable[[Event], None],
+    on_event: OnEvent,
     **settings: Any,
 ) -> Evaluation:
     return recogniser.evaluate(manifest, normalizer, confidences=True, on_event=on_event, **settings)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from speechft.config import SpeechRecipe
+from speechft.events import OnEvent
 from speechft.pipeline import train
 
 
-def run(out: Path, on_event: Callable[[dict[str, Any]], None] = lambda event: None) -> dict[str, Any]:
+def run(out: Path, on_event: OnEvent = lambda event: None) -> dict[str, Any]:
     """Make the simulated voice, adapt the bundled model to it, and report; see `pipeline.train` for the result.
 
     Args:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechft import memory
 from speechft.manifest import Manifest
+from speechft.utterance import SIMULATED_NOTICE
 
 if TYPE_CHECKING:
     from speechft.evaluate import Evaluation
@@ -78,7 +79,7 @@ def shared_parts(overlap: str, leakage: Sequence[Mapping[str, Any]], speakers: i
 
 def simulated(manifest: Manifest) -> bool:
     """Whether any utterance is marked as simulated speech."""
-    return any(bool(u.extra.get("simulated")) for u in manifest)
+    return any(u.is_simulated for u in manifest)
 
 
 def notice(tested: Manifest, whole: Manifest | None = None) -> str | None:
@@ -89,10 +90,8 @@ def notice(tested: Manifest, whole: Manifest | None = None) -> str | None:
         whole: the manifest it is a part of; a simulated voice anywhere in it counts.
     """
     if simulated(whole or tested):
-        from speechft.corpora.simulated import NOTICE
-
-        return NOTICE
-    made = sum(bool(u.extra.get("synthetic")) for u in tested)
+        return SIMULATED_NOTICE
+    made = sum(u.is_synthetic for u in tested)
     if not made:
         return None
     return f"{made} of the {len(tested)} test recordings are synthetic: these numbers are no evidence about real speech"

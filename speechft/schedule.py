@@ -69,12 +69,3 @@ def planned_steps(recipe: Any, examples: int, seconds: float = 0.0) -> int:
         return recipe.max_steps or max(1, per_epoch * recipe.epochs)
     steps = per_epoch * max(recipe.epochs, math.ceil(recipe.min_steps / per_epoch))
     return min(steps, recipe.max_steps or steps)
-
-
-def plot(recipe: Any, steps: int) -> str:
-    """The schedule of a recipe over so many optimiser steps, as an SVG that stands alone."""
-    from speechft.report_charts import curve, standalone
-
-    points = [(float(step), recipe.learning_rate * rate_factor(recipe, step, steps)) for step in range(steps)]
-    title = f"Learning rate, {recipe.schedule}"
-    return standalone(curve(points, title=title, across="optimiser steps", percent=False, dots=False), title)

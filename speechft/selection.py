@@ -10,10 +10,11 @@ from typing import Any
 
 from speechft import adapters, distributed
 from speechft.averaging import RunningMean, in_place, mean_with_base
-from speechft.checkpoint import Progress, save_tensors
+from speechft.checkpoint import Progress
 from speechft.config import SpeechRecipe
 from speechft.evaluate import Evaluation, Rates, evaluate_model
-from speechft.events import Event
+from speechft.events import Event, OnEvent
+from speechft.files import save_tensors
 from speechft.manifest import Manifest
 from speechft.significance import standard_error
 from speechft.transcript import DecodeOptions
@@ -40,8 +41,8 @@ class Selection:
     progress: Progress
     path: Path
     now: Callable[[], Whisper]
-    on_event: Callable[[Event], None]
-    log: Callable[[Event], None]
+    on_event: OnEvent
+    log: OnEvent
     decoding: DecodeOptions | None = None
 
     def evaluate(self, whisper: Whisper, confidences: bool = False) -> Evaluation:

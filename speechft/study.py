@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from speechft import memory
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation, evaluate_model
+from speechft.events import OnEvent
 from speechft.language import in_one_language
 from speechft.manifest import Manifest
 from speechft.overlap import Overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare_all, compare_pairs
-from speechft.pipeline import Event, listed, load_trained, prepared
+from speechft.pipeline import listed, load_trained, prepared
 from speechft.recogniser import load
 from speechft.report import markdown_table, plain, write_report
 from speechft.report_comparison import comparison
@@ -62,7 +63,7 @@ def trained_arm(
     dev: Manifest,
     test: Manifest,
     base: Arm,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
 ) -> Arm:
     """Train on `train`, choose on `dev`, evaluate on `test`.
 

@@ -11,7 +11,7 @@ import copy
 import shutil
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from speechft.descent import Descender, bear_with
 from speechft.errors import SpeechftError
 from speechft.eva import initialise_from_data
 from speechft.evaluate import Evaluation, Rates
-from speechft.events import Event
+from speechft.events import Event, OnEvent
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
 from speechft.files import refuse_special
@@ -91,7 +91,7 @@ def fit(
     train: Manifest,
     dev: Manifest,
     *,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
     card: dict[str, Any] | None = None,
     base: Rates | None = None,
     evaluate_at: Collection[int] | None = None,
@@ -133,7 +133,7 @@ class Run:
         recipe: SpeechRecipe,
         train: Manifest,
         dev: Manifest,
-        on_event: Callable[[Event], None],
+        on_event: OnEvent,
         evaluate_at: Collection[int] | None = None,
         decoding: DecodeOptions | None = None,
     ) -> None:

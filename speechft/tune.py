@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from speechft.cluster import cluster, reason
 from speechft.errors import SpeechftError, missing_extra
-from speechft.events import Event
+from speechft.events import Event, OnEvent
 from speechft.files import refuse_special, write_json, write_text
 from speechft.locks import locked
 from speechft.marks import FILE, marked, with_absolute_paths, without
@@ -25,7 +25,7 @@ from speechft.recipes import RECIPES
 from speechft.text.config import DATA
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import Space, default_space, fingerprint
-from speechft.tune_task import Follow, Task, speech_task, text_task
+from speechft.tune_task import Task, speech_task, text_task
 from speechft.validation import validated
 
 Pruning = Literal["halving", "median", "none"]
@@ -45,7 +45,7 @@ def tune(
     search_only: bool = False,
     workers: int = 1,
     address: str | None = None,
-    on_event: Follow = lambda event: None,
+    on_event: OnEvent = lambda event: None,
 ) -> dict[str, Any]:
     """Search for a better recipe, then train it and report test.
 
@@ -129,7 +129,7 @@ class Worker:
         self.task = speech_task(self.space.recipe, self.out, dev_utterances) if speech else text_task(self.space.recipe)
         self.study = _open_study(storage, self.space, self.task, pruning, worker)
 
-    def go(self, on_event: Follow = lambda event: None) -> None:
+    def go(self, on_event: OnEvent = lambda event: None) -> None:
         """Try one recipe after the other until the study has as many trials as it was asked for, or time is up."""
 
         def ended(study: Any, trial: Any) -> None:
@@ -147,7 +147,7 @@ class Worker:
             gc_after_trial=True,
         )
 
-    def on_ray(self, workers: int, address: str | None, on_event: Follow) -> None:
+    def on_ray(self, workers: int, address: str | None, on_event: OnEvent) -> None:
         """The same by several workers. One that dies is replaced, and its trial is lost.
 
         Raises:
@@ -291,7 +291,7 @@ def _came_to_an_end(study: Any) -> int:
     return sum("seconds" in trial.user_attrs for trial in study.trials)
 
 
-def _train_best(best: Any, on_event: Follow) -> dict[str, Any]:
+def _train_best(best: Any, on_event: OnEvent) -> dict[str, Any]:
     """Train the best recipe on everything, judged on all of dev; its test scores are the study's result."""
     if best.task == "speech":
         from speechft.pipeline import train

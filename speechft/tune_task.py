@@ -12,7 +12,7 @@ from typing import Any
 
 from speechft import memory
 from speechft.errors import SpeechftError
-from speechft.events import Event
+from speechft.events import Event, OnEvent
 from speechft.feed import lengths
 from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
@@ -21,7 +21,6 @@ from speechft.schedule import planned_steps, steps_per_epoch
 from speechft.train import fit
 from speechft.transcript import DecodeOptions
 
-Follow = Callable[[Event], None]
 FIRST_RUNG = 9  # a trial is first looked at after this part of what the recipe itself hears, and three times as far on
 WITHOUT_RETRIES = DecodeOptions(temperatures=())  # what diverged loops, and looping six times over says no more
 
@@ -40,7 +39,7 @@ class Task:
 
     metric: str
     data: tuple[str, ...]
-    run: Callable[[Any, Follow], float]
+    run: Callable[[Any, OnEvent], float]
     shared: Overlap | None = None
 
 
@@ -56,7 +55,7 @@ def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
     base: dict[Any, tuple[float, float]] = {}  # of the untrained model: the first trial measures it for all
     own = recipe
 
-    def run(recipe: Any, follow: Follow) -> float:
+    def run(recipe: Any, follow: OnEvent) -> float:
         untrained = (recipe.model, recipe.language, recipe.normalizer, recipe.adapter.quantize, recipe.precision)
         at = rungs(recipe, own, train)
         if recipe.cache == "auto" and _cached_of(recipe) != _cached_of(own):
@@ -120,7 +119,7 @@ def text_task(recipe: Any) -> Task:
 
     corpus = corpus_of(recipe)
 
-    def run(recipe: Any, follow: Follow) -> float:
+    def run(recipe: Any, follow: OnEvent) -> float:
         seen = 0
 
         def told(event: Event) -> None:

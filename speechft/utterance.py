@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+SIMULATED_NOTICE = "simulated voice, not evidence about real speech"
 Seconds = float
 
 # Fields that hold a short string; a whole number is taken as one.
@@ -69,6 +70,16 @@ class Utterance:
         if self.end_s is not None:
             return self.end_s - (self.start_s or 0.0)
         return self.duration_s
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the simulated voice said it."""
+        return bool(self.extra.get("simulated"))
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether it is a variation of another recording, as `speechft augment` makes."""
+        return bool(self.extra.get("synthetic"))
 
     def within(self, seconds: Seconds) -> Utterance:
         """The same, its `end_s` no later than the recording's own end.

@@ -22,11 +22,11 @@ from speechft.adapters import base_hash
 from speechft.audio import load_audio
 from speechft.cache import _opened
 from speechft.card import read_card
-from speechft.checkpoint import append_metrics, load_checkpoint, save_tensors
+from speechft.checkpoint import append_metrics, load_checkpoint
 from speechft.config import SpeechRecipe
 from speechft.corpora import prepare
 from speechft.errors import SpeechftError
-from speechft.files import NotAFile, read_bytes, read_text, replace_folder, write_bytes, write_text
+from speechft.files import NotAFile, read_bytes, read_text, replace_folder, save_tensors, write_bytes, write_text
 from speechft.fleet import _ended
 from speechft.locks import is_locked, locked
 from speechft.manifest import Manifest, probe_duration
@@ -71,7 +71,7 @@ def test_a_full_disk_keeps_no_half_of_the_weights(tmp_path: Path, monkeypatch: p
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("speechft.checkpoint.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError, match="No space"):
         save_tensors(tmp_path / "best.safetensors", {})
     assert list(tmp_path.iterdir()) == []

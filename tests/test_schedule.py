@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechft.cli.training import schedule_chart
 from speechft.config import SpeechRecipe
 from speechft.manifest import Manifest
-from speechft.schedule import Schedule, learning_rate_factor, planned_steps, plot
+from speechft.schedule import Schedule, learning_rate_factor, planned_steps
 
 KINDS = get_args(Schedule)
 kinds = st.sampled_from(KINDS)
@@ -79,7 +80,7 @@ def test_steps_of_a_run() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_plot_is_an_svg_file_that_says_what_it_shows(kind: str) -> None:
     recipe = SpeechRecipe(manifest=Path("m.jsonl"), output_dir=Path("out"), schedule=kind)
-    root = ElementTree.fromstring(plot(recipe, 163))
+    root = ElementTree.fromstring(schedule_chart(recipe, 163))
     space = "{http://www.w3.org/2000/svg}"
     assert root.tag == f"{space}svg"
     assert kind in root.findtext(f"{space}title", "")

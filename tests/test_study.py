@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from speechft.corpora.simulated import NOTICE
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
 from speechft.overlap import overlap
 from speechft.recipes import load_recipe
 from speechft.scoring import score
 from speechft.study import Arm, all_left_out, minutes_of, parts_apart, study_data, write_study
+from speechft.utterance import SIMULATED_NOTICE
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -86,7 +86,7 @@ def test_a_study_prints_what_must_be_read_before_its_table(tmp_path: Path, capsy
     recipe = load_recipe(None, ["manifest=m.jsonl", "output_dir=out"])
     write_study(tmp_path, "A study", recipe, arms, "base", tested, whole, overlap(whole), {"m.jsonl:3": "is silent"})
     printed = capsys.readouterr().out
-    assert printed.startswith(NOTICE)
+    assert printed.startswith(SIMULATED_NOTICE)
     assert printed.index("Overlap between splits: train and test share") < printed.index("| Model |")
     assert "Overlap between splits" in (tmp_path / "report.md").read_text().partition("Words wrong")[0]
     found = json.loads((tmp_path / "result.json").read_text())
@@ -127,7 +127,7 @@ def test_a_study_takes_the_rows_that_training_takes(voice: Manifest, tmp_path: P
 def test_minimum_wer_says_first_that_nobody_spoke() -> None:
     whole = Manifest(replace(u, split="test", extra={"simulated": True}) for u in clips(4))
     result = runpy.run_path(str(RECIPES / "min_wer.py"))["result"]([], whole, whole, overlap(whole), [])
-    assert next(iter(result.items())) == ("notice", NOTICE)
+    assert next(iter(result.items())) == ("notice", SIMULATED_NOTICE)
     assert result["arms"] == []
 
 

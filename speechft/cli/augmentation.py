@@ -62,7 +62,7 @@ def augment(
                 manifest, out, kinds, copies=copies, together=together, split=split, **shared,
                 progress=lambda _, of: watch({"event": "checked", "of": of}), on_event=left,
             )  # fmt: skip
-            count = sum(bool(u.extra.get("synthetic")) for u in made)
+            count = sum(u.is_synthetic for u in made)
             found |= {"manifest": str(out), "utterances": str(len(made)), "synthetic": str(count)}
     if as_json:
         print_json(found | {"left_out": left_out})

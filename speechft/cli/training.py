@@ -31,6 +31,16 @@ def quickstart(
         before_after(result, out)
 
 
+def schedule_chart(recipe: Any, steps: int) -> str:
+    """The learning rate of a recipe over so many optimiser steps, as an SVG that stands alone."""
+    from speechft.report_charts import curve, standalone
+    from speechft.schedule import rate_factor
+
+    points = [(float(step), recipe.learning_rate * rate_factor(recipe, step, steps)) for step in range(steps)]
+    title = f"Learning rate, {recipe.schedule}"
+    return standalone(curve(points, title=title, across="optimiser steps", percent=False, dots=False), title)
+
+
 def training_examples(recipe: Any) -> tuple[int, float]:
     """How many a run of this recipe would train on, and how many seconds of speech they are."""
     if recipe.task == "speech":
@@ -78,10 +88,10 @@ def train(
     settings = load_recipe(*recipe_and_overrides(recipe, overrides))
     if plot_schedule:
         from speechft.files import write_text
-        from speechft.schedule import planned_steps, plot
+        from speechft.schedule import planned_steps
 
         steps = planned_steps(settings, *training_examples(settings))
-        err.print(f"{steps} optimiser steps: {write_text(plot_schedule, plot(settings, steps))}")
+        err.print(f"{steps} optimiser steps: {write_text(plot_schedule, schedule_chart(settings, steps))}")
         return
     if settings.task != "speech":
         from speechft.cli.text import train_text

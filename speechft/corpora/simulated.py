@@ -24,7 +24,6 @@ from speechft.errors import SpeechftError, missing_extra
 from speechft.impair import FRAMES_PER_SECOND, Impairment, Log, Tracks
 from speechft.manifest import Manifest, Utterance
 
-NOTICE = "simulated voice, not evidence about real speech"
 SPEAKER = "simulated"
 SHARES = {"train": 304, "dev": 40, "test": 80}  # of the 424 sentences; fewer sentences keep the proportions
 WORKERS = 2  # threads; the vocoder and NumPy work outside Python's lock most of the time

@@ -13,6 +13,7 @@ from typing import Any
 
 from speechft import adapters
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.files import write_json, write_text
 from speechft.text import preferences
 from speechft.text.config import FeedbackRecipe
@@ -20,7 +21,7 @@ from speechft.text.data import Corpus, Example, drawn
 from speechft.text.judge import identity, judge_from, ranking
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, answers, load_text_model
-from speechft.text.training import Fitted, OnEvent
+from speechft.text.training import Fitted
 
 AT_ONCE = 16  # prompts, sampled and judged before that is written
 LEAST_GAP = 0.05  # of the judge's favour between the best and the worst answer to a prompt

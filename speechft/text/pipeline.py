@@ -12,7 +12,7 @@ from typing import Any
 
 from speechft import adapters, distributed, memory, quantization
 from speechft.errors import SpeechftError
-from speechft.events import Event
+from speechft.events import Event, OnEvent
 from speechft.files import write_json
 from speechft.locks import locked
 from speechft.own_results import refuse_foreign_results
@@ -25,7 +25,7 @@ from speechft.text.files import SPLITS
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, load_text_model
 from speechft.text.pretrain import elsewhere, others
-from speechft.text.training import Fitted, OnEvent, forget_checkpoints
+from speechft.text.training import Fitted, forget_checkpoints
 from speechft.validation import validated
 
 NEEDS = {"pretrain": "document", "sft": "answer", "preference": "preference", "reward": "preference",

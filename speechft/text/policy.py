@@ -11,6 +11,7 @@ import torch
 
 from speechft import adapters
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.peft_methods import has_reference
 from speechft.text import ppo
 from speechft.text.chat import IGNORED
@@ -20,7 +21,7 @@ from speechft.text.likelihood import sequence_logprobs
 from speechft.text.metrics import METRICS, Measure
 from speechft.text.model import TextModel, autocast, fitting, generate, prompt_tokens
 from speechft.text.reward import load_reward_model, rewards
-from speechft.text.training import Best, Fitted, OnEvent, arguments, fit, for_training, import_trl
+from speechft.text.training import Best, Fitted, arguments, fit, for_training, import_trl
 
 
 def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from speechft import adapters
 from speechft.checkpoint import load_checkpoint, save_checkpoint
+from speechft.events import OnEvent
 from speechft.interruption import Interrupted, deferred
 from speechft.quantization import optimizer as made
 from speechft.schedule import rate_factor
@@ -29,7 +30,7 @@ from speechft.text.config import PolicyRecipe
 from speechft.text.data import Corpus, Example
 from speechft.text.likelihood import logprobs
 from speechft.text.model import TextModel, autocast, generate, padded, prompt_tokens
-from speechft.text.training import Best, Fitted, OnEvent
+from speechft.text.training import Best, Fitted
 
 Reward = Callable[[Sequence[Example], Sequence[str]], list[float]]
 

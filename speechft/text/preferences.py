@@ -8,13 +8,14 @@ from typing import Any
 
 from speechft import adapters
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.peft_methods import TEXT_ONLY, has_reference
 from speechft.text.config import PairRecipe
 from speechft.text.data import Corpus, Example, drawn, rejected
 from speechft.text.likelihood import Part, answer_logprobs
 from speechft.text.metrics import Measure, won
 from speechft.text.model import TextModel, fitting
-from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
+from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 
 
 def train(recipe: PairRecipe, corpus: Corpus, log: OnEvent) -> Fitted:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from speechft.events import OnEvent
 from speechft.text.chat import tokenize_document
 from speechft.text.config import PretrainRecipe, TextRecipe
 from speechft.text.data import Corpus, Example, blocks_of, drawn, read
 from speechft.text.likelihood import document_nll
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel
-from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
+from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 
 
 def train(recipe: PretrainRecipe, corpus: Corpus, log: OnEvent) -> Fitted:

@@ -10,12 +10,13 @@ import torch
 
 from speechft import adapters
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.text.chat import rendered
 from speechft.text.config import RewardRecipe
 from speechft.text.data import Corpus, Example, Message, drawn, rejected
 from speechft.text.metrics import Measure, won
 from speechft.text.model import GIVE_REWARD, TextModel, autocast, load_text_model, padded
-from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
+from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 
 
 def train(recipe: RewardRecipe, corpus: Corpus, log: OnEvent) -> Fitted:

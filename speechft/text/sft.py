@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.text.chat import IGNORED, tokenize_chat
 from speechft.text.config import SftRecipe
 from speechft.text.data import Corpus, Example, drawn
 from speechft.text.likelihood import answer_logprobs
 from speechft.text.metrics import Measure, score_answers
 from speechft.text.model import TextModel, answers
-from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
+from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 
 
 def train(recipe: SftRecipe, corpus: Corpus, log: OnEvent) -> Fitted:

@@ -25,10 +25,10 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from speechft import adapters
-from speechft.checkpoint import LATEST, append_metrics, save_tensors, trim_metrics
+from speechft.checkpoint import LATEST, append_metrics, trim_metrics
 from speechft.errors import SpeechftError, missing_extra
-from speechft.events import Event
-from speechft.files import write_text
+from speechft.events import Event, OnEvent
+from speechft.files import save_tensors, write_text
 from speechft.interruption import Interrupted, deferred
 from speechft.marks import Mark, without
 from speechft.peft_methods import TEXT_ONLY, RankSchedule, follow
@@ -42,7 +42,6 @@ from speechft.text.metrics import METRICS
 from speechft.text.model import TextModel, autocast, load_text_model, reward_identity, trainable_text_model
 from speechft.tracking import Tracking
 
-OnEvent = Callable[[Event], None]
 RANKS = "ranks.safetensors"  # AdaLoRA's counters, in a checkpoint
 
 

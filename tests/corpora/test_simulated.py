@@ -18,7 +18,6 @@ from speechft import impair
 from speechft.audio import SAMPLE_RATE, log_mel
 from speechft.corpora import simulated
 from speechft.corpora.simulated import (
-    NOTICE,
     SHARES,
     Voice,
     everyday_sentences,
@@ -28,6 +27,7 @@ from speechft.corpora.simulated import (
 from speechft.errors import SpeechftError
 from speechft.impair import FRAMES_PER_SECOND, Impairment, Tracks
 from speechft.manifest import Manifest
+from speechft.utterance import SIMULATED_NOTICE
 
 SENTENCE = "My sister Anna lives in Bristol."
 
@@ -89,7 +89,7 @@ def test_manifest_says_what_it_is(made: Path) -> None:
     rows = [json.loads(line) for line in made.read_text().splitlines()]
     assert {"id", "audio", "text", "speaker", "split", "duration_s"} <= rows[0].keys()
     assert all(row["simulated"] is True for row in rows)
-    assert "not evidence about real speech" in NOTICE
+    assert "not evidence about real speech" in SIMULATED_NOTICE
     manifest = Manifest.load(made)
     for utterance in manifest:
         info = soundfile.info(str(utterance.audio))

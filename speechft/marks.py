@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from speechft.files import expanded
 
 Move = Callable[[Path], Path]
-Recipe = TypeVar("Recipe", bound=BaseModel)
+AnyRecipe = TypeVar("AnyRecipe", bound=BaseModel)
 
 
 class Mark(Enum):
@@ -66,7 +66,7 @@ def places(kind: type[BaseModel]) -> dict[str, Place]:
     return {key: marks[0] for key, marks in found.items() if marks}
 
 
-def with_absolute_paths(recipe: Recipe) -> Recipe:
+def with_absolute_paths(recipe: AnyRecipe) -> AnyRecipe:
     """A recipe that means the same to a process that stands elsewhere."""
     given = {key: (place, getattr(recipe, key)) for key, place in places(type(recipe)).items()}
     paths = {key: type(value)(place.moved(str(value), Path.resolve)) for key, (place, value) in given.items() if value}

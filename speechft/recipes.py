@@ -8,15 +8,16 @@ from typing import Any
 
 import yaml
 
-from speechft.config import Settings, SpeechRecipe
+from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.files import read_text
 from speechft.marks import places
 from speechft.strict_yaml import parsed
-from speechft.text.config import TEXT_RECIPES
+from speechft.text.config import TEXT_RECIPES, TextRecipe
 from speechft.validation import SHORT, validated
 
-RECIPES: dict[str, type[Settings]] = {"speech": SpeechRecipe, **TEXT_RECIPES}
+Recipe = SpeechRecipe | TextRecipe
+RECIPES: dict[str, type[Recipe]] = {"speech": SpeechRecipe, **TEXT_RECIPES}
 
 
 def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> Any:

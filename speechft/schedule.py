@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from speechft.recipes import Recipe
 
 Schedule = Literal["constant", "linear", "cosine", "cosine-restarts", "inverse-sqrt", "warmup-stable-decay"]
 
@@ -50,22 +53,23 @@ def learning_rate_factor(
     raise ValueError(f"unknown schedule {kind!r}")
 
 
-def rate_factor(recipe: Any, step: int, total: int) -> float:
+def rate_factor(recipe: Recipe, step: int, total: int) -> float:
     """`learning_rate_factor` with the settings of a recipe, speech or text."""
     return learning_rate_factor(step, total, recipe.schedule, recipe.warmup, recipe.decay, recipe.cycles)
 
 
-def steps_per_epoch(recipe: Any, examples: int, seconds: float = 0.0) -> int:
+def steps_per_epoch(recipe: Recipe, examples: int, seconds: float = 0.0) -> int:
     """Optimiser steps of one pass over so many examples, or over so much speech where a recipe counts by it."""
-    if getattr(recipe, "batch_seconds", None):
-        return min(examples, math.ceil(seconds / (recipe.batch_seconds * recipe.accumulate)))
+    if by_time := getattr(recipe, "batch_seconds", None):
+        return min(examples, math.ceil(seconds / (by_time * recipe.accumulate)))
     return math.ceil(examples / (recipe.batch_size * recipe.accumulate))
 
 
-def planned_steps(recipe: Any, examples: int, seconds: float = 0.0) -> int:
+def planned_steps(recipe: Recipe, examples: int, seconds: float = 0.0) -> int:
     """Optimiser steps of a run over so many training examples, speech or text; `seconds` is how long speech is."""
     per_epoch = steps_per_epoch(recipe, examples, seconds)
-    if recipe.task != "speech":
+    least = getattr(recipe, "min_steps", None)
+    if least is None:  # of text
         return recipe.max_steps or max(1, per_epoch * recipe.epochs)
-    steps = per_epoch * max(recipe.epochs, math.ceil(recipe.min_steps / per_epoch))
+    steps = per_epoch * max(recipe.epochs, math.ceil(least / per_epoch))
     return min(steps, recipe.max_steps or steps)

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from speechft.cluster import cluster, reason
+from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError, missing_extra
 from speechft.events import Event, OnEvent
 from speechft.files import refuse_special, write_json, write_text
 from speechft.locks import locked
 from speechft.marks import FILE, marked, with_absolute_paths, without
 from speechft.own_results import refuse_foreign_results
-from speechft.recipes import RECIPES
+from speechft.pipeline import train
+from speechft.recipes import RECIPES, Recipe
 from speechft.text.config import DATA
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import Space, default_space, fingerprint
@@ -35,7 +37,7 @@ AT_RANDOM = 8  # trials before TPE has enough to learn from
 
 
 def tune(
-    recipe: Any,
+    recipe: Recipe,
     *,
     trials: int = 30,
     minutes: float | None = None,
@@ -112,7 +114,7 @@ class Worker:
     """
 
     def __init__(
-        self, recipe: Any, trials: int, minutes: float | None, storage: Path, pruning: Pruning, dev_utterances: int,
+        self, recipe: Recipe, trials: int, minutes: float | None, storage: Path, pruning: Pruning, dev_utterances: int,
         worker: int = 0,
     ) -> None:  # fmt: skip
         """Arguments as of `tune`; `worker` is its number."""
@@ -125,8 +127,11 @@ class Worker:
         self.given = (elsewhere, trials, minutes, str(storage.resolve()), pruning, dev_utterances)
         self.trials, self.minutes, self.out = trials, minutes, Path(recipe.output_dir)
         self.space = space_of(recipe)
-        speech = recipe.task == "speech"
-        self.task = speech_task(self.space.recipe, self.out, dev_utterances) if speech else text_task(self.space.recipe)
+        plain = self.space.recipe
+        if isinstance(plain, SpeechRecipe):
+            self.task = speech_task(plain, self.out, dev_utterances)
+        else:
+            self.task = text_task(plain)
         self.study = _open_study(storage, self.space, self.task, pruning, worker)
 
     def go(self, on_event: OnEvent = lambda event: None) -> None:
@@ -170,7 +175,7 @@ class Worker:
                     raise SpeechftError(what, where=self.out, fix="Run the same command again to resume.") from None
 
 
-def space_of(recipe: Any) -> Space:
+def space_of(recipe: Recipe) -> Space:
     """What a study of a recipe varies."""
     even = recipe.evaluations or (None if recipe.task == "speech" else TEXT_EVALUATIONS)
     plain = recipe.model_copy(update={"search": {}, "evaluations": even})
@@ -291,12 +296,8 @@ def _came_to_an_end(study: Any) -> int:
     return sum("seconds" in trial.user_attrs for trial in study.trials)
 
 
-def _train_best(best: Any, on_event: OnEvent) -> dict[str, Any]:
+def _train_best(best: Recipe, on_event: OnEvent) -> dict[str, Any]:
     """Train the best recipe on everything, judged on all of dev; its test scores are the study's result."""
-    if best.task == "speech":
-        from speechft.pipeline import train
-    else:
-        from speechft.text.pipeline import train  # type: ignore[assignment]
     refuse_foreign_results(best.output_dir)
     paths = marked(type(best), FILE, DATA)  # they may be written otherwise; the study has the hash of the rows
     result_file = Path(best.output_dir) / "result.json"
@@ -305,7 +306,12 @@ def _train_best(best: Any, on_event: OnEvent) -> dict[str, Any]:
     if then != without(best, FILE, DATA):
         if result:
             shutil.rmtree(best.output_dir)  # an earlier best
-        train(best, on_event=on_event)
+        if isinstance(best, SpeechRecipe):
+            train(best, on_event=on_event)
+        else:
+            from speechft.text.pipeline import train as train_text  # with what only text needs
+
+            train_text(best, on_event=on_event)
         result = json.loads(result_file.read_text(encoding="utf-8"))
     keys = ("wer", "wer_ci95", "cer") if best.task == "speech" else tuple(result["adapted"])
     return {

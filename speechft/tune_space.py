@@ -10,6 +10,7 @@ from typing import Any, cast
 from speechft.config import Search, SearchRange, rate_of_method
 from speechft.errors import SpeechftError
 from speechft.marks import FILE, marked, with_absolute_paths
+from speechft.recipes import Recipe
 from speechft.text.config import DATA, REWARD
 from speechft.validation import validated
 
@@ -33,7 +34,7 @@ TEXT_SPACE: Search = {
 WITHOUT_RANK = ("full", "bitfit", "norms", "ia3", "prompt", "prefix")
 
 
-def default_space(recipe: Any) -> Search:
+def default_space(recipe: Recipe) -> Search:
     """What is varied where a recipe names nothing; learning rates about the one that suits its method."""
     space = SPEECH_SPACE if recipe.task == "speech" else TEXT_SPACE
     rates, factor = cast(SearchRange, space["learning_rate"]), rate_of_method(recipe.adapter)
@@ -51,7 +52,7 @@ class Space:
         own: the recipe's own values, as Optuna knows them.
     """
 
-    def __init__(self, recipe: Any, search: Search) -> None:
+    def __init__(self, recipe: Recipe, search: Search) -> None:
         """
         Raises:
             SpeechftError: a key or a value that no recipe may have, or one that changes nothing.
@@ -103,7 +104,7 @@ class Space:
                 found[key] = trial.suggest_float(key, choice.low, choice.high, log=choice.log)
         return found
 
-    def at(self, params: Mapping[str, Any]) -> Any:
+    def at(self, params: Mapping[str, Any]) -> Recipe:
         """The recipe with the values of a trial."""
         values = {}
         for key, value in params.items():
@@ -128,7 +129,7 @@ def fingerprint(space: Space, data: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def with_values(recipe: Any, values: Mapping[str, Any]) -> Any:
+def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """The recipe with other values, their keys dotted for groups.
 
     Raises:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft import memory
+from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.events import Event, OnEvent
 from speechft.feed import lengths
@@ -18,6 +19,7 @@ from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
 from speechft.pipeline import prepared
 from speechft.schedule import planned_steps, steps_per_epoch
+from speechft.text.config import TextRecipe
 from speechft.train import fit
 from speechft.transcript import DecodeOptions
 
@@ -43,7 +45,7 @@ class Task:
     shared: Overlap | None = None
 
 
-def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
+def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
     """WER on a part of dev, drawn by seed."""
     manifest, _ = prepared(recipe)
     train, dev, shared = manifest.split("train"), manifest.split("dev"), overlap(manifest)
@@ -55,7 +57,7 @@ def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
     base: dict[Any, tuple[float, float]] = {}  # of the untrained model: the first trial measures it for all
     own = recipe
 
-    def run(recipe: Any, follow: OnEvent) -> float:
+    def run(recipe: SpeechRecipe, follow: OnEvent) -> float:
         untrained = (recipe.model, recipe.language, recipe.normalizer, recipe.adapter.quantize, recipe.precision)
         at = rungs(recipe, own, train)
         if recipe.cache == "auto" and _cached_of(recipe) != _cached_of(own):
@@ -79,7 +81,7 @@ def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
     return Task("dev WER", (train.sha256, dev.sha256), run, shared)
 
 
-def _cached_of(recipe: Any) -> list[Any]:
+def _cached_of(recipe: SpeechRecipe) -> list[Any]:
     """What trials have to have in common to read one cache of encoder states."""
     adapter = recipe.adapter
     return [
@@ -88,7 +90,7 @@ def _cached_of(recipe: Any) -> list[Any]:
     ]  # fmt: skip
 
 
-def rungs(recipe: Any, own: Any, train: Manifest) -> dict[int, int]:
+def rungs(recipe: SpeechRecipe, own: SpeechRecipe, train: Manifest) -> dict[int, int]:
     """The steps at which a trial is evaluated, besides its last, with the names of their rungs.
 
     Trials of other lengths and batch sizes are compared where they have heard as many clips: a ninth of what the recipe
@@ -97,7 +99,7 @@ def rungs(recipe: Any, own: Any, train: Manifest) -> dict[int, int]:
     """
     seconds = sum(lengths(train))
 
-    def length(of: Any) -> tuple[int, float]:
+    def length(of: SpeechRecipe) -> tuple[int, float]:
         """Steps, and clips in each."""
         return planned_steps(of, len(train), seconds), len(train) / steps_per_epoch(of, len(train), seconds)
 
@@ -112,14 +114,14 @@ def rungs(recipe: Any, own: Any, train: Manifest) -> dict[int, int]:
     return found
 
 
-def text_task(recipe: Any) -> Task:
+def text_task(recipe: TextRecipe) -> Task:
     """The task's own score on dev: a loss, or a reward with its sign turned."""
     from speechft.text.pipeline import corpus_of, task_module
     from speechft.text.training import forget_checkpoints
 
     corpus = corpus_of(recipe)
 
-    def run(recipe: Any, follow: OnEvent) -> float:
+    def run(recipe: TextRecipe, follow: OnEvent) -> float:
         seen = 0
 
         def told(event: Event) -> None:

@@ -57,6 +57,7 @@ class TextRecipe(Settings):
     """What every text run depends on.
 
     Attributes:
+        task: one of `TEXT_RECIPES`.
         model: see `speechft.sources.resolve`.
         data: a JSONL, JSON, CSV or text file, a folder with train/dev/test files, or `hub:NAME`; see
             `speechft.text.data.read`. Rows may say their `split`; without dev rows, some are put aside.
@@ -74,6 +75,7 @@ class TextRecipe(Settings):
         tracking, search: as in a speech recipe.
     """
 
+    task: str
     model: Annotated[str, MODEL] = "bundled:smollm2"
     data: Annotated[str, DATA, Mark.NOT_IN_WEIGHTS]
     reader: str | None = None

@@ -32,7 +32,7 @@ NEEDS = {"pretrain": "document", "sft": "answer", "preference": "preference", "r
          "policy": "prompt", "feedback": "prompt"}  # fmt: skip
 
 
-def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, Any]:
+def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict[str, Any]:
     """Run a text recipe.
 
     Args:
@@ -166,7 +166,7 @@ def task_module(task: str) -> ModuleType:
 
 
 def before_and_after(
-    fitted: Fitted, module: ModuleType, examples: Sequence[Example], recipe: Any
+    fitted: Fitted, module: ModuleType, examples: Sequence[Example], recipe: TextRecipe
 ) -> tuple[dict[str, Measure], dict[str, Measure]]:
     """Measures of the model before training and of what was kept, on the same examples."""
     if recipe.adapter.method == "full":
@@ -178,7 +178,7 @@ def before_and_after(
     return base, measures(module, fitted.text, examples, recipe) if fitted.better else base
 
 
-def measures(module: ModuleType, text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[str, Any]:
+def measures(module: ModuleType, text: TextModel, examples: Sequence[Example], recipe: TextRecipe) -> dict[str, Any]:
     """What a task measures, and what became of another domain where the recipe names one.
 
     Examples that are alike are drawn together for intervals, where a measure has all of them.
@@ -198,14 +198,14 @@ def about(corpus: Corpus, left_out: Collection[str]) -> dict[str, Any]:
     return {"sha256": corpus.sha256, **{f"{name}_examples": count for name, count in used.items()}}
 
 
-def corpus_of(recipe: Any, training: bool = True) -> Corpus:
+def corpus_of(recipe: TextRecipe, training: bool = True) -> Corpus:
     """The examples of a recipe, split; where they are not for `training`, any split may be empty."""
     others(recipe)  # what is wrong with them is said before hours of training, not after
     needs, rows, seed = _needs(recipe), recipe.rows, recipe.seed
     return read(recipe.data, reader=recipe.reader, needs=needs, rows=rows, seed=seed, training=training)
 
 
-def _needs(recipe: Any) -> str:
+def _needs(recipe: TextRecipe) -> str:
     return "judgement" if getattr(recipe, "loss", "") == "kto" and recipe.task == "preference" else NEEDS[recipe.task]
 
 
@@ -218,7 +218,7 @@ def _save(fitted: Fitted, recipe: TextRecipe, data: dict[str, Any]) -> str:
     text: TextModel = fitted.text
     card = {
         "format": 1,
-        "task": recipe.task,  # type: ignore[attr-defined]
+        "task": recipe.task,
         "model": recipe.model,
         "base_sha256": adapters.base_hash(text.folder),
         "licence": recipe.adapter.licence or "not stated",

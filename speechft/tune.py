@@ -85,7 +85,7 @@ def tune(
         elif trials > done:
             mine.go(on_event)
         shutil.rmtree(out / "trials", ignore_errors=True)
-        result = search_result(study, space, task.metric, out)
+        result = {"notice": task.notice, **search_result(study, space, task.metric, out)}
         if task.shared:
             result |= {"overlap": str(task.shared), "leakage": task.shared.to_dict()}
         if not search_only:
@@ -97,6 +97,8 @@ def tune(
                 study.set_user_attr("tested", [*tested, result["best"]["number"]])
             best = space.at(study.best_trial.params).model_copy(update={"output_dir": out / "best"})
             result["best_run"] = _train_best(best, on_event)
+            if result["best_run"]["evaluated_on"]["split"] != "test":  # it looked at dev again
+                study.set_user_attr("tested", tested)
         result["test_looked_at"] = len(study.user_attrs.get("tested", []))
         write_json(out / "trials.json", result)
         write_text(out / "trials.md", markdown(result))
@@ -315,6 +317,7 @@ def _train_best(best: Any, on_event: Follow) -> dict[str, Any]:
         result = json.loads(result_file.read_text(encoding="utf-8"))
     keys = ("wer", "wer_ci95", "cer") if best.task == "speech" else tuple(result["adapted"])
     return {
+        "notice": result["notice"],
         "evaluated_on": result["evaluated_on"],
         "dev_base": result["training"]["dev_base"],
         "dev_best": result["training"]["dev_best"],

@@ -14,6 +14,7 @@ from speechft.errors import SpeechftError
 from speechft.events import Event
 from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
+from speechft.result import notice
 from speechft.schedule import planned_steps, steps_per_epoch
 from speechft.transcript import DecodeOptions
 
@@ -32,12 +33,14 @@ class Task:
         run: a recipe's best value on dev; it tells every event of the run, and what that raises ends the run. An event
             with a `rung` is an evaluation at which the run may be given up; the same rungs are compared.
         shared: what the splits have in common, of speech.
+        notice: what must stand before the numbers where nobody said what they are of.
     """
 
     metric: str
     data: tuple[str, ...]
     run: Callable[[Any, Follow], float]
     shared: Overlap | None = None
+    notice: str | None = None
 
 
 def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
@@ -77,7 +80,7 @@ def speech_task(recipe: Any, out: Path, dev_utterances: int) -> Task:
         assert trained.progress.base is not None
         return (trained.progress.best or trained.progress.base)[0]
 
-    return Task("dev WER", (train.sha256, dev.sha256), run, shared)
+    return Task("dev WER", (train.sha256, dev.sha256), run, shared, notice(dev, manifest))
 
 
 def _cached_of(recipe: Any) -> list[Any]:

@@ -21,6 +21,7 @@ from speechft.interruption import Interrupted
 from speechft.manifest import Manifest
 from speechft.text.config import SftRecipe
 from speechft.tune import _cut_off_again, _objective, _open_study, tune
+from speechft.tune_report import _importance
 from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, default_space, whole_paths, with_values
 from speechft.tune_task import Task, rungs
 
@@ -200,8 +201,11 @@ def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path) -
     table = (tmp_path / "trials.md").read_text().replace("\\", "")
     assert again["overlap"] in table
     assert all(key in table for key in SEARCH)
-    if again["importance"]:
-        assert ElementTree.parse(tmp_path / "importance.svg").getroot().tag.endswith("svg")
+    assert "simulated" in again["notice"]
+    assert table.index(again["notice"]) < table.index("Best dev WER"), "before every number"
+    assert again["best_run"]["notice"] == again["notice"]
+    assert again["importance"] == {}, "three trials say nothing of it"
+    assert not (tmp_path / "importance.svg").exists()
     result = json.loads((tmp_path / "best" / "result.json").read_text())
     assert result["evaluated_on"]["split"] == "test"
     assert again["best_run"]["adapted"]["wer"] == result["adapted"]["wer"]
@@ -210,6 +214,17 @@ def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path) -
 
     with pytest.raises(SpeechftError, match="another recipe"):
         tune(recipe_for(voice, tmp_path, seed=5), trials=5, dev_utterances=2)
+
+
+def test_a_study_without_test_says_that_its_clips_were_optimised(voice: Manifest, tmp_path: Path) -> None:
+    found = tune(recipe_for(voice, tmp_path, test=False), trials=1, dev_utterances=2)
+    assert found["best_run"]["evaluated_on"]["split"] == "dev"
+    assert found["test_looked_at"] == 0
+    table = (tmp_path / "trials.md").read_text()
+    assert "These clips were optimised" in table
+    found = tune(recipe_for(voice, tmp_path), trials=1, dev_utterances=2)
+    assert found["test_looked_at"] == 1
+    assert "These clips were optimised" not in (tmp_path / "trials.md").read_text()
 
 
 @pytest.mark.slow
@@ -224,6 +239,18 @@ def test_several_workers_share_a_study(voice: Manifest, tmp_path: Path) -> None:
     assert len({row["params"]["learning_rate"] for row in found["trials"]}) == len(found["trials"])
     again = tune(recipe, trials=4, dev_utterances=2, search_only=True, workers=2)
     assert again["trials"] == found["trials"], "nothing is tried again"
+
+
+@pytest.mark.parametrize("trials", [7, 20])
+def test_which_settings_matter_is_said_of_enough_trials(trials: int, tmp_path: Path) -> None:
+    import optuna
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + 0.01 * trial.suggest_float("y", 0, 1), trials)
+    found = _importance(study, tmp_path)
+    assert (set(found) == {"x", "y"}) == (trials >= 8) == (tmp_path / "importance.svg").exists()
+    if found:
+        assert ElementTree.parse(tmp_path / "importance.svg").getroot().tag.endswith("svg")
 
 
 def test_a_study_where_every_trial_fails_says_why(voice: Manifest, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,6 +128,8 @@ class Worker:
         self.space = space_of(recipe)
         speech = recipe.task == "speech"
         self.task = speech_task(self.space.recipe, self.out, dev_utterances) if speech else text_task(self.space.recipe)
+        if self.task.steps:  # the data are known now
+            self.space = space_of(recipe, self.task.steps)
         self.study = _open_study(storage, self.space, self.task, pruning, worker)
 
     def go(self, on_event: Follow = lambda event: None) -> None:
@@ -170,11 +173,11 @@ class Worker:
                     raise SpeechftError(what, where=self.out, fix="Run the same command again to resume.") from None
 
 
-def space_of(recipe: Any) -> Space:
-    """What a study of a recipe varies."""
+def space_of(recipe: Any, steps: Callable[[Any], int] | None = None) -> Space:
+    """What a study of a recipe varies; `steps` as of `default_space`."""
     even = recipe.evaluations or (None if recipe.task == "speech" else TEXT_EVALUATIONS)
     plain = recipe.model_copy(update={"search": {}, "evaluations": even})
-    return Space(plain, recipe.search or default_space(recipe))
+    return Space(plain, recipe.search or default_space(recipe, steps))
 
 
 def _with_whole_paths(recipe: Any) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from speechft.config import AdapterSettings, SpeechRecipe, load_recipe
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
 from speechft.manifest import Manifest
+from speechft.schedule import planned_steps
 from speechft.text.config import SftRecipe
-from speechft.tune import _cut_off_again, _objective, _open_study, tune
+from speechft.tune import Worker, _cut_off_again, _objective, _open_study, tune
 from speechft.tune_report import _importance
 from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, default_space, whole_paths, with_values
 from speechft.tune_task import Task, rungs
@@ -116,6 +117,16 @@ def test_what_changes_nothing_is_not_searched() -> None:
     recipe = SpeechRecipe(manifest=Path("m.jsonl"), output_dir=Path("out"), adapter={"method": "norms"})
     assert "adapter.rank" not in default_space(recipe)
     assert "adapter.rank" in default_space(recipe.model_copy(update={"adapter": AdapterSettings()}))
+
+
+def test_epochs_are_searched_only_where_they_change_how_long_a_run_is(tmp_path: Path, voice: Manifest) -> None:
+    recipe = SpeechRecipe(manifest=tmp_path / "m", output_dir=tmp_path, min_steps=120)
+    few, many = ((lambda of, n=clips: planned_steps(of, n)) for clips in (100, 1000))
+    assert "epochs" not in default_space(recipe, few)
+    assert "epochs" in default_space(recipe, many)
+    assert "epochs" not in default_space(recipe.model_copy(update={"max_steps": 50}), many)
+    worker = Worker(recipe_for(voice, tmp_path, search={}), 1, None, tmp_path / "study.journal", "none", 2)
+    assert "epochs" not in worker.space.choices, "two steps, whatever they are"
 
 
 def test_learning_rates_are_searched_about_the_method_s_own() -> None:

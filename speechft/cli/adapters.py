@@ -125,8 +125,11 @@ def scale(
         err.print(caveat)
     with Watcher() as watch:
         best, rates = save_at_best_scale(adapter, rows, out, model=model, scales=at or SCALES, on_event=watch)
+    place = f"  <- {out if best else 'the base model'}"
     for value, wer in rates.items():
-        typer.echo(f"{value:g}\t{wer:.1%}{'  <- ' + str(out) if value == best else ''}")
+        typer.echo(f"{value:g}\t{wer:.1%}{place if value == best else ''}")
+    if not best:
+        err.print(f"No other scale is better than the base model, so {out} was not written.")
 
 
 @app.command()

@@ -91,6 +91,7 @@ def evaluate_adapters(
             "adapter": str(folder),
             "model": recogniser.whisper.name,
             "context": (forced.get("context") or recogniser.whisper.context).policy,
+            "notes": recogniser.notes,
             "forgetting": forgetting(base_typical, kept, other) if base_typical and kept and other else None,
         }
         del recogniser
@@ -112,7 +113,12 @@ def evaluate_adapters(
         "overlap": str(shared),
         "leakage": shared.to_dict(),
         "left_out": listed(given.left_out | base.unreadable),
-        "caveats": bases + given.caveats + shared_parts(str(shared), shared.to_dict(), len(given.whole.speakers)),
+        "caveats": [
+            *bases,
+            *(f"{name}: {note}" for name, entry in entries.items() for note in entry.pop("notes")),
+            *given.caveats,
+            *shared_parts(str(shared), shared.to_dict(), len(given.whole.speakers)),
+        ],
         "base": {**summary(base), "model": base_name, "forgetting": None},
         "adapters": entries,
         "pairs": compare_pairs({name: evaluation.scores for name, evaluation in found.items()}),

@@ -74,7 +74,8 @@ def check_export(
         raise SpeechftError(
             "there is no utterance to compare on", where=rows.path, fix="Name a split that has utterances."
         )
-    whisper = load(model, adapter, language=language).whisper
+    recogniser = load(model, adapter, language=language)
+    whisper = recogniser.whisper
     named = [whisper.language_of(u.language) for u in rows]
     normalizer = chosen(normalizer, (u.language for u in rows), whisper.language)
     package, run = RUNTIMES[to]
@@ -99,7 +100,7 @@ def check_export(
         "manifest_sha256": rows.sha256,
         "overlap": str(shared),
         "leakage": shared.to_dict(),
-        "caveats": Seen.by([card_of(model, adapter)]).caveats(rows),
+        "caveats": recogniser.notes + Seen.by([card_of(model, adapter)]).caveats(rows),
         **_compared(score(list(rows), said, normalizer), ours[heard]),
         "ours_at_its_context": {**_summary(ours[own]), "context": own.policy},
     }

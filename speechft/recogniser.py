@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from speechft import adapters
+from speechft.adapter_files import other_base_named
 from speechft.decoder import inference_copy
 from speechft.evaluate import Evaluation, evaluate_model
 from speechft.manifest import Manifest
@@ -27,11 +29,13 @@ class Recogniser:
     Attributes:
         whisper: the model; its `context` is the adapter's.
         adapter: the adapter's folder, or None.
+        notes: what a reader of its transcripts must know, such as that the adapter names another base model.
     """
 
-    def __init__(self, whisper: Whisper, adapter: Path | None = None) -> None:
+    def __init__(self, whisper: Whisper, adapter: Path | None = None, notes: Sequence[str] = ()) -> None:
         self.whisper = whisper
         self.adapter = adapter
+        self.notes = list(notes)
 
     @cached_property
     def _ready(self) -> Whisper:
@@ -102,7 +106,8 @@ def load(
         return Recogniser(whisper)
     adapted = adapters.load(whisper.model, adapter, folder)
     context = Context(card.get("context", OTHERS_CONTEXT))
-    return Recogniser(whisper.with_(model=adapted, context=context), adapter)
+    note = other_base_named(adapter, name)
+    return Recogniser(whisper.with_(model=adapted, context=context), adapter, [note] if note else [])
 
 
 def card_of(model: str | Path | None = None, adapter: str | Path | None = None) -> dict[str, Any]:

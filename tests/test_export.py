@@ -112,7 +112,7 @@ def test_each_clip_is_heard_in_its_own_language(
         multilingual = copy.deepcopy(tiny.generation)
         multilingual.is_multilingual, multilingual.lang_to_id = True, {"<|de|>": 1, "<|pt|>": 2, "<|cs|>": 3}
         whisper = tiny.with_(model=SimpleNamespace(config=tiny.config, generation_config=multilingual))
-        return SimpleNamespace(whisper=whisper.with_(language=language, context=Context("clip")))
+        return SimpleNamespace(whisper=whisper.with_(language=language, context=Context("clip")), notes=[])
 
     for name, value in (("decode", decoded), ("load", loaded), ("card_of", lambda *_: {})):
         monkeypatch.setattr(f"speechft.export_check.{name}", value)

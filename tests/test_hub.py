@@ -316,6 +316,13 @@ THEIRS: dict[str, dict[str, Any]] = {
 }
 
 
+def made_for(adapter: Path, base: str) -> Path:
+    """The same adapter, naming another base model."""
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": base}))
+    return adapter
+
+
 @pytest.mark.parametrize("name", THEIRS)
 def test_an_adapter_made_by_peft_alone(name: str, tiny: Whisper, tmp_path: Path) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
@@ -332,6 +339,11 @@ def test_an_adapter_made_by_peft_alone(name: str, tiny: Whisper, tmp_path: Path)
     assert not (tmp_path / "theirs" / adapters.CARD).exists()
     ours = load(adapter=tmp_path / "theirs", device="cpu")
     assert ours.whisper.context.policy == "full", "they trained at 30 s"
+    named = made_for(tmp_path / "theirs", "openai/whisper-tiny")
+    (note,) = load(MODEL, named, device="cpu").notes
+    assert "trained on openai/whisper-tiny, and here it is used on openai/whisper-tiny.en" in note
+    for silent in ("openai/whisper-tiny.en@main", str(folder)):
+        assert load(MODEL, made_for(named, silent), device="cpu").notes == []
     theirs = PeftModel.from_pretrained(copy.deepcopy(tiny.model), tmp_path / "theirs").eval()
     frames = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(1))
     ids = torch.tensor([[50257, 50362, 262]])

@@ -14,11 +14,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from speechft.errors import SpeechftError
 from speechft.files import read_text
-from speechft.sources import hub_id
 from speechft.validation import validated
 
 CARD = "speechft.json"
-CONFIG = "adapter_config.json"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # Initial values that peft takes out of the base's weights, when an adapter is loaded too; and those made of data,
 # whose files do not say what to take out. What speechft saves has none of them.
 FROM_WEIGHTS = ("pissa", "olora", "loftq")
@@ -170,20 +169,6 @@ def base_of(folder: str | Path) -> str:
     if not name:
         raise SpeechftError("does not name its base model", where=folder, fix="Give it with --model.")
     return str(name)
-
-
-def other_base_named(folder: str | Path, model: str) -> str | None:
-    """What must be known of an adapter that names another base model than the one it is put on.
-
-    Only of an adapter without a hash of its base, such as others make: one with a hash is refused where it differs. A
-    folder has no name that could be compared.
-    """
-    card, config = read_card(folder), read_config(folder)
-    named = str(card.get("model") or config.get("base_model_name_or_path") or "")
-    theirs, ours = hub_id(named) if named else None, hub_id(model)
-    if card.get("base_sha256") or theirs is None or ours is None or theirs == ours:
-        return None
-    return f"The adapter says that it was trained on {theirs}, and here it is used on {ours}."
 
 
 def read_object(path: Path) -> dict[str, Any]:

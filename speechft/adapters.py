@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from speechft import __version__
 from speechft.adapter_files import CARD as CARD  # read and written here alike, so that callers need one module
-from speechft.adapter_files import CONFIG, FROM_DATA, changes_base
+from speechft.adapter_files import CONFIG, FROM_DATA, WEIGHTS, changes_base
 from speechft.adapter_files import base_of as base_of
 from speechft.adapter_files import is_plain_lora as is_plain_lora
 from speechft.adapter_files import loftq_kind as loftq_kind
@@ -34,6 +34,7 @@ from speechft.adapter_files import task_of as task_of
 from speechft.distributed import placed_like, whole
 from speechft.errors import SpeechftError, readable
 from speechft.files import new_folder
+from speechft.lora_sums import lora_tensors, side_by_side
 from speechft.peft_methods import is_placed, peft_config
 from speechft.precision import refuse_non_finite
 from speechft.quantization import start_from_loss
@@ -223,14 +224,10 @@ def _without_start(folder: Path, start: dict[str, torch.Tensor]) -> None:
 
     What it adds to those is B A - B0 A0: LoRA again, of twice the rank.
     """
-    path, config_path = folder / "adapter_model.safetensors", folder / "adapter_config.json"
-    state, config = load_file(path), json.loads(config_path.read_text(encoding="utf-8"))
+    config_path = folder / CONFIG
+    state, config = lora_tensors(folder), json.loads(config_path.read_text(encoding="utf-8"))
     first = {name.replace(".default.", "."): value for name, value in start.items()}
-    both = {
-        name: torch.cat([value, first[name]]) if ".lora_A." in name else torch.cat([value, -first[name]], dim=1)
-        for name, value in state.items()
-    }
-    save_file(both, path)
+    save_file(side_by_side([state, first], [1, -1]), folder / WEIGHTS)
     growth = 2**0.5 if config["use_rslora"] else 2
     config |= {"r": 2 * config["r"], "lora_alpha": growth * config["lora_alpha"], "init_lora_weights": True}
     config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -265,8 +262,8 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
             where=folder,
             fix="Save it with peft's path_initial_model_for_weight_conversion, which makes plain LoRA of it.",
         )
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise SpeechftError("has no adapter_model.safetensors", where=folder, fix="Pickled adapters are not read.")
+    if not (folder / WEIGHTS).is_file():
+        raise SpeechftError(f"has no {WEIGHTS}", where=folder, fix="Pickled adapters are not read.")
     made_for = card.get("base_sha256")
     if base_folder is not None and made_for and made_for not in hashes_of(base_folder):
         raise SpeechftError(
@@ -276,7 +273,7 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
         )
     try:
         with readable(folder, "It is damaged, or belongs to another model."), _quiet():
-            with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+            with safe_open(folder / WEIGHTS, "pt") as file:
                 saved = set(file.keys())
             adapted = PeftModel.from_pretrained(model, str(folder), use_safetensors=True).eval()
     except RuntimeError as error:

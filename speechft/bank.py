@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from speechft import adapters
-from speechft.adapter_files import CONFIG
+from speechft.adapter_files import CONFIG, refuse_other_base
 from speechft.banked_linear import BASE, BankedLinear, Rows
 from speechft.decoder import inference_copy, is_quantized
 from speechft.errors import SpeechftError
@@ -256,9 +256,7 @@ class AdapterBank:
             raise SpeechftError("is not a plain LoRA adapter", where=folder, fix="A bank serves adapter.method=lora.")
         card, config, state = adapters.read_card(folder), adapters.read_config(folder), lora_tensors(folder)
         adapters.refuse_loftq(card, folder)
-        if (made_for := card.get("base_sha256")) and made_for not in self._base_hashes:
-            what = f"was trained on '{card.get('model')}', not on these weights"
-            raise SpeechftError(what, where=folder, fix="Load the model that it was trained on.")
+        refuse_other_base(card, self._base_hashes, folder)
         found = {}
         for key, a in state.items():
             if key.endswith(".lora_A.weight"):

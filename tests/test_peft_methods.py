@@ -103,7 +103,7 @@ def train(
 ) -> tuple[torch.optim.Optimizer, Any, Callable]:
     parameters = [p for _, p in adapters.trainable(model)]
     optimizer = torch.optim.AdamW(parameters, rate)
-    ranks = peft_methods.follow(model, optimizer, total)
+    ranks = peft_methods.attach_rank_schedule(model, optimizer, total)
 
     def step() -> None:
         loss(model, kind).backward()

@@ -40,7 +40,10 @@ def main(
     refuse_foreign_results(out)
     recipe = load_recipe(None, [*settings, f"manifest={manifest_path}", f"output_dir={out / 'cohort'}"])
     manifest, left_out = study_data(recipe)
-    train, choose, targets = cohort_and_targets(manifest, n_speakers)
+    train, choose, targets, too_few = cohort_and_targets(manifest, n_speakers)
+    for who, reason in too_few.items():
+        print(f"left out {who}: {reason}", flush=True)
+    left_out |= too_few
     # What is trained on in either stage against what is tested; that the speakers are shared is the point.
     shared = overlap(Manifest([*train, *(u for speaker in targets for u in speaker)], manifest.path))
     everyone = Manifest([u for speaker in targets for u in tested(speaker)], manifest.path)
@@ -69,21 +72,36 @@ def main(
     return write_study(out, "Cohort, then speaker", recipe, scores, "direct", everyone, manifest, shared, left_out)
 
 
-def cohort_and_targets(manifest: Manifest, n_speakers: int) -> tuple[Manifest, Manifest, list[Manifest]]:
-    """Who the cohort is trained on, whose clips choose its best state, and each target speaker split by sentence.
+def cohort_and_targets(
+    manifest: Manifest, n_speakers: int
+) -> tuple[Manifest, Manifest, list[Manifest], dict[str, str]]:
+    """Who the cohort is trained on, whose clips choose its best state, each target speaker split by sentence, and the
+    speakers with too few sentences for that, with the reason.
 
     Targets are speakers of test, else of half of dev; none of them is in the cohort, nor chooses its state.
     """
     train, dev, test = parts_apart(manifest).values()
-    names = [name for name in test.speakers if name not in train.speakers][:n_speakers]
+    names = [name for name in test.speakers if name not in train.speakers]
     if not names:
         raise SpeechftError("no speaker of test is absent from train", where=manifest.path, fix="Split by speaker.")
-    own = [Manifest([u for u in manifest if u.speaker == name], manifest.path) for name in names]
-    dev = dev.filter(lambda u: u.speaker not in names)
+    targets: dict[str, Manifest] = {}
+    left_out: dict[str, str] = {}
+    for name in names:
+        if len(targets) == n_speakers:
+            break
+        own = Manifest([u for u in manifest if u.speaker == name], manifest.path)
+        try:
+            targets[name] = split_by_prompt(own, dev=SHARES["dev"], test=SHARES["test"])
+        except SpeechftError as error:
+            left_out[f"speaker {name}"] = error.what
+    if not targets:
+        what, why = "no speaker of test has enough sentences", "; ".join(f"{k}: {v}" for k, v in left_out.items())
+        raise SpeechftError(what, where=manifest.path, fix=f"{why}.")
+    dev = dev.filter(lambda u: u.speaker not in targets)
     if not len(dev):
         fix = "Take fewer --speakers, or give dev speakers of its own."
         raise SpeechftError("every speaker of dev is one to be adapted to", where=manifest.path, fix=fix)
-    return train, dev, [split_by_prompt(rows, dev=SHARES["dev"], test=SHARES["test"]) for rows in own]
+    return train, dev, list(targets.values()), left_out
 
 
 def tested(speaker: Manifest) -> Manifest:

@@ -1,8 +1,5 @@
 """Sums of adapters: averages of several, and one weighed more or less (task arithmetic, Ilharco et al., 2023, arXiv
-2212.04089).
-
-A LoRA adapter adds scale * B A to a weight. The sum of several such products is again one: their matrices side by side,
-with the ranks added up. That is exact; averages of the A's and of the B's apart are not.
+2212.04089). `lora_sums` says why they are exact.
 """
 
 from __future__ import annotations
@@ -11,15 +8,12 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from speechft import adapters
+from speechft.adapter_files import CONFIG, WEIGHTS
 from speechft.errors import SpeechftError
-from speechft.files import new_folder, refuse_existing, refuse_special, save_tensors
+from speechft.files import new_folder, refuse_existing, save_tensors
+from speechft.lora_sums import MATRICES, lora_scale, lora_tensors, side_by_side
 from speechft.seen import Seen
 from speechft.sources import hub_id, resolve
 from speechft.version import __version__
@@ -61,12 +55,12 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
                 "has another base model than the first adapter", where=folder, fix="Only adapters of one base add up."
             )
     rank = sum(config["r"] for config in configs)
-    summed = _side_by_side(states, [share * lora_scale(config) for share, config in zip(shares, configs, strict=True)])
+    summed = side_by_side(states, [share * lora_scale(config) for share, config in zip(shares, configs, strict=True)])
     origin = [{"adapter": str(f.name), "weight": share} for f, share in zip(parts, shares, strict=True)]
     with new_folder(out) as work:
-        save_tensors(work / "adapter_model.safetensors", summed)
+        save_tensors(work / WEIGHTS, summed)
         config = configs[0] | {"r": rank, "lora_alpha": rank, "use_rslora": False}  # a scale of 1
-        (work / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (work / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         card = {key: cards[0][key] for key in _KEPT if key in cards[0]}
         card |= {"speechft": __version__, "format": 1, "sum_of": origin}
         card["seen"] = Seen.by(cards).to_dict()
@@ -76,26 +70,7 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
     return out
 
 
-MATRICES = (".lora_A.weight", ".lora_B.weight")  # how the names of what is added end
 _KEPT = ("task", "model", "base_sha256", "context", "trained_context", "language", "normalizer", "licence")
-
-
-def lora_tensors(folder: Path) -> dict[str, Tensor]:
-    """The matrices of an adapter by name, as they are saved."""
-    path = folder / "adapter_model.safetensors"
-    if not refuse_special(path).is_file():
-        raise SpeechftError("is missing", where=path, fix="Pickled adapters are not read.")
-    try:
-        return load_file(path)
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise SpeechftError("is damaged", where=path, fix="Copy it again.") from None
-
-
-def lora_scale(config: dict[str, Any]) -> float:
-    """What B A is multiplied by, from `adapter_config.json`."""
-    return config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
 
 
 def _must_match(folder: Path, first: tuple[dict, dict, dict], other: tuple[dict, dict, dict]) -> None:
@@ -122,14 +97,3 @@ def _same_base(one: Path, other: Path) -> bool:
     if None in hashes or len(hashes) == 1:
         return same_name or None not in hashes
     return same_name and hashes <= adapters.hashes_of(resolve(names[0]))
-
-
-def _side_by_side(states: list[dict[str, Tensor]], scales: list[float]) -> dict[str, Tensor]:
-    """A's below one another, B's beside one another; the scales go into the B's."""
-    out = {}
-    for name in states[0]:
-        if ".lora_A." in name:
-            out[name] = torch.cat([state[name] for state in states])
-        else:
-            out[name] = torch.cat([state[name] * scale for state, scale in zip(states, scales, strict=True)], dim=1)
-    return out

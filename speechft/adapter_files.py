@@ -6,7 +6,7 @@ Whoever uses a value from here can rely on its type; keys that we do not know ar
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from speechft.files import read_text
 from speechft.validation import validated
 
 CARD = "speechft.json"
-CONFIG = "adapter_config.json"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # Initial values that peft takes out of the base's weights, when an adapter is loaded too; and those made of data,
 # whose files do not say what to take out. What speechft saves has none of them.
 FROM_WEIGHTS = ("pissa", "olora", "loftq")
@@ -168,6 +168,24 @@ def base_of(folder: str | Path) -> str:
     if not name:
         raise SpeechftError("does not name its base model", where=folder, fix="Give it with --model.")
     return str(name)
+
+
+def is_whole_model(folder: str | Path) -> bool:
+    """Whether a folder is of a model with all its weights; one of an adapter may have a `config.json` too."""
+    folder = Path(folder)
+    return (folder / "config.json").is_file() and not (folder / CONFIG).is_file()
+
+
+def refuse_other_base(card: Mapping[str, Any], hashes: Collection[str], folder: str | Path) -> None:
+    """Raises SpeechftError for an adapter of ours that was trained on other weights than those of these hashes
+    (`weights_hash.hashes_of`); others' adapters say nothing."""
+    made_for = card.get("base_sha256")
+    if made_for and made_for not in hashes:
+        raise SpeechftError(
+            f"was trained on '{card.get('model')}', not on these weights",
+            where=folder,
+            fix=f"Load it with --model {card.get('model')}.",
+        )
 
 
 def read_object(path: Path) -> dict[str, Any]:

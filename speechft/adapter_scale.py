@@ -11,11 +11,12 @@ from typing import Any
 
 from speechft import adapters
 from speechft.adapter_files import changes_base
+from speechft.context import OTHERS_CONTEXT, UNTRAINED, Context
 from speechft.errors import SpeechftError
 from speechft.evaluate import evaluate_model
 from speechft.files import refuse_existing
 from speechft.manifest import Manifest
-from speechft.recogniser import load
+from speechft.recogniser import card_of, load
 from speechft.sources import resolve, resolve_adapter
 from speechft.whisper import Whisper
 
@@ -73,6 +74,8 @@ def choose_scale(
 ) -> tuple[float, dict[float, float]]:
     """Set the dial to where dev has the fewest word errors, the smallest scale of equals.
 
+    Scale 0 is the base model, so it is heard at the context that the base is used with, not at the adapter's.
+
     Args:
         whisper: with an adapter.
         dev: utterances that it was not trained on.
@@ -82,13 +85,20 @@ def choose_scale(
         the scale that was set, and the WER at each.
     """
     rates: dict[float, tuple[float, float]] = {}
+    base = whisper.with_(context=_base_context(whisper))
     for scale in sorted(scales):
         set_scale(whisper.model, scale)
-        scores = evaluate_model(whisper, dev, normalizer, **settings).scores
+        scores = evaluate_model(whisper if scale else base, dev, normalizer, **settings).scores
         rates[scale] = scores.wer, scores.cer
     best = min(rates, key=lambda scale: rates[scale])
     set_scale(whisper.model, best)
     return best, {scale: wer for scale, (wer, _) in rates.items()}
+
+
+def _base_context(whisper: Whisper) -> Context:
+    """What the model is heard at without its adapter; one that was fine-tuned as a whole says itself."""
+    card = card_of(whisper.name)
+    return Context(card.get("context", OTHERS_CONTEXT)) if card else UNTRAINED
 
 
 def save_at_best_scale(
@@ -102,6 +112,8 @@ def save_at_best_scale(
     **settings: Any,
 ) -> tuple[float, dict[float, float]]:
     """Write the adapter at the scale that dev chooses as one of its own; its card says `scale` and `scale_wer`.
+
+    Nothing is written where dev chooses 0: no adapter serves better than the base model.
 
     Args:
         adapter: as of `speechft.load`, which takes `model` too.
@@ -118,6 +130,8 @@ def save_at_best_scale(
     refuse_existing(out)
     whisper = load(model, adapter).whisper
     best, rates = choose_scale(whisper, dev, normalizer, scales, **settings)
+    if not best:
+        return best, rates
     card = adapters.read_card(resolve_adapter(adapter))
     card |= {"scale": best, "scale_wer": {str(scale): wer for scale, wer in rates.items()}}
     adapters.save(whisper.model, out, card, whisper.name, resolve(whisper.name))

@@ -16,29 +16,43 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import save_file
 
-from speechft.adapter_files import CARD as CARD  # read and written here alike, so that callers need one module
-from speechft.adapter_files import CONFIG, FROM_DATA, changes_base
-from speechft.adapter_files import base_of as base_of
-from speechft.adapter_files import is_plain_lora as is_plain_lora
-from speechft.adapter_files import loftq_kind as loftq_kind
-from speechft.adapter_files import own_card as own_card
-from speechft.adapter_files import read_card as read_card
-from speechft.adapter_files import read_config as read_config
-from speechft.adapter_files import read_object as read_object
-from speechft.adapter_files import refuse_loftq as refuse_loftq
-from speechft.adapter_files import task_of as task_of
-from speechft.distributed import placed_like, whole
+from speechft.adapter_files import (
+    CARD,
+    CONFIG,
+    FROM_DATA,
+    WEIGHTS,
+    base_of,
+    is_plain_lora,
+    is_whole_model,
+    loftq_kind,
+    own_card,
+    read_card,
+    read_config,
+    read_object,
+    refuse_loftq,
+    refuse_other_base,
+    task_of,
+)  # fmt: skip
+from speechft.config import AdapterSettings
 from speechft.errors import SpeechftError, readable
 from speechft.files import new_folder
+from speechft.lora_sums import lora_tensors, side_by_side
+from speechft.merging import disabled, merge, mergeable, unload
 from speechft.peft_methods import is_placed, peft_config
 from speechft.precision import refuse_non_finite
 from speechft.quantization import start_from_loss
+from speechft.trainable_weights import load_trainable_state, store_frozen, trainable, trainable_state
 from speechft.version import __version__
-from speechft.weights_hash import base_hash as base_hash
-from speechft.weights_hash import hashes_of as hashes_of
+from speechft.weights_hash import base_hash, hashes_of
+
+__all__ = [  # all that callers need for adapters, wherever it is written
+    "CARD", "CONFIG", "VOICE_LICENCE", "attach", "base_hash", "base_of", "disabled", "hashes_of",
+    "is_plain_lora", "is_whole_model", "load", "load_trainable_state", "loftq_kind", "merge", "mergeable", "own_card",
+    "read_card", "read_config", "read_object", "refuse_foreign", "refuse_loftq", "save", "store_frozen", "task_of",
+    "trainable", "trainable_state", "unload",
+]  # fmt: skip
 
 VOICE_LICENCE = "not stated; made from a person's recordings, so ask that person before you share it"
 
@@ -94,12 +108,13 @@ def attach(
             parameter.requires_grad_(not sinusoids and (whole or is_placed(name, placement, encoder_from)))
         return model
     model.requires_grad_(False)
+    settings = AdapterSettings.model_construct(  # unchecked: it may be meant for another model than a recipe's
+        method=method, rank=rank, alpha=alpha, dropout=dropout, placement=placement, encoder_from=encoder_from,
+        projections=projections or ["q_proj", "v_proj"], rslora=rslora, dora=dora, init=init,
+        virtual_tokens=virtual_tokens,
+    )  # fmt: skip
     with _quiet():
-        config = peft_config(
-            model, method, rank=rank, alpha=alpha, dropout=dropout, placement=placement, encoder_from=encoder_from,
-            projections=projections or ["q_proj", "v_proj"], rslora=rslora, dora=dora, init=init,
-            virtual_tokens=virtual_tokens,
-        )  # fmt: skip
+        config = peft_config(model, settings)
         adapted = get_peft_model(model, config)
         if init == "loftq" and method == "lora":
             start_from_loss(adapted, Path(model.config._name_or_path))
@@ -126,45 +141,6 @@ def _quiet() -> Iterator[None]:
         ):
             warnings.filterwarnings("ignore", message=f".*{message}")
         yield
-
-
-def trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Names and parameters that training changes."""
-    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-
-
-def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
-    """Keep the frozen matrices in the dtype autocast multiplies them in: half the memory, the same products.
-
-    Norms, biases and positions stay in fp32; so do quantised weights as they are.
-    """
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Embedding) and not name.endswith("embed_positions"):
-            weight = module.weight
-            if not weight.requires_grad and weight.dtype == torch.float32:
-                weight.data = weight.data.to(dtype)
-
-
-def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of what training changes, on the CPU; where a model is sharded, every process has to ask for it."""
-    return {name: whole(p.detach()).to("cpu", copy=True) for name, p in trainable(model)}
-
-
-def load_trainable_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Put a state from `trainable_state` back.
-
-    Raises:
-        SpeechftError: it belongs to other layers.
-    """
-    parameters = dict(trainable(model))
-    if parameters.keys() != state.keys():
-        raise SpeechftError(
-            "the saved state belongs to another model or other adapter settings",
-            fix="Go on with those, or begin in a new output_dir.",
-        )
-    with torch.no_grad():
-        for name, value in state.items():
-            parameters[name].copy_(placed_like(value, parameters[name]))
 
 
 def save(model: Any, out: str | Path, card: dict[str, Any], base_name: str, base_folder: Path) -> Path:
@@ -216,14 +192,10 @@ def _without_start(folder: Path, start: dict[str, torch.Tensor]) -> None:
 
     What it adds to those is B A - B0 A0: LoRA again, of twice the rank.
     """
-    path, config_path = folder / "adapter_model.safetensors", folder / "adapter_config.json"
-    state, config = load_file(path), json.loads(config_path.read_text(encoding="utf-8"))
+    config_path = folder / CONFIG
+    state, config = lora_tensors(folder), json.loads(config_path.read_text(encoding="utf-8"))
     first = {name.replace(".default.", "."): value for name, value in start.items()}
-    both = {
-        name: torch.cat([value, first[name]]) if ".lora_A." in name else torch.cat([value, -first[name]], dim=1)
-        for name, value in state.items()
-    }
-    save_file(both, path)
+    save_file(side_by_side([state, first], [1, -1]), folder / WEIGHTS)
     growth = 2**0.5 if config["use_rslora"] else 2
     config |= {"r": 2 * config["r"], "lora_alpha": growth * config["lora_alpha"], "init_lora_weights": True}
     config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -258,18 +230,13 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
             where=folder,
             fix="Save it with peft's path_initial_model_for_weight_conversion, which makes plain LoRA of it.",
         )
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise SpeechftError("has no adapter_model.safetensors", where=folder, fix="Pickled adapters are not read.")
-    made_for = card.get("base_sha256")
-    if base_folder is not None and made_for and made_for not in hashes_of(base_folder):
-        raise SpeechftError(
-            f"was trained on '{card.get('model')}', not on these weights",
-            where=folder,
-            fix=f"Load it with --model {card.get('model')}.",
-        )
+    if not (folder / WEIGHTS).is_file():
+        raise SpeechftError(f"has no {WEIGHTS}", where=folder, fix="Pickled adapters are not read.")
+    if base_folder is not None:
+        refuse_other_base(card, hashes_of(base_folder), folder)
     try:
         with readable(folder, "It is damaged, or belongs to another model."), _quiet():
-            with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+            with safe_open(folder / WEIGHTS, "pt") as file:
                 saved = set(file.keys())
             adapted = PeftModel.from_pretrained(model, str(folder), use_safetensors=True).eval()
     except RuntimeError as error:
@@ -289,69 +256,3 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
                 fix="It is damaged, or belongs to another model.",
             )
     return adapted
-
-
-def mergeable(model: Any) -> bool:
-    """Whether what a model was given can become part of its weights, so that the result has the layers of the base."""
-    config = getattr(model, "peft_config", {}).get("default")
-    if config is None:
-        return True
-    if config.is_prompt_learning or config.peft_type == "BOTTLENECK":
-        return False
-    if config.peft_type == "BEFT":
-        return all(m.get_base_layer().bias is not None for m in model.modules() if hasattr(m, "beft_bias"))
-    return True
-
-
-def merge(model: Any) -> Any:
-    """Add the adapter into the weights for good; returns the plain transformers model.
-
-    Raises:
-        SpeechftError: the method adds layers or tokens, which no weight can take in.
-    """
-    if not mergeable(model):
-        kind = getattr(model.peft_config["default"].peft_type, "value", model.peft_config["default"].peft_type)
-        raise SpeechftError(
-            f"an adapter of the kind {kind} cannot be merged into this model",
-            fix="Use it as it is, or train one whose row in docs/methods.md says that it merges.",
-        )
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-
-
-def unload(model: Any) -> Any:
-    """Take the adapter off; returns the base model as it was."""
-    if not hasattr(model, "peft_config"):
-        return model
-    if model.peft_config["default"].is_prompt_learning:
-        return model.get_base_model()
-    if hasattr(model, "start"):  # PiSSA: what it took out of the weights goes back
-        load_trainable_state(model, model.start)
-        return model.merge_and_unload()
-    _refuse_changed_base(model)
-    return model.unload()
-
-
-def _refuse_changed_base(model: Any) -> None:
-    if changes_base(vars(model.peft_config["default"])):
-        raise SpeechftError(
-            "an adapter that took its initial values out of the weights cannot be taken off",
-            fix="Load the base model by itself; what speechft trains with init=pissa comes off.",
-        )
-
-
-@contextlib.contextmanager
-def disabled(model: Any) -> Iterator[None]:
-    """Run the base model without its adapter for a while: the reference of a comparison, at no cost in memory."""
-    if hasattr(model, "start"):  # PiSSA: its start is part of the base model
-        now = trainable_state(model)
-        load_trainable_state(model, model.start)
-        try:
-            yield
-        finally:
-            load_trainable_state(model, now)
-    elif hasattr(model, "disable_adapter"):
-        _refuse_changed_base(model)
-        with model.disable_adapter():
-            yield
-    else:
-        yield

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from speechft import adapters
-from speechft.adapter_arithmetic import MATRICES, lora_scale, lora_tensors
+from speechft.adapter_files import CONFIG, refuse_other_base
 from speechft.banked_linear import BASE, BankedLinear, Rows
 from speechft.context import OTHERS_CONTEXT, Context
 from speechft.decoder import inference_copy, is_quantized
 from speechft.errors import SpeechftError
+from speechft.lora_sums import is_lora_alone, lora_scale, lora_tensors
 from speechft.sources import resolve
 from speechft.whisper import Whisper
 
@@ -252,16 +252,11 @@ class AdapterBank:
         """
         folder = self.voice(name).folder
         assert folder is not None
-        card = adapters.read_card(folder)
-        config = adapters.read_config(folder)
-        plain = adapters.is_plain_lora(config)
-        state = lora_tensors(folder) if plain else {}
-        if not plain or not all(key.endswith(MATRICES) and value.ndim == 2 for key, value in state.items()):
+        if not is_lora_alone(folder):
             raise SpeechftError("is not a plain LoRA adapter", where=folder, fix="A bank serves adapter.method=lora.")
+        card, config, state = adapters.read_card(folder), adapters.read_config(folder), lora_tensors(folder)
         adapters.refuse_loftq(card, folder)
-        if (made_for := card.get("base_sha256")) and made_for not in self._base_hashes:
-            what = f"was trained on '{card.get('model')}', not on these weights"
-            raise SpeechftError(what, where=folder, fix="Load the model that it was trained on.")
+        refuse_other_base(card, self._base_hashes, folder)
         found = {}
         for key, a in state.items():
             if key.endswith(".lora_A.weight"):
@@ -288,13 +283,9 @@ class AdapterBank:
 
 def can_serve(folder: Path) -> bool:
     """Whether a bank can serve an adapter: plain LoRA on linear layers of a base with whole weights."""
-    if not adapters.is_plain_lora(adapters.read_config(folder)) or adapters.loftq_kind(adapters.read_card(folder)):
-        return False
-    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        names = list(file.keys())
-        return all(name.endswith(MATRICES) and len(file.get_slice(name).get_shape()) == 2 for name in names)
+    return is_lora_alone(folder) and not adapters.loftq_kind(adapters.read_card(folder))
 
 
 def adapter_in(folder: Path) -> Path | None:
     """A folder that is an adapter, or the adapter that a run left in it."""
-    return next((f for f in (folder, folder / "adapter") if (f / "adapter_config.json").is_file()), None)
+    return next((f for f in (folder, folder / "adapter") if (f / CONFIG).is_file()), None)

@@ -24,6 +24,7 @@ from speechft.report_data import recordings
 from speechft.result import environment, notice, shared_parts, summary
 from speechft.result_schema import FORMAT
 from speechft.seen import Seen
+from speechft.sources import hub_id
 from speechft.split_files import about_split
 from speechft.transcript import DecodeOptions
 
@@ -77,7 +78,8 @@ def evaluate_adapters(
         return found, evaluated(recogniser, other.chosen, normalizer, on_event, **settings, **more) if other else None
 
     first = load(model, adapters[0], language=language)  # also says at once where the first is no adapter
-    base, base_typical = both(load(first.whisper.name, language=first.whisper.language))
+    base_name = first.whisper.name
+    base, base_typical = both(load(base_name, language=first.whisper.language))
     del first
     found: dict[str, Evaluation] = {}
     entries: dict[str, dict[str, Any]] = {}
@@ -90,6 +92,7 @@ def evaluate_adapters(
             "adapter": str(folder),
             "model": recogniser.whisper.name,
             "context": (forced.get("context") or recogniser.whisper.context).policy,
+            "notes": recogniser.notes,
             "forgetting": forgetting(base_typical, kept, other) if base_typical and kept and other else None,
         }
         del recogniser
@@ -99,6 +102,7 @@ def evaluate_adapters(
     for name, difference in differences.items():
         entries[name]["difference"] = difference
     best = min(["base", *found], key=lambda name: (base if name == "base" else found[name]).scores.wer)
+    bases = different_bases([base_name, *(entry["model"] for entry in entries.values())])
     result = {
         "notice": notice(rows),
         "format": FORMAT,
@@ -110,8 +114,13 @@ def evaluate_adapters(
         "overlap": str(shared),
         "leakage": shared.to_dict(),
         "left_out": listed(given.left_out | base.unreadable),
-        "caveats": given.caveats + shared_parts(str(shared), shared.to_dict(), len(given.whole.speakers)),
-        "base": {**summary(base), "forgetting": None},
+        "caveats": [
+            *bases,
+            *(f"{name}: {note}" for name, entry in entries.items() for note in entry.pop("notes")),
+            *given.caveats,
+            *shared_parts(str(shared), shared.to_dict(), len(given.whole.speakers)),
+        ],
+        "base": {**summary(base), "model": base_name, "forgetting": None},
         "adapters": entries,
         "pairs": compare_pairs({name: evaluation.scores for name, evaluation in found.items()}),
         "best": best,
@@ -120,6 +129,21 @@ def evaluate_adapters(
     if out:
         report(Path(out), result, base, found, best, rows, embed_audio_mb)
     return result
+
+
+def different_bases(models: Sequence[str]) -> list[str]:
+    """What must be known where adapters do not all stand on the first model; empty where they do.
+
+    Args:
+        models: names, each adapter's and first that of what they are compared with.
+    """
+    others = {name: None for name in models if (hub_id(name) or name) != (hub_id(models[0]) or models[0])}
+    if not others:
+        return []
+    return [
+        f"The adapters have different base models: 'base' is {models[0]}, and the differences of those on "
+        f"{', '.join(others)} are of models and adapters together."
+    ]
 
 
 def report(

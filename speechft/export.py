@@ -89,7 +89,7 @@ def _merged_text(adapter: Path, model: str | None, out: Path) -> Path:
 
     card = adapters.own_card(adapter)
     scalar = card.get("task") == "reward"
-    if (adapter / "config.json").is_file():  # a whole model
+    if adapters.is_whole_model(adapter):
         text = load_text_model(adapter, scalar=scalar)
     else:
         text = load_text_model(model or adapters.base_of(adapter), adapter=adapter, scalar=scalar)
@@ -104,8 +104,8 @@ def _merged(adapter: Path, model: str | None, out: Path) -> Path:
     """The merged model as a Hugging Face folder that is complete for other tools too."""
     from transformers import WhisperFeatureExtractor
 
-    whole = (adapter / "model.safetensors").is_file() or (adapter / "model.safetensors.index.json").is_file()
-    recogniser = load(str(adapter)) if whole and model is None else load(model, adapter)
+    whole = adapters.is_whole_model(adapter) and model is None
+    recogniser = load(str(adapter)) if whole else load(model, adapter)
     whisper = recogniser.whisper
     folder = resolve(whisper.name)
     card = adapters.own_card(adapter)

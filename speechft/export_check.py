@@ -35,6 +35,8 @@ from speechft.whisper import Whisper
 REPORT = "export_check.json"
 CLIPS = 100
 PLAIN = DecodeOptions(temperatures=())
+Clips = Sequence[np.ndarray]  # mono, 16 kHz
+Languages = Sequence[str]  # of each clip, as a code
 
 
 def check_export(
@@ -44,15 +46,19 @@ def check_export(
     rows: Manifest,
     *,
     model: str | None = None,
+    language: str | None = None,
     whole: Manifest | None = None,
     normalizer: str = "auto",
     on_event: OnEvent = lambda event: None,
 ) -> Event:
     """Score an export in its own software, and against ours.
 
+    Both hear each clip in one language: the adapter's, else that of its row, else the one that ours detects.
+
     Args:
         exported, to, adapter, model: as given to `export.export`.
         rows: clips with texts; of longer ones only the first 30 s are heard, by all.
+        language: of all clips, whatever the adapter's and the rows' are.
         whole: the manifest that the clips are a split of, for what its splits share.
         on_event: called with `{"event": "decoded", "clips": n, "of": all}` as it goes.
 
@@ -63,33 +69,29 @@ def check_export(
         of the data share; `caveats`, such as that the adapter was trained on these clips.
 
     Raises:
-        SpeechftError: no clips, or the software is not installed.
+        SpeechftError: no clips, a language that the model does not know, or the software is not installed.
     """
     if not len(rows):
         raise SpeechftError(
             "there is no utterance to compare on", where=rows.path, fix="Name a split that has utterances."
         )
-    exported = Path(exported)
-    whisper = load(model, adapter).whisper
+    recogniser = load(model, adapter, language=language)
+    whisper = recogniser.whisper
+    named = [whisper.language_of(u.language) for u in rows]
     normalizer = chosen(normalizer, (u.language for u in rows), whisper.language)
     package, run = RUNTIMES[to]
     clips = [u.load()[: MAX_FRAMES * HOP_LENGTH] for u in rows]
-    said: list[str] = []
-    for text in run(exported, whisper, clips):
-        said.append(text)
-        on_event({"event": "decoded", "clips": 1, "of": len(rows)})
     own = whisper.context
     heard = own if to == "onnx" else Context("full")
-
-    def texts(context: Context) -> list[str]:
-        return [t.text for t in decode(whisper, clips, PLAIN, context=context, language=_language(whisper))]
-
-    ours = {context: score(list(rows), texts(context), normalizer) for context in {heard, own}}
-    theirs = score(list(rows), said, normalizer)
-    differ = total(
-        word_errors(mine.normalized[1], other.normalized[1])
-        for mine, other in zip(ours[heard].rows, theirs.rows, strict=True)
-    )
+    transcripts = {own: decode(whisper, clips, PLAIN, context=own, languages=named)}
+    languages = [transcript.language for transcript in transcripts[own]]
+    said: list[str] = []
+    for text in run(Path(exported), whisper, clips, languages):
+        said.append(text)
+        on_event({"event": "decoded", "clips": 1, "of": len(rows)})
+    if heard != own:
+        transcripts[heard] = decode(whisper, clips, PLAIN, context=heard, languages=languages)
+    ours = {context: score(list(rows), [t.text for t in found], normalizer) for context, found in transcripts.items()}
     shared = overlap(whole or rows)
     result = {
         "notice": notice(rows),
@@ -99,15 +101,25 @@ def check_export(
         "manifest_sha256": rows.sha256,
         "overlap": str(shared),
         "leakage": shared.to_dict(),
-        "caveats": Seen.by([card_of(model, adapter)]).caveats(rows),
-        "theirs": _summary(theirs),
-        "ours": _summary(ours[heard]),
+        "caveats": recogniser.notes + Seen.by([card_of(model, adapter)]).caveats(rows),
+        **_compared(score(list(rows), said, normalizer), ours[heard]),
         "ours_at_its_context": {**_summary(ours[own]), "context": own.policy},
-        "difference": compare(ours[heard], theirs),
+    }
+    write_json(Path(exported) / REPORT, result)
+    return result
+
+
+def _compared(theirs: Scores, ours: Scores) -> Event:
+    """Both at one context: rates, the difference, and how many words differ, whether right or wrong."""
+    differ = total(
+        word_errors(mine.normalized[1], other.normalized[1]) for mine, other in zip(ours.rows, theirs.rows, strict=True)
+    )
+    return {
+        "theirs": _summary(theirs),
+        "ours": _summary(ours),
+        "difference": compare(ours, theirs),
         "words_that_differ": round(differ.rate, 4),
     }
-    write_json(exported / REPORT, result)
-    return result
 
 
 def _summary(scores: Scores) -> Event:
@@ -115,71 +127,70 @@ def _summary(scores: Scores) -> Event:
     return {key: found[key] for key in ("wer", "wer_ci95", "cer", "n_utterances", "n_words")}
 
 
-def _transformers(folder: Path, whisper: Whisper, clips: Sequence[np.ndarray]) -> Iterator[str]:
+def _transformers(folder: Path, whisper: Whisper, clips: Clips, languages: Languages) -> Iterator[str]:
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
     processor: Any = WhisperProcessor.from_pretrained(folder)
     model: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-    language = {"language": whisper.language or "en", "task": "transcribe"} if whisper.is_multilingual else {}
-    for clip in clips:
+    for clip, code in zip(clips, languages, strict=True):
+        language = {"language": code, "task": "transcribe"} if whisper.is_multilingual else {}
         frames = processor(clip, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
         with torch.inference_mode():
-            ids = model.generate(frames, max_new_tokens=_cap(whisper, clip), do_sample=False, num_beams=1, **language)
+            ids = model.generate(
+                frames, max_new_tokens=_cap(whisper, clip, code), do_sample=False, num_beams=1, **language
+            )
         yield processor.batch_decode(ids, skip_special_tokens=True)[0]
 
 
-def _faster_whisper(folder: Path, whisper: Whisper, clips: Sequence[np.ndarray]) -> Iterator[str]:
+def _faster_whisper(folder: Path, whisper: Whisper, clips: Clips, languages: Languages) -> Iterator[str]:
     try:
         from faster_whisper import WhisperModel
     except ImportError:
         raise missing_extra("faster-whisper", "export") from None
     model = WhisperModel(str(folder), device="cpu", compute_type="default", cpu_threads=torch.get_num_threads())
-    for clip in clips:
+    for clip, code in zip(clips, languages, strict=True):
         found, _ = model.transcribe(
-            clip, language=_language(whisper), beam_size=1, temperature=0.0, without_timestamps=True,
-            condition_on_previous_text=False, no_speech_threshold=None, max_new_tokens=_cap(whisper, clip),
+            clip, language=code, beam_size=1, temperature=0.0, without_timestamps=True,
+            condition_on_previous_text=False, no_speech_threshold=None, max_new_tokens=_cap(whisper, clip, code),
         )  # fmt: skip
         yield " ".join(segment.text for segment in found)
 
 
-def _whisper_cpp(folder: Path, whisper: Whisper, clips: Sequence[np.ndarray]) -> Iterator[str]:
+def _whisper_cpp(folder: Path, whisper: Whisper, clips: Clips, languages: Languages) -> Iterator[str]:
     try:
         from pywhispercpp.model import Model
     except ImportError:
         raise missing_extra("pywhispercpp", "export") from None
     model = Model(
         str(folder / "ggml-model.bin"), n_threads=torch.get_num_threads(), print_progress=False, print_realtime=False,
-        language=_language(whisper), no_timestamps=True, temperature_inc=0.0, suppress_blank=True, no_context=True,
+        no_timestamps=True, temperature_inc=0.0, suppress_blank=True, no_context=True,
         single_segment=True,
     )  # fmt: skip
-    for clip in clips:
-        yield " ".join(segment.text for segment in model.transcribe(clip, max_tokens=_cap(whisper, clip)))
+    for clip, code in zip(clips, languages, strict=True):
+        found = model.transcribe(clip, language=code, max_tokens=_cap(whisper, clip, code))
+        yield " ".join(segment.text for segment in found)
 
 
-def _onnxruntime(folder: Path, whisper: Whisper, clips: Sequence[np.ndarray]) -> Iterator[str]:
+def _onnxruntime(folder: Path, whisper: Whisper, clips: Clips, languages: Languages) -> Iterator[str]:
     """At the adapter's own context, which these graphs can keep."""
     from speechft.onnx_export import OnnxCache, OnnxModel
 
-    model, prompt = OnnxModel(folder), np.array([whisper.prompt(_language(whisper))])
-    for clip in clips:
+    model = OnnxModel(folder)
+    for clip, code in zip(clips, languages, strict=True):
         mel = log_mel(clip, whisper.n_mels)
         states = model.encode(pad_frames([mel], whisper.context.frames(mel.shape[1])).numpy())
         states = states[:, : whisper.context.shown(mel.shape[1]) // 2]
-        cache = OnnxCache(model, states, prompt)
-        ((ids, _, _),) = greedy_search(whisper, cache, cache.logits, [_cap(whisper, clip)])[0]
+        cache = OnnxCache(model, states, np.array([whisper.prompt(code)]))
+        ((ids, _, _),) = greedy_search(whisper, cache, cache.logits, [_cap(whisper, clip, code)])[0]
         yield whisper.text(ids)
 
 
-def _language(whisper: Whisper) -> str:
-    return whisper.language or "en"
-
-
-def _cap(whisper: Whisper, clip: np.ndarray) -> int:
+def _cap(whisper: Whisper, clip: np.ndarray, language: str) -> int:
     """Tokens at most, as our own decoding has it: a loop costs them all as much as us."""
-    return min(whisper.max_tokens - 8, PLAIN.most_tokens(len(clip), SAMPLE_RATE, _language(whisper)))
+    return min(whisper.max_tokens - 8, PLAIN.most_tokens(len(clip), SAMPLE_RATE, language))
 
 
-Runtime = Callable[[Path, Whisper, Sequence[np.ndarray]], Iterator[str]]
+Runtime = Callable[[Path, Whisper, Clips, Languages], Iterator[str]]
 RUNTIMES: dict[str, tuple[str, Runtime]] = {
     "huggingface": ("transformers", _transformers),
     "ctranslate2": ("faster-whisper", _faster_whisper),

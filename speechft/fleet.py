@@ -210,29 +210,50 @@ def _row(result: Event, out: Path) -> Event:
 
 
 def _report(recipe: SpeechRecipe, rows: list[Event]) -> Event:
-    """All rows, and the rate over all words of all speakers."""
+    """All rows, and the rates over all words of those scored on the same split."""
     scored = [row for row in rows if "error" not in row]
-
-    def pooled(system: str) -> float | None:
-        words = sum(row[system]["n_words"] for row in scored)
-        errors = sum(row[system]["wer"] * row[system]["n_words"] for row in scored if row[system]["n_words"])
-        return errors / words if words else None
-
+    splits = sorted({row["evaluated_on"] for row in scored}, reverse=True)  # test before dev
     return {
         "format": 1,
         "notice": next((row["notice"] for row in scored if row["notice"]), None),
+        "caveats": _caveats(scored),
         "recipe": recipe.model_dump(mode="json"),
         "pooled": {
             "speakers": len(scored),
-            "words": sum(row["base"]["n_words"] for row in scored),
-            "base_wer": pooled("base"),
-            "adapted_wer": pooled("adapted"),
-            "better": sum(row["adapted"]["wer"] < row["base"]["wer"] for row in scored if row["base"]["n_words"]),
+            "on": {split: _pooled([row for row in scored if row["evaluated_on"] == split]) for split in splits},
             "without_adapter": sum(row["adapter"] is None for row in scored),
             "failed": len(rows) - len(scored),
         },
         "speakers": rows,
     }
+
+
+def _pooled(scored: list[Event]) -> Event:
+    """The rates over all words of speakers, and of how many the adapted one is lower."""
+
+    def rate(system: str) -> float | None:
+        words = sum(row[system]["n_words"] for row in scored)
+        errors = sum(row[system]["wer"] * row[system]["n_words"] for row in scored if row[system]["n_words"])
+        return errors / words if words else None
+
+    return {
+        "speakers": len(scored),
+        "words": sum(row["base"]["n_words"] for row in scored),
+        "base_wer": rate("base"),
+        "adapted_wer": rate("adapted"),
+        "better": sum(row["adapted"]["wer"] < row["base"]["wer"] for row in scored if row["base"]["n_words"]),
+    }
+
+
+def _caveats(scored: list[Event]) -> list[str]:
+    """What a reader must know of the speakers together."""
+    chosen = sum(row["evaluated_on"] == "dev" for row in scored)
+    if not chosen:
+        return []
+    return [
+        f"{chosen} of {len(scored)} speakers have no test split: the dev clips that they were scored on also chose "
+        "the best state, which makes their results look better than they are. Keep some recordings aside as test."
+    ]
 
 
 def _markdown(result: Event) -> str:
@@ -242,17 +263,18 @@ def _markdown(result: Event) -> str:
     rows: list[list[Any]] = []
     for row in result["speakers"]:
         if "error" in row:
-            rows.append([row["speaker"], "–", "–", "–", "–", "–", row["error"]])
+            rows.append([row["speaker"], *["–"] * 6, row["error"]])
             continue
         kept = "adapter" if row["adapter"] else "base model kept"
         rates = [rate(row[system]["wer"]) for system in ("base", "adapted")]
-        rows.append([row["speaker"], *rates, row["base"]["n_words"], row["train_minutes"], row["starts"], kept])
-    pooled = result["pooled"]
-    ends = [rate(pooled["base_wer"]), rate(pooled["adapted_wer"]), pooled["words"], "", "", ""]
-    headings = ["speaker", "base WER", "adapted WER", "words", "minutes trained on", "starts", "kept"]
-    table = markdown_table(headings, [*rows, [f"all {pooled['speakers']}", *ends]])
-    notice = f"**{result['notice']}**\n\n" if result["notice"] else ""
+        about = [row["base"]["n_words"], row["train_minutes"], row["starts"], kept]
+        rows.append([row["speaker"], row["evaluated_on"], *rates, *about])
+    for split, pooled in result["pooled"]["on"].items():
+        rates = [rate(pooled["base_wer"]), rate(pooled["adapted_wer"])]
+        rows.append([f"all {pooled['speakers']}", split, *rates, pooled["words"], "", "", ""])
+    headings = ["speaker", "on", "base WER", "adapted WER", "words", "minutes trained on", "starts", "kept"]
+    notes = "".join(f"**{note}**\n\n" for note in (result["notice"], *result["caveats"]) if note)
     scored = [row for row in result["speakers"] if "error" not in row]
     found = {row["speaker"]: shared_parts(row["overlap"], row["leakage"], 1) for row in scored}
     shared = "".join(f"\n{speaker}: {note}\n" for speaker, notes in found.items() for note in notes)
-    return f"# Fleet\n\n{notice}{table}{shared}"
+    return f"# Fleet\n\n{notes}{markdown_table(headings, rows)}{shared}"

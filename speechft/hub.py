@@ -80,8 +80,7 @@ def write_repository(
     Returns:
         the licence that was stated, if any.
     """
-    whole = (adapter / "config.json").is_file() and not (adapter / "adapter_config.json").is_file()
-    config = None if whole else adapters.read_config(adapter)
+    config = None if adapters.is_whole_model(adapter) else adapters.read_config(adapter)
     card = adapters.own_card(adapter)
     model = card.get("model") or (config or {}).get("base_model_name_or_path") or ""
     base = base or hub_id(model)
@@ -100,7 +99,7 @@ def write_repository(
     if licence is None and card.get("licence") not in (adapters.VOICE_LICENCE, "not stated"):
         licence = card.get("licence")
     if config is not None:  # plain peft looks for the base model under this name
-        write_json(out / "adapter_config.json", config | {"base_model_name_or_path": base})
+        write_json(out / adapters.CONFIG, config | {"base_model_name_or_path": base})
     if card:
         card = _published(card, base, licence)
         write_json(out / adapters.CARD, card)

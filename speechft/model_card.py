@@ -55,7 +55,7 @@ def model_card(
         "## Use\n",
         _use(repo, base, task, whole),
         "## Measured\n",
-        _measured(result, speech),
+        _measured(card, result, speech),
         "## Trained on\n",
         _trained_on(card, result),
         "## What it is for, and what not\n",
@@ -128,7 +128,7 @@ def _use(repo: str, base: str, task: str, whole: bool) -> str:
     return "\n".join(lines)
 
 
-def _measured(result: Mapping[str, Any] | None, speech: bool) -> str:
+def _measured(card: Mapping[str, Any], result: Mapping[str, Any] | None, speech: bool) -> str:
     if not result:
         return "Nothing was measured, or the measurements did not come with the adapter.\n"
     base, adapted = result.get("base") or {}, _adapted(result)
@@ -142,9 +142,9 @@ def _measured(result: Mapping[str, Any] | None, speech: bool) -> str:
     ]
     rows.insert(1, ["its 95% interval", *(interval(scores.get("wer_ci95")) for scores in (base, adapted))])
     clips, words = adapted.get("n_utterances"), adapted.get("n_words")
-    where = (
-        f"{clips} clips, {words} words, {adapted.get('n_speakers')} speakers of '{_split(result)}', never trained on"
-    )
+    where = f"{clips} clips, {words} words, {adapted.get('n_speakers')} speakers of '{_split(result)}'"
+    if _never_trained_on(card, result):
+        where += ", never trained on"
     said = [notice + f"On {where}:\n", markdown_table(["", "base model", "with this adapter"], rows)]
     if difference := result.get("difference"):
         p = difference["p_mapsswe"]
@@ -153,11 +153,33 @@ def _measured(result: Mapping[str, Any] | None, speech: bool) -> str:
             f"{' to '.join(_points(bound) for bound in difference['wer_ci95'])}); matched-pairs p = "
             f"{'–' if p is None else f'{p:.2g}'}. Texts were normalised by {adapted['normalizer']}.\n"
         )
+    caveats = [_nameless(caveat, result) for caveat in result.get("caveats") or ()]
+    said += [f"{caveat}\n" for caveat in caveats]
     if _split(result) == "dev":
         said.append("The same clips chose the best state in training, which flatters these numbers a little.\n")
-    if overlap := result.get("overlap"):
+    overlap = _nameless(result.get("overlap") or "", result)
+    if overlap and not any(overlap in caveat for caveat in caveats):
         said.append(f"What the parts of the data share: {overlap}.\n")
     return "\n".join(said)
+
+
+def _never_trained_on(card: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
+    """Whether it is known that the clips behind the numbers were not trained on: they are a run's own test split, or
+    an evaluation of an adapter with a card of ours found nothing to warn of."""
+    parts = [pair for pair in result.get("leakage") or () if _split(result) in (pair["first"], pair["second"])]
+    if any(pair["audio"] for pair in parts if "train" in (pair["first"], pair["second"])):
+        return False
+    if "evaluated_on" in result:
+        return _split(result) == "test"
+    return bool(card) and _split(result) != "train" and not result.get("caveats")
+
+
+def _nameless(said: str, result: Mapping[str, Any]) -> str:
+    """What parts of the data share, without the names of speakers that are nearly alike."""
+    for pair in result.get("leakage") or ():
+        if alike := ", ".join(pair.get("alike") or ()):
+            said = said.replace(alike, "others")
+    return said
 
 
 def _trained_on(card: Mapping[str, Any], result: Mapping[str, Any] | None) -> str:

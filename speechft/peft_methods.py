@@ -13,7 +13,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from speechft.config import Initialisation, Method, Placement
+from speechft.config import AdapterSettings, Initialisation, Method, Placement
 from speechft.errors import SpeechftError
 
 METHODS, INITS, PLACEMENTS = get_args(Method), get_args(Initialisation), get_args(Placement)
@@ -69,86 +69,119 @@ def is_placed(name: str, placement: str, encoder_from: int = 0) -> bool:
     return placement != "decoder" and number >= encoder_from
 
 
-def peft_config(
-    model: Any,
-    method: str,
-    *,
-    rank: int,
-    alpha: float | None,
-    dropout: float,
-    placement: str,
-    encoder_from: int,
-    projections: list[str],
-    rslora: bool = False,
-    dora: bool = False,
-    init: str = "zero",
-    virtual_tokens: int = 16,
-) -> Any:
-    """peft's configuration of a method for a model; arguments as in `adapters.attach`.
+def peft_config(model: Any, settings: AdapterSettings) -> Any:
+    """peft's configuration of a method for a model.
+
+    Args:
+        settings: as of a recipe; `quantize` and `licence` say nothing here.
 
     Raises:
         SpeechftError: no such method, or not for this model.
     """
-    import peft
-
+    method = settings.method
     if method not in METHODS or method == "full":
         raise SpeechftError(f"unknown method '{method}'", fix=f"Use one of {', '.join(METHODS)}.")
     if method in TEXT_ONLY:
-        if getattr(model.config, "is_encoder_decoder", False) or not hasattr(model, "prepare_inputs_for_generation"):
-            raise SpeechftError(
-                f"{method} tuning needs a causal language model", fix="Use another adapter.method, such as lora."
-            )
-        kind = peft.PromptTuningConfig if method == "prompt" else peft.PrefixTuningConfig
-        return kind(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
-
-    def targets(names: list[str], wanted: Callable[[nn.Module], bool] = lambda m: isinstance(m, nn.Linear)) -> str:
-        present = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if wanted(module)}
-        return target_pattern(model, placement, [n for n in names if n in present] or names, encoder_from, wanted)
-
-    scale: Any = alpha if alpha is not None else 2 * rank
+        return _prompt_config(model, settings)
     if method == "lora":
-        if init == "pissa" and dora:
-            raise SpeechftError("PiSSA and DoRA cannot be combined", fix="Use one of the two.")
-        pattern = target_pattern(model, placement, projections, encoder_from)
-        if init != "zero":
-            _refuse_large_rank(model, pattern, rank, init)
-        return peft.LoraConfig(
-            r=rank, lora_alpha=scale, lora_dropout=dropout, use_rslora=rslora, use_dora=dora, target_modules=pattern,
-            **_initialisation(model, init),
-            # no task_type: SEQ_2_SEQ_LM makes peft ask Whisper for input_ids it does not have
-        )  # fmt: skip
-    if method == "adalora":
-        return peft.AdaLoraConfig(
-            target_r=rank, init_r=math.ceil(1.5 * rank), lora_alpha=scale, lora_dropout=dropout,
-            orth_reg_weight=0.0,  # `follow` adds it: peft's own is in a forward pass that we do not call
-            total_step=1 << 30, target_modules=targets(projections),
-        )  # fmt: skip
-    if method == "vera":
-        return peft.VeraConfig(r=rank, vera_dropout=dropout, target_modules=targets(projections))
-    if method == "ia3":
-        ia3 = targets(KEYS_AND_VALUES + FEED_FORWARD_ENDS)
-        return peft.IA3Config(target_modules=ia3, feedforward_modules=targets(FEED_FORWARD_ENDS))
-    if method == "oft":
-        return peft.OFTConfig(
-            r=0,
-            oft_block_size=_block(model, projections, rank),
-            module_dropout=dropout,
-            target_modules=targets(projections),
+        return _lora_config(model, settings)
+    if method in ("adalora", "vera"):
+        return _low_rank_config(model, settings)
+    if method in ("oft", "boft"):
+        return _rotation_config(model, settings)
+    if method in ("houlsby", "pfeiffer"):
+        return _bottleneck_config(model, settings)
+    return _vector_config(model, settings)
+
+
+def _prompt_config(model: Any, settings: AdapterSettings) -> Any:
+    """Prompt and prefix tuning: tokens that nobody wrote, before the text."""
+    import peft
+
+    if getattr(model.config, "is_encoder_decoder", False) or not hasattr(model, "prepare_inputs_for_generation"):
+        raise SpeechftError(
+            f"{settings.method} tuning needs a causal language model", fix="Use another adapter.method, such as lora."
         )
-    if method == "boft":
-        return peft.BOFTConfig(
-            boft_block_size=_block(model, projections, rank), boft_dropout=dropout, target_modules=targets(projections)
-        )
-    if method == "bitfit":
-        biased = [n for n in projections if _all_biased(model, n)]
-        return peft.BeftConfig(target_modules=targets(biased or projections))
-    if method == "norms":
-        norms = [n.rsplit(".", 1)[-1] for n, m in model.named_modules() if _is_norm(m)]
-        return peft.LNTuningConfig(target_modules=targets(sorted(set(norms)), _is_norm))
+    kind = peft.PromptTuningConfig if settings.method == "prompt" else peft.PrefixTuningConfig
+    return kind(task_type="CAUSAL_LM", num_virtual_tokens=settings.virtual_tokens)
+
+
+def _lora_config(model: Any, settings: AdapterSettings) -> Any:
+    import peft
+
+    if settings.init == "pissa" and settings.dora:
+        raise SpeechftError("PiSSA and DoRA cannot be combined", fix="Use one of the two.")
+    pattern = target_pattern(model, settings.placement, settings.projections, settings.encoder_from)
+    if settings.init != "zero":
+        _refuse_large_rank(model, pattern, settings.rank, settings.init)
+    return peft.LoraConfig(
+        r=settings.rank, lora_alpha=_alpha(settings), lora_dropout=settings.dropout, use_rslora=settings.rslora,
+        use_dora=settings.dora, target_modules=pattern, **_initialisation(model, settings.init),
+        # no task_type: SEQ_2_SEQ_LM makes peft ask Whisper for input_ids it does not have
+    )  # fmt: skip
+
+
+def _low_rank_config(model: Any, settings: AdapterSettings) -> Any:
+    """AdaLoRA and VeRA."""
+    import peft
+
+    targets = _targets(model, settings, settings.projections)
+    if settings.method == "vera":
+        return peft.VeraConfig(r=settings.rank, vera_dropout=settings.dropout, target_modules=targets)
+    return peft.AdaLoraConfig(
+        target_r=settings.rank, init_r=math.ceil(1.5 * settings.rank), lora_alpha=_alpha(settings),
+        lora_dropout=settings.dropout, total_step=1 << 30, target_modules=targets,
+        orth_reg_weight=0.0,  # `RankSchedule` adds it: peft's own is in a forward pass that we do not call
+    )  # fmt: skip
+
+
+def _rotation_config(model: Any, settings: AdapterSettings) -> Any:
+    """OFT and BOFT: their blocks divide the width of every layer."""
+    import peft
+
+    size = _block(model, settings.projections, settings.rank)
+    targets = _targets(model, settings, settings.projections)
+    if settings.method == "oft":
+        return peft.OFTConfig(r=0, oft_block_size=size, module_dropout=settings.dropout, target_modules=targets)
+    return peft.BOFTConfig(boft_block_size=size, boft_dropout=settings.dropout, target_modules=targets)
+
+
+def _bottleneck_config(model: Any, settings: AdapterSettings) -> Any:
+    """Houlsby's after attention and feed-forward network, Pfeiffer's after the latter."""
     from speechft.bottleneck import BottleneckConfig
 
-    ends = FEED_FORWARD_ENDS if method == "pfeiffer" else ATTENTION_ENDS + FEED_FORWARD_ENDS
-    return BottleneckConfig(target_modules=targets(ends), size=rank)
+    ends = FEED_FORWARD_ENDS if settings.method == "pfeiffer" else ATTENTION_ENDS + FEED_FORWARD_ENDS
+    return BottleneckConfig(target_modules=_targets(model, settings, ends), size=settings.rank)
+
+
+def _vector_config(model: Any, settings: AdapterSettings) -> Any:
+    """(IA)3's factors, and biases or norms that are there already."""
+    import peft
+
+    if settings.method == "ia3":
+        targets = _targets(model, settings, KEYS_AND_VALUES + FEED_FORWARD_ENDS)
+        return peft.IA3Config(target_modules=targets, feedforward_modules=_targets(model, settings, FEED_FORWARD_ENDS))
+    if settings.method == "bitfit":
+        biased = [name for name in settings.projections if _all_biased(model, name)]
+        return peft.BeftConfig(target_modules=_targets(model, settings, biased or settings.projections))
+    norms = [name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _is_norm(module)]
+    return peft.LNTuningConfig(target_modules=_targets(model, settings, sorted(set(norms)), _is_norm))
+
+
+def _alpha(settings: AdapterSettings) -> Any:
+    return settings.alpha if settings.alpha is not None else 2 * settings.rank
+
+
+def _targets(
+    model: nn.Module,
+    settings: AdapterSettings,
+    names: list[str],
+    wanted: Callable[[nn.Module], bool] = lambda module: isinstance(module, nn.Linear),
+) -> str:
+    """`target_pattern` of those of the names that the model has."""
+    present = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if wanted(module)}
+    found = [name for name in names if name in present] or names
+    return target_pattern(model, settings.placement, found, settings.encoder_from, wanted)
 
 
 def has_reference(method: str, init: str = "zero") -> bool:
@@ -205,7 +238,7 @@ def _block(model: nn.Module, projections: list[str], most: int) -> int:
     return max(size for size in range(1, most + 1) if common % size == 0)
 
 
-def follow(model: Any, optimizer: torch.optim.Optimizer, steps: int) -> RankSchedule | None:
+def attach_rank_schedule(model: Any, optimizer: torch.optim.Optimizer, steps: int) -> RankSchedule | None:
     """Let AdaLoRA see each step of an optimiser; None, and nothing to do, for other methods.
 
     Args:

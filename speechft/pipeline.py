@@ -248,7 +248,7 @@ def evaluate(
             before = evaluated(plain, unforgotten.chosen, normalizer, on_event, options=options)
             after = evaluated(recogniser, unforgotten.chosen, normalizer, on_event, options=options, context=forced)
             kept = forgetting(before, after, unforgotten)
-    caveats = rows.caveats + shared_parts(str(shared), shared.to_dict(), len(rows.whole.speakers))
+    caveats = recogniser.notes + rows.caveats + shared_parts(str(shared), shared.to_dict(), len(rows.whole.speakers))
     result = {
         "notice": notice(chosen),
         "format": FORMAT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from speechft.decoder import inference_copy
 from speechft.evaluate import Evaluation, evaluate_model
 from speechft.manifest import Manifest
 from speechft.recording import Recording, transcribe
-from speechft.sources import resolve, resolve_adapter
+from speechft.sources import hub_id, resolve, resolve_adapter
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Whisper, load_whisper
 
@@ -27,11 +28,13 @@ class Recogniser:
     Attributes:
         whisper: the model; its `context` is the adapter's.
         adapter: the adapter's folder, or None.
+        notes: what a reader of its transcripts must know, such as that the adapter names another base model.
     """
 
-    def __init__(self, whisper: Whisper, adapter: Path | None = None) -> None:
+    def __init__(self, whisper: Whisper, adapter: Path | None = None, notes: Sequence[str] = ()) -> None:
         self.whisper = whisper
         self.adapter = adapter
+        self.notes = list(notes)
 
     @cached_property
     def _ready(self) -> Whisper:
@@ -102,7 +105,22 @@ def load(
         return Recogniser(whisper)
     adapted = adapters.load(whisper.model, adapter, folder)
     context = Context(card.get("context", OTHERS_CONTEXT))
-    return Recogniser(whisper.with_(model=adapted, context=context), adapter)
+    note = _other_base_named(adapter, name)
+    return Recogniser(whisper.with_(model=adapted, context=context), adapter, [note] if note else [])
+
+
+def _other_base_named(folder: Path, model: str) -> str | None:
+    """What must be known of an adapter that names another base model than the one it is put on.
+
+    Only of an adapter without a hash of its base, such as others make: one with a hash is refused where it differs. A
+    folder has no name that could be compared.
+    """
+    card, config = adapters.read_card(folder), adapters.read_config(folder)
+    named = str(card.get("model") or config.get("base_model_name_or_path") or "")
+    theirs, ours = hub_id(named) if named else None, hub_id(model)
+    if card.get("base_sha256") or theirs is None or ours is None or theirs == ours:
+        return None
+    return f"The adapter says that it was trained on {theirs}, and here it is used on {ours}."
 
 
 def card_of(model: str | Path | None = None, adapter: str | Path | None = None) -> dict[str, Any]:

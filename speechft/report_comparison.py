@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from speechft.report_data import measured
 from speechft.report_tables import interval, percent, points
+from speechft.sources import hub_id
 
 DIFFERENCE = ("its interval", "p, speakers", "p, segments")
 EXPLAINED = (
@@ -70,7 +71,7 @@ def comparison(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         rates = (percent(shown["wer"]), interval(entry["wer_ci95"]), percent(shown["cer"]))
         kept = ((entry.get("forgetting") or {}).get("adapted", typical),) if typical else ()
         rows.append((name, *rates, *_difference(entry.get("difference")), *(percent(found["wer"]) for found in kept)))
-    return [headings, *rows]
+    return _with_models([headings, *rows], [str(entry.get("model", "–")) for entry in entries.values()])
 
 
 def pairs(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -80,6 +81,13 @@ def pairs(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         for pair in result.get("pairs") or []
     ]
     return [("Pair", "Points", *DIFFERENCE, "Sentences better, worse"), *found] if found else []
+
+
+def _with_models(table: list[tuple[str, ...]], models: list[str]) -> list[tuple[str, ...]]:
+    """The base model of each row beside its name, where they are not all one."""
+    if len({hub_id(name) or name for name in models}) == 1:
+        return table
+    return [(row[0], model, *row[1:]) for row, model in zip(table, ["Base model", *models], strict=True)]
 
 
 def _difference(found: Mapping[str, Any] | None) -> tuple[str, str, str, str]:

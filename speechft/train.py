@@ -43,7 +43,7 @@ from speechft.manifest import Manifest, Utterance
 from speechft.normalize import chosen
 from speechft.objective import TokenLoss, recompute_layers
 from speechft.own_results import refuse_foreign_results
-from speechft.peft_methods import follow
+from speechft.peft_methods import attach_rank_schedule
 from speechft.precision import mixed_precision
 from speechft.prefetch import prefetch
 from speechft.quantization import optimizer
@@ -191,7 +191,7 @@ class Run:
             distributed.shard(loss_of, [*model.encoder.layers, *model.decoder.layers])
         self.parameters = dict(adapters.trainable(self.whisper.model))
         made = optimizer(recipe.optimizer, self.parameters.values(), recipe.learning_rate, recipe.weight_decay)
-        ranks = follow(self.whisper.model, made, self.steps)
+        ranks = attach_rank_schedule(self.whisper.model, made, self.steps)
         # several processes: not wrapped, for gradients are summed in `descend`
         self.loss_of = self.accelerator.prepare_model(loss_of, evaluation_mode=distributed.world() > 1)
         self.optimizer = self.accelerator.prepare_optimizer(made)

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,7 +89,7 @@ def tune(
         elif trials > done:
             mine.go(on_event)
         shutil.rmtree(out / "trials", ignore_errors=True)
-        result = search_result(study, space, task.metric, out)
+        result = {"notice": task.notice, **search_result(study, space, task.metric, out)}
         if task.shared:
             result |= {"overlap": str(task.shared), "leakage": task.shared.to_dict()}
         if not search_only:
@@ -100,6 +101,8 @@ def tune(
                 study.set_user_attr("tested", [*tested, result["best"]["number"]])
             best = space.at(study.best_trial.params).model_copy(update={"output_dir": out / "best"})
             result["best_run"] = _train_best(best, on_event)
+            if result["best_run"]["evaluated_on"]["split"] != "test":  # it looked at dev again
+                study.set_user_attr("tested", tested)
         result["test_looked_at"] = len(study.user_attrs.get("tested", []))
         write_json(out / "trials.json", result)
         write_text(out / "trials.md", markdown(result))
@@ -132,6 +135,8 @@ class Worker:
             self.task = speech_task(plain, self.out, dev_utterances)
         else:
             self.task = text_task(plain)
+        if self.task.steps:  # the data are known now
+            self.space = space_of(recipe, self.task.steps)
         self.study = _open_study(storage, self.space, self.task, pruning, worker)
 
     def go(self, on_event: OnEvent = lambda event: None) -> None:
@@ -175,11 +180,11 @@ class Worker:
                     raise SpeechftError(what, where=self.out, fix="Run the same command again to resume.") from None
 
 
-def space_of(recipe: Recipe) -> Space:
-    """What a study of a recipe varies."""
+def space_of(recipe: Recipe, steps: Callable[[Any], int] | None = None) -> Space:
+    """What a study of a recipe varies; `steps` as of `default_space`."""
     even = recipe.evaluations or (None if recipe.task == "speech" else TEXT_EVALUATIONS)
     plain = recipe.model_copy(update={"search": {}, "evaluations": even})
-    return Space(plain, recipe.search or default_space(recipe))
+    return Space(plain, recipe.search or default_space(recipe, steps))
 
 
 def _take_part(recipe: dict, trials: int, minutes: float | None, storage: str, *others: Any) -> None:
@@ -315,6 +320,7 @@ def _train_best(best: Recipe, on_event: OnEvent) -> dict[str, Any]:
         result = json.loads(result_file.read_text(encoding="utf-8"))
     keys = ("wer", "wer_ci95", "cer") if best.task == "speech" else tuple(result["adapted"])
     return {
+        "notice": result["notice"],
         "evaluated_on": result["evaluated_on"],
         "dev_base": result["training"]["dev_base"],
         "dev_best": result["training"]["dev_best"],

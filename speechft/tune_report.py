@@ -15,6 +15,8 @@ from speechft.marks import with_absolute_paths
 from speechft.report import markdown_table
 from speechft.tune_space import Space
 
+ENOUGH = 8  # completed trials that can tell which settings matter
+
 
 def row(trial: Any) -> dict[str, Any]:
     """A trial as JSON; `course` is the best value so far at each evaluation, so a pruned trial's is shorter."""
@@ -65,6 +67,8 @@ def _importance(study: Any, out: Path) -> dict[str, float]:
     import optuna
     from matplotlib.figure import Figure
 
+    if len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])) < ENOUGH:
+        return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     try:
         with warnings.catch_warnings():
@@ -92,8 +96,10 @@ def markdown(result: dict[str, Any]) -> str:
         for one in sorted(result["trials"], key=_best_first)
     ]
     best, own = result["best"], number(result["recipe_itself"])
+    notice = result["notice"]
     lines = [
         "# Hyper-parameter search\n",
+        *([f"**{notice}**\n"] if notice else []),
         f"Best {result['metric']} {number(best['value'])} in trial {best['number']}; the recipe as it was has {own}. A "
         "pruned trial's value is the best it had.\n",
         markdown_table(["trial", "state", result["metric"], "seconds", *keys], rows),
@@ -105,11 +111,16 @@ def markdown(result: dict[str, Any]) -> str:
             [f"{name}, {run['evaluated_on']['split']}", _said(value), _said(run["adapted"][name])]
             for name, value in run["base"].items()
         ]
-        lines += [
-            "The best recipe, trained once more and judged on all of dev:\n",
-            markdown_table(["on", "base", "adapted"], scores),
-            f"Recipes of this study that have been evaluated on test so far: {result['test_looked_at']}.\n",
-        ]
+        lines.append("The best recipe, trained once more and judged on all of dev:\n")
+        if run["notice"] and run["notice"] != notice:
+            lines.append(f"**{run['notice']}**\n")
+        lines.append(markdown_table(["on", "base", "adapted"], scores))
+        if run["evaluated_on"]["split"] != "test":
+            lines.append(
+                "These clips were optimised: the study and the run chose by them, so the scores are better than "
+                "those of new recordings. Test was not looked at.\n"
+            )
+        lines.append(f"Recipes of this study that have been evaluated on test so far: {result['test_looked_at']}.\n")
     if result["importance"]:
         lines.append(markdown_table(["setting", "importance"], list(result["importance"].items())))
     return "\n".join(lines)

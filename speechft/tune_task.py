@@ -18,6 +18,7 @@ from speechft.feed import lengths
 from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
 from speechft.pipeline import prepared
+from speechft.result import notice
 from speechft.schedule import planned_steps, steps_per_epoch
 from speechft.text.config import TextRecipe
 from speechft.train import fit
@@ -37,12 +38,16 @@ class Task:
         run: a recipe's best value on dev; it tells every event of the run, and what that raises ends the run. An event
             with a `rung` is an evaluation at which the run may be given up; the same rungs are compared.
         shared: what the splits have in common, of speech.
+        steps: that a recipe makes on these data, of speech.
+        notice: what must stand before the numbers where nobody said what they are of.
     """
 
     metric: str
     data: tuple[str, ...]
     run: Callable[[Any, OnEvent], float]
     shared: Overlap | None = None
+    steps: Callable[[Any], int] | None = None
+    notice: str | None = None
 
 
 def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
@@ -55,7 +60,7 @@ def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
     chosen = {u.id for u in order[:dev_utterances]}
     dev = dev.filter(lambda u: u.id in chosen)
     base: dict[Any, tuple[float, float]] = {}  # of the untrained model: the first trial measures it for all
-    own = recipe
+    own, seconds = recipe, sum(lengths(train))
 
     def run(recipe: SpeechRecipe, follow: OnEvent) -> float:
         untrained = (recipe.model, recipe.language, recipe.normalizer, recipe.adapter.quantize, recipe.precision)
@@ -78,7 +83,10 @@ def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
         assert trained.progress.base is not None
         return (trained.progress.best or trained.progress.base)[0]
 
-    return Task("dev WER", (train.sha256, dev.sha256), run, shared)
+    def steps(recipe: Any) -> int:
+        return planned_steps(recipe, len(train), seconds)
+
+    return Task("dev WER", (train.sha256, dev.sha256), run, shared, steps, notice(dev, manifest))
 
 
 def _cached_of(recipe: SpeechRecipe) -> list[Any]:

@@ -102,3 +102,11 @@ def test_lora_settings_that_are_not_said_are_those_of_peft(good: Path, tmp_path:
     (folder / "adapter_config.json").write_text(json.dumps(said))
     assert adapters.read_config(folder)["lora_alpha"] == 8
     assert average([folder], None, tmp_path / "sum").is_dir()
+
+
+def test_a_folder_with_an_adapter_is_no_whole_model(tmp_path: Path) -> None:
+    assert not adapters.is_whole_model(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    assert adapters.is_whole_model(tmp_path)
+    (tmp_path / adapters.CONFIG).write_text("{}")  # some save the base's config.json beside their adapter
+    assert not adapters.is_whole_model(tmp_path)

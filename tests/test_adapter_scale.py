@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from speechft.evaluate import evaluate_model
 from speechft.manifest import Manifest
 from speechft.sources import resolve
 from speechft.transcript import DecodeOptions
-from speechft.whisper import Whisper
+from speechft.whisper import UNTRAINED_CONTEXT, Context, Whisper
 
 PLAIN = DecodeOptions(temperatures=())  # without retries, which a spoilt model would need for every clip
 
@@ -96,6 +97,29 @@ def test_dev_chooses(tiny: Whisper, voice: Manifest) -> None:
     assert best == 0.0
     assert rates[0.0] < rates[1.0]
     assert evaluate_model(spoilt, voice[:2], "whisper-english", options=PLAIN).scores.wer == pytest.approx(rates[0.0])
+
+
+def test_scale_0_is_the_base_model_as_it_is_used(tiny: Whisper, voice: Manifest, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    def decoded(whisper: Whisper, *_, **settings) -> object:
+        heard.append((settings.get("context") or whisper.context).policy)
+        return SimpleNamespace(scores=SimpleNamespace(wer=float(len(heard)), cer=0.0))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("speechft.adapter_scale.evaluate_model", decoded)
+        choose_scale(adapted(tiny).with_(context=Context("clip")), voice[:2], scales=(0.0, 0.5, 1.0))
+    assert heard == [UNTRAINED_CONTEXT, "clip", "clip"]
+
+
+def test_where_the_base_model_is_best_nothing_is_written(tiny: Whisper, voice: Manifest, tmp_path: Path) -> None:
+    folder = resolve("bundled:tiny.en")
+    card = {"model": "bundled:tiny.en", "context": "clip"}
+    spoilt = adapters.save(adapted(tiny, 0.5).model, tmp_path / "spoilt", card, "bundled:tiny.en", folder)
+    best, rates = save_at_best_scale(spoilt, voice[:2], tmp_path / "out", scales=(0.0, 1.0), options=PLAIN)
+    assert best == 0.0
+    assert rates[0.0] == pytest.approx(evaluate_model(tiny, voice[:2], options=PLAIN).scores.wer)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_chosen_scale_is_saved(tiny: Whisper, voice: Manifest, tmp_path: Path) -> None:

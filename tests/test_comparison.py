@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from speechft.adapters import attach, read_card, save, trainable
-from speechft.comparison import adapter_names, evaluate_adapters
+from speechft.comparison import adapter_names, different_bases, evaluate_adapters
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.pipeline import evaluate
@@ -75,6 +75,30 @@ def test_one_table_of_several_adapters(adapters: list[Path], voice: Manifest, tm
         text = (tmp_path / name).read_text()
         assert "simulated voice" in text
         assert all(entry in text for entry in ("All compared", *(name for name in result["adapters"])))
+
+
+def test_adapters_of_different_models_are_called_so() -> None:
+    assert different_bases(["bundled:tiny.en", "openai/whisper-tiny.en", "bundled:tiny.en"]) == []
+    (caveat,) = different_bases(["bundled:tiny.en", "bundled:base", "bundled:tiny.en"])
+    assert "'base' is bundled:tiny.en" in caveat
+    assert "those on bundled:base" in caveat
+    base = {
+        "wer": 0.5,
+        "cer": 0.4,
+        "n_words": 10,
+        "n_utterances": 2,
+        "wer_ci95": [0.4, 0.6],
+        "model": "bundled:tiny.en",
+    }
+    same = {"base": base, "adapters": {"a": base | {"model": "openai/whisper-tiny.en"}, "b": base}}
+    assert "Base model" not in comparison(same)[0]
+    head, *rows = comparison({"base": base, "adapters": {"a": base | {"model": "bundled:base"}, "b": base}})
+    assert head[:3] == ("Model", "Base model", "WER")
+    assert [row[:3] for row in rows] == [
+        ("base", "bundled:tiny.en", "50.0%"), ("a", "bundled:base", "50.0%"), ("b", "bundled:tiny.en", "50.0%"),
+    ]  # fmt: skip
+    older = {"base": {k: v for k, v in base.items() if k != "model"}, "adapters": same["adapters"]}
+    assert {len(row) for row in comparison(older)} == {len(comparison(same)[0]) + 1}
 
 
 def test_what_is_no_adapter_is_refused_before_the_work(voice: Manifest, tmp_path: Path) -> None:

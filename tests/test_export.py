@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from speechft import adapters, load
 from speechft.context import Context
 from speechft.errors import SpeechftError
 from speechft.export import export
-from speechft.export_check import check_export
+from speechft.export_check import RUNTIMES, check_export
 from speechft.ggml import write_ggml
 from speechft.manifest import Manifest
 from speechft.onnx_export import STEP, in_eight_bits
@@ -90,6 +92,39 @@ def test_its_own_software_says_the_same(
     assert {pair["first"] for pair in found["leakage"]} >= {"train"}
     assert "train and" in found["overlap"]
     assert json.loads((out / "export_check.json").read_text()) == found
+
+
+def test_each_clip_is_heard_in_its_own_language(
+    monkeypatch: pytest.MonkeyPatch, voice: Manifest, tiny: Whisper, tmp_path: Path
+) -> None:
+    """The model's if it has one, else the row's, else what ours detects; in both programs."""
+    rows = Manifest([replace(u, language=code) for u, code in zip(voice[:3], ("de", "pt-BR", None), strict=True)])
+    ours, theirs = [], []
+
+    def decoded(whisper: Whisper, clips: list, *_, languages: list, **settings) -> list[SimpleNamespace]:
+        ours.append(languages)
+        return [SimpleNamespace(text="ja", language=whisper.language or code or "cs") for code in languages]
+
+    def run(folder: Path, whisper: Whisper, clips: list, languages: list) -> list[str]:
+        theirs.append(languages)
+        return ["ja"] * len(clips)
+
+    def loaded(model: object, adapter: object, language: str | None = None) -> SimpleNamespace:
+        multilingual = copy.deepcopy(tiny.generation)
+        multilingual.is_multilingual, multilingual.lang_to_id = True, {"<|de|>": 1, "<|pt|>": 2, "<|cs|>": 3}
+        whisper = tiny.with_(model=SimpleNamespace(config=tiny.config, generation_config=multilingual))
+        return SimpleNamespace(whisper=whisper.with_(language=language, context=Context("clip")), notes=[])
+
+    for name, value in (("decode", decoded), ("load", loaded), ("card_of", lambda *_: {})):
+        monkeypatch.setattr(f"speechft.export_check.{name}", value)
+    monkeypatch.setitem(RUNTIMES, "huggingface", ("transformers", run))
+    check_export(tmp_path, "huggingface", "adapter", rows)
+    assert theirs == [["de", "pt", "cs"]]
+    assert ours == [["de", "pt", None], ["de", "pt", "cs"]]
+    check_export(tmp_path, "huggingface", "adapter", rows, language="cs")
+    assert theirs[1] == ["cs"] * 3
+    with pytest.raises(SpeechftError, match="does not know the language 'xx'"):
+        check_export(tmp_path, "huggingface", "adapter", Manifest([replace(rows[0], language="xx")]))
 
 
 def untied(tiny: Whisper) -> Whisper:

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from speechft import files
-from speechft.adapter_arithmetic import lora_tensors
 from speechft.adapters import base_hash
 from speechft.audio import load_audio
 from speechft.cache import _opened
@@ -29,6 +28,7 @@ from speechft.errors import SpeechftError
 from speechft.files import NotAFile, read_bytes, read_text, replace_folder, save_tensors, write_bytes, write_text
 from speechft.fleet import _ended
 from speechft.locks import is_locked, locked
+from speechft.lora_sums import lora_tensors
 from speechft.manifest import Manifest, probe_duration
 from speechft.recipes import load_recipe
 from speechft.sources import MADE, _is_as_made

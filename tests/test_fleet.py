@@ -18,7 +18,7 @@ import typer
 
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
-from speechft.fleet import finished, fleet, recipe_of, train_speaker
+from speechft.fleet import _markdown, _report, finished, fleet, recipe_of, train_speaker
 from speechft.manifest import Manifest
 from speechft.pipeline import train
 
@@ -128,6 +128,37 @@ def test_a_folder_that_cannot_be_written_is_a_row_and_no_crash(cohort: Path) -> 
     speaker, row = train_speaker(recipe.model_dump(mode="json"))
     assert speaker == "ann"
     assert "not a directory. Choose a folder" in row["error"]
+
+
+def test_what_was_scored_on_dev_is_said_and_counted_apart(cohort: Path) -> None:
+    def row(speaker: str, split: str, before: float, after: float) -> dict[str, Any]:
+        base, adapted = ({"wer": wer, "cer": wer, "n_utterances": 2, "n_words": 10} for wer in (before, after))
+        return {
+            "speaker": speaker, "folder": speaker, "adapter": "adapter", "base": base, "adapted": adapted,
+            "evaluated_on": split, "train_minutes": 1.0, "seconds": 1.0, "starts": 1, "notice": None,
+            "overlap": "train and dev share nothing", "leakage": [],
+        }  # fmt: skip
+
+    rows = [row("ann", "dev", 0.5, 0.1), row("ben", "test", 0.5, 0.4), {"speaker": "eve", "error": "no clip"}]
+    result = _report(recipe_for(cohort), rows)
+    assert list(result["pooled"]["on"]) == ["test", "dev"]
+    assert result["pooled"]["on"]["dev"]["adapted_wer"] == pytest.approx(0.1)
+    assert result["pooled"]["on"]["test"] == {
+        "speakers": 1, "words": 10, "base_wer": 0.5, "adapted_wer": pytest.approx(0.4), "better": 1,
+    }  # fmt: skip
+    assert (result["pooled"]["speakers"], result["pooled"]["failed"]) == (2, 1)
+    text = _markdown(result)
+    caveat, table = text.split("| speaker")
+    assert "1 of 2 speakers have no test split" in caveat
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in f"| speaker{table}".splitlines() if "|" in line
+    ]
+    assert [line[1] for line in cells if line[0] in ("speaker", "ann", "ben")] == ["on", "dev", "test"]
+    assert [line[:4] for line in cells if line[0] == "all 1"] == [
+        ["all 1", "test", "50.0%", "40.0%"], ["all 1", "dev", "50.0%", "10.0%"],
+    ]  # fmt: skip
+    assert len({len(line) for line in cells}) == 1
+    assert "no test split" not in _markdown(_report(recipe_for(cohort), rows[1:]))
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -22,6 +22,7 @@ from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.hub import push
 from speechft.manifest import Manifest
+from speechft.model_card import model_card
 from speechft.pipeline import evaluate
 from speechft.sources import hub_id, resolve, resolve_adapter
 from speechft.transcript import DecodeOptions
@@ -254,6 +255,44 @@ def test_a_result_is_a_result_and_of_this_adapter(run: Path, tmp_path: Path) -> 
         assert f"{own['wer']:.1%}" in card.read_text()
 
 
+def test_the_card_says_where_its_numbers_come_from(run: Path, tmp_path: Path) -> None:
+    """`never trained on` only where that is known; what an evaluation warns of is passed on."""
+    own = json.loads((run / "result.json").read_text())
+    pair = {
+        "first": "train", "second": "test", "rows": 2, "speakers": [], "sessions": [], "prompts": 0, "texts": 0,
+        "text_rows": 0, "audio": ["one"],
+    }  # fmt: skip
+    trained_on = "2 of these 2 recordings were trained on: the numbers say little about new ones."
+    clean = own | {"caveats": [], "leakage": [], "split": "test"}
+    results = [
+        (clean, True),
+        (clean | {"caveats": [trained_on]}, False),
+        (clean | {"leakage": [pair]}, False),
+        (clean | {"split": "train"}, False),
+    ]
+    for number, (result, never) in enumerate(results):
+        (tmp_path / "result.json").write_text(json.dumps(result))
+        out = push(run / "adapter", REPO, result=tmp_path / "result.json", dry_run=tmp_path / f"{number}")
+        card = (Path(out) / "README.md").read_text()
+        assert ("never trained on" in card) == never
+        assert (trained_on in card) == (trained_on in result["caveats"])
+    shared = "train and test share nothing, and perhaps speaker 'Frida', but for case or spaces"
+    alike = clean | {"leakage": [pair | {"audio": [], "alike": ["speaker 'Frida'"]}], "overlap": shared}
+    card = model_card(REPO, MODEL, {}, None, alike | {"caveats": [f"Overlap between splits: {shared}."]}, None)
+    assert "Frida" not in card
+    assert card.count("perhaps others, but for case or spaces") == 1
+    trained = {"evaluated_on": {"split": "test"}, "base": own["base"], "adapted": own["base"], "leakage": []}
+    other = [pair | {"second": "dev"}]
+    for result, never in (
+        (trained, True),
+        (trained | {"leakage": other}, True),
+        (trained | {"leakage": [pair]}, False),
+        (trained | {"evaluated_on": {"split": "dev"}}, False),
+    ):
+        assert ("never trained on" in model_card(REPO, MODEL, {}, None, result, None)) == never
+    assert "never trained on" not in model_card(REPO, MODEL, {}, None, clean, None), "nobody knows what others did"
+
+
 def test_an_unreachable_hub_is_a_sentence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(SpeechftError, match="cannot be uploaded to"):
@@ -277,6 +316,13 @@ THEIRS: dict[str, dict[str, Any]] = {
 }
 
 
+def made_for(adapter: Path, base: str) -> Path:
+    """The same adapter, naming another base model."""
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": base}))
+    return adapter
+
+
 @pytest.mark.parametrize("name", THEIRS)
 def test_an_adapter_made_by_peft_alone(name: str, tiny: Whisper, tmp_path: Path) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
@@ -293,6 +339,11 @@ def test_an_adapter_made_by_peft_alone(name: str, tiny: Whisper, tmp_path: Path)
     assert not (tmp_path / "theirs" / adapters.CARD).exists()
     ours = load(adapter=tmp_path / "theirs", device="cpu")
     assert ours.whisper.context.policy == "full", "they trained at 30 s"
+    named = made_for(tmp_path / "theirs", "openai/whisper-tiny")
+    (note,) = load(MODEL, named, device="cpu").notes
+    assert "trained on openai/whisper-tiny, and here it is used on openai/whisper-tiny.en" in note
+    for silent in ("openai/whisper-tiny.en@main", str(folder)):
+        assert load(MODEL, made_for(named, silent), device="cpu").notes == []
     theirs = PeftModel.from_pretrained(copy.deepcopy(tiny.model), tmp_path / "theirs").eval()
     frames = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(1))
     ids = torch.tensor([[50257, 50362, 262]])

@@ -107,11 +107,25 @@ def test_targets_choose_nothing_for_the_cohort() -> None:
     recipe = runpy.run_path(str(RECIPES / "cohort_then_speaker.py"))
     homes = [("ann", "train"), ("ben", "dev"), ("cem", "dev"), ("cem", "test"), ("dan", "test")]
     rows = [replace(u, speaker=homes[i % 5][0], split=homes[i % 5][1]) for i, u in enumerate(clips(50))]
-    train, dev, targets = recipe["cohort_and_targets"](Manifest(rows), 2)
+    train, dev, targets, left_out = recipe["cohort_and_targets"](Manifest(rows), 2)
     assert (train.speakers, dev.speakers) == (("ann",), ("ben",))
     assert [target.speakers for target in targets] == [("cem",), ("dan",)]
+    assert not left_out
     with pytest.raises(SpeechftError, match="every speaker of dev"):
         recipe["cohort_and_targets"](Manifest(u for u in rows if u.speaker != "ben"), 2)
+
+
+def test_speakers_with_too_few_sentences_are_no_targets() -> None:
+    recipe = runpy.run_path(str(RECIPES / "cohort_then_speaker.py"))
+    homes = [("ann", "train"), ("ben", "dev"), ("cem", "test"), ("dan", "test"), ("eve", "test")]
+    rows = [replace(u, speaker=homes[i % 5][0], split=homes[i % 5][1]) for i, u in enumerate(clips(50))]
+    rows = [u for i, u in enumerate(rows) if u.speaker != "cem" or i < 10]  # two sentences are left of hers
+    *_, targets, left_out = recipe["cohort_and_targets"](Manifest(rows), 2)
+    assert [target.speakers for target in targets] == [("dan",), ("eve",)]
+    assert list(left_out) == ["speaker cem"]
+    assert "2 different sentences" in left_out["speaker cem"]
+    with pytest.raises(SpeechftError, match=r"no speaker of test has enough sentences.*cem"):
+        recipe["cohort_and_targets"](Manifest(u for u in rows if u.speaker not in ("dan", "eve")), 2)
 
 
 def test_a_study_takes_the_rows_that_training_takes(voice: Manifest, tmp_path: Path) -> None:

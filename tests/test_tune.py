@@ -22,9 +22,10 @@ from speechft.interruption import Interrupted
 from speechft.manifest import Manifest
 from speechft.marks import with_absolute_paths
 from speechft.recipes import load_recipe
+from speechft.schedule import planned_steps
 from speechft.text.config import FeedbackRecipe, PolicyRecipe, SftRecipe
-from speechft.tune import _cut_off_again, _objective, _open_study, tune
-from speechft.tune_report import search_result
+from speechft.tune import Worker, _cut_off_again, _objective, _open_study, tune
+from speechft.tune_report import _importance, search_result
 from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, default_space, fingerprint, with_values
 from speechft.tune_task import Task, rungs
 
@@ -119,6 +120,16 @@ def test_what_changes_nothing_is_not_searched() -> None:
     recipe = SpeechRecipe(manifest=Path("m.jsonl"), output_dir=Path("out"), adapter={"method": "norms"})
     assert "adapter.rank" not in default_space(recipe)
     assert "adapter.rank" in default_space(recipe.model_copy(update={"adapter": AdapterSettings()}))
+
+
+def test_epochs_are_searched_only_where_they_change_how_long_a_run_is(tmp_path: Path, voice: Manifest) -> None:
+    recipe = SpeechRecipe(manifest=tmp_path / "m", output_dir=tmp_path, min_steps=120)
+    few, many = ((lambda of, n=clips: planned_steps(of, n)) for clips in (100, 1000))
+    assert "epochs" not in default_space(recipe, few)
+    assert "epochs" in default_space(recipe, many)
+    assert "epochs" not in default_space(recipe.model_copy(update={"max_steps": 50}), many)
+    worker = Worker(recipe_for(voice, tmp_path, search={}), 1, None, tmp_path / "study.journal", "none", 2)
+    assert "epochs" not in worker.space.choices, "two steps, whatever they are"
 
 
 def test_learning_rates_are_searched_about_the_method_s_own() -> None:
@@ -233,8 +244,11 @@ def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path, m
     table = (tmp_path / "trials.md").read_text().replace("\\", "")
     assert again["overlap"] in table
     assert all(key in table for key in SEARCH)
-    if again["importance"]:
-        assert ElementTree.parse(tmp_path / "importance.svg").getroot().tag.endswith("svg")
+    assert "simulated" in again["notice"]
+    assert table.index(again["notice"]) < table.index("Best dev WER"), "before every number"
+    assert again["best_run"]["notice"] == again["notice"]
+    assert again["importance"] == {}, "three trials say nothing of it"
+    assert not (tmp_path / "importance.svg").exists()
     result = json.loads((tmp_path / "best" / "result.json").read_text())
     assert result["evaluated_on"]["split"] == "test"
     assert again["best_run"]["adapted"]["wer"] == result["adapted"]["wer"]
@@ -250,6 +264,17 @@ def test_a_study_improves_resumes_and_reports(voice: Manifest, tmp_path: Path, m
         tune(recipe_for(voice, tmp_path, seed=5), trials=5, dev_utterances=2)
 
 
+def test_a_study_without_test_says_that_its_clips_were_optimised(voice: Manifest, tmp_path: Path) -> None:
+    found = tune(recipe_for(voice, tmp_path, test=False), trials=1, dev_utterances=2)
+    assert found["best_run"]["evaluated_on"]["split"] == "dev"
+    assert found["test_looked_at"] == 0
+    table = (tmp_path / "trials.md").read_text()
+    assert "These clips were optimised" in table
+    found = tune(recipe_for(voice, tmp_path), trials=1, dev_utterances=2)
+    assert found["test_looked_at"] == 1
+    assert "These clips were optimised" not in (tmp_path / "trials.md").read_text()
+
+
 @pytest.mark.slow
 def test_several_workers_share_a_study(voice: Manifest, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
@@ -262,6 +287,18 @@ def test_several_workers_share_a_study(voice: Manifest, tmp_path: Path) -> None:
     assert len({row["params"]["learning_rate"] for row in found["trials"]}) == len(found["trials"])
     again = tune(recipe, trials=4, dev_utterances=2, search_only=True, workers=2)
     assert again["trials"] == found["trials"], "nothing is tried again"
+
+
+@pytest.mark.parametrize("trials", [7, 20])
+def test_which_settings_matter_is_said_of_enough_trials(trials: int, tmp_path: Path) -> None:
+    import optuna
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + 0.01 * trial.suggest_float("y", 0, 1), trials)
+    found = _importance(study, tmp_path)
+    assert (set(found) == {"x", "y"}) == (trials >= 8) == (tmp_path / "importance.svg").exists()
+    if found:
+        assert ElementTree.parse(tmp_path / "importance.svg").getroot().tag.endswith("svg")
 
 
 def test_a_study_where_every_trial_fails_says_why(voice: Manifest, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechft.adapter_files import CONFIG
 from speechft.app.records import About, Phrases, Result, Said, Shape, json_text, parsed
 from speechft.app.vault import Vault
 from speechft.audio import Seconds
@@ -204,7 +205,7 @@ class VoiceFolder:
     def adapter(self) -> Path | None:
         """The adapter of the last finished training, if it helped."""
         path = self.run / "adapter"
-        return path if (path / "adapter_config.json").is_file() else None
+        return path if (path / CONFIG).is_file() else None
 
     @property
     def result(self) -> dict[str, Any] | None:

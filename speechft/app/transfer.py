@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft import adapters
+from speechft.adapter_files import CARD, CONFIG, WEIGHTS
 from speechft.app.phrases import save_sets
 from speechft.app.records import Result, parsed
 from speechft.app.store import ID, MOST_TEXT, Store, Take, VoiceFolder, tidy
@@ -22,7 +23,7 @@ from speechft.recogniser import load
 from speechft.server.voices import public_name
 from speechft.sources import resolve
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "speechft.json")
+ADAPTER_FILES = (CONFIG, WEIGHTS, CARD)
 MOST_FILES = 20_000
 MOST_BYTES = 4_000_000_000  # unpacked
 MOST_OF_ONE = 500_000_000

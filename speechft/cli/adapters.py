@@ -33,6 +33,10 @@ def export(
         str | None, typer.Option(help="Split of that manifest.", show_default="test, else dev, else all")
     ] = None,
     clips: Annotated[int, typer.Option(min=1, help="Clips of that split to transcribe, at most.")] = 100,
+    language: Annotated[
+        str | None,
+        typer.Option(help="Language of those clips, such as de.", show_default="the adapter's, else the row's"),
+    ] = None,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
@@ -63,7 +67,9 @@ def export(
 
     with Watcher(quiet=as_json) as watch:
         rows = given.chosen.spread(clips)
-        result = check_export(made, to, adapter, rows, model=model, whole=given.whole, on_event=watch)
+        result = check_export(
+            made, to, adapter, rows, model=model, language=language, whole=given.whole, on_event=watch
+        )
     if as_json:
         print_json(result)
     else:
@@ -125,8 +131,11 @@ def scale(
         err.print(caveat)
     with Watcher() as watch:
         best, rates = save_at_best_scale(adapter, rows, out, model=model, scales=at or SCALES, on_event=watch)
+    place = f"  <- {out if best else 'the base model'}"
     for value, wer in rates.items():
-        typer.echo(f"{value:g}\t{wer:.1%}{'  <- ' + str(out) if value == best else ''}")
+        typer.echo(f"{value:g}\t{wer:.1%}{place if value == best else ''}")
+    if not best:
+        err.print(f"No other scale is better than the base model, so {out} was not written.")
 
 
 @app.command()

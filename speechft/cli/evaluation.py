@@ -154,6 +154,8 @@ def transcribe(
     if out:
         check_names(audio, out, kind)
     recogniser = load(model, adapter, language=language)
+    for note in recogniser.notes:
+        err.print(note)
     failed = False
     for path in audio:
         try:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from speechft.adapter_files import WEIGHTS
 from speechft.bank import AdapterBank, adapter_in, can_serve
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
@@ -107,7 +108,7 @@ class Voices:
             self.forget(voice)
             raise UnknownVoice(f"the voice '{voice}' is not here any more")
         with usable(voice), self._lock:
-            version = (folder / "adapter_model.safetensors").stat().st_mtime_ns
+            version = (folder / WEIGHTS).stat().st_mtime_ns
             known = self._banked.get(voice)
             if known is None or known[0] != version:
                 self._copies.pop(voice, None)

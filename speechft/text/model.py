@@ -301,7 +301,7 @@ def fitting(
 def reward_identity(name: str | Path) -> list[str]:
     """Hashes of a reward model's weights: those of a whole model, or of an adapter and the model that it is on."""
     folder = resolve_adapter(name)
-    if (folder / "config.json").is_file():
+    if adapters.is_whole_model(folder):
         return [adapters.base_hash(folder)]
     own = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("adapter_*"))]
     return [adapters.base_hash(resolve(adapters.base_of(folder))), *own]

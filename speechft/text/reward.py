@@ -81,7 +81,7 @@ def load_reward_model(folder: str | Path) -> TextModel:
     card = adapters.own_card(folder)
     if card.get("task") != "reward":
         raise SpeechftError("is not a reward model", where=folder, fix=GIVE_REWARD)
-    if (Path(folder) / "config.json").is_file():
+    if adapters.is_whole_model(folder):
         return load_text_model(folder, scalar=True)
     # on other weights than those it was trained on it says something else
     bits = card.get("recipe", {}).get("adapter", {}).get("quantize")

@@ -31,7 +31,7 @@ from speechft.events import Event, OnEvent
 from speechft.files import save_tensors, write_text
 from speechft.interruption import Interrupted, deferred
 from speechft.marks import Mark, without
-from speechft.peft_methods import TEXT_ONLY, RankSchedule, follow
+from speechft.peft_methods import TEXT_ONLY, RankSchedule, attach_rank_schedule
 from speechft.precision import mixed_precision
 from speechft.quantization import optimizer
 from speechft.schedule import planned_steps as steps_of
@@ -208,7 +208,7 @@ def prepare(trainer: Any, recipe: TextRecipe) -> RankSchedule | None:
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
         trainer.optimizer, lambda step: rate_factor(recipe, step, steps)
     )
-    return follow(model, trainer.optimizer, steps)
+    return attach_rank_schedule(model, trainer.optimizer, steps)
 
 
 def planned_steps(trainer: Any, recipe: TextRecipe) -> int:

@@ -17,10 +17,10 @@ from speechft.audio import HOP_LENGTH, MAX_FRAMES, SAMPLE_RATE, log_mel, pad_fra
 from speechft.decode import decode
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError, missing_extra
+from speechft.evaluate import normalizer_for
 from speechft.events import Event
 from speechft.files import write_json
 from speechft.manifest import Manifest
-from speechft.normalize import chosen
 from speechft.overlap import overlap
 from speechft.paired import compare
 from speechft.recogniser import card_of, load
@@ -70,7 +70,7 @@ def check_export(
         )
     exported = Path(exported)
     whisper = load(model, adapter).whisper
-    normalizer = chosen(normalizer, (u.language for u in rows), whisper.language)
+    normalizer = normalizer_for(whisper, rows, normalizer)
     package, run = RUNTIMES[to]
     clips = [u.load()[: MAX_FRAMES * HOP_LENGTH] for u in rows]
     said: list[str] = []

@@ -109,7 +109,9 @@ def evaluate_adapters(
         "overlap": str(shared),
         "leakage": shared.to_dict(),
         "left_out": listed(given.left_out | base.unreadable),
-        "caveats": given.caveats + shared_parts(str(shared), shared.to_dict(), len(given.whole.speakers)),
+        "caveats": given.caveats
+        + base.caveats
+        + shared_parts(str(shared), shared.to_dict(), len(given.whole.speakers)),
         "base": {**summary(base), "forgetting": None},
         "adapters": entries,
         "pairs": compare_pairs({name: evaluation.scores for name, evaluation in found.items()}),

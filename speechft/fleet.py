@@ -238,7 +238,7 @@ def _report(recipe: SpeechRecipe, rows: list[Event]) -> Event:
 
 
 def _markdown(result: Event) -> str:
-    from speechft.report import markdown_table
+    from speechft.markdown import markdown_table
     from speechft.result import shared_parts
 
     def rate(value: float | None) -> str:

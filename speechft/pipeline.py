@@ -22,7 +22,7 @@ from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare
 from speechft.recogniser import Recogniser, card_of, load
 from speechft.report import write_report
-from speechft.report_data import measured, recordings
+from speechft.report_data import for_display, recordings
 from speechft.result import (
     environment,
     notice,
@@ -250,7 +250,7 @@ def evaluate(
             before = evaluated(plain, unforgotten.chosen, normalizer, on_event, options=options)
             after = evaluated(recogniser, unforgotten.chosen, normalizer, on_event, options=options, context=forced)
             kept = forgetting(before, after, unforgotten)
-    caveats = rows.caveats + shared_parts(str(shared), shared.to_dict(), len(rows.whole.speakers))
+    caveats = rows.caveats + found.caveats + shared_parts(str(shared), shared.to_dict(), len(rows.whole.speakers))
     result = {
         "notice": notice(chosen),
         "format": FORMAT,
@@ -294,7 +294,7 @@ def listed(left_out: Mapping[str, str]) -> list[dict[str, str]]:
 
 def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, Any]:
     """What an adapter costs on speech that the base was good at, as JSON."""
-    manifest, (before, after) = rows.chosen, (measured(one.scores) for one in (base, adapted))
+    manifest, (before, after) = rows.chosen, (for_display(one.scores) for one in (base, adapted))
     return {
         "notice": notice(manifest),
         "left_out": listed(rows.left_out | base.unreadable),

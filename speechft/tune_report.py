@@ -80,7 +80,7 @@ def _importance(study: Any, out: Path) -> dict[str, float]:
 
 def markdown(result: dict[str, Any]) -> str:
     """trials.md."""
-    from speechft.report import markdown_table
+    from speechft.markdown import markdown_table
 
     keys = list(result["best"]["params"])
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from speechft.check import WORDS_PER_SECOND
 from speechft.manifest import Seconds
+from speechft.row_problems import WORDS_PER_SECOND
 
 if TYPE_CHECKING:
     from speechft.scoring import Scored

@@ -21,10 +21,11 @@ from speechft.config import SpeechRecipe
 from speechft.evaluate import evaluate_model
 from speechft.files import write_json, write_text
 from speechft.manifest import Manifest
+from speechft.markdown import markdown_table
+from speechft.numbers_as_text import percent
 from speechft.recogniser import load
-from speechft.report import markdown_table, plain
+from speechft.report import plain
 from speechft.report_comparison import comparison
-from speechft.report_tables import percent
 from speechft.scoring import Scored, Scores
 from speechft.split import split_by_prompt
 from speechft.study import compared

@@ -25,8 +25,8 @@ from typing import Any
 
 from speechft import exits
 from speechft.manifest import Manifest
+from speechft.numbers_as_text import interval, points
 from speechft.paired import compare
-from speechft.report_tables import interval, points
 from speechft.scoring import score
 
 PLACES = ("both", "encoder", "decoder")

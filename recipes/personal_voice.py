@@ -28,7 +28,7 @@ def main(manifest_path: Path, out: Path) -> None:
 
     # 3. Before and after, on sentences that neither trained the adapter nor chose it.
     test = manifest.split("test") or manifest.split("dev")
-    before = load(recipe.model).evaluate(test)
+    before = load(recipe.model, language=trained.language).evaluate(test)
     print(f"before: {before.scores.wer:.1%} of the words wrong")
     if trained.adapter is None:
         print("Nothing trained was better than the base model: it is kept, and there is no adapter.")

@@ -19,7 +19,7 @@ from speechft import exits, load
 from speechft.check import usable
 from speechft.config import SpeechRecipe
 from speechft.files import write_text
-from speechft.normalize import chosen
+from speechft.normalize import resolve_normalizer
 from speechft.split import auto_split
 from speechft.study import parts_apart
 from speechft.text import correct
@@ -44,7 +44,7 @@ def main() -> None:
 
     manifest = auto_split(usable(a.manifest)[0])
     parts = parts_apart(manifest, a.clips, a.held_out)
-    normaliser = chosen("auto", (u.language for u in manifest))  # of all that is compared
+    normaliser = resolve_normalizer("auto", (u.language for u in manifest))  # of all that is compared
     speech = SpeechRecipe(
         manifest=Path(a.manifest), output_dir=a.out / "speech", min_steps=a.min_steps, normalizer=normaliser
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speechft.error_rate import align
-from speechft.normalize import normalizer
+from speechft.normalize import normalizer as named_normalizer
 
 if TYPE_CHECKING:
     from speechft.scoring import Scored
@@ -82,7 +82,7 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
     return float((ranks[positive > 0].sum() - wanted * (wanted + 1) / 2) / (wanted * others))
 
 
-def judge_words(row: Scored, written: Sequence[tuple[str, float]], normalizer_name: str) -> list[Judged]:
+def judge_words(row: Scored, written: Sequence[tuple[str, float]], normalizer: str) -> list[Judged]:
     """Which written words of an utterance are right.
 
     Each word is normalised alone, so that what comes of it keeps its confidence; numbers of several words ("twenty
@@ -91,9 +91,9 @@ def judge_words(row: Scored, written: Sequence[tuple[str, float]], normalizer_na
     Args:
         row: the utterance.
         written: words as written, with their confidences.
-        normalizer_name: as it was scored with.
+        normalizer: as it was scored with.
     """
-    normalize = normalizer(normalizer_name)
+    normalize = named_normalizer(normalizer)
     parts = [(part, sure) for word, sure in written for part in normalize(word).split()]
     aligned = align(row.normalized[0].split(), [part for part, _ in parts])
     kinds = [kind for kind, _, heard in aligned if heard]

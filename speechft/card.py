@@ -18,6 +18,7 @@ from speechft.card_charts import bars, histogram
 from speechft.errors import SpeechftError
 from speechft.files import read_text, write_text
 from speechft.manifest import Manifest
+from speechft.markdown import markdown_table
 from speechft.overlap import overlap
 from speechft.protocols import PROTOCOLS
 from speechft.split import sentence_key
@@ -160,14 +161,14 @@ def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) ->
         ("different sentences", len({sentence_key(u.text) for u in manifest})),
         ("synthetic or simulated", sum(u.is_synthetic or u.is_simulated for u in manifest)),
     ]
-    parts = ["## In numbers", _table(("what", "how many"), facts)]
+    parts = ["## In numbers", markdown_table(("what", "how many"), facts).rstrip()]
     pictures = [("lengths", "seconds of an utterance", histogram([float(x) for x in lengths], "seconds"))]
     if any(words):
         pictures.append(("words", "words of an utterance", histogram([float(x) for x in words], "words")))
     if len(manifest.speakers) > 1:
         each = sorted(sum(u.seconds or 0.0 for u in manifest if u.speaker == s) / 60 for s in manifest.speakers)
         facts.append(("minutes per speaker: least, median, most", _spread(each, ".1f")))
-        parts[1] = _table(("what", "how many"), facts)
+        parts[1] = markdown_table(("what", "how many"), facts).rstrip()
         pictures.append(("speakers", "minutes of each speaker, fewest first", bars(each, "minutes")))
     for name, what, svg in pictures:
         write_text(out.with_name(f"{out.stem}-{name}.svg"), svg)
@@ -209,9 +210,4 @@ def _group_table(manifest: Manifest, group: str, values: Sequence[str]) -> str:
     for value in values:
         part = manifest.filter(lambda u, value=value: u.group(group) == value)  # type: ignore[misc]
         rows.append((value or "not stated", len(part), f"{part.seconds / 60:.1f}", len(part.speakers)))
-    return _table((group, "utterances", "minutes", "speakers"), rows)
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return markdown_table((group, "utterances", "minutes", "speakers"), rows).rstrip()

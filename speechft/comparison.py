@@ -118,6 +118,7 @@ def evaluate_adapters(
             *bases,
             *(f"{name}: {note}" for name, entry in entries.items() for note in entry.pop("notes")),
             *given.caveats,
+            *base.caveats,
             *shared_parts(str(shared), shared.to_dict(), len(given.whole.speakers)),
         ],
         "base": {**summary(base), "model": base_name, "forgetting": None},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.manifest import Manifest, Utterance
-from speechft.normalize import chosen
+from speechft.normalize import AUTO, resolve_normalizer
 from speechft.normalize import normalizer as named_normalizer
 from speechft.recording import transcribe
 from speechft.scoring import Scores, score
@@ -29,6 +29,10 @@ from speechft.whisper import Whisper
 from speechft.word_times import words_of
 
 Rates = tuple[float, float]  # WER and CER: what training chooses by
+NO_LANGUAGE = (
+    "No row names its language and the model was told none, so texts were compared by the rules for any language, "
+    "without English spellings. Give rows their 'language', or name it for all (--language)."
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Evaluation:
         seconds: of wall-clock time, audio decoding and features included.
         audio_seconds: of sound.
         written: the words of each transcript with their confidences; empty unless asked for.
+        caveats: what a reader of the scores must know.
     """
 
     scores: Scores
@@ -50,6 +55,7 @@ class Evaluation:
     seconds: float
     audio_seconds: float
     written: tuple[tuple[tuple[str, float], ...], ...] = ()
+    caveats: list[str] = field(default_factory=list)
 
     @property
     def rates(self) -> Rates:
@@ -101,7 +107,8 @@ def evaluate_model(
         raise SpeechftError(
             "there is no utterance to evaluate on", where=manifest.path, fix="Name a split that has utterances."
         )
-    normalizer = chosen(normalizer, (u.language for u in manifest), whisper.language)
+    unsaid = normalizer == AUTO and _told(whisper) is None and not any(u.language for u in manifest)
+    normalizer = normalizer_for(whisper, manifest, normalizer)
     for utterance in manifest:  # before the work, not after it
         command_of(utterance, named_normalizer(normalizer))
         entities_of(utterance, named_normalizer(normalizer))
@@ -153,7 +160,17 @@ def evaluate_model(
     seconds = time.perf_counter() - started
     scores = score(list(manifest), [t.text for t in transcripts], normalizer)
     written = tuple(written_words(whisper, t) for t in transcripts) if confidences else ()
-    return Evaluation(scores, transcripts, unreadable, seconds, sum(lengths), written)
+    return Evaluation(scores, transcripts, unreadable, seconds, sum(lengths), written, [NO_LANGUAGE] if unsaid else [])
+
+
+def normalizer_for(whisper: Whisper, rows: Iterable[Utterance], normalizer: str = AUTO) -> str:
+    """The normaliser of a model's transcripts of these rows; see `speechft.normalize.resolve_normalizer`."""
+    return resolve_normalizer(normalizer, (u.language for u in rows), _told(whisper))
+
+
+def _told(whisper: Whisper) -> str | None:
+    """The language that the model writes; None where it guesses."""
+    return whisper.language if whisper.is_multilingual else "en"
 
 
 def written_words(whisper: Whisper, transcript: Transcript) -> tuple[tuple[str, float], ...]:

@@ -18,10 +18,10 @@ from speechft.context import Context
 from speechft.decode import decode
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError, missing_extra
+from speechft.evaluate import normalizer_for
 from speechft.events import Event, OnEvent
 from speechft.files import write_json
 from speechft.manifest import Manifest
-from speechft.normalize import chosen
 from speechft.overlap import overlap
 from speechft.paired import compare
 from speechft.recogniser import card_of, load
@@ -78,7 +78,7 @@ def check_export(
     recogniser = load(model, adapter, language=language)
     whisper = recogniser.whisper
     named = [whisper.language_of(u.language) for u in rows]
-    normalizer = chosen(normalizer, (u.language for u in rows), whisper.language)
+    normalizer = normalizer_for(whisper, rows, normalizer)
     package, run = RUNTIMES[to]
     clips = [u.load()[: MAX_FRAMES * HOP_LENGTH] for u in rows]
     own = whisper.context

@@ -23,9 +23,9 @@ from speechft.errors import SpeechftError
 from speechft.events import Event, OnEvent
 from speechft.files import read_text, write_json, write_text
 from speechft.locks import locked
+from speechft.markdown import markdown_table
 from speechft.marks import FILE, marked, with_absolute_paths
 from speechft.pipeline import known_speakers, prepared, train
-from speechft.report import markdown_table
 from speechft.result import shared_parts
 from speechft.result_schema import TrainingResult
 from speechft.split_files import usable_rows

@@ -10,30 +10,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from speechft.check import WORDS_PER_SECOND
 from speechft.manifest import Seconds
+from speechft.row_problems import WORDS_PER_SECOND
 
 if TYPE_CHECKING:
     from speechft.scoring import Scored
 
+CHARACTERS_PER_SECOND = 20.0  # where each is a word: fast Japanese has 10 kana a second, Thai about twice its syllables
 LOOP_TIMES = 4  # so many times in a row is a loop, unless the text says it as often
 LOOP_WORDS = 40  # the longest stretch that is looked for: four of them hardly fit into Whisper's 448 tokens
 SHORT: Seconds = 1.5  # a clip shorter than this gives a model little to go by
 
 
-def hallucinations(rows: Sequence[Scored]) -> dict[str, Any]:
+def hallucinations(rows: Sequence[Scored], per_second: float = WORDS_PER_SECOND) -> dict[str, Any]:
     """Counts of invented words, where they can be told from mishearings.
 
     Args:
         rows: scored utterances. Those without a text at all are taken for silence; a text that is only hesitation
             ("hmm") is not, though nothing of it is left after normalisation.
+        per_second: words that a mouth can say; `CHARACTERS_PER_SECOND` where each character is one.
 
     Returns:
         `silence`: `clips`, how many of them were given `with_words`, `words`, and `words_per_minute`;
         `short`: `clips` under `SHORT` seconds with words to say, their `insertions` and the `rate` by spoken words;
         `loops`: `clips` that repeat themselves more than the text does, and the words `inserted` in them;
         `above_one`: `clips` with more errors than words, also where there was none to say, and their `share`;
-        `too_fast`: `clips` with more words than fit into their length at 8 words a second, and the `words` beyond.
+        `too_fast`: `clips` with more words than fit into their length at `per_second`, and the `words` beyond.
         Rates are None where there is nothing to divide by; clips of unknown length are not in `short` and `too_fast`.
     """
     silent = [row for row in rows if not row.reference.strip()]
@@ -41,7 +43,7 @@ def hallucinations(rows: Sequence[Scored]) -> dict[str, Any]:
     short = [row for row in spoken if row.duration_s is not None and row.duration_s < SHORT]
     loops = [row for row in rows if row.loops]
     above = [row for row in rows if row.words.errors > row.words.length]
-    beyond = [words_beyond_speech(row) for row in rows]
+    beyond = [words_beyond_speech(row, per_second) for row in rows]
     seconds = sum(row.duration_s or 0.0 for row in silent)
     words = sum(row.words.insertions for row in silent)
     short_insertions = sum(row.words.insertions for row in short)
@@ -63,11 +65,11 @@ def hallucinations(rows: Sequence[Scored]) -> dict[str, Any]:
     }
 
 
-def words_beyond_speech(row: Scored) -> int:
+def words_beyond_speech(row: Scored, per_second: float = WORDS_PER_SECOND) -> int:
     """Words of the transcript that cannot have been said in the clip's time; those of a fast text don't count."""
     if row.duration_s is None:
         return 0
-    most = max(row.words.length, int(WORDS_PER_SECOND * row.duration_s))
+    most = max(row.words.length, int(per_second * row.duration_s))
     return max(0, row.words.hypothesis_length - most)
 
 

@@ -19,11 +19,11 @@ from speechft.batching import IGNORED, Batch, token_tensors
 from speechft.config import SpeechRecipe
 from speechft.error_rate import word_errors
 from speechft.errors import SpeechftError
-from speechft.evaluate import Rates, evaluate_model
+from speechft.evaluate import Rates, evaluate_model, normalizer_for
 from speechft.events import OnEvent
 from speechft.locks import locked
 from speechft.manifest import Manifest
-from speechft.normalize import chosen, normalizer
+from speechft.normalize import normalizer
 from speechft.objective import FrozenHeadLoss
 from speechft.own_results import refuse_foreign_results
 from speechft.seen import Seen
@@ -155,7 +155,7 @@ class _Refinement(Run):
     def _n_best(self) -> list[list[Hypothesis]]:
         """The different hypotheses of each training clip; those too long for the decoder are left out."""
         self.whisper.model.eval()
-        clean = normalizer(chosen(self.recipe.normalizer, (u.language for u in self.train), self.base.language))
+        clean = normalizer(normalizer_for(self.base, self.train, self.recipe.normalizer))
         found = evaluate_model(
             self.whisper, self.train, self.recipe.normalizer, options=self.options, on_event=self.on_event
         )

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from speechft.report import markdown_table
-from speechft.report_tables import interval, percent
+from speechft.markdown import markdown_table
+from speechft.numbers_as_text import interval, percent
 
 PERSONAL = (
     "**These weights were made from people's recordings and are personal data.** Weights can give away how somebody "

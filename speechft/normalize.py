@@ -11,9 +11,10 @@ from speechft.errors import SpeechftError
 
 LIBRARY = "whisper-normalizer"
 # A name's version goes up when what it does changes; a result says both.
-VERSIONS = {"whisper-english": 1, "basic": 1, "whisper-basic": 1, "characters": 1, "none": 1}
+VERSIONS = {"whisper-english": 1, "basic": 1, "whisper-basic": 1, "characters": 1, "mixed": 1, "none": 1}
 AUTO = "auto"
 SPACELESS = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}  # written without spaces between words
+SPACELESS_LETTER = r"(?=[\p{Han}\p{Hiragana}\p{scx=Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Tibetan}])\X"
 
 
 @cache
@@ -29,8 +30,10 @@ def normalizer(name: str) -> Callable[[str], str]:
             Hindi, Thai and others, which flatters or hurts a model without saying anything about it.
             `characters`: `basic`, then every letter a word, for languages written without spaces (zh, ja, th, my);
             the word error rate is then a character error rate.
+            `mixed`: `basic`, then every letter of a script without spaces a word, for corpora and sentences that mix
+            such languages with others; the word error rate is then what is called the mixed error rate.
             `none`: the text as it is.
-            Where `auto` is allowed too, `chosen` says which of these it is.
+            Where `auto` is allowed too, `resolve_normalizer` says which of these it is.
 
     Raises:
         SpeechftError: unknown; the nearest name is given.
@@ -44,6 +47,11 @@ def normalizer(name: str) -> Callable[[str], str]:
 
         letters = name == "characters"
         return _stripped(BasicTextNormalizer(split_letters=letters, preserve_marks=name != "whisper-basic"))
+    if name == "mixed":
+        import regex
+
+        basic, letter = normalizer("basic"), regex.compile(SPACELESS_LETTER)
+        return lambda text: " ".join(letter.sub(r" \g<0> ", basic(text)).split())
     if name == "none":
         return str.strip
     near = difflib.get_close_matches(name, VERSIONS, n=1)
@@ -51,21 +59,40 @@ def normalizer(name: str) -> Callable[[str], str]:
     raise SpeechftError(f"unknown normaliser '{name}'", fix=hint)
 
 
-def chosen(name: str, languages: Iterable[str | None], model_language: str | None = None) -> str:
+def resolve_normalizer(name: str, languages: Iterable[str | None], model_language: str | None = "en") -> str:
     """The normaliser for texts; a name other than `auto` is its own answer.
 
     Args:
         name: see `normalizer`, or `auto`: `whisper-english` for English, `characters` for languages written without
-            spaces, else `basic`. What evens out English also makes different words of other languages equal.
+            spaces, `mixed` for those and others, else `basic`. What evens out English also makes different words of
+            other languages equal.
         languages: of the texts, such as "en" or "zh-CN"; those that are not given say nothing.
-        model_language: what a model is told to hear, for texts that say nothing.
+        model_language: what a model is told to hear, for texts that say nothing; None where nobody says.
     """
     if name != AUTO:
         return name
-    found = {language_code(language) for language in languages if language} or {language_code(model_language or "en")}
+    found = {language_code(language) for language in languages if language}
+    if not found and model_language:
+        found = {language_code(model_language)}
     if found == {"en"}:
         return "whisper-english"
-    return "characters" if found <= SPACELESS else "basic"
+    if not found & SPACELESS:
+        return "basic"
+    return "characters" if found <= SPACELESS else "mixed"
+
+
+def unit(name: str) -> str:
+    """What an error rate calls words under a normaliser, named or described: "characters" where each is a letter.
+
+    >>> unit("characters/1 (whisper-normalizer 0.1.15)"), unit("basic")
+    ('characters', 'words')
+    """
+    return "characters" if _name(name) == "characters" else "words"
+
+
+def splits(name: str) -> bool:
+    """Whether a normaliser, named or described, puts spaces between letters; they are no characters of a text."""
+    return _name(name) in ("characters", "mixed")
 
 
 def join_texts(parts: Iterable[str], language: str) -> str:
@@ -90,6 +117,10 @@ def describe(name: str) -> str:
     normalizer(name)
     library = "" if name == "none" else f" ({LIBRARY} {importlib.metadata.version(LIBRARY)})"
     return f"{name}/{VERSIONS[name]}{library}"
+
+
+def _name(described: str) -> str:
+    return described.partition("/")[0]
 
 
 def _stripped(normalize: Callable[[str], str]) -> Callable[[str], str]:

@@ -23,7 +23,7 @@ from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare
 from speechft.recogniser import Recogniser, card_of, load
 from speechft.report import write_report
-from speechft.report_data import measured, recordings
+from speechft.report_data import for_display, recordings
 from speechft.result import (
     environment,
     notice,
@@ -248,7 +248,10 @@ def evaluate(
             before = evaluated(plain, unforgotten.chosen, normalizer, on_event, options=options)
             after = evaluated(recogniser, unforgotten.chosen, normalizer, on_event, options=options, context=forced)
             kept = forgetting(before, after, unforgotten)
-    caveats = recogniser.notes + rows.caveats + shared_parts(str(shared), shared.to_dict(), len(rows.whole.speakers))
+    caveats = [
+        *recogniser.notes, *rows.caveats, *found.caveats,
+        *shared_parts(str(shared), shared.to_dict(), len(rows.whole.speakers)),
+    ]  # fmt: skip
     result = {
         "notice": notice(chosen),
         "format": FORMAT,
@@ -292,7 +295,7 @@ def listed(left_out: Mapping[str, str]) -> list[dict[str, str]]:
 
 def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, Any]:
     """What an adapter costs on speech that the base was good at, as JSON."""
-    manifest, (before, after) = rows.chosen, (measured(one.scores) for one in (base, adapted))
+    manifest, (before, after) = rows.chosen, (for_display(one.scores) for one in (base, adapted))
     return {
         "notice": notice(manifest),
         "left_out": listed(rows.left_out | base.unreadable),

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from speechft.files import write_text
+from speechft.markdown import escaped, markdown_table
+from speechft.normalize import unit
+from speechft.numbers_as_text import interval, p_value, percent
 from speechft.paired import compare
-from speechft.report_answer import answer, p_text
-from speechft.report_comparison import EXPLAINED, chosen, comparison, pairs
-from speechft.report_data import Clip, Systems, addresses, flat, measured
+from speechft.report_answer import answer
+from speechft.report_comparison import best_system, comparison, explained, pairs
+from speechft.report_data import Clip, Systems, addresses, flat, for_display
 from speechft.report_evidence import dose_table, forgetting_table, forgotten, shared_table
 from speechft.report_page import page
-from speechft.report_tables import UNNAMED, interval, percent
-from speechft.scoring import Scored, Scores
+from speechft.report_tables import UNNAMED
+from speechft.scoring import Scored, Scores, worst_clips
 
 WORST_SHOWN = 20  # sentences in report.md
 P_VALUES = ("p_speakers", "p_mapsswe")
@@ -56,9 +59,9 @@ def write_report(
     systems = _systems(base, adapted)
     difference = compare(systems[0][1], systems[1][1]) if len(systems) == 2 else None
     title = title or "Speech recognition result"
-    if difference and (best := chosen(result)):
+    if difference and (best := best_system(result)):
         difference |= {key: best.difference[key] for key in ("p_speakers_holm", "p_mapsswe_holm")}
-    said = answer([measured(scores) for _, scores in systems], difference, result)
+    said = answer([for_display(scores) for _, scores in systems], difference, result)
     sure = remarks(systems, difference)
     rows = summary_rows(*(scores for _, scores in systems)) if systems else []
     clips = _worst_first(systems, audio or {}) if embed_audio_mb else audio or {}
@@ -100,7 +103,7 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
     if difference:
         named = any(systems[-1][1].speakers)
         many = "for other people too" if speakers > 1 else "for this voice" if named else "for recordings like these"
-        over_speakers, over_segments = (p_text(difference.get(f"{k}_holm", difference[k])) for k in P_VALUES)
+        over_speakers, over_segments = (p_value(difference.get(f"{k}_holm", difference[k]), "p") for k in P_VALUES)
         found.append(
             f"Does it hold {many}? If before and after were swapped at random, {unit[:-1]} by {unit[:-1]}, a "
             f"difference as large would appear with {over_speakers}. Does it hold for these recordings? "
@@ -113,7 +116,7 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
 
 def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
     """Every measure as a label and one cell a system, for a table on a terminal or a page."""
-    data = [measured(scores) for scores in systems]
+    data = [for_display(scores) for scores in systems]
 
     def row(label: str, key: str, shown: Any = percent) -> tuple[str, ...]:
         return (label, *(shown(entry[key]) if entry.get(key) is not None else "–" for entry in data))
@@ -122,19 +125,22 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
         name = entry["worst_speaker"]
         return "–" if name is None else f"{percent(entry['per_speaker'][name]['wer'])} ({name or UNNAMED})"
 
+    words = unit(systems[0].normalizer).capitalize()
+    worst_left_out = worst_clips(data[0]["n_utterances"])
+    without = "clip" if worst_left_out == 1 else f"{worst_left_out} clips"
     rows = [
-        row("Words wrong (WER)", "wer"),
+        row(f"{words} wrong (WER)", "wer"),
         row("95% interval", "wer_ci95", interval),
         row("Characters wrong (CER)", "cer"),
         row("Match error rate (MER)", "mer"),
         row("Word information lost (WIL)", "wil"),
-        row("Words misheard", "substitutions", str),
-        row("Words missed", "deletions", str),
-        row("Words invented", "insertions", str),
+        row(f"{words} misheard", "substitutions", str),
+        row(f"{words} missed", "deletions", str),
+        row(f"{words} invented", "insertions", str),
         row("Sentences entirely right", "all_right"),
         row("WER, mean of speakers", "wer_speaker_mean"),
         ("WER of the worst speaker", *map(worst, data)),
-        row("WER without the worst 1% of clips", "wer_without_worst"),
+        row(f"WER without the worst {without}", "wer_without_worst"),
         row("WER, each clip at most 100%", "wer_clipped"),
         row("WER as written, not normalised", "wer_raw"),
         row("WER, closer of text and verbatim text", "wer_closer_text"),
@@ -150,16 +156,6 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
     if len(data[0]["per_speaker"]) < 2:
         rows = [entry for entry in rows if "speaker" not in entry[0]]
     return [entry for entry in rows if any(text != "–" for text in entry[1:])]
-
-
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; what cells hold cannot end a cell, start a row or become markup."""
-
-    def line(cells: Sequence[object]) -> str:
-        return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
-
-    rule = "|" + "|".join(["---", *["--:"] * (len(headings) - 1)]) + "|"
-    return "\n".join([line(headings), rule, *map(line, rows)]) + "\n"
 
 
 def plain(value: Any) -> Any:
@@ -196,13 +192,6 @@ def _worst_first(systems: Systems, audio: Mapping[str, Clip]) -> dict[str, Clip]
     return {name: audio[name] for name in order if name in audio}
 
 
-def _cell(value: object) -> str:
-    text = " ".join(str(value).split())
-    for character in "\\|`*_[]<>":
-        text = text.replace(character, f"\\{character}")
-    return text
-
-
 def _markdown(
     title: str,
     notes: Sequence[str],
@@ -214,14 +203,14 @@ def _markdown(
 ) -> str:
     """The report to paste into a paper's repository: fewer sentences, every number."""
     names = [name for name, _ in systems]
-    parts = [f"# {_cell(title)}\n", *(f"> **{_cell(note)}**\n" for note in notes), f"{_cell(said)}\n"]
+    parts = [f"# {escaped(title)}\n", *(f"> **{escaped(note)}**\n" for note in notes), f"{escaped(said)}\n"]
     if compared := comparison(result):
         parts += ["## All compared\n", markdown_table(compared[0], compared[1:])]
         if every_two := pairs(result):
             parts.append(markdown_table(every_two[0], every_two[1:]))
-        parts.append(f"{EXPLAINED}\n")
+        parts.append(f"{explained(result)}\n")
     if systems:
-        parts += ["## Measures\n", markdown_table(["", *names], rows), *(f"{_cell(text)}\n" for text in sure)]
+        parts += ["## Measures\n", markdown_table(["", *names], rows), *(f"{escaped(text)}\n" for text in sure)]
         parts += _markdown_breakdowns(systems)
         worst = [
             [r[0].id, r[0].normalized[0], *(x.normalized[1] for x in r), _errors(r)]
@@ -254,5 +243,5 @@ def _markdown_breakdowns(systems: Systems) -> list[str]:
             [key or UNNAMED, *(percent(e[key]["wer"]) for e in entries), entries[-1][key]["n_words"]]
             for key in entries[-1]
         ]
-        parts += [f"## {_cell(name)}\n", markdown_table(["", *(n for n, _ in systems), "Words"], rows)]
+        parts += [f"## {escaped(name)}\n", markdown_table(["", *(n for n, _ in systems), "Words"], rows)]
     return parts

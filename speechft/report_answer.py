@@ -1,7 +1,7 @@
 """The result in one sentence, the same on the page, in Markdown and on the terminal: no more than the clips can carry.
 
-A bootstrap over two to four speakers is far too narrow (`benchmarks/coverage.py`), and the best of several systems
-looks better than it is, so neither may say that words wrong fell because an interval leaves out 0.
+A bootstrap over two to four speakers, or over few recordings of one, is far too narrow (`benchmarks/coverage.py`), and
+the best of several systems looks better than it is: words wrong fell only where the p value agrees with the interval.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from speechft.report_comparison import Chosen, chosen
-from speechft.report_tables import percent, points
-from speechft.significance import ENOUGH_SPEAKERS
+from speechft.normalize import unit
+from speechft.numbers_as_text import interval, p_value, percent, points_interval
+from speechft.report_comparison import BestSystem, best_system
+from speechft.significance import ENOUGH_SPEAKERS, ENOUGH_UTTERANCES
 
-SURE = 0.05  # a corrected p value has to be below it
+SURE = 0.05  # a p value, corrected if need be, has to be below it
 
 
 def answer(
@@ -31,49 +32,67 @@ def answer(
     scores = systems[-1]
     if not scores["n_utterances"]:
         return "Nothing was scored: 0 recordings."
-    where = _where(scores, result)
+    where, words = _where(scores, result), unit(scores["normalizer"])
     if not scores["n_words"]:
         invented = [str(one["insertions"]) for one in systems]
         nothing = "written where there was none to write"
         if difference is None:
-            return f"{invented[0]} words were {nothing}, {where}."
-        return f"Words {nothing} went from {' to '.join(invented)}, {where}."
-    few = 1 < scores["n_speakers"] < ENOUGH_SPEAKERS
+            return f"{invented[0]} {words} were {nothing}, {where}."
+        return f"{words.capitalize()} {nothing} went from {' to '.join(invented)}, {where}."
+    few = _few(scores)
     if difference is None:
-        text = f"{percent(scores['wer'])} of the words are wrong"
-        if few:
+        text = f"{percent(scores['wer'])} of the {words} are wrong"
+        if few == "speakers":
             return f"{text}, {where}; too few speakers to say how it is for others."
+        if few:
+            return f"{text}, {where}; too few recordings to say how sure that is."
         return f"{text}{_interval(scores['wer_ci95'])}, {where}{_unnamed(scores)}."
-    best = chosen(result)
-    who = f"The best of {best.of} {best.kind} on these same recordings, '{best.name}': words" if best else "Words"
+    best = best_system(result)
+    who = f"The best of {best.of} {best.kind} on these same recordings, '{best.name}': {words}" if best else words
+    who = f"{who[0].upper()}{who[1:]}"
     before, after = (percent(one["wer"]) for one in systems)
     went = f"{who} wrong went from {before} to {after}"
-    if few:
+    if few == "speakers":
         return f"{went}, {where}; too few speakers to say whether it holds for others."
-    low, high = difference["wer_ci95"]
-    if difference["wer"] is None or low is None or high is None:
+    if few:
+        return f"{went}, {where}; too few recordings to tell."
+    if difference["wer"] is None:
         return f"{went}, {where}."
     end = f"{where}{_unnamed(scores)}."
+    bounds, p = difference["wer_ci95"], best.p if best else difference.get("p_speakers")
     uncorrected = "uncorrected " if best else ""
-    if low <= 0 <= high:
-        sure = f"({uncorrected}95% interval {points(low)} to {points(high)} points)"
-        return f"{went}, too small a difference to tell from chance {sure}, {end}"
+    shown = "" if None in bounds else f"{uncorrected}95% interval {points_interval(bounds)} points"
+    if difference["wer"] == 0 or (shown and min(bounds) <= 0 <= max(bounds)):
+        return f"{went}, too small a difference to tell from chance{_in_brackets(shown)}, {end}"
     if best and best.p >= SURE:
         return f"{went}, which the best of {best.of} could reach by chance ({_corrected(best)}), {end}"
+    if p is not None and p >= SURE:
+        return f"{went}, which chance could do too{_in_brackets(shown, p_value(p, 'p'))}, {end}"
     fell = difference["wer"] < 0
-    least, most = sorted((abs(low), abs(high)))
     size = f"{abs(difference['wer']) * 100:.1f} points {'fewer' if fell else 'more'}"
-    sure = f"{uncorrected}95% interval {least * 100:.1f} to {most * 100:.1f}"
-    sure += f"; {_corrected(best)}" if best else ""
-    return f"{who} wrong {'fell' if fell else 'rose'} from {before} to {after}: {size} ({sure}), {end}"
+    if shown:
+        least, most = sorted(abs(bound) for bound in bounds)
+        shown = f"{uncorrected}95% interval {least * 100:.1f} to {most * 100:.1f}"
+    sure = _corrected(best) if best else "" if shown or p is None else p_value(p, "p")
+    return (
+        f"{who} wrong {'fell' if fell else 'rose'} from {before} to {after}: {size}{_in_brackets(shown, sure)}, {end}"
+    )
 
 
-def p_text(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+def _few(scores: Mapping[str, Any]) -> str:
+    """What there are too few of to speak of more than these recordings: speakers or, of one voice, recordings."""
+    if 1 < scores["n_speakers"] < ENOUGH_SPEAKERS:
+        return "speakers"
+    return "recordings" if scores["n_speakers"] == 1 and scores["n_utterances"] < ENOUGH_UTTERANCES else ""
 
 
-def _corrected(best: Chosen) -> str:
-    return f"{p_text(best.p)}, corrected for {best.of}"
+def _in_brackets(*parts: str) -> str:
+    said = "; ".join(part for part in parts if part)
+    return f" ({said})" if said else ""
+
+
+def _corrected(best: BestSystem) -> str:
+    return f"{p_value(best.p, 'p')}, corrected for {best.of}"
 
 
 def _where(scores: Mapping[str, Any], result: Mapping[str, Any]) -> str:
@@ -107,4 +126,4 @@ def _unnamed(scores: Mapping[str, Any]) -> str:
 
 
 def _interval(ends: Sequence[float | None]) -> str:
-    return "" if None in ends else f" (95% interval {percent(ends[0])} to {percent(ends[1])})"
+    return "" if None in ends else f" (95% interval {interval(ends)})"

@@ -8,19 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from speechft.report_data import measured
-from speechft.report_tables import interval, percent, points
+from speechft.numbers_as_text import interval, p_value, percent, points, points_interval
+from speechft.report_data import for_display
+from speechft.significance import ENOUGH_SPEAKERS
 from speechft.sources import hub_id
 
-DIFFERENCE = ("its interval", "p, speakers", "p, segments")
-EXPLAINED = (
-    "Differences are in points of WER, on the same recordings. p values are corrected for the number of rows that have "
-    "one (Holm); 'speakers' asks whether it holds for other people, 'segments' (MAPSSWE) for these recordings."
-)
 PAIRS_OPEN = 10  # more pairs than this are folded away
 
 
-class Chosen(NamedTuple):
+class BestSystem(NamedTuple):
     """The one of several systems that a report shows in detail.
 
     Attributes:
@@ -36,7 +32,7 @@ class Chosen(NamedTuple):
     difference: Mapping[str, Any]
 
 
-def chosen(result: Mapping[str, Any]) -> Chosen | None:
+def best_system(result: Mapping[str, Any]) -> BestSystem | None:
     """The best of several that were compared; None where there was nothing to choose."""
     kind, entries = "adapters", result.get("adapters") or {}
     if not entries:
@@ -48,7 +44,21 @@ def chosen(result: Mapping[str, Any]) -> Chosen | None:
     if name not in others:
         name = min(others, key=lambda one: others[one]["wer"])
     difference = others[name]["difference"]
-    return Chosen(name, kind, len(others), difference["p_speakers_holm"], difference)
+    return BestSystem(name, kind, len(others), difference["p_speakers_holm"], difference)
+
+
+def explained(result: Mapping[str, Any]) -> str:
+    """What the columns of the tables mean; of whom they speak depends on how many speakers there are."""
+    speakers = _speakers(result)
+    asked = "'speakers' asks whether it holds for other people"
+    if speakers < 2:
+        asked = "'recordings' asks whether it holds for other recordings like these"
+    elif speakers < ENOUGH_SPEAKERS:
+        asked += f", which {speakers} speakers cannot show"
+    return (
+        "Differences are in points of WER, on the same recordings. p values are corrected for the number of rows that "
+        f"have one (Holm); {asked}, 'segments' (MAPSSWE) for these recordings."
+    )
 
 
 def reference(result: Mapping[str, Any]) -> str:
@@ -64,10 +74,18 @@ def comparison(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         return []
     typical = next((e["forgetting"]["base"] for e in entries.values() if e.get("forgetting")), None)
     against = f"Points against {reference(result)}"
-    headings = ("Model", "WER", "95% interval", "CER", against, *DIFFERENCE, *(("Typical speech",) if typical else ()))
+    headings = (
+        "Model",
+        "WER",
+        "95% interval",
+        "CER",
+        against,
+        *_headings(result),
+        *(("Typical speech",) if typical else ()),
+    )
     rows: list[tuple[str, ...]] = []
     for name, entry in entries.items():
-        shown = measured(entry)
+        shown = for_display(entry)
         rates = (percent(shown["wer"]), interval(entry["wer_ci95"]), percent(shown["cer"]))
         kept = ((entry.get("forgetting") or {}).get("adapted", typical),) if typical else ()
         rows.append((name, *rates, *_difference(entry.get("difference")), *(percent(found["wer"]) for found in kept)))
@@ -80,7 +98,7 @@ def pairs(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         (f"{pair['second']} against {pair['first']}", *_difference(pair), f"{pair['better']}, {pair['worse']}")
         for pair in result.get("pairs") or []
     ]
-    return [("Pair", "Points", *DIFFERENCE, "Sentences better, worse"), *found] if found else []
+    return [("Pair", "Points", *_headings(result), "Sentences better, worse"), *found] if found else []
 
 
 def _with_models(table: list[tuple[str, ...]], models: list[str]) -> list[tuple[str, ...]]:
@@ -93,10 +111,15 @@ def _with_models(table: list[tuple[str, ...]], models: list[str]) -> list[tuple[
 def _difference(found: Mapping[str, Any] | None) -> tuple[str, str, str, str]:
     if not found:
         return ("–",) * 4
-    low, high = found["wer_ci95"]
-    ends = f"{points(low)} to {points(high)}" if low is not None and high is not None else "–"
-    return points(found["wer"]), ends, _p(found["p_speakers_holm"]), _p(found["p_mapsswe_holm"])
+    speakers, segments = (p_value(found[key]) for key in ("p_speakers_holm", "p_mapsswe_holm"))
+    return points(found["wer"]), points_interval(found["wer_ci95"]), speakers, segments
 
 
-def _p(value: float | None) -> str:
-    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _headings(result: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Of a difference's interval and p values; of one voice it is recordings that were drawn and flipped."""
+    return "its interval", f"p, {'speakers' if _speakers(result) > 1 else 'recordings'}", "p, segments"
+
+
+def _speakers(result: Mapping[str, Any]) -> int:
+    entries = [result.get("base") or {}, *(result.get("arms") or {}).values()]
+    return int(next((entry["n_speakers"] for entry in entries if "n_speakers" in entry), 0))

@@ -24,7 +24,7 @@ LEAST_BYTES = 2_000  # of a second of speech as flac
 Clip = Path | tuple[Path, float | None, float | None]
 
 
-def measured(scores: Scores | Mapping[str, Any]) -> dict[str, Any]:
+def for_display(scores: Scores | Mapping[str, Any]) -> dict[str, Any]:
     """`Scores.to_dict` for people: where no text has a word, "300% wrong" would be 3 words, so there is no rate."""
     found = scores.to_dict() if isinstance(scores, Scores) else scores
     return {**found, **({} if found["n_words"] else {"wer": None, "cer": None})}

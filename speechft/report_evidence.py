@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from speechft.normalize import unit
+from speechft.numbers_as_text import interval, percent, points, points_interval
 from speechft.report_charts import Mark, curve, track, track_axis
 from speechft.report_data import Systems, confusions
-from speechft.report_tables import Axis, Number, Spare, columns, esc, interval, percent, quiet, section, table
+from speechft.report_tables import Axis, Number, Spare, columns, esc, quiet, section, table
 from speechft.sounds import confused_sounds
 
 CONFUSIONS = 20
@@ -67,12 +69,12 @@ def _confusions(systems: Systems) -> str:
         return ""
     counts = [confusions(scores) for _, scores in systems]
     everything = sum(counts, Counter[tuple[str, str]]())
-    names = columns(systems, "Times")
+    names, words = columns(systems, "Times"), unit(systems[-1][1].normalizer)
     parts = []
     for caption, headings, wanted in (
-        ("Words heard as other words", ["Said", "Heard"], lambda said, heard: said and heard),
-        ("Words missed", ["Said"], lambda said, heard: not heard),
-        ("Words invented", ["Heard"], lambda said, heard: not said),
+        (f"{words.capitalize()} heard as other {words}", ["Said", "Heard"], lambda said, heard: said and heard),
+        (f"{words.capitalize()} missed", ["Said"], lambda said, heard: not heard),
+        (f"{words.capitalize()} invented", ["Heard"], lambda said, heard: not said),
     ):
         chosen = [pair for pair in everything if wanted(*pair)]
         chosen.sort(key=lambda pair: (-everything[pair], pair))
@@ -204,10 +206,9 @@ def forgetting_table(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def forgotten(found: Mapping[str, Any]) -> str:
     """The difference on typical speech, in a sentence, and what to know about it."""
-    low, high = found["difference"]["wer_ci95"]
-    sure = "" if low is None else f" (95% interval {low * 100:+.1f} to {high * 100:+.1f})"
-    change = found["difference"]["wer"]
-    said = [] if change is None else [f"Difference: {change * 100:+.1f} points{sure}.".replace("-", "−")]
+    change, bounds = found["difference"]["wer"], found["difference"]["wer_ci95"]
+    sure = "" if None in bounds else f" (95% interval {points_interval(bounds)})"
+    said = [] if change is None else [f"Difference: {points(change)} points{sure}."]
     unheard = len(found["left_out"])
     said += [f"{unheard} rows could not be used."] if unheard else []
     return " ".join([*said, *found["caveats"]])

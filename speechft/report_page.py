@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+from speechft.normalize import unit
+from speechft.numbers_as_text import how_often, percent
 from speechft.report_charts import OFF, Mark, scale_end, track, track_axis
-from speechft.report_comparison import EXPLAINED, PAIRS_OPEN, comparison, pairs, reference
-from speechft.report_data import Systems, embedded, flat, measured, sentences
+from speechft.report_comparison import PAIRS_OPEN, comparison, explained, pairs, reference
+from speechft.report_data import Systems, embedded, flat, for_display, sentences
 from speechft.report_evidence import evidence, speed
 from speechft.report_tables import (
     UNNAMED,
@@ -26,7 +28,6 @@ from speechft.report_tables import (
     esc,
     kinds,
     legend,
-    percent,
     quiet,
     section,
     table,
@@ -72,7 +73,7 @@ def page(
         ),
         _speakers(systems),
         _groups(systems),
-        section("By length of the sentence", _broken_down(systems, "by_length", "Words in the sentence")),
+        section("By length of the sentence", _broken_down(systems, "by_length", f"{_words(systems)} in the sentence")),
         *evidence(systems, result, metrics),
     ]
     values = {
@@ -89,6 +90,11 @@ def page(
     return re.sub(r"\{\{(\w+)\}\}", lambda place: values[place[1]], template)
 
 
+def _words(systems: Systems) -> str:
+    """What the rates count, as a heading: "Words", or "Characters" of languages written without spaces."""
+    return unit(systems[-1][1].normalizer if systems else "").capitalize()
+
+
 def _script_hash(template: str) -> str:
     """What the page's content policy allows to run: the template's own script, byte for byte."""
     script = template.rpartition("<script>")[2].partition("</script>")[0]
@@ -100,8 +106,11 @@ def _figures(systems: Systems) -> str:
     if not systems:
         return ""
     parts = []
-    for label, key in (("Words wrong", "wer"), ("Characters wrong", "cer"), ("Sentences entirely right", "all_right")):
-        shown = [percent(measured(scores)[key]) for _, scores in systems]
+    figures = {f"{_words(systems)} wrong": "wer", "Sentences entirely right": "all_right"}
+    if "Characters wrong" not in figures:
+        figures = {"Words wrong": "wer", "Characters wrong": "cer", "Sentences entirely right": "all_right"}
+    for label, key in figures.items():
+        shown = [percent(for_display(scores)[key]) for _, scores in systems]
         was = f"<small>before: {shown[0]}</small>" if len(shown) == 2 else ""
         parts.append(f"<div><dt>{label}</dt><dd>{shown[-1]}{was}</dd></div>")
     if len(systems) == 2:
@@ -125,7 +134,7 @@ def _comparison(result: Mapping[str, Any]) -> str:
     second = cells("Every two", every_two) if every_two else ""
     if (number := len(every_two) - 1) > PAIRS_OPEN:
         second = f"<details><summary>Every two of them, {number} pairs</summary>{second}</details>"
-    note = EXPLAINED
+    note = explained(result)
     if result.get("adapter"):
         note += f" Below, '{result['adapter']}' is shown in detail."
     return section("All compared", cells(f"Each against {reference(result)}", each), second, quiet(note))
@@ -135,14 +144,16 @@ def _overall(systems: Systems, rows: Sequence[tuple[str, ...]]) -> str:
     """The word error rates with their intervals drawn, and every measure in numbers."""
     if not systems:
         return ""
-    data = [measured(scores) for _, scores in systems]
+    data = [for_display(scores) for _, scores in systems]
     marks = [Mark(kind, one["wer"], one["wer_ci95"]) for kind, one in zip(kinds(systems), data, strict=True)]
     end = scale_end([bound for mark in marks for bound in (mark.value, *(mark.interval or ()))])
     drawn = [
         [esc(name) if len(systems) > 1 else "This model", track([mark], end), Number(percent(mark.value))]
         for (name, _), mark in zip(systems, marks, strict=True)
     ]
-    chart = table("Words wrong, with 95% intervals", ["Model", Axis(track_axis(end)), Number("WER")], drawn)
+    chart = table(
+        f"{_words(systems)} wrong, with 95% intervals", ["Model", Axis(track_axis(end)), Number("WER")], drawn
+    )
     cells = [[esc(row[0]), *(Number(esc(text)) for text in row[1:])] for row in rows]
     return chart + table("Every measure", ["Measure", *columns(systems, "Value")], cells, "measures")
 
@@ -168,13 +179,15 @@ def _compared(
         if speakers:
             counts.append(Number(entries[-1].get("n_speakers", "")))
         rows.append([esc(key or UNNAMED), track(marks, end), *numbers, *counts])
-    headings = [esc(heading), Axis(track_axis(end)), *columns(systems, "WER"), Spare("Words")]
+    headings = [esc(heading), Axis(track_axis(end)), *columns(systems, "WER"), Spare(_words(systems))]
     return table(caption, [*headings, Number("Speakers")] if speakers else headings, rows)
 
 
 def _broken_down(systems: Systems, name: str, heading: str) -> str:
     parts = [scores.to_dict().get(name) or {} for _, scores in systems]
-    return legend(systems) + _compared(systems, parts, heading, "Words wrong") if parts and parts[-1] else ""
+    return (
+        legend(systems) + _compared(systems, parts, heading, f"{_words(systems)} wrong") if parts and parts[-1] else ""
+    )
 
 
 def _speakers(systems: Systems) -> str:
@@ -183,7 +196,7 @@ def _speakers(systems: Systems) -> str:
         return ""
     order = sorted(parts[-1], key=lambda name: -(parts[-1][name]["wer"] or 0))
     parts = [{name: part[name] for name in order} for part in parts]
-    body = _compared(systems, parts, "Speaker", "Words wrong of every speaker, most first")
+    body = _compared(systems, parts, "Speaker", f"{_words(systems)} wrong of every speaker, most first")
     if len(order) > SPEAKERS_OPEN:
         body = f"<details><summary>All {len(order)} speakers</summary>{body}</details>"
     return section("Speakers", legend(systems), body)
@@ -199,13 +212,13 @@ def _groups(systems: Systems) -> str:
             continue
         parts = [scores.per_group[field] for _, scores in systems]
         tables.append(f"<h3>{esc(field)}</h3>")
-        tables.append(_compared(systems, parts, field, "Words wrong", speakers=True))
+        tables.append(_compared(systems, parts, field, f"{_words(systems)} wrong", speakers=True))
         gap = [s.gaps.get(field) for _, s in systems]
         if gap[-1] is not None:
             shown = " → ".join("–" if value is None else f"{value * 100:.1f}" for value in gap)
             p = systems[-1][1].gaps_p.get(field)
             shuffled = "speakers" if len(systems[-1][1].per_speaker) > 1 else "recordings"
-            chance = "" if p is None else " " + BY_CHANCE.format(shuffled, percent(p))
+            chance = "" if p is None else " " + BY_CHANCE.format(shuffled, how_often(p))
             tables.append(quiet(f"Gap between best and worst: {shown} points. {NO_INTERVAL}{chance}"))
         if any(entry["n_speakers"] < 2 for entry in values.values()) and len(systems[-1][1].per_speaker) > 1:
             tables.append(quiet("A group of one speaker has no interval: it would be over sentences, not people."))

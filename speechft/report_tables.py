@@ -59,20 +59,6 @@ def table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]], 
     return f'<div class="wide"><table{style}><caption>{caption}</caption>{thead}<tbody>{body}</tbody></table></div>'
 
 
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
-
-
-def interval(ends: Sequence[float | None] | None) -> str:
-    """Both ends of an interval in per cent, where there is one."""
-    return "–" if not ends or None in ends else " to ".join(map(percent, ends))
-
-
-def points(value: float | None) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    return "–" if value is None else f"{value * 100:+.1f}".replace("-", "−")
-
-
 def kinds(systems: Systems) -> list[str]:
     return ["before", "after"] if len(systems) == 2 else ["after"]
 

@@ -10,13 +10,15 @@ from functools import cached_property
 from typing import Any
 
 from speechft.error_rate import ErrorRate, char_errors, word_errors
-from speechft.hallucination import LOOP_TIMES, hallucinations, repeats
+from speechft.hallucination import CHARACTERS_PER_SECOND, LOOP_TIMES, hallucinations, repeats
 from speechft.manifest import Manifest, Utterance
-from speechft.normalize import chosen, describe, normalizer
+from speechft.normalize import describe, resolve_normalizer, splits
+from speechft.normalize import normalizer as named_normalizer
 from speechft.references import CloserText, clipped_errors, closer_text
-from speechft.significance import ENOUGH_SPEAKERS, bootstrap_ci, shuffled_gap
+from speechft.significance import ENOUGH_SPEAKERS, ENOUGH_UTTERANCES, bootstrap_ci, shuffled_gap
 from speechft.tasks import command_of, command_success, entities_of, entity_errors
 
+SPLIT = "in languages written without spaces each character counts as a word"
 WORST_SHARE = 0.01  # of the clips; one looping clip can move a corpus by ten points
 UNKNOWN = "unknown"  # value of a group for the rows that don't state it
 GROUP_DRAWS = 2_000  # of an interval a group; the corpus gets all
@@ -95,6 +97,8 @@ class Scores:
     @cached_property
     def hallucination(self) -> dict[str, Any]:
         """Invented words, where they can be told from mishearings; see `speechft.hallucination`."""
+        if splits(self.normalizer):
+            return hallucinations(self.rows, CHARACTERS_PER_SECOND)
         return hallucinations(self.rows)
 
     @property
@@ -161,7 +165,7 @@ class Scores:
     def without_worst(self, share: float = WORST_SHARE) -> float:
         """WER without the clips that cost the most errors, at least one of them; nan where that leaves no clip."""
         ranked = sorted((row.words for row in self.rows), key=lambda words: words.errors)
-        kept = ranked[: -max(1, round(share * len(ranked)))]
+        kept = ranked[: -worst_clips(len(ranked), share)]
         return total(kept).rate if kept else math.nan
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,6 +184,10 @@ class Scores:
             notes.append(f"{n} speaker{'s' if n != 1 else ''}: the interval says nothing about other people")
         if nameless and n > 1:
             notes.append(f"{nameless} of {len(self.rows)} recordings name no speaker: they count as one speaker")
+        if n == 1 and len(self.rows) < ENOUGH_UTTERANCES:
+            notes.append(f"{len(self.rows)} recordings: an interval over so few is far too narrow")
+        if splits(self.normalizer):
+            notes.append(SPLIT)
         if self.rows and not self.words.length:
             notes.append("no text has a word after normalisation: rates are counts of inserted words")
         return {
@@ -221,16 +229,17 @@ class Scores:
         }
 
 
-def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer_name: str = "auto") -> Scores:
+def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer: str = "auto") -> Scores:
     """Score one hypothesis an utterance.
 
     Args:
         utterances: with their texts.
         hypotheses: in the same order.
-        normalizer_name: see `speechft.normalize`; it is applied to both.
+        normalizer: see `speechft.normalize`; it is applied to both. Spaces that it puts between letters are no
+            characters.
     """
-    normalizer_name = chosen(normalizer_name, (u.language for u in utterances))
-    normalize = normalizer(normalizer_name)
+    normalizer = resolve_normalizer(normalizer, (u.language for u in utterances))
+    normalize, spaces = named_normalizer(normalizer), not splits(normalizer)
     fields = Manifest(utterances).groups
     rows = []
     for utterance, hypothesis in zip(utterances, hypotheses, strict=True):
@@ -246,7 +255,7 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
                 hypothesis,
                 (one, two),
                 word_errors(one, two),
-                char_errors(one, two),
+                char_errors(one, two, spaces=spaces),
                 word_errors(utterance.text, hypothesis),
                 None if verbatim is None else word_errors(normalize(verbatim), two),
                 verbatim,
@@ -254,7 +263,12 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
                 entities_of(utterance, normalize),
             )
         )
-    return Scores(tuple(rows), describe(normalizer_name))
+    return Scores(tuple(rows), describe(normalizer))
+
+
+def worst_clips(clips: int, share: float = WORST_SHARE) -> int:
+    """How many of so many clips are the worst `share`: at least one."""
+    return max(1, round(share * clips))
 
 
 def total(errors: Iterable[ErrorRate]) -> ErrorRate:

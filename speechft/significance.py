@@ -7,12 +7,16 @@ What is exact: the sign-flip test, where all flips are tried. What is approximat
 speakers hold the truth less often than stated even after the correction here (simulated with very different speakers,
 stated 95%: 96% with 40 of them, 92% with 10, 90% with 5, 74% with 3, 51% with 2), and MAPSSWE, which leans on the
 central limit theorem where more than `ALL_FLIPS` segments differ.
+
+What does not vary cannot be drawn again: where every speaker has the same rate, an interval of no width would claim
+certainty. A rate of 0 or 1 then gets the exact bound of a share (`never`), any other rate and any difference none.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -21,12 +25,23 @@ from speechft.error_rate import ErrorRate
 DRAWS = 10_000
 DRAWN_AT_ONCE = 2_000_000  # counts of one pass, 16 MB: large corpora stay within memory
 SHUFFLES = 2_000
+ROUNDING = 1e-9  # an interval no wider than this has no width
 ENOUGH_SPEAKERS = 5  # below it an interval over speakers says little about other people
+ENOUGH_UTTERANCES = 6  # of one voice: below it no sign test is under 5%, and intervals are far too narrow
 ALL_FLIPS = 13  # up to so many blocks every one of 2**13 = 8192 sign flips is tried
 NORMAL_SEGMENTS = 50  # from so many on, MAPSSWE takes a mean for normal
 CORRECT_WORDS = 2  # right in both systems, they end a segment; the default of NIST's sc_stats
 
 Alignment = Sequence[tuple[str, str, str]]  # as `speechft.error_rate.align` gives it
+
+
+class Counts(Protocol):
+    """Errors and what they are divided by: an `ErrorRate`, or an example's part of another score."""
+
+    @property
+    def errors(self) -> float: ...
+    @property
+    def length(self) -> float: ...
 
 
 def bootstrap_ci(
@@ -45,18 +60,50 @@ def bootstrap_ci(
         level: share of intervals that hold the true rate.
 
     Returns:
-        (low, high), fractions; (nan, nan) without a word, or with a single utterance, which says nothing about spread.
+        (low, high), fractions. Where all blocks have the same rate: if it is 0, from 0 to what may `never` have been
+        seen in so many blocks; if it is 1, as far down; else no interval. That is (nan, nan), as without a word, or
+        with a single utterance, which says nothing about spread.
     """
-    if len(errors) < 2:
+    rows = [(e.errors, e.length) for e in errors]
+    low, high = bootstrap_ratio(rows, blocks, level=level, draws=draws, seed=seed)
+    if not high - low <= ROUNDING:
+        return low, high
+    far = never(sum(length > 0 for _, length in _block_sums(rows, blocks)), level)
+    return (0.0, far) if high == 0 else (1 - far, 1.0) if low == 1 else (math.nan, math.nan)
+
+
+def bootstrap_ratio(
+    rows: Sequence[tuple[float, float]],
+    blocks: Sequence[str] | None = None,
+    *,
+    level: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """As `bootstrap_ci`, of any sum divided by another; where nothing varies both ends are the ratio itself.
+
+    Args:
+        rows: of each example what is summed, and what the sum is divided by.
+    """
+    if len(rows) < 2:
         return math.nan, math.nan
-    table = _block_sums([(e.errors, e.length) for e in errors], blocks)
+    table = _block_sums(rows, blocks)
     sums = _resampled(table, draws, seed)
     return _percentiles(_rates(sums[:, 0], sums[:, 1]), _widened(level, len(table)))
 
 
+def never(n: int, level: float = 0.95) -> float:
+    """What is not seen in n examples may still be this share of all (the exact bound of Clopper and Pearson, 1934).
+
+    >>> round(never(60), 3)
+    0.06
+    """
+    return float(1 - ((1 - level) / 2) ** (1 / n))
+
+
 def paired_bootstrap(
-    base: Sequence[ErrorRate],
-    other: Sequence[ErrorRate],
+    base: Sequence[Counts],
+    other: Sequence[Counts],
     blocks: Sequence[str] | None = None,
     *,
     level: float = 0.95,
@@ -66,7 +113,8 @@ def paired_bootstrap(
     """Difference of corpus rates, other - base, on the same utterances, with its interval.
 
     Returns:
-        (difference, (low, high)); negative is an improvement. All nan without a word; no interval with one utterance.
+        (difference, (low, high)); negative is an improvement. All nan without a word; no interval with one utterance,
+        or where all blocks differ by the same, which drawing again cannot vary.
     """
     rows = [(b.errors, b.length, o.errors, o.length) for b, o in zip(base, other, strict=True)]
     if not rows:
@@ -78,7 +126,8 @@ def paired_bootstrap(
     observed = _rates(whole[2:3], whole[3:4]) - _rates(whole[0:1], whole[1:2])
     if len(rows) < 2:
         return float(observed[0]), (math.nan, math.nan)
-    return float(observed[0]), _percentiles(differences, _widened(level, len(table)))
+    low, high = _percentiles(differences, _widened(level, len(table)))
+    return float(observed[0]), (low, high) if high - low > ROUNDING else (math.nan, math.nan)
 
 
 def bootstrap_statistic(

@@ -19,6 +19,8 @@ from speechft.manifest import Manifest, Utterance
 from speechft.normalize import normalizer
 
 LEAST_DEV = 6
+LEAST_TEST = 6  # of one voice: with fewer nothing can be told from chance, see `speechft.significance`
+FEW = 20  # with fewer recordings so many test clips would cost training more than they tell
 ENOUGH_SPEAKERS = 5  # with fewer, whole speakers make parts too uneven: split by sentence
 UNUSED = "unused"  # the split of rows that a protocol leaves aside: nothing trains or tests on them
 PARTS = ("train", "dev", "test")
@@ -135,7 +137,7 @@ def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: in
     """Complete the splits, and leave those that rows already have.
 
     With no splits at all, by speaker where there are `ENOUGH_SPEAKERS`, else by sentence; dev then has `LEAST_DEV`
-    rows, or a fifth of all if that is less. Where only dev is
+    rows, or a fifth of all if that is less, and test `LEAST_TEST` if there are `FEW` or more. Where only dev is
     missing, it is carved out of train by the same rule. A row without a split among rows that have one joins
     the split that its speaker or sentence is in, so that new recordings can be added to a corpus that is
     split already. "validation" and the like are renamed "dev".
@@ -154,7 +156,8 @@ def auto_split(manifest: Manifest, dev: float = 0.1, test: float = 0.2, seed: in
         return split_by_speaker(manifest, dev, test, seed)
     if not present:
         few = min(0.2, LEAST_DEV / max(1, len(manifest)))  # thirty recordings need more than three to choose by
-        return split_by_prompt(manifest, max(dev, few) if dev else dev, test, seed)
+        least = LEAST_TEST / len(manifest) if len(manifest) >= FEW else 0.0
+        return split_by_prompt(manifest, max(dev, few) if dev else dev, max(test, least) if test else test, seed)
     if open_rows:
         manifest = _join(manifest, {"test": test if "test" in present else 0.0, "dev": dev}, seed)
     if "dev" in manifest.splits or dev <= 0:

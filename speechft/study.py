@@ -16,12 +16,13 @@ from speechft.evaluate import Evaluation, evaluate_model
 from speechft.events import OnEvent
 from speechft.language import in_one_language
 from speechft.manifest import Manifest
+from speechft.markdown import markdown_table
 from speechft.overlap import Overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare_all, compare_pairs
 from speechft.pipeline import listed, load_trained, prepared
 from speechft.recogniser import load
-from speechft.report import markdown_table, plain, write_report
+from speechft.report import plain, write_report
 from speechft.report_comparison import comparison
 from speechft.report_data import recordings
 from speechft.result import environment, notice, shared_parts

@@ -17,14 +17,17 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from speechft.normalize import unit
+from speechft.numbers_as_text import NOTHING, interval, percent, points, points_interval
 from speechft.plain_text import Terminal, escape
 from speechft.report_answer import answer
-from speechft.report_comparison import chosen, comparison, pairs
-from speechft.report_data import measured
-from speechft.report_tables import UNNAMED, interval, percent
+from speechft.report_comparison import best_system, comparison, pairs
+from speechft.report_data import for_display
+from speechft.report_tables import UNNAMED
 
 SPEAKERS_SHOWN = 20  # of more, the worst
 WORST_SPEAKERS = 10
+HUNDREDTHS = 2  # digits of a point: an export changes little
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -123,13 +126,14 @@ class Watcher:
 def before_after(result: dict[str, Any], out: Path | None) -> None:
     """The table a run ends with: base and adapted, with intervals, and where the report is."""
     console = Terminal()
-    base, adapted = measured(result["base"]), measured(result["adapted"])
+    base, adapted = for_display(result["base"]), for_display(result["adapted"])
     kept = result["adapter"] is None
     _print_first(console, result, [adapted] if kept else [base, adapted], None if kept else result["difference"])
-    table = Table(title=f"{base['n_utterances']} clips, {base['n_words']} words, {_speakers(base)}")
+    words = unit(base["normalizer"])
+    table = Table(title=f"{base['n_utterances']} clips, {base['n_words']} {words}, {_speakers(base)}")
     for column in ("", "before", "after"):
         table.add_column(column, justify="left" if not column else "right")
-    table.add_row("words wrong (WER)", percent(base["wer"]), f"[bold]{percent(adapted['wer'])}[/]")
+    table.add_row(f"{words} wrong (WER)", percent(base["wer"]), f"[bold]{percent(adapted['wer'])}[/]")
     table.add_row("95% interval", interval(base["wer_ci95"]), interval(adapted["wer_ci95"]))
     table.add_row("characters wrong (CER)", percent(base["cer"]), percent(adapted["cer"]))
     if base["n_speakers"] > 1:
@@ -167,9 +171,10 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
 def scores_table(result: dict[str, Any], out: Path | None) -> None:
     """One model's error rates."""
     console = Terminal()
-    result = measured(result)
+    result = for_display(result)
     _print_first(console, result, [result], None)
-    table = Table(title=f"{escape(result['model'])}: {result['n_utterances']} clips, {result['n_words']} words")
+    size = f"{result['n_utterances']} clips, {result['n_words']} {unit(result['normalizer'])}"
+    table = Table(title=f"{escape(result['model'])}: {size}")
     for column in ("WER", "95% interval", "CER", "MER", "WIL", "x real time"):
         table.add_column(column, justify="right")
     table.add_row(
@@ -191,7 +196,7 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
 def comparison_table(result: dict[str, Any], out: Path | None) -> None:
     """Base and adapters, a row each, with the difference to the base and its corrected p values; then every two."""
     console = Terminal()
-    best = chosen(result)
+    best = best_system(result)
     shown = [result["base"], result["adapters"][best.name]] if best else [result["base"]]
     _print_first(console, result, shown, best.difference if best else None)
     titles = (f"{result['clips']} clips, {_speakers(result['base'])}", "Every pair")
@@ -220,13 +225,14 @@ def export_table(result: dict[str, Any], out: Path) -> None:
         table.add_column(column, justify="right" if column else "left")
     rows = {f"{result['software']}, {context}": result["theirs"], f"speechft, {context}": result["ours"]}
     for name, scores in (rows | {f"speechft, {own['context']}": own}).items():
-        scores = measured(scores)
+        scores = for_display(scores)
         table.add_row(name, percent(scores["wer"]), interval(scores["wer_ci95"]), percent(scores["cer"]))
     console.print(table)
     difference = result["difference"]
+    bounds = points_interval(difference["wer_ci95"], HUNDREDTHS)
+    sure = "" if bounds == NOTHING else f" (95% interval {bounds})"
     console.print(
-        f"Theirs minus ours: {_hundredths(difference['wer'])} points of WER (95% interval "
-        f"{' to '.join(map(_hundredths, difference['wer_ci95']))}); "
+        f"Theirs minus ours: {points(difference['wer'], HUNDREDTHS)} points of WER{sure}; "
         f"{percent(result['words_that_differ'])} of the words differ."
     )
     for caveat in result["caveats"]:
@@ -245,11 +251,6 @@ def _print_first(
     if result.get("notice"):
         console.marked(f"[bold yellow]{escape(result['notice'])}[/]")
     console.marked(f"[bold]{escape(answer(systems, difference, result))}[/]")
-
-
-def _hundredths(difference: float | None) -> str:
-    """In points, more exactly than elsewhere: an export changes little."""
-    return "–" if difference is None else f"{100 * difference:+.2f}"
 
 
 def _worst_speaker(scores: Mapping[str, Any]) -> str:

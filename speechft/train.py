@@ -31,7 +31,7 @@ from speechft.context import Context
 from speechft.descent import Descender, bear_with
 from speechft.errors import SpeechftError
 from speechft.eva import initialise_from_data
-from speechft.evaluate import Evaluation, Rates
+from speechft.evaluate import Evaluation, Rates, normalizer_for
 from speechft.events import Event, OnEvent
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
@@ -40,7 +40,6 @@ from speechft.interruption import Interrupted, deferred
 from speechft.language import in_known_languages, in_one_language
 from speechft.locks import locked
 from speechft.manifest import Manifest, Utterance
-from speechft.normalize import chosen
 from speechft.objective import TokenLoss, recompute_layers
 from speechft.own_results import refuse_foreign_results
 from speechft.peft_methods import attach_rank_schedule
@@ -355,7 +354,7 @@ class Run:
             "context": self.context.for_decoding().policy,
             "trained_context": self.context.policy,
             "language": self.base.language,
-            "normalizer": chosen(self.recipe.normalizer, (u.language for u in self.train), self.base.language),
+            "normalizer": normalizer_for(self.base, self.train, self.recipe.normalizer),
             "train_sha256": self.train.sha256,
             "seen": Seen.by([{"seen": own}, adapters.own_card(self.folder)]).to_dict(),  # and what a base of ours had
             "licence": self.recipe.adapter.licence or adapters.VOICE_LICENCE,

@@ -11,8 +11,8 @@ import yaml
 
 from speechft.errors import SpeechftError
 from speechft.files import write_text
+from speechft.markdown import markdown_table
 from speechft.marks import with_absolute_paths
-from speechft.report import markdown_table
 from speechft.tune_space import Space
 
 ENOUGH = 8  # completed trials that can tell which settings matter

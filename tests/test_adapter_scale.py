@@ -12,12 +12,13 @@ from peft import LoraConfig, get_peft_model
 
 from speechft import adapters
 from speechft.adapter_scale import choose_scale, save_at_best_scale, set_scale
+from speechft.context import UNTRAINED, Context
 from speechft.errors import SpeechftError
 from speechft.evaluate import evaluate_model
 from speechft.manifest import Manifest
 from speechft.sources import resolve
 from speechft.transcript import DecodeOptions
-from speechft.whisper import UNTRAINED_CONTEXT, Context, Whisper
+from speechft.whisper import Whisper
 
 PLAIN = DecodeOptions(temperatures=())  # without retries, which a spoilt model would need for every clip
 
@@ -109,7 +110,7 @@ def test_scale_0_is_the_base_model_as_it_is_used(tiny: Whisper, voice: Manifest,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("speechft.adapter_scale.evaluate_model", decoded)
         choose_scale(adapted(tiny).with_(context=Context("clip")), voice[:2], scales=(0.0, 0.5, 1.0))
-    assert heard == [UNTRAINED_CONTEXT, "clip", "clip"]
+    assert heard == [UNTRAINED.policy, "clip", "clip"]
 
 
 def test_where_the_base_model_is_best_nothing_is_written(tiny: Whisper, voice: Manifest, tmp_path: Path) -> None:

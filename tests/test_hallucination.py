@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ def test_more_words_than_a_mouth_can_say() -> None:
     rows = score([one(0, "yes", 1.0), one(1, "a b c d e f g h i j", 1.0), one(2, "yes", None)], ["a " * 11] * 3, "none")
     assert [words_beyond_speech(row) for row in rows.rows] == [11 - 8, 1, 0]  # a fast text is allowed its words
     assert hallucinations(rows.rows)["too_fast"] == {"clips": 2, "words": 4}
+
+
+def test_characters_are_said_faster_than_words() -> None:
+    """17 kana in 1.8 s are speech; 200 are not."""
+    row = replace(one(0, "こんにちはきょうはいいてんきですね", 1.8), language="ja")
+    assert score([row], ["こんにちはきょうはいいてんきですねえ"]).hallucination["too_fast"]["clips"] == 0
+    assert score([row], ["ね" * 200]).hallucination["too_fast"] == {"clips": 1, "words": 200 - 36}
 
 
 def test_nothing_to_divide_by() -> None:

@@ -53,6 +53,20 @@ def test_a_row_is_heard_in_its_own_language(base: Whisper, voice: Manifest) -> N
     assert not forced.unreadable
 
 
+def test_texts_of_an_unknown_language_are_not_compared_as_english(base: Whisper, voice: Manifest) -> None:
+    """The English normaliser would delete the Portuguese "um" and the dots of umlauts."""
+    rows = Manifest(spoken(voice, None, None), voice.path)
+    unknown = evaluate_model(base, rows, options=PLAIN)
+    assert unknown.scores.normalizer.startswith("basic/")
+    assert "No row names its language" in unknown.caveats[0]
+    told = evaluate_model(base.with_(language="en"), rows, options=PLAIN)
+    named = evaluate_model(base, spoken(voice, "en", None), options=PLAIN)
+    asked = evaluate_model(base, rows, "whisper-english", options=PLAIN)
+    for found in (told, named, asked):
+        assert found.scores.normalizer.startswith("whisper-english/")
+        assert found.caveats == []
+
+
 def test_a_recording_over_the_window_too(base: Whisper, voice: Manifest, tmp_path: Path) -> None:
     samples = np.concatenate([voice[0].load()] * 16)[: 31 * SAMPLE_RATE]
     soundfile.write(tmp_path / "long.wav", samples, SAMPLE_RATE)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import speechft.normalize
 from speechft.errors import SpeechftError
-from speechft.normalize import VERSIONS, chosen, describe, join_texts, normalizer
+from speechft.normalize import VERSIONS, describe, join_texts, normalizer, resolve_normalizer
 
 
 def test_whisper_english_evens_out_spelling() -> None:
@@ -130,17 +132,38 @@ def test_any_text_is_accepted(name: str, text: str) -> None:
     ("languages", "model", "expected"),
     [
         (["en-GB", None], None, "whisper-english"),
-        ([None], None, "whisper-english"),
+        ([None], None, "basic"),
+        ([None], "en", "whisper-english"),
         (["English"], "de", "whisper-english"),
         ([None], "ta", "basic"),
         (["zh-CN", "ja"], None, "characters"),
         (["hi", "en"], None, "basic"),
+        (["zh", "en"], None, "mixed"),
+        ([None, "ja"], "en", "characters"),
         (["Mandarin"], None, "characters"),
     ],
 )
 def test_auto_goes_by_language(languages: list[str | None], model: str | None, expected: str) -> None:
-    assert chosen("auto", languages, model) == expected
-    assert chosen("none", languages, model) == "none"
+    assert resolve_normalizer("auto", languages, model) == expected
+    assert resolve_normalizer("none", languages, model) == "none"
+
+
+def test_texts_of_no_known_language_are_not_taken_for_english_but_where_the_model_is() -> None:
+    """Portuguese "um" is no hesitation, and German umlauts are letters."""
+    assert resolve_normalizer("auto", [None]) == "whisper-english"
+
+
+def test_mixed_makes_words_of_the_letters_of_scripts_without_spaces() -> None:
+    mixed = normalizer("mixed")
+    assert mixed("我想要 two coffees，谢谢") == "我 想 要 two coffees 谢 谢"
+    assert mixed("コーヒー please") == "コ ー ヒ ー please"
+    assert mixed("สวัสดี, hello world") == "ส วั ส ดี hello world"  # a vowel sign stays with its letter
+    assert mixed("Ça va, 가나 다?") == normalizer("basic")("Ça va, 가나 다?")
+
+
+def test_documentation_examples() -> None:
+    result = doctest.testmod(speechft.normalize)
+    assert (result.attempted > 0, result.failed) == (True, 0)
 
 
 @pytest.mark.parametrize(

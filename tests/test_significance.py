@@ -127,9 +127,35 @@ def test_paired_difference_is_negative_for_an_improvement() -> None:
     assert (back, back_low, back_high) == pytest.approx((-difference, -high, -low))
 
 
-def test_no_difference_has_no_width() -> None:
+def test_differences_that_do_not_vary_have_no_interval() -> None:
     base = corpus(np.random.default_rng(8))
-    assert paired_bootstrap(base, base, NAMES) == (0.0, (0.0, 0.0))
+    for more in (0, 1):
+        other = [substituted(e.errors + more) for e in base]
+        difference, bounds = paired_bootstrap(base, other, NAMES)
+        assert difference == pytest.approx(more / WORDS)
+        assert all(map(math.isnan, bounds))  # "10.0 to 10.0 points" would be certainty
+
+
+def test_rates_that_do_not_vary_are_no_certainty() -> None:
+    """
+    six clips all right: a clip with errors may still be 1 - 0.025 ** (1 / 6) = 45.9% of all
+    """
+    assert bootstrap_ci([substituted(0)] * 6) == (0.0, pytest.approx(0.4593, abs=1e-4))
+    assert bootstrap_ci([substituted(10)] * 6) == (pytest.approx(0.5407, abs=1e-4), 1.0)
+    assert all(map(math.isnan, bootstrap_ci([substituted(1, 4), substituted(2, 8), substituted(1, 4)])))
+    silent = [ErrorRate()] * 5  # clips without a word are no evidence
+    assert bootstrap_ci([*[substituted(0)] * 6, *silent]) == bootstrap_ci([substituted(0)] * 6)
+    assert bootstrap_ci([substituted(0)] * 60, NAMES[:60])[1] > bootstrap_ci([substituted(0)] * 60)[1]  # 8 speakers
+
+
+def test_interval_of_rates_near_nought_covers_as_stated() -> None:
+    """Of eight clips at 2% most are without an error; 0.0% to 0.0% would miss the truth each time."""
+    held = 0
+    for seed in range(400):
+        errors = [substituted(int(e)) for e in np.random.default_rng(seed).binomial(WORDS, 0.02, 8)]
+        low, high = bootstrap_ci(errors, draws=500, seed=seed)
+        held += low <= 0.02 <= high
+    assert held / 400 > 0.9
 
 
 def test_pairing_is_narrower_than_two_intervals() -> None:

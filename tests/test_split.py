@@ -151,6 +151,14 @@ def test_auto_split_makes_three_parts_or_says_why(speakers: int, each: int, seed
         assert speakers < 5 or not pair.speakers
 
 
+@pytest.mark.parametrize(
+    ("clips", "parts"), [(10, (6, 2, 2)), (19, (11, 4, 4)), (20, (10, 4, 6)), (25, (14, 5, 6)), (30, (18, 6, 6))]
+)
+def test_one_voice_has_six_test_clips_where_it_can_spare_them(clips: int, parts: tuple[int, int, int]) -> None:
+    done = auto_split(corpus(1, clips))
+    assert tuple(len(done.split(name)) for name in ("train", "dev", "test")) == parts
+
+
 def test_existing_splits_stay() -> None:
     manifest = Manifest([*corpus(6, 5, "train"), one(9001, split="test"), one(9002, split="validation")])
     done = auto_split(manifest)

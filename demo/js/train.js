@@ -73,7 +73,7 @@ function results({ result, id, report }) {
   $("after").value = result.after;
   $("before-text").textContent = `${result.before} of 10 words understood`;
   $("after-text").textContent = `${result.after} of 10 words understood`;
-  const range = result.low === null ? "" : ` With other sentences it could be between ${result.low} and ${result.high} of 10.`;
+  const range = result.low === null ? " That is too few to say how sure this is." : ` With other sentences it could be between ${result.low} and ${result.high} of 10.`;
   $("result-how").textContent = `Tried on ${times(result.sentences, "sentence")} with ${result.words} words that were kept aside and never learnt.${range}`;
   $("report").href = `/api/voices/${id}/report`;
   $("report").hidden = !report;

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from speechft.audio import SAMPLE_RATE, WINDOW_SECONDS, Seconds
-from speechft.check import sample_problems
 from speechft.manifest import Utterance
 from speechft.recording import levels
+from speechft.row_problems import sample_problems
 
 LEAST: Seconds = 0.1  # a shorter recording is a button pressed twice
 NOISY = 15.0  # dB between the quiet and the loud parts of a recording; a quiet room has 30 or more

@@ -99,6 +99,10 @@ class Interval(Shape):
     wer_ci95: tuple[float | None, float | None] | None
 
 
+class Difference(Interval):
+    p_speakers: float | None = None  # of one voice: over its sentences
+
+
 class Scores(Interval):
     wer: float
     n_utterances: int = Field(ge=0, le=MOST)
@@ -111,7 +115,7 @@ class Result(Shape):
     adapter: str | None
     base: Scores
     adapted: Scores
-    difference: Interval
+    difference: Difference
 
 
 class Damaged(SpeechftError, ValueError):

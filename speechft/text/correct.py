@@ -16,9 +16,11 @@ from typing import Any
 from speechft.config import SpeechRecipe
 from speechft.error_rate import ErrorRate, align, word_errors
 from speechft.errors import SpeechftError
+from speechft.evaluate import normalizer_for
 from speechft.manifest import Manifest
-from speechft.normalize import chosen, normalizer
+from speechft.normalize import normalizer, resolve_normalizer
 from speechft.recogniser import load
+from speechft.scoring import finite
 from speechft.significance import bootstrap_ci, paired_bootstrap
 from speechft.text.data import Message
 from speechft.text.model import TextModel, answers
@@ -58,7 +60,7 @@ def listen(recogniser: Any, manifest: Manifest, beams: int = 4, normalise: str =
         recogniser: from `speechft.load`.
         normalise: each word, of hypotheses and references; correction works on normalised words.
     """
-    normalise = chosen(normalise, (u.language for u in manifest), recogniser.whisper.language)
+    normalise = normalizer_for(recogniser.whisper, manifest, normalise)
     clean = normalizer(normalise)
     found = recogniser.evaluate(manifest, normalise, confidences=True, options=DecodeOptions(beams=beams))
     heard = []
@@ -91,7 +93,7 @@ def cross_validated(
         SpeechftError: fewer sentences than folds.
     """
     clean = normalizer(
-        chosen(recipe.normalizer, (u.language for u in train), recipe.language)
+        resolve_normalizer(recipe.normalizer, (u.language for u in train), recipe.language or "en")
     )  # "Stop!" and "stop" are the same sentence
     fold_of = {u.id: int(hashlib.sha256(clean(u.text).encode()).hexdigest()[:8], 16) % folds for u in train}
     if len(set(fold_of.values())) < folds:
@@ -201,7 +203,7 @@ def report(heard: Sequence[Heard], proposals: Sequence[str], level: float) -> di
     difference, interval = paired_bootstrap(before, after, speakers)
 
     def rate(found: Sequence[ErrorRate]) -> dict[str, Any]:
-        return {"wer": sum(found, ErrorRate()).rate, "ci95": list(bootstrap_ci(found, speakers))}
+        return {"wer": sum(found, ErrorRate()).rate, "ci95": [finite(bound) for bound in bootstrap_ci(found, speakers)]}
 
     pairs = list(zip(before, after, strict=True))
     return {
@@ -210,7 +212,7 @@ def report(heard: Sequence[Heard], proposals: Sequence[str], level: float) -> di
         "after": rate(after),
         "unconstrained": rate(errors(heard, proposals, max(LEVELS))),
         "oracle": rate(oracle),
-        "difference": {"wer": difference, "ci95": list(interval)},
+        "difference": {"wer": difference, "ci95": [finite(bound) for bound in interval]},
         "changed": sum(
             constrained(one, said, level) != " ".join(one.words) for one, said in zip(heard, proposals, strict=True)
         ),

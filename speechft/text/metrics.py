@@ -15,13 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from speechft.error_rate import ErrorRate
 from speechft.errors import SpeechftError, missing_extra
-from speechft.significance import bootstrap_ci, bootstrap_statistic, paired_bootstrap
+from speechft.significance import bootstrap_ratio, bootstrap_statistic, never, paired_bootstrap
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Measure:
 
     def summary(self) -> dict[str, Any]:
         """`value` and `ci95` as JSON; null where there is none."""
-        low, high = bootstrap_ci(cast(Sequence[ErrorRate], self.parts), self.blocks or None)
+        low, high = bootstrap_ratio([(part.errors, part.length) for part in self.parts], self.blocks or None)
         if self.proportion and self.n > 1 and low == high and low in (0, 1):
             far = never(self.independent)
             low, high = (0.0, far) if low == 0 else (1 - far, 1.0)
@@ -91,15 +90,15 @@ class Measure:
     def against(self, base: Measure) -> dict[str, Any]:
         """This score minus the base's on the same examples; of perplexities the ratio.
 
-        Where drawing shares again gives no spread, as all pairs differ by the same, other pairs may still be as many
-        as `never` says, and each may differ by 1 either way. With n pairs of wrong and right the interval leaves out
-        0 exactly where the sign test does, from 6 on (McNemar's exact test; Dixon and Mood, 1946). A score that is
-        the base's own, as where the base was kept, does not differ from it.
+        Where drawing again gives no spread, as all pairs differ by the same, there is no interval; of shares, other
+        pairs may still be as many as `never` says, and each may differ by 1 either way. With n pairs of wrong and
+        right the interval leaves out 0 exactly where the sign test does, from 6 on (McNemar's exact test; Dixon and
+        Mood, 1946). A score that is the base's own, as where the base was kept, does not differ from it.
         """
-        difference, (low, high) = paired_bootstrap(
-            cast(Sequence[ErrorRate], base.parts), cast(Sequence[ErrorRate], self.parts), self.blocks or None
-        )
-        if self.proportion and self is not base and self.n > 1 and low == high:
+        difference, (low, high) = paired_bootstrap(base.parts, self.parts, self.blocks or None)
+        if self is base:
+            low = high = difference
+        elif self.proportion and self.n > 1 and math.isnan(low):
             far = never(self.independent)
             low, high = (1 - far) * difference - far, (1 - far) * difference + far
         return {
@@ -109,15 +108,6 @@ class Measure:
 
     def _shown(self, value: float) -> float:
         return math.exp(min(value, 700.0)) if self.exponential else value
-
-
-def never(n: int) -> float:
-    """What is not seen in n examples may still be this share of all, with 97.5% confidence (Clopper and Pearson, 1934).
-
-    >>> round(never(60), 3)
-    0.06
-    """
-    return float(1 - 0.025 ** (1 / n))
 
 
 def rounded(value: float) -> float | None:

@@ -518,21 +518,42 @@ def test_a_truncated_archive_is_refused(store: Store, anna: VoiceFolder) -> None
 
 
 @pytest.mark.parametrize(
-    ("bounds", "adapter", "verdict"),
-    [([-0.4, -0.1], "adapter", "better"), ([-0.4, 0.1], "adapter", "unsure"), ([0.0, 0.0], None, "not yet")],
+    ("bounds", "p", "adapter", "verdict"),
+    [
+        ([-0.4, -0.1], 0.01, "adapter", "better"),
+        ([-0.4, -0.1], 0.0625, "adapter", "unsure"),  # as large a difference comes by chance too
+        ([-0.4, 0.1], 0.2, "adapter", "unsure"),
+        ([None, None], 0.01, "adapter", "better"),  # each sentence gained as much, so no interval can be drawn
+        ([None, None], 1.0, None, "not yet"),
+    ],
 )
-def test_results_in_words(bounds: list[float], adapter: str | None, verdict: str) -> None:
+def test_results_in_words(bounds: list[float | None], p: float, adapter: str | None, verdict: str) -> None:
     rates = {"n_utterances": 10, "n_words": 60}
     result = {
         "base": {"wer": 0.7, "wer_ci95": [0.5, 0.9], **rates},
         "adapted": {"wer": 0.3, "wer_ci95": [0.1, 1.2], **rates},
-        "difference": {"wer_ci95": bounds},
+        "difference": {"wer_ci95": bounds, "p_speakers": p},
         "adapter": adapter,
     }
     said = words_for(result, [])
     assert (said["before"], said["after"], said["low"], said["high"]) == (3.0, 7.0, 0.0, 9.0)
     assert said["verdict"] == verdict
     assert (said["more"] > 0) == (verdict != "better")
+
+
+@pytest.mark.parametrize(("sentences", "verdict"), [(2, "unsure"), (5, "unsure"), (6, "better")])
+def test_few_sentences_have_no_range_and_prove_nothing(sentences: int, verdict: str) -> None:
+    """Of two sentences 13 in 100 trainings that changed nothing were called better, and half of the ranges wrong."""
+    rates = {"n_utterances": sentences, "n_words": 5 * sentences}
+    result = {
+        "base": {"wer": 0.7, "wer_ci95": [0.6, 0.8], **rates},
+        "adapted": {"wer": 0.35, "wer_ci95": [0.33, 0.38], **rates},
+        "difference": {"wer_ci95": [-0.5, -0.2]},  # of an older run, which said no p
+        "adapter": "adapter",
+    }
+    said = words_for(result, [])
+    assert said["verdict"] == verdict
+    assert (said["low"], said["high"]) == ((None, None) if sentences < 6 else (6.2, 6.7))
 
 
 def test_what_got_worse_is_not_called_better() -> None:

@@ -1,0 +1,158 @@
+"""What is wrong with one row of a manifest: its text, the sound of its clip, and whether the two fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from speechft.audio import SILENT_PEAK, WINDOW_SECONDS
+from speechft.manifest import Problem, Seconds, Utterance
+from speechft.split import sentence_key, usual_name
+from speechft.utterance import CLOSE, CLOSE_SHARE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Tokenizer = Callable[[str], Sequence[int]]  # text to the ids of a whole label, special tokens included
+Severity = Literal["error", "warning", "note"]
+
+MOST_TOKENS = 448  # positions of Whisper's decoder
+CHARACTERS_PER_TOKEN = 4.0  # of English; only used when no tokenizer is given
+QUIET = 0.02  # peak, of full scale: -34 dB
+FULL_SCALE = 0.99
+CLIPPED_SHARE = 0.002  # of samples at full scale; speech that isn't clipped stays under a tenth of this
+WORDS_PER_SECOND = 8.0  # nobody speaks faster; the recording was cut, or the text belongs to another one
+LETTERS_PER_SECOND = 45.0
+SHORTEST: Seconds = 0.1  # no word is shorter
+
+
+def text_problems(u: Utterance, tokenizer: Tokenizer | None) -> list[Problem]:
+    """What is wrong with a row's text; without a tokenizer its tokens are estimated."""
+    if not sentence_key(u.text):
+        if _no_speech(u):
+            return []
+        what = "the text holds no words" if u.text.strip() else "the text is empty"
+        fix = 'Write what is said; if nobody speaks, on purpose, add "no_speech": true to the row.'
+        return [Problem("error", "empty-text", u.where, what, fix)]
+    if tokenizer is not None:
+        tokens = len(tokenizer(u.text))
+        if tokens > MOST_TOKENS:
+            what = f"the text is {tokens} tokens long; Whisper writes {MOST_TOKENS} at most"
+            return [Problem(_limit(u), "too-many-tokens", u.where, what, "Cut the recording and its text.")]
+    elif len(u.text.encode()) / CHARACTERS_PER_TOKEN > MOST_TOKENS:
+        tokens = round(len(u.text.encode()) / CHARACTERS_PER_TOKEN)
+        what = f"the text is about {tokens} tokens long; Whisper writes {MOST_TOKENS} at most"
+        return [Problem("warning", "too-many-tokens", u.where, what, "Cut the recording and its text.")]
+    return []
+
+
+def sample_problems(utterance: Utterance, samples: np.ndarray) -> list[Problem]:
+    """What is wrong with the sound of a decoded clip.
+
+    Args:
+        utterance: the row it comes from.
+        samples: float32, mono 16 kHz, shape (samples,).
+    """
+    import numpy as np
+
+    magnitude = np.abs(samples - samples.mean())  # a constant offset is silence too
+    peak = float(magnitude.max())
+    found: list[Problem] = []
+    if peak < SILENT_PEAK:
+        if not _no_speech(utterance):
+            found.append(audio_problem(utterance, "error", "silent", "is silent", "Record it again, or drop the row."))
+    elif peak < QUIET:
+        fix = "Whisper copes with it, but noise weighs more; record nearer the microphone."
+        found.append(audio_problem(utterance, "note", "quiet", f"is very quiet (peak {peak:.1%} of full scale)", fix))
+    clipped = float((np.abs(samples) >= FULL_SCALE).mean())
+    if clipped > CLIPPED_SHARE:
+        what = f"is clipped ({clipped:.1%} of its samples are at full scale)"
+        fix = "Record it again at a lower level if you can."
+        found.append(audio_problem(utterance, "warning", "clipped", what, fix))
+    return found
+
+
+def length_problems(u: Utterance, seconds: Seconds, *, decoded: bool, pieces: bool = False) -> list[Problem]:
+    """What is wrong with how long a clip lasts.
+
+    Args:
+        seconds: of its sound, or as its header says.
+        decoded: `seconds` were counted, so that what the row and the file say of them can be judged.
+        pieces: what is too long is heard in pieces, whatever its split.
+    """
+    times = _times_problems(u, seconds)
+    found = []
+    if decoded:
+        found += _stated_problems(u, seconds) if not times else []
+        found += _truncated_problems(u)
+    if seconds > WINDOW_SECONDS:
+        fix = f"Cut it into parts of under {WINDOW_SECONDS:.0f} s, or give rows with start_s and end_s."
+        what = f"lasts {seconds:.1f} s; Whisper hears {WINDOW_SECONDS:.0f} s at once"
+        severity = "warning" if pieces else _limit(u)
+        what += ", so it is cut at pauses and heard in pieces" if severity == "warning" else ""
+        found.append(audio_problem(u, severity, "too-long", what, fix))
+    return [*found, *times, *_speed_problems(u, seconds)]
+
+
+def _stated_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
+    if u.duration_s is None or abs(u.duration_s - seconds) <= max(CLOSE, CLOSE_SHARE * seconds):
+        return []
+    what = f"lasts {seconds:.2f} s, not {u.duration_s:g} s as the row says"
+    fix = "Was the file replaced or cut? Correct or remove duration_s."
+    return [audio_problem(u, "warning", "duration", what, fix)]
+
+
+def _truncated_problems(u: Utterance) -> list[Problem]:
+    missing = _missing_bytes(u.audio)
+    if not missing:
+        return []
+    what = f"is cut off: {missing:,} bytes that its header names are not there"
+    return [audio_problem(u, "warning", "truncated", what, "Copy the file again from where it came.")]
+
+
+def _times_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
+    short = 0.0 if u.end_s is None else u.end_s - (u.start_s or 0.0) - seconds
+    if short <= SHORTEST:
+        return []
+    severity: Severity = "error" if u.missing(seconds) else "warning"
+    fix = "Correct the time, or record it again."
+    return [audio_problem(u, severity, "times", f"ends {short:.2f} s before end_s ({u.end_s:g} s)", fix)]
+
+
+def _missing_bytes(path: Path) -> int:
+    """How much shorter a wav file is than its header says; decoders accept that without a word."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return 0
+    size, stated = path.stat().st_size, int.from_bytes(head[4:8], "little") + 8
+    written_as_stream = stated >= 0x7FFF_FFFF  # a size that was never filled in
+    missing = 0 if written_as_stream else stated - size
+    return missing if missing > max(1024, size // 100) else 0
+
+
+def _speed_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
+    words = sentence_key(u.text).split()
+    letters = sum(map(len, words))
+    too_fast = len(words) > WORDS_PER_SECOND * seconds or letters > LETTERS_PER_SECOND * seconds
+    if not words or not (seconds < SHORTEST or (too_fast and letters > 4)):
+        return []
+    count = f"{len(words)} word{'s' if len(words) > 1 else ''}"
+    what = f"lasts {seconds:.2f} s, too short for its {count}"
+    fix = "The recording may be cut, or the text may belong to another one; listen to it."
+    return [audio_problem(u, "warning", "too-fast", what, fix)]
+
+
+def audio_problem(u: Utterance, severity: Severity, kind: str, what: str, fix: str) -> Problem:
+    """A problem of a row's recording, which is named."""
+    return Problem(severity, kind, u.where, f"audio '{u.audio.name}' {what}", fix)
+
+
+def _limit(u: Utterance) -> Literal["error", "warning"]:
+    """Too long to train on is an error; a test clip is used, in pieces."""
+    return "warning" if usual_name(u.split or "") == "test" else "error"
+
+
+def _no_speech(u: Utterance) -> bool:
+    return u.extra.get("no_speech") is True

@@ -5,7 +5,7 @@
 Trains a speech adapter, and one for each fold, so that the corrector learns from errors on clips that were not trained
 on; trains the corrector on those; and chooses on dev how sure a word must be to stay. "Never correct" is a choice.
 Without a test split half of the dev speakers choose, and the result is of the other half. The same command goes on
-after an interruption.
+after an interruption. `speechft transcribe --corrector OUT/corrector-sft` applies what was chosen to new recordings.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from speechft import correction, exits, load
 from speechft.check import usable
 from speechft.config import SpeechRecipe
+from speechft.corrector import Card, save_card
 from speechft.files import write_text
 from speechft.normalize import chosen
 from speechft.split import auto_split
@@ -57,6 +58,12 @@ def main() -> None:
     text = load_text_model(model, adapter=adapter)
     proposed = {name: correction.propose(text, heard[name], normaliser) for name in ("dev", "test")}
     level, rates = correction.best_level(heard["dev"], proposed["dev"])
+    card = Card(
+        model=model, adapter=adapter and adapter.name, level=level, normalizer=normaliser, beams=correction.BEAMS,
+        recogniser=speech.model, recogniser_adapted=whole.adapter is not None,
+        dev={str(at): rate for at, rate in rates.items()},
+    )  # fmt: skip
+    save_card(a.out / f"corrector-{a.task}", card)
     print("dev:", {at: f"{rate:.1%}" for at, rate in rates.items()}, "-> level", level)
     result = correction.report(heard["test"], proposed["test"], level)
     write_text(a.out / f"result-{a.task}.json", json.dumps({"dev": rates, **result}, indent=2) + "\n")

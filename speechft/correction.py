@@ -27,6 +27,7 @@ TASK = "A recogniser wrote what a person said, best guess first. Write what was 
 LEVELS = (0.0, 0.3, 0.5, 0.7, 0.9, 1.1)  # words as sure as this stay; at 0 nothing may change, above 1 everything
 UNSURE = 0.5  # words below it are shown to the model in brackets
 MAX_NEW_TOKENS = 96
+BEAMS = 4  # hypotheses of a clip
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class NBest:
     reference: str
 
 
-def n_best_lists(recogniser: Any, manifest: Manifest, beams: int = 4, normalise: str = "auto") -> list[NBest]:
+def n_best_lists(recogniser: Any, manifest: Manifest, beams: int = BEAMS, normalise: str = "auto") -> list[NBest]:
     """N-best lists of a manifest's clips.
 
     Args:
@@ -92,7 +93,7 @@ def _each_word(clean: Callable[[str], str], text: str) -> str:
 
 
 def cross_validated(
-    recipe: SpeechRecipe, train: Manifest, dev: Manifest, out: str | Path, folds: int = 4, beams: int = 4
+    recipe: SpeechRecipe, train: Manifest, dev: Manifest, out: str | Path, folds: int = 4, beams: int = BEAMS
 ) -> list[NBest]:
     """N-best lists of the training clips, each by an adapter that was trained without it and its sentence.
 

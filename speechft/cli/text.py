@@ -21,7 +21,7 @@ def train_text(recipe: Any, as_json: bool) -> None:
     from speechft.text.pipeline import train
 
     with Watcher(quiet=as_json) as watch:
-        result = train(recipe, on_event=lambda event: watch(spoken(event)))
+        result = train(recipe, on_event=lambda event: watch(display_event(event)))
     if as_json:
         print_json(result)
         return
@@ -115,6 +115,40 @@ def benchmark(
             err.print(f"  and {len(copies) - NAMED} more; --json and --out list them all.")
 
 
+@app.command("judge")
+def measure_judge(
+    data: Annotated[str, typer.Argument(help="Pairs of a chosen and a rejected answer, as in a text recipe's data.")],
+    judge: Annotated[str, typer.Option(help="model:NAME, reward:FOLDER or 'url:https://host/v1 MODEL'.")],
+    rubric: Annotated[str | None, typer.Option(help="What the judge is told to look for.")] = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="One answer at a time, scored 1 to 10; needs no pairs.")
+    ] = False,
+    reader: Annotated[str | None, typer.Option(help="Layout of a known corpus, such as ms_marco.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, dev or test.", show_default="test, else dev, else all")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Examples at most, drawn by chance.")] = 200,
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a judge before it teaches: its biases, and its agreement with the people who chose.
+
+    Example: `speechft judge pairs.jsonl --judge model:bundled:smollm2`
+    """
+    from speechft.text.audit import run
+
+    result = run(data, judge, rubric=rubric, scores=scores, reader=reader, split=split, limit=limit, out=out)
+    if as_json:
+        print_json(result)
+        return
+    table = Table(title=escape(f"{judge}, {result['examples']} examples of {result['split']}"))
+    for column in ("measure", "value", "n"):
+        table.add_column(column, justify="left" if column == "measure" else "right")
+    for name, measure in result["measures"].items():
+        table.add_row(escape(name.replace("_", " ")), _shown(measure), str(measure["n"]))
+    Terminal().print(table)
+
+
 @app.command("hosted")
 def export_hosted(
     data: Annotated[str, typer.Argument(help="A file, a folder or hub:NAME, as in a text recipe's data.")],
@@ -174,8 +208,10 @@ def _span(measure: dict[str, Any]) -> str:
     return f"{low:.3g} to {high:.3g}" if low is not None and high is not None else "no interval"
 
 
-def spoken(event: dict[str, Any]) -> dict[str, Any]:
-    """Dev lines of a text run as news; steps as they are, for the progress bar."""
+def display_event(event: dict[str, Any]) -> dict[str, Any]:
+    """Dev lines and what was found of a judge as news; steps as they are, for the progress bar."""
+    if event.get("event") == "judge":
+        return {"event": "judge", **{name: measure["value"] for name, measure in event["measures"].items()}}
     if "dev" in event and "event" not in event:
         return {"event": f"step {event['step']}", "dev": f"{event['dev']:.4f}", "model": event["model"]}
     return event

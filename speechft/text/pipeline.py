@@ -41,7 +41,8 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
 
     Returns:
         what OUT/result.json holds: `base` and `adapted`, each metric with `value` and `ci95`; `difference` of the same
-        examples; `adapter` (null where nothing trained did better on dev); `data`, `training`, `recipe`, ...
+        examples; `adapter` (null where nothing trained did better on dev); `judge`, of learning from one, see
+        `speechft.text.audit.audit`; `data`, `training`, `recipe`, ...
 
     Raises:
         SpeechftError: the data, the recipe or the model is wrong.
@@ -53,10 +54,13 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
     refuse_foreign_results(out)
     with locked(out):
         left_out: list[dict[str, str]] = []
+        judge: dict[str, Any] = {}
 
         def told(event: Event) -> None:
             if event.get("event") == "left out":
                 left_out.append({"where": event["where"], "reason": event["reason"]})
+            elif event.get("event") == "judge":
+                judge.update(event["measures"])
             on_event(event)
 
         corpus = corpus_of(recipe)
@@ -83,6 +87,7 @@ def train(recipe: Any, *, on_event: OnEvent = lambda event: None) -> dict[str, A
             "base": {name: measure.summary() for name, measure in base.items()},
             "adapted": {name: measure.summary() for name, measure in adapted.items()},
             "difference": {name: measure.against(base[name]) for name, measure in adapted.items() if name in base},
+            **({"judge": judge} if judge else {}),
             "overlap": f"{corpus.overlap} held-out questions are also training questions",
             "left_out": left_out,
             "data": data,

@@ -311,6 +311,8 @@ def _train_best(best: Any, on_event: Follow) -> dict[str, Any]:
     if result.get("recipe") != best.model_dump(mode="json"):
         if result:
             shutil.rmtree(best.output_dir)  # an earlier best
+        if (judged := Path(best.output_dir).parent / "judged").is_dir():  # by the trials: a judge is not asked again
+            shutil.copytree(judged, Path(best.output_dir) / "judged", dirs_exist_ok=True)
         train(best, on_event=on_event)
         result = json.loads(result_file.read_text(encoding="utf-8"))
     keys = ("wer", "wer_ci95", "cer") if best.task == "speech" else tuple(result["adapted"])

@@ -28,10 +28,13 @@ AT_ONCE = 16  # prompts, sampled and judged before that is written
 LEAST_GAP = 0.05  # of the judge's favour between the best and the worst answer to a prompt
 
 
-def train(recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
+def train(recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent, judged_in: Path | None = None) -> Fitted:
     """Sample and judge answers to the training and dev prompts, write them to OUT/preferences.jsonl, and train on them.
 
     The same file trains a reward model (`task: reward`), and that a policy (`task: policy`).
+
+    Args:
+        judged_in: folder of verdicts, which several runs may share; OUT/judged unless given.
 
     Raises:
         SpeechftError: as `preferences.train`, before anything is sampled; full fine-tuning; or a judge without an
@@ -43,7 +46,7 @@ def train(recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
             "answers are compared with those of the model before training, but full fine-tuning changes that model",
             fix="Use adapter.method=lora.",
         )
-    judged = _judged_splits(recipe, corpus, log)
+    judged = _judged_splits(recipe, corpus, log, judged_in or Path(recipe.output_dir) / "judged")
     found = {name: pairs(examples, said) for name, (examples, said) in judged.items()}
     rows = [_row(example, name) for name, examples in found.items() for example in examples]
     write_text(Path(recipe.output_dir) / "preferences.jsonl", (json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
@@ -71,24 +74,24 @@ class Judged:
 
 
 def _judged_splits(
-    recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent
+    recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent, folder: Path
 ) -> dict[str, tuple[Sequence[Example], list[Judged]]]:
     """By split; the model that sampled and the judge are gone from memory when this returns."""
     judge = judge_from(recipe.judge)
     text = load_text_model(recipe.model, quantize=recipe.adapter.quantize)
     parts = {"train": corpus.train, "dev": drawn(corpus.dev, recipe.dev_examples, recipe.seed)}
-    return {name: (part, judged_prompts(text, judge, part, recipe, log)) for name, part in parts.items()}
+    return {name: (part, judged_prompts(text, judge, part, recipe, log, folder)) for name, part in parts.items()}
 
 
 def judged_prompts(
-    text: TextModel, judge: Any, examples: Sequence[Example], recipe: FeedbackRecipe, log: OnEvent
+    text: TextModel, judge: Any, examples: Sequence[Example], recipe: FeedbackRecipe, log: OnEvent, folder: Path
 ) -> list[Judged]:
-    """Answers to each prompt and the judge's verdicts on them."""
+    """Answers to each prompt and the judge's verdicts on them, kept in a folder."""
     found: list[Judged] = []
     of = [adapters.base_hash(text.folder), identity(recipe.judge, recipe.rubric)]
     for start in range(0, len(examples), AT_ONCE):
         part = examples[start : start + AT_ONCE]
-        found += judged_answers(text, judge, part, recipe, of, recipe.seed + start)
+        found += judged_answers(text, judge, part, recipe, folder, of, recipe.seed + start)
         log({"event": "judged", "prompts": start + len(part), "of": len(examples)})
     return found
 
@@ -118,20 +121,27 @@ def audit_of(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def judged_answers(
-    text: TextModel, judge: Any, examples: Sequence[Example], recipe: FeedbackRecipe, of: list[Any], seed: int
+    text: TextModel,
+    judge: Any,
+    examples: Sequence[Example],
+    recipe: FeedbackRecipe,
+    folder: Path,
+    of: list[Any],
+    seed: int,
 ) -> list[Judged]:
     """Different answers to each prompt and the judge's verdicts on every two.
 
-    What was judged is kept in OUT/judged and read from there by a run that goes on: a judge may cost hours, or money.
+    What was judged is kept in a folder and read from there by a run that goes on: a judge may cost hours, or money.
 
     Args:
+        folder: usually OUT/judged.
         of: what tells the model and the judge from others of the same names, such as those trained again.
         seed: of sampling.
     """
     prompts = [example.prompt for example in examples]
     settings = {"max_new_tokens": recipe.max_new_tokens, "temperature": recipe.temperature, "seed": seed}
     key = json.dumps([prompts, settings, recipe.samples, recipe.adapter.quantize, of], sort_keys=True)
-    file = Path(recipe.output_dir) / "judged" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if file.is_file():
         kept = json.loads(file.read_text(encoding="utf-8"))
         return [Judged(tuple(one["answers"]), tuple(Verdict.of(*both) for both in one["verdicts"])) for one in kept]

@@ -410,7 +410,7 @@ def test_each_part_of_the_prompts_is_sampled_with_other_random_numbers(
     recipe = FeedbackRecipe(model=str(tiny_llama), data="-", output_dir=tmp_path, judge="url:http://h/v1 m", seed=3)
     prompts = [Example(({"role": "user", "content": f"say {i}"},)) for i in range(2 * feedback.AT_ONCE)]
     text = SimpleNamespace(folder=tiny_llama)
-    assert feedback.judged_prompts(text, None, prompts, recipe, lambda event: None) == [  # type: ignore[arg-type]
+    assert feedback.judged_prompts(text, None, prompts, recipe, lambda event: None, tmp_path) == [  # type: ignore[arg-type]
         feedback.Judged(("cat",), ())
     ] * len(prompts)
     assert seeds == [3, 3 + feedback.AT_ONCE]

@@ -66,7 +66,10 @@ def evaluate_text(data: Path, task: str | None, as_json: bool, **settings: Any) 
 @app.command()
 def benchmark(
     tasks: Annotated[list[str], typer.Argument(help="mmlu, glue, gsm8k, ..., or any task of lm-eval.")],
-    model: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "bundled:smollm2",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Bundled name, folder or hub id.", show_default="the adapter's, else bundled:smollm2"),
+    ] = None,
     adapter: AdapterPath = None,
     task_folder: Annotated[
         Path | None, typer.Option(help="Folder of lm-eval task files; then nothing is fetched.")
@@ -97,7 +100,7 @@ def benchmark(
     if as_json:
         print_json(result)
         return
-    table = Table(title=escape(f"{model}" + (f", first {limit} items: not the benchmark" if limit else "")))
+    table = Table(title=escape(result["model"] + (f", first {limit} items: not the benchmark" if limit else "")))
     for column in ("task", "metric", "score", "standard error", "shots", "items"):
         table.add_column(column, justify="left" if column in ("task", "metric") else "right")
     for name, scores in result["tasks"].items():

@@ -118,7 +118,8 @@ def evaluate(
         split: test where there is one, else dev, else train, unless told.
         model: the bundled one or the adapter's own, unless told.
         out: a folder for result.json.
-        settings: of the recipe, such as `metrics`; those the adapter was trained with unless told.
+        settings: of the recipe, such as `metrics`; those the adapter was trained with unless told, but `reader` and
+            `rows`, which belong to the data.
 
     Raises:
         SpeechftError: no such task or split, or the data, the adapter or the model is wrong.
@@ -130,10 +131,18 @@ def evaluate(
     task = task or card.get("task")
     if task not in TEXT_RECIPES:
         raise SpeechftError(f"unknown text task '{task}'", fix=f"Use one of {', '.join(TEXT_RECIPES)}.")
-    values = {**card.get("recipe", {}), **(settings or {}), "task": task, "data": data, "output_dir": str(out or ".")}
+    trained = {k: v for k, v in card.get("recipe", {}).items() if k not in ("reader", "rows")}  # those are of its data
+    values = {**trained, **(settings or {}), "task": task, "data": data, "output_dir": str(out or ".")}
     values["model"] = model or card.get("model") or values.get("model", "bundled:smollm2")
     recipe = validated(TEXT_RECIPES[task], values)
-    corpus = corpus_of(recipe, training=False)
+    try:
+        corpus = corpus_of(recipe, training=False)
+    except SpeechftError as error:
+        reader = card.get("recipe", {}).get("reader")
+        if not reader or recipe.reader:
+            raise
+        fix = f"If these are the corpus's own files, give --set reader={reader}. {error.fix}"
+        raise SpeechftError(error.what, where=error.where, fix=fix) from None
     parts = {name: part for name in ("train", "dev", "test") if (part := getattr(corpus, name))}
     split = SPLITS.get(split.lower(), split) if split else list(parts)[-1]
     if split not in parts:

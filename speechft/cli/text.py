@@ -155,8 +155,16 @@ def measure_judge(
 @app.command("hosted")
 def export_hosted(
     data: Annotated[str, typer.Argument(help="A file, a folder or hub:NAME, as in a text recipe's data.")],
-    out: Annotated[Path, typer.Argument(help="Folder for train.jsonl and validation.jsonl.")],
-    to: Annotated[str, typer.Option(help="openai, openai-preference, bedrock or bedrock-conversation.")] = "openai",
+    out: Annotated[
+        Path | None, typer.Argument(help="Folder for train.jsonl and validation.jsonl.", show_default=False)
+    ] = None,
+    to: Annotated[
+        str, typer.Option(help="openai, openai-preference, bedrock, bedrock-conversation or bedrock-claude.")
+    ] = "openai",
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="DATA is a file in that format already: name its wrong lines, write nothing."),
+    ] = False,
     reader: Annotated[str | None, typer.Option(help="Layout of a known corpus, such as samsum.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs you will request from the service.")] = 1,
     price: Annotated[float | None, typer.Option(help="Price of a million training tokens, for the estimate.")] = None,
@@ -169,6 +177,13 @@ def export_hosted(
     from speechft.text.data import read
     from speechft.text.hosted import FILES, export, under_agreement
 
+    if check:
+        if out:
+            raise SpeechftError("--check writes nothing", fix="Leave OUT out.")
+        check_hosted(data, to)
+        return
+    if out is None:
+        raise SpeechftError("a folder to write to is missing", fix="Give OUT, or --check.")
     if reader in CREDENTIALED:  # before they are read: they are documents, and would be refused for that
         raise under_agreement(data)
     if there := next((out / name for name in FILES if (out / name).exists()), None):
@@ -182,6 +197,18 @@ def export_hosted(
     cost = f", about {made.cost} at that price" if made.cost is not None else ""
     err.print(f"About {made.tokens} training tokens{cost}.")
     err.marked(f"[bold yellow]{escape(made.warning)}[/]")
+
+
+def check_hosted(path: str, to: str) -> None:
+    """Names the lines of a file that do not fit a service's format, and exits with 2 where there are some."""
+    from speechft.text.hosted import validate
+
+    problems = validate(path, to)
+    for line, reason in problems:
+        err.print(f"{path}:{line}: {reason}")
+    if problems:
+        raise typer.Exit(2)
+    err.print(f"{path}: every line fits {to}.")
 
 
 def scores_table(result: dict[str, Any], title: str) -> None:

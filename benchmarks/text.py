@@ -21,8 +21,9 @@ from typing import Any
 
 from speechft import exits
 from speechft.recipes import load_recipe
+from speechft.text.audit import judge_pairs
 from speechft.text.data import read
-from speechft.text.judge import audit, compare, judge_from
+from speechft.text.judge import judge_from
 from speechft.text.pipeline import train
 
 ROOT = Path(__file__).parents[1]
@@ -77,16 +78,8 @@ def trained(out: Path, task: str, name: str, quantize: str | None, overrides: li
 def judged(out: Path, judge: str) -> dict[str, Any]:
     """How far a judge can be trusted, on pairs whose better answer is known; which comes first alternates."""
     examples = read(str(out / "data" / "preferences.jsonl"), needs="preference").test[:JUDGED]
-    ask, verdicts, lengths, human = judge_from(judge), [], [], []
-    for number, example in enumerate(examples):
-        pair = [example.answer, example.rejected or ""]
-        better = 1 + number % 2
-        if better == 2:
-            pair.reverse()
-        verdicts.append(compare(ask, example.prompt[-1]["content"], *pair))
-        lengths.append((len(pair[0]), len(pair[1])))
-        human.append(better)
-    return {"base": {}, "adapted": audit(verdicts, lengths, human), "difference": {}, "training": {}, "judge": judge}
+    measures = judge_pairs(judge_from(judge), examples)
+    return {"base": {}, "adapted": measures, "difference": {}, "training": {}, "judge": judge}
 
 
 def table(out: Path, names: list[str] | None = None) -> str:

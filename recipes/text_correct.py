@@ -5,7 +5,7 @@
 Trains a speech adapter, and one for each fold, so that the corrector learns from errors on clips that were not trained
 on; trains the corrector on those; and chooses on dev how sure a word must be to stay. "Never correct" is a choice.
 Without a test split half of the dev speakers choose, and the result is of the other half. The same command goes on
-after an interruption.
+after an interruption. `speechft transcribe --corrector OUT/corrector-sft` applies what was chosen to new recordings.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from speechft import exits, load
+from speechft import correction, exits, load
 from speechft.check import usable
 from speechft.config import SpeechRecipe
+from speechft.corrector import Card, save_card
 from speechft.files import write_text
 from speechft.normalize import resolve_normalizer
 from speechft.split import auto_split
 from speechft.study import parts_apart
-from speechft.text import correct
 from speechft.text.config import PreferenceRecipe, SftRecipe, TextRecipe
 from speechft.text.model import load_text_model
 from speechft.text.pipeline import train as train_text
@@ -49,24 +49,30 @@ def main() -> None:
         manifest=Path(a.manifest), output_dir=a.out / "speech", min_steps=a.min_steps, normalizer=normaliser
     )
     whole = fit(speech, parts["train"], parts["dev"])
-    heard = {"train": correct.cross_validated(speech, parts["train"], parts["dev"], a.out / "folds", a.folds)}
+    heard = {"train": correction.cross_validated(speech, parts["train"], parts["dev"], a.out / "folds", a.folds)}
     recogniser = load(speech.model, whole.adapter)
     for name in ("dev", "test"):
-        heard[name] = correct.listen(recogniser, parts[name], normalise=normaliser)
+        heard[name] = correction.n_best_lists(recogniser, parts[name], normalise=normaliser)
 
     adapter, model = corrector(heard, a.out, a.task, a.steps)
     text = load_text_model(model, adapter=adapter)
-    proposed = {name: correct.propose(text, heard[name], normaliser) for name in ("dev", "test")}
-    level, rates = correct.best_level(heard["dev"], proposed["dev"])
+    proposed = {name: correction.propose(text, heard[name], normaliser) for name in ("dev", "test")}
+    level, rates = correction.best_level(heard["dev"], proposed["dev"])
+    card = Card(
+        model=model, adapter=adapter and adapter.name, level=level, normalizer=normaliser, beams=correction.BEAMS,
+        recogniser=speech.model, recogniser_adapted=whole.adapter is not None,
+        dev={str(at): rate for at, rate in rates.items()},
+    )  # fmt: skip
+    save_card(a.out / f"corrector-{a.task}", card)
     print("dev:", {at: f"{rate:.1%}" for at, rate in rates.items()}, "-> level", level)
-    result = correct.report(heard["test"], proposed["test"], level)
+    result = correction.report(heard["test"], proposed["test"], level)
     write_text(a.out / f"result-{a.task}.json", json.dumps({"dev": rates, **result}, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
 
 def corrector(heard: dict[str, Any], out: Path, task: str, steps: int | None) -> tuple[Path | None, str]:
     """The folder of the trained adapter, None where it was no better on dev, and its base model."""
-    rows = correct.preference_rows if task == "preference" else correct.answer_rows
+    rows = correction.preference_rows if task == "preference" else correction.answer_rows
     lines = [row for name in ("train", "dev") for row in rows(heard[name], name)]
     data = write_text(out / f"rows-{task}.jsonl", (json.dumps(row, ensure_ascii=False) + "\n" for row in lines))
     kind: type[TextRecipe] = PreferenceRecipe if task == "preference" else SftRecipe

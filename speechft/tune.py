@@ -311,6 +311,8 @@ def _train_best(best: Recipe, on_event: OnEvent) -> dict[str, Any]:
     if then != without(best, FILE, DATA):
         if result:
             shutil.rmtree(best.output_dir)  # an earlier best
+        if (judged := Path(best.output_dir).parent / "judged").is_dir():  # by the trials: a judge is not asked again
+            shutil.copytree(judged, Path(best.output_dir) / "judged", dirs_exist_ok=True)
         if isinstance(best, SpeechRecipe):
             train(best, on_event=on_event)
         else:

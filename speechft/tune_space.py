@@ -29,8 +29,7 @@ TEXT_SPACE: Search = {
     "adapter.rank": [8, 16, 32],
     "schedule": ["linear", "cosine", "constant"],
 }
-
-
+OF_THE_OBJECTIVE = ("beta", "loss", "kl", "reward", "judge", "rubric")  # of text: keys that give it another unit
 WITHOUT_RANK = ("full", "bitfit", "norms", "ia3", "prompt", "prefix")
 
 
@@ -68,7 +67,7 @@ class Space:
     def __init__(self, recipe: Recipe, search: Search) -> None:
         """
         Raises:
-            SpeechftError: a key or a value that no recipe may have, or one that changes nothing.
+            SpeechftError: a key or a value that no recipe may have, or one that changes nothing, or the objective.
         """
         if {"adapter.method", "adapter.init", "adapter.rslora"} & search.keys() and "learning_rate" not in search:
             raise SpeechftError(
@@ -78,6 +77,11 @@ class Space:
             raise SpeechftError(
                 "max_steps decides how long a run is, so epochs changes nothing", where="search",
                 fix="Set max_steps=null, or search max_steps instead.",
+            )  # fmt: skip
+        if unit := next((key for key in search if key in OF_THE_OBJECTIVE and recipe.task != "speech"), None):
+            raise SpeechftError(
+                f"'{unit}' changes what is measured on dev, so trials cannot be compared", where="search",
+                fix=f"Leave it out, or run a study for each {unit}.",
             )  # fmt: skip
         self.recipe = recipe
         self.choices: Search = {}

@@ -128,6 +128,8 @@ def text_task(recipe: TextRecipe) -> Task:
     from speechft.text.training import forget_checkpoints
 
     corpus = corpus_of(recipe)
+    # what was judged does not depend on what is searched: all trials read it from the study's folder
+    shared = {"judged_in": Path(recipe.output_dir) / "judged"} if recipe.task == "feedback" else {}
 
     def run(recipe: TextRecipe, follow: OnEvent) -> float:
         seen = 0
@@ -137,7 +139,7 @@ def text_task(recipe: TextRecipe) -> Task:
             seen += "dev" in event
             follow(event | {"rung": seen} if "dev" in event and seen < recipe.evaluations else event)
 
-        best = float(task_module(recipe.task).train(recipe, corpus, told).best)
+        best = float(task_module(recipe.task).train(recipe, corpus, told, **shared).best)
         forget_checkpoints(recipe.output_dir)
         if not math.isfinite(best):
             raise SpeechftError("its score on dev is not a number", where="trial", fix="Search lower learning rates.")

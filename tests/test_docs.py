@@ -46,6 +46,7 @@ NOT_RUN = {
     "python recipes/augmentation_ablation.py": "trains for an hour; tests/test_study.py",
     "python recipes/dose_curve.py": "trains for an hour; tests/test_study.py",
     "python recipes/cohort_then_speaker.py": "trains for an hour; tests/test_study.py",
+    "python recipes/text_ranking.py": "ranks files of MS MARCO; tests/text/test_ranking.py",
     "torchrun": "tests/test_distributed.py",
     "accelerate launch": "tests/test_distributed.py",
     "hf auth": "asks the hub",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from speechft.cli.common import (
 from speechft.cli.text import evaluate_text, is_text
 from speechft.errors import SpeechftError
 from speechft.plain_text import escape
+
+if TYPE_CHECKING:
+    from speechft.corrector import Card, Corrector
 
 TEXT_OPTIONS = {"manifest", "split", "model", "adapter", "out", "task", "as_json", "settings"}
 OWN_OPTIONS = {"data": "--manifest", "model": "--model", "output_dir": "--out", "task": "--task"}
@@ -138,7 +141,18 @@ def transcribe(
     kind: Annotated[str, typer.Option("--format", help="txt, json, srt or vtt.")] = "txt",
     out: Annotated[Path | None, typer.Option(help="Folder for one file per recording; else stdout.")] = None,
     language: Language = None,
-    beams: Annotated[int, typer.Option(min=1, max=20, help="Hypotheses kept in beam search; 1 is greedy.")] = 1,
+    beams: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=20, help="Hypotheses kept in beam search; 1 is greedy.", show_default="1, or the corrector's"
+        ),
+    ] = None,
+    corrector: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a corrector of recipes/text_correct.py: shows its correction beside what was heard."
+        ),
+    ] = None,
 ) -> None:
     """Transcribe recordings of any length.
 
@@ -153,26 +167,51 @@ def transcribe(
         raise SpeechftError(f"unknown format '{kind}'", fix=f"Use one of {', '.join(FORMATS)}.")
     if out:
         check_names(audio, out, kind)
+    corrected = loaded_corrector(corrector, kind) if corrector else None
     recogniser = load(model, adapter, language=language)
     for note in recogniser.notes:
         err.print(note)
+    if corrected:
+        corrected.refuse_other(recogniser)
+        tell_of(corrected.card, adapter)
+    options = DecodeOptions(beams=beams or (corrected.card.beams if corrected else 1))
     failed = False
     for path in audio:
         try:
-            found = recogniser.transcribe(path, words=kind != "txt", options=DecodeOptions(beams=beams))
+            found = recogniser.transcribe(path, words=kind != "txt", options=options)
         except SpeechftError as error:  # one bad file does not take the others with it
             err.marked(f"[bold red]Error:[/] {escape(str(error))}")
             failed = True
             continue
-        text = render(found, kind)
+        text = corrected.beside(recogniser, found, kind) if corrected else render(found, kind)
         if out:
             write_text(out / f"{path.stem}.{kind}", text)
         elif kind == "txt" and len(audio) > 1:
-            sys.stdout.write(f"{path}\t{text}")
+            sys.stdout.write("".join(f"{path}\t{line}" for line in text.splitlines(keepends=True)))
         else:
             sys.stdout.write(text)
     if failed:
         raise typer.Exit(2)
+
+
+def loaded_corrector(folder: Path, kind: str) -> Corrector:
+    """The corrector for transcripts in a format; SpeechftError where the format cannot hold its texts."""
+    from speechft.corrector import FORMATS, load_corrector
+
+    if kind not in FORMATS:
+        raise SpeechftError(
+            f"--corrector does not go with {kind}: corrected words have no times", fix=f"Use {' or '.join(FORMATS)}."
+        )
+    return load_corrector(folder)
+
+
+def tell_of(card: Card, adapter: Path | None) -> None:
+    """Says what a corrector does not do, or was not made for."""
+    if card.level == 0:
+        err.print("Correction is off (level 0): on dev nothing that the corrector changed made fewer errors.")
+    if card.recogniser_adapted != (adapter is not None):
+        was = "with an adapter" if card.recogniser_adapted else "without an adapter"
+        err.marked(f"[yellow]Note:[/] the corrector was made for transcripts of {escape(card.recogniser)} {was}.")
 
 
 def check_names(audio: Sequence[Path], out: Path, kind: str) -> None:

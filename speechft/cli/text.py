@@ -21,7 +21,7 @@ def train_text(recipe: Any, as_json: bool) -> None:
     from speechft.text.pipeline import train
 
     with Watcher(quiet=as_json) as watch:
-        result = train(recipe, on_event=lambda event: watch(spoken(event)))
+        result = train(recipe, on_event=lambda event: watch(display_event(event)))
     if as_json:
         print_json(result)
         return
@@ -66,7 +66,10 @@ def evaluate_text(data: Path, task: str | None, as_json: bool, **settings: Any) 
 @app.command()
 def benchmark(
     tasks: Annotated[list[str], typer.Argument(help="mmlu, glue, gsm8k, ..., or any task of lm-eval.")],
-    model: Annotated[str, typer.Option(help="Bundled name, folder or hub id.")] = "bundled:smollm2",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Bundled name, folder or hub id.", show_default="the adapter's, else bundled:smollm2"),
+    ] = None,
     adapter: AdapterPath = None,
     task_folder: Annotated[
         Path | None, typer.Option(help="Folder of lm-eval task files; then nothing is fetched.")
@@ -97,7 +100,7 @@ def benchmark(
     if as_json:
         print_json(result)
         return
-    table = Table(title=escape(f"{model}" + (f", first {limit} items: not the benchmark" if limit else "")))
+    table = Table(title=escape(result["model"] + (f", first {limit} items: not the benchmark" if limit else "")))
     for column in ("task", "metric", "score", "standard error", "shots", "items"):
         table.add_column(column, justify="left" if column in ("task", "metric") else "right")
     for name, scores in result["tasks"].items():
@@ -115,11 +118,53 @@ def benchmark(
             err.print(f"  and {len(copies) - NAMED} more; --json and --out list them all.")
 
 
+@app.command("judge")
+def measure_judge(
+    data: Annotated[str, typer.Argument(help="Pairs of a chosen and a rejected answer, as in a text recipe's data.")],
+    judge: Annotated[str, typer.Option(help="model:NAME, reward:FOLDER or 'url:https://host/v1 MODEL'.")],
+    rubric: Annotated[str | None, typer.Option(help="What the judge is told to look for.")] = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="One answer at a time, scored 1 to 10; needs no pairs.")
+    ] = False,
+    reader: Annotated[str | None, typer.Option(help="Layout of a known corpus, such as ms_marco.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, dev or test.", show_default="test, else dev, else all")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Examples at most, drawn by chance.")] = 200,
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a judge before it teaches: its biases, and its agreement with the people who chose.
+
+    Example: `speechft judge pairs.jsonl --judge model:bundled:smollm2`
+    """
+    from speechft.text.audit import run
+
+    result = run(data, judge, rubric=rubric, scores=scores, reader=reader, split=split, limit=limit, out=out)
+    if as_json:
+        print_json(result)
+        return
+    table = Table(title=escape(f"{judge}, {result['examples']} examples of {result['split']}"))
+    for column in ("measure", "value", "n"):
+        table.add_column(column, justify="left" if column == "measure" else "right")
+    for name, measure in result["measures"].items():
+        table.add_row(escape(name.replace("_", " ")), _shown(measure), str(measure["n"]))
+    Terminal().print(table)
+
+
 @app.command("hosted")
 def export_hosted(
     data: Annotated[str, typer.Argument(help="A file, a folder or hub:NAME, as in a text recipe's data.")],
-    out: Annotated[Path, typer.Argument(help="Folder for train.jsonl and validation.jsonl.")],
-    to: Annotated[str, typer.Option(help="openai, openai-preference, bedrock or bedrock-conversation.")] = "openai",
+    out: Annotated[
+        Path | None, typer.Argument(help="Folder for train.jsonl and validation.jsonl.", show_default=False)
+    ] = None,
+    to: Annotated[
+        str, typer.Option(help="openai, openai-preference, bedrock, bedrock-conversation or bedrock-claude.")
+    ] = "openai",
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="DATA is a file in that format already: name its wrong lines, write nothing."),
+    ] = False,
     reader: Annotated[str | None, typer.Option(help="Layout of a known corpus, such as samsum.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs you will request from the service.")] = 1,
     price: Annotated[float | None, typer.Option(help="Price of a million training tokens, for the estimate.")] = None,
@@ -132,6 +177,13 @@ def export_hosted(
     from speechft.text.data import read
     from speechft.text.hosted import FILES, export, under_agreement
 
+    if check:
+        if out:
+            raise SpeechftError("--check writes nothing", fix="Leave OUT out.")
+        check_hosted(data, to)
+        return
+    if out is None:
+        raise SpeechftError("a folder to write to is missing", fix="Give OUT, or --check.")
     if reader in CREDENTIALED:  # before they are read: they are documents, and would be refused for that
         raise under_agreement(data)
     if there := next((out / name for name in FILES if (out / name).exists()), None):
@@ -145,6 +197,18 @@ def export_hosted(
     cost = f", about {made.cost} at that price" if made.cost is not None else ""
     err.print(f"About {made.tokens} training tokens{cost}.")
     err.marked(f"[bold yellow]{escape(made.warning)}[/]")
+
+
+def check_hosted(path: str, to: str) -> None:
+    """Names the lines of a file that do not fit a service's format, and exits with 2 where there are some."""
+    from speechft.text.hosted import validate
+
+    problems = validate(path, to)
+    for line, reason in problems:
+        err.print(f"{path}:{line}: {reason}")
+    if problems:
+        raise typer.Exit(2)
+    err.print(f"{path}: every line fits {to}.")
 
 
 def scores_table(result: dict[str, Any], title: str) -> None:
@@ -174,8 +238,10 @@ def _span(measure: dict[str, Any]) -> str:
     return f"{low:.3g} to {high:.3g}" if low is not None and high is not None else "no interval"
 
 
-def spoken(event: dict[str, Any]) -> dict[str, Any]:
-    """Dev lines of a text run as news; steps as they are, for the progress bar."""
+def display_event(event: dict[str, Any]) -> dict[str, Any]:
+    """Dev lines and what was found of a judge as news; steps as they are, for the progress bar."""
+    if event.get("event") == "judge":
+        return {"event": "judge", **{name: measure["value"] for name, measure in event["measures"].items()}}
     if "dev" in event and "event" not in event:
         return {"event": f"step {event['step']}", "dev": f"{event['dev']:.4f}", "model": event["model"]}
     return event

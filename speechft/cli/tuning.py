@@ -53,7 +53,7 @@ def tune(
         return
     if pruning not in ("halving", "median", "none"):
         raise SpeechftError(f"unknown pruning '{pruning}'", fix="Use halving, median or none.")
-    from speechft.cli.text import spoken
+    from speechft.cli.text import display_event
     from speechft.tune import tune as run
 
     with Watcher(quiet=as_json) as watch:
@@ -64,7 +64,7 @@ def tune(
                 params = " ".join(f"{key}={value}" for key, value in event["params"].items())
                 watch.say(f"trial {event['number'] + 1} of {event['of']}: {event['state']}{value}  {escape(params)}")
             else:
-                watch(spoken(event))
+                watch(display_event(event))
 
         result = run(
             settings, trials=trials, minutes=minutes, storage=storage, pruning=pruning,  # type: ignore[arg-type]

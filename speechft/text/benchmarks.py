@@ -14,13 +14,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from speechft import adapters
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_json
 from speechft.own_results import refuse_foreign_results
 from speechft.result import environment
+from speechft.sources import resolve_adapter
 from speechft.text.contamination import contaminated, items_of, training_texts
 from speechft.text.metrics import rounded
-from speechft.text.model import load_text_model
+from speechft.text.model import TextModel, load_text_model
 
 # What the usual names mean in the harness. HELM has a tool of its own: see docs/text/benchmarks.md.
 SUITES = {
@@ -34,6 +36,11 @@ SUITES = {
     "humaneval": ["humaneval"],
 }
 RUNS_CODE = {"humaneval", "mbpp"}  # known before anything is loaded; of other tasks their files say it
+DEFAULT_MODEL = "bundled:smollm2"
+REMARK = (
+    "Scores hold for these prompts, this task version and this way of reading answers. They say nothing about "
+    "what is not asked: whether a person is helped, whether the model has seen the items, or how it fails."
+)
 CONNECT = "Connect once, so that datasets caches it, or give local task files with --task-folder."
 FIXES = {  # by what errors of datasets say that are no OSError
     "Dataset scripts are no longer supported": "Give local task files by --task-folder.",
@@ -42,7 +49,7 @@ FIXES = {  # by what errors of datasets say that are no OSError
 
 
 def run(
-    model: str,
+    model: str | None,
     tasks: Sequence[str],
     *,
     adapter: str | Path | None = None,
@@ -60,8 +67,9 @@ def run(
     """Score a model, with an adapter or without, on tasks of the harness.
 
     Args:
-        model: see `speechft.sources.resolve`.
+        model: see `speechft.sources.resolve`; None means the one the adapter was trained on, else SmolLM2.
         tasks: names of `SUITES`, of the harness, or of files in `task_folder`.
+        adapter: a folder or a hub's name; its base is quantised as it was when the adapter was trained.
         task_folder: task files of one's own, in the harness's format; with it, nothing is fetched.
         shots: examples in the prompt; as the task says unless told.
         limit: items of each task, for a first look; such a score is not the benchmark's.
@@ -79,48 +87,30 @@ def run(
     """
     if out:
         refuse_foreign_results(out)
-    try:
-        from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
-        from lm_eval.tasks import TaskManager
-    except ImportError:
-        raise missing_extra("lm-eval", "text") from None
-    names = [name for task in tasks for name in SUITES.get(task, [task])]
-    if allow_code:
-        os.environ["HF_ALLOW_CODE_EVAL"] = "1"
-    elif unsafe := sorted(name for name in names if name.split("_")[0] in RUNS_CODE):
-        raise _runs_code(unsafe[0])
-    if task_folder and not allow_code:
-        refuse_functions(Path(task_folder))
-    manager = TaskManager(include_path=str(task_folder) if task_folder else None, include_defaults=task_folder is None)
-    unknown = [name for name in names if name not in manager.all_tasks]
-    if unknown:
-        raise SpeechftError(f"unknown task '{unknown[0]}'", fix="Tasks: lm-eval ls tasks, or files in --task-folder.")
+    _refuse_missing_harness()
+    names = _task_names(tasks, allow_code)
+    manager = _task_manager(names, Path(task_folder) if task_folder else None, allow_code)
     seen = training_texts(training, reader) if training else None
-    text = load_text_model(model, adapter=adapter)
+    text = _loaded(model, adapter)
     copies = None
     if seen is not None:  # before the hours that the scores may take
         with _data_of(names):
             copies = contaminated(seen, items_of(manager.load(names)["tasks"]))
-    wrapped = HFLM(pretrained=text.model, tokenizer=text.tokenizer, batch_size=batch_size)
-    with _data_of(names):
-        found = simple_evaluate(
-            model=wrapped, tasks=names, num_fewshot=shots, limit=limit, task_manager=manager, log_samples=False,
-            apply_chat_template=chat, confirm_run_unsafe_code=allow_code, bootstrap_iters=1000, random_seed=seed,
-            numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
-        )  # fmt: skip
-    assert found is not None
+    settings = {
+        "num_fewshot": shots,
+        "limit": limit,
+        "apply_chat_template": chat,
+        "confirm_run_unsafe_code": allow_code,
+    }
+    found = _harness_scores(text, names, manager, batch_size, seed, settings)
     result: dict[str, Any] = {
-        "model": model,
+        "model": text.name,
         "adapter": str(adapter) if adapter else None,
         "limit": limit,
         "chat": chat,
         "seed": seed,
         "tasks": {name: _scores(found, name) for name in sorted(found["results"])},
-        "remark": (
-            "Scores hold for these prompts, this task version and this way of reading answers. They say nothing about "
-            "what is not asked: whether a person is helped, whether the model has seen the items, or how it fails."
-        ),
+        "remark": REMARK,
     }
     if copies is not None:
         result["contamination"] = copies
@@ -128,6 +118,61 @@ def run(
         result["environment"] = environment()
         write_json(Path(out) / "result.json", result)
     return result
+
+
+def _refuse_missing_harness() -> None:
+    try:
+        import lm_eval  # noqa: F401
+    except ImportError:
+        raise missing_extra("lm-eval", "text") from None
+
+
+def _task_names(tasks: Sequence[str], allow_code: bool) -> list[str]:
+    """The harness's own names; SpeechftError for one that is known to run code where that is not allowed."""
+    names = [name for task in tasks for name in SUITES.get(task, [task])]
+    if allow_code:
+        os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+    elif unsafe := sorted(name for name in names if name.split("_")[0] in RUNS_CODE):
+        raise _runs_code(unsafe[0])
+    return names
+
+
+def _task_manager(names: Sequence[str], folder: Path | None, allow_code: bool) -> Any:
+    """What knows the tasks, those of a folder alone where one is given; SpeechftError where it does not know one."""
+    from lm_eval.tasks import TaskManager
+
+    if folder and not allow_code:
+        refuse_functions(folder)
+    manager = TaskManager(include_path=str(folder) if folder else None, include_defaults=folder is None)
+    if unknown := [name for name in names if name not in manager.all_tasks]:
+        raise SpeechftError(f"unknown task '{unknown[0]}'", fix="Tasks: lm-eval ls tasks, or files in --task-folder.")
+    return manager
+
+
+def _loaded(model: str | None, adapter: str | Path | None) -> TextModel:
+    """The model to score: with an adapter, the weights that it was trained on."""
+    folder = resolve_adapter(adapter) if adapter else None
+    card = adapters.own_card(folder) if folder else {}
+    name = model or (adapters.base_of(folder) if folder else DEFAULT_MODEL)
+    return load_text_model(name, adapter=folder, quantize=card.get("recipe", {}).get("adapter", {}).get("quantize"))
+
+
+def _harness_scores(
+    text: TextModel, names: Sequence[str], manager: Any, batch_size: int, seed: int, settings: dict[str, Any]
+) -> Any:
+    """What the harness says of a model, by its own settings."""
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    wrapped = HFLM(pretrained=text.model, tokenizer=text.tokenizer, batch_size=batch_size)
+    seeds = dict.fromkeys(("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed"), seed)
+    with _data_of(names):
+        found = simple_evaluate(
+            model=wrapped, tasks=list(names), task_manager=manager, log_samples=False, bootstrap_iters=1000, **settings,
+            **seeds,
+        )  # fmt: skip
+    assert found is not None
+    return found
 
 
 @contextlib.contextmanager

@@ -5,7 +5,8 @@
 | `openai` | `messages` | OpenAI, Supervised fine-tuning guide; also Azure and other compatible services |
 | `openai-preference` | `input`, `preferred_output`, `non_preferred_output` | OpenAI, Direct preference guide |
 | `bedrock` | `prompt`, `completion` | Amazon Bedrock, Prepare data for fine-tuning text-to-text models |
-| `bedrock-conversation` | `schemaVersion`, `system`, `messages` | the same page, Converse format |
+| `bedrock-conversation` | `schemaVersion`, `system`, `messages` | the same page, Converse format; Amazon Nova |
+| `bedrock-claude` | `system`, `messages` | the same page, Anthropic Claude 3 Haiku |
 
 Nothing is sent from here, and no account is needed.
 """
@@ -32,6 +33,12 @@ CHARACTERS_A_TOKEN = 4  # of English, for the estimate alone; the service counts
 # chat fine-tuning data. Of other services it is not said, so the estimate is the same for the same rows.
 MESSAGE_TOKENS = 3
 FILES = ("train.jsonl", "validation.jsonl")
+# "Preparing data for fine-tuning Understanding models" in the Amazon Nova User Guide: a job fails that has these in a
+# user's or the system's text. In capitals, and with Thought:, they are in AWS's nova_ft_dataset_validator.py.
+RESERVED = (
+    "User:", "USER:", "Bot:", "BOT:", "Assistant:", "ASSISTANT:", "System:", "SYSTEM:", "Thought:",
+    "<image>", "<video>", "[EOS]",
+)  # fmt: skip
 LEAST_EXAMPLES = 10  # OpenAI refuses files with fewer
 
 Text = Annotated[str, Field(min_length=1)]
@@ -42,8 +49,24 @@ class _Strict(BaseModel):
 
 
 class ChatMessage(_Strict):
-    role: Literal["system", "user", "assistant"]
-    content: Text
+    """A message as in OpenAI's API reference, "Create fine-tuning job" and "Create chat completion"; texts only."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | None = None
+    name: Text | None = None
+    weight: Literal[0, 1] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: Text | None = None
+
+    @model_validator(mode="after")
+    def _suits_the_role(self) -> ChatMessage:
+        if self.role != "assistant" and (self.weight is not None or self.tool_calls):
+            raise ValueError("weight and tool_calls belong to the assistant's messages")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("a message has no content")
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise ValueError("tool_call_id belongs to a tool's message, and is missing or elsewhere")
+        return self
 
 
 class AssistantMessage(_Strict):
@@ -51,7 +74,13 @@ class AssistantMessage(_Strict):
     content: Text
 
 
-class OpenAiChat(_Strict):
+class OpenAiInput(_Strict):
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    tools: list[dict[str, Any]] | None = None
+    parallel_tool_calls: bool | None = None
+
+
+class OpenAiChat(OpenAiInput):
     messages: Annotated[list[ChatMessage], Field(min_length=2)]
 
     @model_validator(mode="after")
@@ -59,10 +88,6 @@ class OpenAiChat(_Strict):
         if self.messages[-1].role != "assistant":
             raise ValueError("the last message is not the assistant's")
         return self
-
-
-class OpenAiInput(_Strict):
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
 
 
 class OpenAiPreference(_Strict):
@@ -86,16 +111,38 @@ class BedrockMessage(_Strict):
 
 
 class BedrockConversation(_Strict):
-    schemaVersion: Literal["bedrock-conversation-2024"]
+    schemaVersion: Text  # Nova takes any; `bedrock-conversation-2024` is the one in the guides
     system: list[BedrockText] = []
     messages: Annotated[list[BedrockMessage], Field(min_length=2)]
 
     @model_validator(mode="after")
-    def _turns_alternate(self) -> BedrockConversation:
-        roles = [message.role for message in self.messages]
-        if roles != ["user", "assistant"] * (len(roles) // 2):
-            raise ValueError("turns of user and assistant do not alternate, from a user's to an assistant's")
+    def _is_taken(self) -> BedrockConversation:
+        _alternating([message.role for message in self.messages])
+        asked = [part.text for message in self.messages if message.role == "user" for part in message.content]
+        for text in [*(part.text for part in self.system), *asked]:
+            if word := next((word for word in RESERVED if word in text), None):
+                raise ValueError(f"Amazon Nova reserves '{word}', and a job fails with it in a prompt")
         return self
+
+
+class ClaudeMessage(_Strict):
+    role: Literal["user", "assistant"]
+    content: Text
+
+
+class BedrockClaude(_Strict):
+    system: Text | None = None
+    messages: Annotated[list[ClaudeMessage], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _is_taken(self) -> BedrockClaude:
+        _alternating([message.role for message in self.messages])
+        return self
+
+
+def _alternating(roles: Sequence[str]) -> None:
+    if list(roles) != ["user", "assistant"] * (len(roles) // 2):
+        raise ValueError("turns of user and assistant do not alternate, from a user's to an assistant's")
 
 
 @dataclass(frozen=True)
@@ -234,9 +281,16 @@ def _bedrock_conversation(example: Example) -> Any:
     }
 
 
+def _bedrock_claude(example: Example) -> Any:
+    system = "\n\n".join(m["content"] for m in example.prompt if m["role"] == "system")
+    turns = [m for m in example.messages if m["role"] != "system"]
+    return {**({"system": system} if system else {}), "messages": turns}
+
+
 FORMATS: dict[str, tuple[Callable[[Example], Any], type[BaseModel]]] = {
     "openai": (_openai, OpenAiChat),
     "openai-preference": (_openai_preference, OpenAiPreference),
     "bedrock": (_bedrock, BedrockPair),
     "bedrock-conversation": (_bedrock_conversation, BedrockConversation),
+    "bedrock-claude": (_bedrock_claude, BedrockClaude),
 }

@@ -1,13 +1,13 @@
-"""A language model as a judge of answers, and how far to trust it.
+"""A language model as a judge of answers; how far to trust it, `speechft.text.audit` measures.
 
 Two answers are compared in both orders, because judges prefer a place as well as an answer (Zheng et al., 2023, arXiv
-2306.05685): only what is said both times counts, the rest is a tie. `audit` measures the preference for a place, the
-preference for length, and the agreement with people.
+2306.05685): only what is said both times counts, the rest is a tie.
 """
 
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import math
 import os
@@ -22,16 +22,16 @@ import torch
 
 from speechft import adapters
 from speechft.errors import SpeechftError
-from speechft.significance import bootstrap_statistic
 from speechft.sources import resolve
 from speechft.text.data import Message
-from speechft.text.metrics import Measure, cohen_kappa, rounded
 from speechft.text.model import TextModel, autocast, load_text_model, prompt_tokens, reward_identity
 from speechft.text.replies import said_option
 
 RUBRIC = "Which answer is more helpful, correct and to the point?"
+SCORE_RUBRIC = "How good is this answer?"
 SCORES = tuple(range(1, 11))
 MOST_TOKENS = 1024  # of an endpoint's reply: enough to think, or to explain, before the letter
+SEVERAL_TURNS = [{"role": role, "content": "said"} for role in ("system", "user", "assistant", "user")]
 TRIES, PAUSE_S, LONGEST_PAUSE_S = 4, 2.0, 60.0  # where a server is busy; the pause doubles unless the server names one
 BAD_REQUEST, TOO_MANY, SERVER_ERROR = 400, 429, 500
 
@@ -56,33 +56,77 @@ class Verdict:
     first_when_first: float
     first_when_second: float
 
+    @classmethod
+    def of(cls, first_when_first: float, first_when_second: float) -> Verdict:
+        """The verdict that two questions add up to."""
+        low, high = sorted((first_when_first, first_when_second))
+        return cls(1 if low > 0.5 else 2 if high < 0.5 else 0, first_when_first, first_when_second)
+
     @property
     def favour(self) -> float:
         """For the first answer, place taken out: the mean of both orders."""
         return (self.first_when_first + self.first_when_second) / 2
 
 
-def compare(judge: Choice | RewardJudge, question: str, first: str, second: str, rubric: str = RUBRIC) -> Verdict:
-    """Which of two answers is better, asked in both orders; a reward model sees each alone, so it has no orders."""
+def compare(
+    judge: Choice | RewardJudge, prompt: str | Sequence[Message], first: str, second: str, rubric: str = RUBRIC
+) -> Verdict:
+    """Which of two answers is better, asked in both orders.
+
+    Args:
+        judge: from `judge_from`, or any `Choice`. A reward model sees each answer alone, so it has no orders and heeds
+            no rubric.
+        prompt: what was answered: a question, or a conversation up to there.
+        first, second: the answers.
+        rubric: what the judge is told to look for.
+    """
     if isinstance(judge, RewardJudge):
-        one = two = judge.favour([{"role": "user", "content": question}], first, second)
-    else:
-        one = judge(_pair(question, first, second, rubric), ["A", "B"])[0]
-        two = judge(_pair(question, second, first, rubric), ["A", "B"])[1]
-    winner = 1 if min(one, two) > 0.5 else 2 if max(one, two) < 0.5 else 0
-    return Verdict(winner, one, two)
+        alone = judge.favour(_messages(prompt), first, second)
+        return Verdict.of(alone, alone)
+    one = judge(_pair(prompt, first, second, rubric), ["A", "B"])[0]
+    return Verdict.of(one, judge(_pair(prompt, second, first, rubric), ["A", "B"])[1])
 
 
-def score(judge: Choice, question: str, answer: str, rubric: str = "How good is this answer?") -> float:
-    """A score from 1 to 10: the mean of the scores, weighted by how much the judge favours each."""
-    text = f"{rubric}\n\nQuestion: {question}\n\nAnswer: {answer}\n\nReply with a number from 1 (bad) to 10 (good)."
+def score(
+    judge: Choice | RewardJudge, prompt: str | Sequence[Message], answer: str, rubric: str = SCORE_RUBRIC
+) -> float:
+    """A score from 1 to 10: the mean of the scores, weighted by how much the judge favours each.
+
+    Args:
+        judge, prompt, rubric: as in `compare`.
+
+    Raises:
+        SpeechftError: the judge is a reward model, whose numbers have no scale.
+    """
+    if isinstance(judge, RewardJudge):
+        raise SpeechftError(
+            "a reward model compares answers, and gives no score from 1 to 10", where=judge.text.name,
+            fix="Compare pairs, or use a language model as the judge.",
+        )  # fmt: skip
+    text = f"{rubric}\n\n{question(prompt)}\n\nAnswer: {answer}\n\nReply with a number from 1 (bad) to 10 (good)."
     weights = judge([{"role": "user", "content": text}], [str(s) for s in SCORES])
     return sum(weight * s for weight, s in zip(weights, SCORES, strict=True))
 
 
-def _pair(question: str, first: str, second: str, rubric: str) -> list[Message]:
+def question(prompt: str | Sequence[Message]) -> str:
+    """What a judge is shown of a prompt: one question as it is, of a conversation also who said what.
+
+    >>> question([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}])
+    'System: Be brief.\\n\\nUser: Why?'
+    """
+    messages = _messages(prompt)
+    if [message["role"] for message in messages] == ["user"]:
+        return f"Question: {messages[0]['content']}"
+    return "\n\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
+
+
+def _messages(prompt: str | Sequence[Message]) -> Sequence[Message]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
+def _pair(prompt: str | Sequence[Message], first: str, second: str, rubric: str) -> list[Message]:
     text = (
-        f"{rubric}\n\nQuestion: {question}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n"
+        f"{rubric}\n\n{question(prompt)}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n"
         "Reply with the letter of the better answer, A or B, and nothing else."
     )
     return [{"role": "user", "content": text}]
@@ -240,66 +284,31 @@ def identity(name: str, rubric: str = RUBRIC) -> list[Any]:
         inside = reward_identity(rest)
     elif kind == "url":
         inside = [MOST_TOKENS]
-    return [name, inside, _pair("question", "first", "second", rubric)]
+    return [name, inside, _pair("question", "first", "second", rubric), question(SEVERAL_TURNS)]
 
 
-def ranking(judge: Any, prompt: Sequence[Message], answers: Sequence[str], rubric: str = RUBRIC) -> list[float]:
-    """How each answer does against all others, 0 to 1: the mean of what the judge favours it by, place taken out."""
-    question = "\n".join(message["content"] for message in prompt if message["role"] != "system")
-    points = [0.0] * len(answers)
-    for i in range(len(answers)):
-        for j in range(i):
-            if isinstance(judge, RewardJudge):
-                favour = judge.favour(prompt, answers[i], answers[j])
-            else:
-                favour = compare(judge, question, answers[i], answers[j], rubric).favour
-            points[i] += favour
-            points[j] += 1 - favour
-    return [point / max(1, len(answers) - 1) for point in points]
+def every_two(
+    judge: Choice | RewardJudge, prompt: Sequence[Message], answers: Sequence[str], rubric: str = RUBRIC
+) -> list[Verdict]:
+    """Verdicts on each answer against each later one, in the order of `itertools.combinations`."""
+    return [compare(judge, prompt, one, two, rubric) for one, two in itertools.combinations(answers, 2)]
 
 
-def audit(
-    verdicts: Sequence[Verdict], lengths: Sequence[tuple[int, int]], human: Sequence[int] | None = None
-) -> dict[str, Any]:
-    """What is wrong with a judge, measured on its own verdicts.
+def points_of(verdicts: Sequence[Verdict], count: int) -> list[float]:
+    """How each of `count` answers does against all others, 0 to 1: the mean of what the judge favours it by.
 
     Args:
-        verdicts: of pairs.
-        lengths: of both answers of each pair, in characters or tokens.
-        human: 1, 2 or 0 (tie) by people, for the same pairs.
-
-    Returns:
-        `ties`: share without a winner, mostly because the orders disagree. `place`: mean favour for what is shown
-        first, less one half; 0 is no bias. `longer_wins`: among decided pairs of unequal length, the share that the
-        longer answer wins; `people_longer` the same of people. `accuracy` and `kappa` (Cohen, 1960) against people.
-        What needs people is there where they are given. Each with an interval, by drawing pairs again.
+        verdicts: from `every_two`.
     """
-    place = [(v.first_when_first + 1 - v.first_when_second) / 2 - 0.5 for v in verdicts]
-    ours = [v.winner for v in verdicts]
-    found: dict[str, Any] = {
-        "ties": Measure.share([winner == 0 for winner in ours]).summary(),
-        "place": Measure.mean(place).summary(),
-        "longer_wins": _longer(ours, lengths),
-    }
-    if human is not None:
-        found["people_longer"] = _longer(human, lengths)
-        found["accuracy"] = Measure.share([o == h for o, h in zip(ours, human, strict=True)]).summary()
-        found["kappa"] = _kappa(ours, human)
-    return found
+    points = [0.0] * count
+    for (i, j), verdict in zip(itertools.combinations(range(count), 2), verdicts, strict=True):
+        points[i] += verdict.favour
+        points[j] += 1 - verdict.favour
+    return [point / max(1, count - 1) for point in points]
 
 
-def _longer(winners: Sequence[int], lengths: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    decided = [(w == 1) == (a > b) for w, (a, b) in zip(winners, lengths, strict=True) if w and a != b]
-    return Measure.share(decided).summary()
-
-
-def _kappa(ours: Sequence[int], human: Sequence[int]) -> dict[str, Any]:
-    cells = [[float(3 * o + h == cell) for cell in range(9)] for o, h in zip(ours, human, strict=True)]
-
-    def of_counts(counts: Any) -> float:
-        pairs = [divmod(cell, 3) for cell, count in enumerate(counts) for _ in range(round(count))]
-        return cohen_kappa(*zip(*pairs, strict=True))
-
-    low, high = bootstrap_statistic(cells, of_counts)
-    value = cohen_kappa(ours, human)
-    return {"value": rounded(value), "ci95": [rounded(low), rounded(high)], "n": len(cells)}
+def ranking(
+    judge: Choice | RewardJudge, prompt: Sequence[Message], answers: Sequence[str], rubric: str = RUBRIC
+) -> list[float]:
+    """The points of each answer against all others."""
+    return points_of(every_two(judge, prompt, answers, rubric), len(answers))

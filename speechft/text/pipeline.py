@@ -41,7 +41,8 @@ def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict
 
     Returns:
         what OUT/result.json holds: `base` and `adapted`, each metric with `value` and `ci95`; `difference` of the same
-        examples; `adapter` (null where nothing trained did better on dev); `data`, `training`, `recipe`, ...
+        examples; `adapter` (null where nothing trained did better on dev); `judge`, of learning from one, see
+        `speechft.text.audit.audit`; `data`, `training`, `recipe`, ...
 
     Raises:
         SpeechftError: the data, the recipe or the model is wrong.
@@ -53,10 +54,13 @@ def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict
     refuse_foreign_results(out)
     with locked(out):
         left_out: list[dict[str, str]] = []
+        judge: dict[str, Any] = {}
 
         def told(event: Event) -> None:
             if event.get("event") == "left out":
                 left_out.append({"where": event["where"], "reason": event["reason"]})
+            elif event.get("event") == "judge":
+                judge.update(event["measures"])
             on_event(event)
 
         corpus = corpus_of(recipe)
@@ -83,6 +87,7 @@ def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict
             "base": {name: measure.summary() for name, measure in base.items()},
             "adapted": {name: measure.summary() for name, measure in adapted.items()},
             "difference": {name: measure.against(base[name]) for name, measure in adapted.items() if name in base},
+            **({"judge": judge} if judge else {}),
             "overlap": f"{corpus.overlap} held-out questions are also training questions",
             "left_out": left_out,
             "data": data,
@@ -113,7 +118,8 @@ def evaluate(
         split: test where there is one, else dev, else train, unless told.
         model: the bundled one or the adapter's own, unless told.
         out: a folder for result.json.
-        settings: of the recipe, such as `metrics`; those the adapter was trained with unless told.
+        settings: of the recipe, such as `metrics`; those the adapter was trained with unless told, but `reader` and
+            `rows`, which belong to the data.
 
     Raises:
         SpeechftError: no such task or split, or the data, the adapter or the model is wrong.
@@ -125,10 +131,18 @@ def evaluate(
     task = task or card.get("task")
     if task not in TEXT_RECIPES:
         raise SpeechftError(f"unknown text task '{task}'", fix=f"Use one of {', '.join(TEXT_RECIPES)}.")
-    values = {**card.get("recipe", {}), **(settings or {}), "task": task, "data": data, "output_dir": str(out or ".")}
+    trained = {k: v for k, v in card.get("recipe", {}).items() if k not in ("reader", "rows")}  # those are of its data
+    values = {**trained, **(settings or {}), "task": task, "data": data, "output_dir": str(out or ".")}
     values["model"] = model or card.get("model") or values.get("model", "bundled:smollm2")
     recipe = validated(TEXT_RECIPES[task], values)
-    corpus = corpus_of(recipe, training=False)
+    try:
+        corpus = corpus_of(recipe, training=False)
+    except SpeechftError as error:
+        reader = card.get("recipe", {}).get("reader")
+        if not reader or recipe.reader:
+            raise
+        fix = f"If these are the corpus's own files, give --set reader={reader}. {error.fix}"
+        raise SpeechftError(error.what, where=error.where, fix=fix) from None
     parts = {name: part for name in ("train", "dev", "test") if (part := getattr(corpus, name))}
     split = SPLITS.get(split.lower(), split) if split else list(parts)[-1]
     if split not in parts:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,34 +31,45 @@ class Candidates:
     relevant: tuple[bool, ...]
 
 
-def read_candidates(top1000: str | Path, qrels: str | Path) -> list[Candidates]:
-    """The candidates to rank again.
+def read_candidates(
+    top1000: str | Path, qrels: str | Path, queries: int | None = None, seed: int = 0
+) -> list[Candidates]:
+    """The candidates to rank again, all passages of a query.
 
     Args:
-        top1000: top1000.*.tsv: query id, passage id, query, passage.
+        top1000: top1000.*.tsv: query id, passage id, query, passage; the authors' is ordered by passage.
         qrels: qrels.*.tsv: query id, 0, passage id, 1.
+        queries: of those in `qrels` at most, drawn by the seed; other passages are read past. All queries of `top1000`
+            unless given.
 
     Raises:
         SpeechftError: a line of another form.
     """
-    marked = {(query, passage) for query, _, passage, grade in _lines(qrels, 4) if int(grade) > 0}
+    grades = [(query, passage, int(grade)) for query, _, passage, grade in lines_of(qrels, 4)]
+    marked = {(query, passage) for query, passage, grade in grades if grade > 0}
+    known = sorted({query for query, _, _ in grades})
+    wanted = set(random.Random(seed).sample(known, queries)) if queries is not None and queries < len(known) else None
     found: dict[str, tuple[str, list[str], list[bool]]] = {}
-    for query_id, passage_id, query, passage in _lines(top1000, 4):
+    for query_id, passage_id, query, passage in lines_of(top1000, 4):
+        if wanted is not None and query_id not in wanted:
+            continue
         _, passages, relevant = found.setdefault(query_id, (query, [], []))
         passages.append(passage)
         relevant.append((query_id, passage_id) in marked)
     return [Candidates(query, tuple(passages), tuple(relevant)) for query, passages, relevant in found.values()]
 
 
-def _lines(path: str | Path, fields: int) -> list[list[str]]:
+def lines_of(path: str | Path, fields: int) -> Iterator[list[str]]:
+    """The lines of a file of tabs, one after the other; SpeechftError for one of another number of fields."""
     with opened(Path(path)) as file:
-        rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    for number, row in enumerate(rows, 1):
-        if len(row) != fields:
-            raise SpeechftError(
-                f"has {len(row)} fields, not {fields}", where=f"{path}:{number}", fix="Fields are separated by tabs."
-            )
-    return rows
+        for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
+            if len(row) != fields:
+                raise SpeechftError(
+                    f"has {len(row)} fields, not {fields}",
+                    where=f"{path}:{number}",
+                    fix="Fields are separated by tabs.",
+                )
+            yield row
 
 
 def reciprocal_rank(scores: Sequence[float], relevant: Sequence[bool], at: int = 10) -> float:

@@ -149,6 +149,36 @@ def test_items_in_the_training_data_are_named_and_saved(
         benchmark(*asked, "--reader", "nosuch")
 
 
+def test_an_adapter_is_scored_on_the_base_it_was_trained_on(
+    tiny_llama: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its card names the model and how that was quantised; without a card the bundled model is meant."""
+    asked: list[dict] = []
+
+    class Asked(Exception):
+        pass
+
+    def load(name: str, **settings: object) -> None:
+        asked.append({"name": name, **settings})
+        raise Asked
+
+    monkeypatch.setattr(benchmarks, "load_text_model", load)
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2}))
+    card = {"task": "sft", "model": str(tiny_llama), "recipe": {"adapter": {"quantize": "nf4"}}}
+    (folder / CARD).write_text(json.dumps(card))
+    for model, adapter in ((None, folder), ("other", folder), (None, None), ("other", None)):
+        with pytest.raises(Asked):
+            run(model, ["numbers"], task_folder=tasks, adapter=adapter)
+    assert asked == [
+        {"name": str(tiny_llama), "adapter": folder, "quantize": "nf4"},
+        {"name": "other", "adapter": folder, "quantize": "nf4"},
+        {"name": "bundled:smollm2", "adapter": None, "quantize": None},
+        {"name": "other", "adapter": None, "quantize": None},
+    ]
+
+
 def test_a_reward_model_is_not_scored(tiny_llama: Path, tasks: Path, tmp_path: Path) -> None:
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / CARD).write_text(json.dumps({"task": "reward"}))

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from speechft.cli import app
 from speechft.errors import SpeechftError
 from speechft.text.data import Corpus, Example, to_example
 from speechft.text.hosted import FORMATS, export, validate
@@ -53,6 +55,17 @@ CHATS = [
                 ],
             },
         ),
+        (
+            "bedrock-claude",
+            CHATS,
+            {
+                "system": "Be brief.",
+                "messages": [
+                    {"role": "user", "content": "question 0"},
+                    {"role": "assistant", "content": "answer 0"},
+                ],
+            },
+        ),
     ],
 )
 def test_lines_are_as_the_service_describes(kind: str, rows: list[dict], first: dict, tmp_path: Path) -> None:
@@ -89,6 +102,59 @@ def test_a_price_that_is_none_is_refused(tmp_path: Path, price: float) -> None:
     with pytest.raises(SpeechftError, match="price"):
         export(corpus(CHATS), tmp_path, "openai", price_per_million=price)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["User:", "BOT:", "Assistant:", "System:", "<image>", "<video>", "[EOS]", "Thought:"])
+def test_words_that_nova_reserves_are_left_out_by_name(word: str, tmp_path: Path) -> None:
+    """A job with them in a user's or the system's text fails; an answer may hold them."""
+    asked = {"prompt": f"Who is the {word} here?", "completion": "nobody"}
+    told = {"messages": [{"role": "system", "content": word}, *CHATS[0]["messages"][1:]]}
+    answered = {"prompt": "question", "completion": f"the {word}"}
+    made = export(corpus([*CHATS, asked, told, answered]), tmp_path, "bedrock-conversation")
+    assert made.examples["train"] == 13
+    assert [where for where, _ in made.left_out] == ["rows:13", "rows:14"]
+    assert all(word in reason for _, reason in made.left_out)
+    assert export(corpus([*CHATS, asked]), tmp_path / "claude", "bedrock-claude").left_out == []
+
+
+def test_what_openai_allows_beside_is_right(tmp_path: Path) -> None:
+    user, answer = {"role": "user", "content": "a", "name": "ann"}, {"role": "assistant", "content": "b", "weight": 0}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    called = {"role": "assistant", "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "c", "content": "3"}
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    right = [
+        {"messages": [user, answer, user, {**answer, "weight": 1}]},
+        {
+            "messages": [{"role": "developer", "content": "x"}, user, called],
+            "tools": tools,
+            "parallel_tool_calls": False,
+        },
+        {"messages": [user, called, result, answer], "tools": tools},
+    ]
+    wrong = [
+        {"messages": [{**user, "weight": 0}, answer]}, {"messages": [user, {**answer, "weight": 0.5}]},
+        {"messages": [user, {"role": "assistant"}]}, {"messages": [user, {**result, "tool_call_id": None}, answer]},
+        {"messages": [{**user, "tool_calls": [call]}, answer]},
+    ]  # fmt: skip
+    path = tmp_path / "file.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*right, *wrong]))
+    assert [line for line, _ in validate(path, "openai")] == [4, 5, 6, 7, 8]
+
+
+def test_a_file_is_checked_from_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_text(json.dumps(CHATS[0]) + "\n" + json.dumps({"messages": []}) + "\n")
+    done = CliRunner().invoke(app, ["hosted", str(path), "--check"])
+    assert done.exit_code == 2
+    assert "file.jsonl:2: messages" in " ".join(done.stderr.split())
+    path.write_text(json.dumps(CHATS[0]) + "\n")
+    done = CliRunner().invoke(app, ["hosted", str(path), "--check"])
+    assert (done.exit_code, "fits" in done.stderr) == (0, True)
+    with pytest.raises(SpeechftError, match="OUT"):
+        CliRunner().invoke(app, ["hosted", str(path)], catch_exceptions=False)
+    with pytest.raises(SpeechftError, match="--check writes nothing"):
+        CliRunner().invoke(app, ["hosted", str(path), str(tmp_path / "out"), "--check"], catch_exceptions=False)
 
 
 def test_notes_under_an_agreement_are_refused(tmp_path: Path) -> None:

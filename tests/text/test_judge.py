@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import http.server
 import json
 import re
@@ -18,17 +19,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from speechft.cli import app
 from speechft.errors import SpeechftError
-from speechft.text import feedback
-from speechft.text.config import FeedbackRecipe, RewardRecipe
+from speechft.text import feedback, judge
+from speechft.text.audit import audit, audit_scores
+from speechft.text.config import FeedbackRecipe, PolicyRecipe, RewardRecipe
 from speechft.text.data import Example
 from speechft.text.judge import (
     TRIES,
     EndpointJudge,
     LocalJudge,
+    RewardJudge,
     Verdict,
-    audit,
     compare,
     identity,
     judge_from,
@@ -50,6 +54,10 @@ def prefers_longer(messages: Sequence[dict], options: Sequence[str]) -> list[flo
 
 def prefers_the_first_place(messages: Sequence[dict], options: Sequence[str]) -> list[float]:
     return [0.8, 0.2]
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(judge).failed == 0
 
 
 def test_a_verdict_needs_both_orders() -> None:
@@ -85,6 +93,57 @@ def test_who_always_says_the_same_agrees_by_chance_alone() -> None:
     lengths = [(1, 2)] * 6
     assert audit(always, lengths, [1] * 5 + [2])["kappa"] == {"value": 0.0, "ci95": [0.0, 0.0], "n": 6}
     assert audit(always, lengths, [1] * 6)["kappa"] == {"value": None, "ci95": [None, None], "n": 6}
+
+
+def test_pairs_of_one_prompt_are_drawn_together() -> None:
+    """Six verdicts on the answers to one prompt are not six observations."""
+    verdicts = [Verdict.of(0.9, 0.8), Verdict.of(0.2, 0.4)] * 12
+    lengths = [(2, 1), (1, 3)] * 12
+    alone = audit(verdicts, lengths)["place"]["ci95"]
+    together = audit(verdicts, lengths, blocks=[str(i // 6) for i in range(24)])["place"]["ci95"]
+    assert together != alone
+    assert audit([Verdict.of(0.5, 0.5)] * 2, [(1, 2)] * 2, blocks=["a", "b"])["longer_wins"]["n"] == 0
+
+
+def test_scores_that_follow_length_are_found() -> None:
+    lengths = [3, 9, 1, 7, 5, 2, 8, 4]
+    assert audit_scores([n / 10 for n in lengths], lengths)["length"]["value"] == pytest.approx(1)
+    assert audit_scores([-(n**3.0) for n in lengths], lengths)["length"]["value"] == pytest.approx(-1)
+    assert audit_scores([5.0] * 8, lengths)["length"]["value"] is None
+    pairs = audit_scores([4.0, 2.0, 3.0], [1, 2, 3], rejected=[(2.0, 1), (2.0, 2), (9.0, 3)])
+    assert pairs["accuracy"]["value"] == 0.5  # a tie counts half
+    assert pairs["score"]["n"] == 3
+    assert pairs["length"]["n"] == 6
+
+
+def test_a_reward_model_gives_no_score(tiny_llama: Path) -> None:
+    judge = RewardJudge(load_text_model(tiny_llama, scalar=True))
+    with pytest.raises(SpeechftError, match="no score"):
+        score(judge, "what is red", "a colour")
+
+
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "what is red"},
+    {"role": "assistant", "content": "a colour"},
+    {"role": "user", "content": "and blue"},
+]
+
+
+def test_a_judge_is_told_who_said_what() -> None:
+    shown: list[str] = []
+
+    def listens(messages: Sequence[dict], options: Sequence[str]) -> list[float]:
+        shown.append(messages[-1]["content"])
+        return [1 / len(options)] * len(options)
+
+    ranking(listens, TALK, ["too", "no"])
+    score(listens, TALK, "too")
+    for text in shown:
+        assert "System: Be brief.\n\nUser: what is red\n\nAssistant: a colour\n\nUser: and blue\n\nAnswer" in text
+    shown.clear()
+    ranking(listens, TALK[1:2], ["a colour", "no"])
+    assert "Question: what is red\n\nAnswer A" in shown[0]
 
 
 @settings(deadline=None)
@@ -287,6 +346,31 @@ def test_what_does_not_answer_as_a_chat_server(head: bytes, reply: bytes) -> Non
         running.shutdown()
 
 
+def test_a_judge_is_measured_from_the_command_line(server: str, tmp_path: Path) -> None:
+    rows = [{"prompt": "?", "chosen": "yes " * (1 + i % 3), "rejected": "no " * (2 + i % 2)} for i in range(12)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["judge", str(tmp_path / "train.jsonl"), "--judge", f"url:{server} m", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
+    found = json.loads(done.stdout)
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == found
+    assert (found["split"], found["measures"]["longer_wins"]["value"]) == ("train", 1)
+    longer = [len(row["chosen"].strip()) > len(row["rejected"].strip()) for row in rows]
+    assert found["measures"]["accuracy"]["value"] == pytest.approx(sum(longer) / 12)
+    assert "longer wins" in CliRunner().invoke(app, [*words, "--limit", "4"]).stdout
+    with pytest.raises(SpeechftError, match="It has train"):
+        CliRunner().invoke(app, [*words, "--split", "test"], catch_exceptions=False)
+
+
+def test_a_judge_of_single_answers_is_measured(tiny_llama: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"say {w}", "completion": w * (i + 1), "split": "test"} for i, w in enumerate(WORDS)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["judge", str(tmp_path / "rows.jsonl"), "--judge", f"model:{tiny_llama}", "--scores", "--json"]
+    measures = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)["measures"]
+    assert measures.keys() == {"score", "length"}
+    assert 1 <= measures["score"]["value"] <= 10
+    assert -1 <= measures["length"]["value"] <= 1
+
+
 def test_a_judge_trained_again_in_the_same_folder_is_another(tiny_llama: Path, tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.jsonl"
     rows = [
@@ -326,7 +410,9 @@ def test_each_part_of_the_prompts_is_sampled_with_other_random_numbers(
     recipe = FeedbackRecipe(model=str(tiny_llama), data="-", output_dir=tmp_path, judge="url:http://h/v1 m", seed=3)
     prompts = [Example(({"role": "user", "content": f"say {i}"},)) for i in range(2 * feedback.AT_ONCE)]
     text = SimpleNamespace(folder=tiny_llama)
-    assert feedback.pairs(text, None, prompts, recipe, lambda event: None) == []  # type: ignore[arg-type]
+    assert feedback.judged_prompts(text, None, prompts, recipe, lambda event: None, tmp_path) == [  # type: ignore[arg-type]
+        feedback.Judged(("cat",), ())
+    ] * len(prompts)
     assert seeds == [3, 3 + feedback.AT_ONCE]
 
 
@@ -350,6 +436,9 @@ def test_feedback_from_sampling_to_an_adapter_the_judge_prefers(
     assert result["kept"] == "adapter"
     assert result["base"]["win_rate"]["value"] == 0.5
     assert result["adapted"]["win_rate"]["ci95"][0] > 0.5
+    assert result["judge"]["longer_wins"]["value"] == 1
+    assert result["judge"]["place"]["value"] < 0  # of two as long as each other this judge names the second
+    assert result["judge"]["ties"]["n"] > 54
     rows = [json.loads(line) for line in (tmp_path / "out" / "preferences.jsonl").read_text().splitlines()]
     assert all(len(row["chosen"]) > len(row["rejected"]) for row in rows)
 
@@ -364,3 +453,33 @@ def test_feedback_from_sampling_to_an_adapter_the_judge_prefers(
     assert not asked
     kept = [(tmp_path / name / "preferences.jsonl").read_text() for name in ("out", "again")]
     assert kept[0] == kept[1]
+
+
+@pytest.mark.slow
+def test_from_a_judge_over_a_reward_model_to_a_policy(talker: Path, server: str, tmp_path: Path) -> None:
+    """What the page promises of OUT/preferences.jsonl: it teaches a reward model, and that a policy to write more."""
+    data = tmp_path / "prompts.jsonl"
+    rows = [
+        {"prompt": f"say {a} {b}", "split": {0: "test", 1: "dev"}.get((i + j) % 3, "train")}
+        for i, a in enumerate(WORDS)
+        for j, b in enumerate(WORDS)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shared: dict[str, Any] = {"model": str(talker), "max_length": 96, "evaluations": 2}
+    judged = FeedbackRecipe(
+        **shared, data=str(data), output_dir=tmp_path / "judged", judge=f"url:{server} m", samples=3,
+        max_new_tokens=10, batch_size=9, max_steps=1,
+    )  # fmt: skip
+    train(judged)
+    reward = RewardRecipe(
+        **shared, data=str(tmp_path / "judged" / "preferences.jsonl"), output_dir=tmp_path / "reward", batch_size=9,
+        epochs=8, learning_rate=3e-3, test=False,
+    )  # fmt: skip
+    assert train(reward)["adapted"]["accuracy"]["value"] > 0.8
+    policy = PolicyRecipe(
+        **shared, data=str(data), output_dir=tmp_path / "policy", reward=str(tmp_path / "reward" / "adapter"),
+        max_new_tokens=10, rollouts=32, batch_size=32, max_steps=30, learning_rate=2e-3, kl=0.01,
+    )  # fmt: skip
+    result = train(policy)
+    assert result["kept"] == "adapter"
+    assert result["difference"]["reward"]["ci95"][0] > 0

@@ -142,6 +142,30 @@ def test_settings_of_a_recipe_are_told_to_an_evaluation(tiny_llama: Path, tmp_pa
             CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
+def test_own_data_is_read_as_it_is_after_training_on_a_corpus(tiny_llama: Path, tmp_path: Path) -> None:
+    """The adapter's card says how its corpus was laid out, which says nothing about other data."""
+    for name, size in (("train", 9), ("val", 3), ("test", 3)):
+        chats = [{"id": str(i), "dialogue": f"A: hi {i}\r\nB: bye", "summary": "yes yes"} for i in range(size)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(chats))
+    settings = {
+        "task": "sft", "reader": "samsum", "rows": 9, "model": tiny_llama, "data": tmp_path,
+        "output_dir": tmp_path / "out",
+        "max_length": 96, "learning_rate": 0.01, "max_steps": 8, "max_new_tokens": 2, "evaluations": 1,
+    }  # fmt: skip
+    done = CliRunner().invoke(app, ["train", *(f"{k}={v}" for k, v in settings.items()), "--json"])
+    assert json.loads(done.stdout)["adapter"] == "adapter", done.output
+    own = tmp_path / "own.jsonl"
+    own.write_text("".join(json.dumps({"prompt": f"say {i}", "completion": "yes"}) + "\n" for i in range(12)))
+    words = ["evaluate", "--adapter", str(tmp_path / "out" / "adapter"), "--json", "--manifest"]
+    found = json.loads(CliRunner().invoke(app, [*words, str(own), "--split", "train"], catch_exceptions=False).stdout)
+    assert found["left_out"] == []
+    corpus = str(tmp_path / "test.json")
+    with pytest.raises(SpeechftError, match="--set reader=samsum"):
+        CliRunner().invoke(app, [*words, corpus], catch_exceptions=False)
+    again = CliRunner().invoke(app, [*words, corpus, "--set", "reader=samsum"], catch_exceptions=False)
+    assert json.loads(again.stdout)["examples"] == 3
+
+
 def test_files_for_a_service(tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps({"prompt": f"q {i}", "completion": "a"}) + "\n" for i in range(60)))

@@ -28,8 +28,8 @@ ALSO = {
     "pretrain": {},
 }
 NAMES = [
-    "ag_news", "squad", "samsum", "ms_marco", "clinical", "sft", "sft_qlora", "dpo", "reward", "ppo", "feedback",
-    "pretrain",
+    "ag_news", "squad", "samsum", "ms_marco", "clinical", "legal", "sft", "sft_qlora", "dpo", "reward", "ppo",
+    "feedback", "pretrain",
 ]  # fmt: skip
 
 
@@ -105,10 +105,17 @@ def clinical(folder: Path) -> Path:
     return path
 
 
+def legal(folder: Path) -> Path:
+    for i in range(30):
+        (folder / f"{i}.txt").write_text(f"The lessee {i} shall pay the rent. The lessor shall keep the house.")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def run(tiny_llama: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict]:
     runs = tmp_path_factory.mktemp("runs")
-    own = {"ag_news": ag_news, "squad": squad, "samsum": samsum, "ms_marco": ms_marco, "clinical": clinical}
+    own = {"ag_news": ag_news, "squad": squad, "samsum": samsum, "ms_marco": ms_marco, "clinical": clinical,
+           "legal": legal}  # fmt: skip
     files = {"sft": "commands", "sft_qlora": "commands", "pretrain": "documents"}
 
     def run(name: str) -> dict:
@@ -122,7 +129,7 @@ def run(tiny_llama: Path, examples: Path, tmp_path_factory: pytest.TempPathFacto
         recipe = RECIPES / f"text_{name}.yaml"
         task = next(line for line in recipe.read_text().splitlines() if line.startswith("task:")).split(": ")[1]
         settings = {"model": tiny_llama, "data": data, "output_dir": out, **SMALL, **ALSO[task]}
-        if name in ("pretrain", "clinical"):
+        if name in ("pretrain", "clinical", "legal"):
             settings["other_domain"] = examples / "everyday.jsonl"
         if name in ("ppo", "feedback"):
             assert run("reward")["adapter"], "the others are taught by its adapter"

@@ -17,7 +17,7 @@ from speechft.config import SpeechRecipe
 from speechft.error_rate import ErrorRate, align, word_errors
 from speechft.errors import SpeechftError
 from speechft.evaluate import normalizer_for
-from speechft.manifest import Manifest
+from speechft.manifest import Manifest, Utterance
 from speechft.normalize import normalizer, resolve_normalizer
 from speechft.recogniser import load
 from speechft.scoring import finite
@@ -31,18 +31,19 @@ TASK = "A recogniser wrote what a person said, best guess first. Write what was 
 LEVELS = (0.0, 0.3, 0.5, 0.7, 0.9, 1.1)  # words as sure as this stay; at 0 nothing may change, above 1 everything
 UNSURE = 0.5  # words below it are shown to the model in brackets
 MAX_NEW_TOKENS = 96
+BEAMS = 4  # hypotheses of a clip
 
 
 @dataclass(frozen=True)
-class Heard:
+class NBest:
     """What a recogniser made of one clip.
 
     Attributes:
-        id, speaker: of the utterance.
+        id, speaker: of the utterance, empty where there is none.
         words: of the best hypothesis, normalised.
         confidences: of those words, 0 to 1.
         hypotheses: all, best first, normalised.
-        reference: what was said, normalised.
+        reference: what was said, normalised; empty where that is not known.
     """
 
     id: str
@@ -53,7 +54,7 @@ class Heard:
     reference: str
 
 
-def listen(recogniser: Any, manifest: Manifest, beams: int = 4, normalise: str = "auto") -> list[Heard]:
+def n_best_lists(recogniser: Any, manifest: Manifest, beams: int = BEAMS, normalise: str = "auto") -> list[NBest]:
     """N-best lists of a manifest's clips.
 
     Args:
@@ -61,16 +62,34 @@ def listen(recogniser: Any, manifest: Manifest, beams: int = 4, normalise: str =
         normalise: each word, of hypotheses and references; correction works on normalised words.
     """
     normalise = normalizer_for(recogniser.whisper, manifest, normalise)
-    clean = normalizer(normalise)
     found = recogniser.evaluate(manifest, normalise, confidences=True, options=DecodeOptions(beams=beams))
-    heard = []
-    for utterance, transcript, written in zip(manifest, found.transcripts, found.written, strict=True):
-        parts = [(part, sure) for word, sure in written for part in clean(word).split()]
-        words, sure = tuple(part for part, _ in parts), tuple(value for _, value in parts)
-        others = dict.fromkeys([" ".join(words), *(_each_word(clean, text) for text in transcript.alternatives)])
-        reference = _each_word(clean, utterance.text)
-        heard.append(Heard(utterance.id, utterance.speaker or "", words, sure, tuple(others), reference))
-    return heard
+    return [
+        n_best(written, transcript.alternatives, normalise, utterance)
+        for utterance, transcript, written in zip(manifest, found.transcripts, found.written, strict=True)
+    ]
+
+
+def n_best(
+    written: Sequence[tuple[str, float]],
+    alternatives: Sequence[str],
+    normalise: str,
+    utterance: Utterance | None = None,
+) -> NBest:
+    """What a recogniser made of one clip, word by word normalised.
+
+    Args:
+        written: the words of its best hypothesis with their confidences, see `speechft.evaluate.written_words`.
+        alternatives: the other hypotheses, best first.
+        utterance: the clip, where it is known what was said.
+    """
+    clean = normalizer(normalise)
+    parts = [(part, sure) for word, sure in written for part in clean(word).split()]
+    words, confidences = tuple(part for part, _ in parts), tuple(sure for _, sure in parts)
+    hypotheses = tuple(dict.fromkeys([" ".join(words), *(_each_word(clean, text) for text in alternatives)]))
+    if utterance is None:
+        return NBest("", "", words, confidences, hypotheses, "")
+    reference = _each_word(clean, utterance.text)
+    return NBest(utterance.id, utterance.speaker or "", words, confidences, hypotheses, reference)
 
 
 def _each_word(clean: Callable[[str], str], text: str) -> str:
@@ -78,8 +97,8 @@ def _each_word(clean: Callable[[str], str], text: str) -> str:
 
 
 def cross_validated(
-    recipe: SpeechRecipe, train: Manifest, dev: Manifest, out: str | Path, folds: int = 4, beams: int = 4
-) -> list[Heard]:
+    recipe: SpeechRecipe, train: Manifest, dev: Manifest, out: str | Path, folds: int = 4, beams: int = BEAMS
+) -> list[NBest]:
     """N-best lists of the training clips, each by an adapter that was trained without it and its sentence.
 
     A recogniser makes few errors on what it was trained on; a corrector that learns from those learns to do nothing.
@@ -105,23 +124,23 @@ def cross_validated(
         own = train.filter(lambda u, names=names: u.id in names)  # type: ignore[misc]
         folder = Path(out) / f"fold-{fold}"
         trained = fit(recipe.model_copy(update={"output_dir": folder}), rest, dev)
-        heard += listen(load(recipe.model, trained.adapter), own, beams, recipe.normalizer)
+        heard += n_best_lists(load(recipe.model, trained.adapter), own, beams, recipe.normalizer)
     return heard
 
 
-def question(heard: Heard) -> list[Message]:
+def question(heard: NBest) -> list[Message]:
     """What the language model is asked: the hypotheses, unsure words of the best in brackets."""
     marked = [f"[{word}]" if sure < UNSURE else word for word, sure in zip(heard.words, heard.confidences, strict=True)]
     lines = [f"{number}. {text}" for number, text in enumerate([" ".join(marked), *heard.hypotheses[1:]], 1)]
     return [{"role": "user", "content": TASK + "\n\n" + "\n".join(lines)}]
 
 
-def answer_rows(heard: Sequence[Heard], split: str) -> list[dict[str, Any]]:
+def answer_rows(heard: Sequence[NBest], split: str) -> list[dict[str, Any]]:
     """Rows for `task: sft`: hypotheses to what was said."""
     return [{"prompt": question(one), "completion": one.reference, "split": split} for one in heard if one.reference]
 
 
-def preference_rows(heard: Sequence[Heard], split: str) -> list[dict[str, Any]]:
+def preference_rows(heard: Sequence[NBest], split: str) -> list[dict[str, Any]]:
     """Rows for `task: preference`: what was said over what was heard, where they differ."""
     return [
         {"prompt": question(one), "chosen": one.reference, "rejected": " ".join(one.words), "split": split}
@@ -130,17 +149,17 @@ def preference_rows(heard: Sequence[Heard], split: str) -> list[dict[str, Any]]:
     ]
 
 
-def propose(text: TextModel, heard: Sequence[Heard], normalise: str) -> list[str]:
+def propose(text: TextModel, heard: Sequence[NBest], normalise: str) -> list[str]:
     """What the model would write for each clip, before any rule.
 
     Args:
-        normalise: each word, as `listen` did: a capital letter is no word error.
+        normalise: each word, as `n_best_lists` did: a capital letter is no word error.
     """
     found = answers(text, [question(one) for one in heard], max_new_tokens=MAX_NEW_TOKENS)
     return [_each_word(normalizer(normalise), answer) for answer in found]
 
 
-def constrained(heard: Heard, proposal: str, level: float) -> str:
+def constrained(heard: NBest, proposal: str, level: float) -> str:
     """The part of a proposal that is allowed.
 
     Args:
@@ -148,7 +167,7 @@ def constrained(heard: Heard, proposal: str, level: float) -> str:
         level: words with a confidence of this or more stay. A word is added only next to one that may change, or
             where there was none.
 
-    >>> heard = Heard("1", "", ("please", "tern", "it"), (0.9, 0.2, 0.9), ("please tern it",), "")
+    >>> heard = NBest("1", "", ("please", "tern", "it"), (0.9, 0.2, 0.9), ("please tern it",), "")
     >>> constrained(heard, "kindly turn it off", 0.5)
     'please turn it'
     """
@@ -171,7 +190,7 @@ def constrained(heard: Heard, proposal: str, level: float) -> str:
     return " ".join(kept)
 
 
-def errors(heard: Sequence[Heard], proposals: Sequence[str], level: float) -> list[ErrorRate]:
+def errors(heard: Sequence[NBest], proposals: Sequence[str], level: float) -> list[ErrorRate]:
     """Word errors of each clip after correction at a level."""
     return [
         word_errors(one.reference, constrained(one, proposal, level))
@@ -179,7 +198,7 @@ def errors(heard: Sequence[Heard], proposals: Sequence[str], level: float) -> li
     ]
 
 
-def best_level(heard: Sequence[Heard], proposals: Sequence[str]) -> tuple[float, dict[float, float]]:
+def best_level(heard: Sequence[NBest], proposals: Sequence[str]) -> tuple[float, dict[float, float]]:
     """The level with the fewest word errors on dev clips; 0, no correction, unless another is better.
 
     Returns:
@@ -189,7 +208,7 @@ def best_level(heard: Sequence[Heard], proposals: Sequence[str]) -> tuple[float,
     return min(LEVELS, key=lambda level: (rates[level], level)), rates
 
 
-def report(heard: Sequence[Heard], proposals: Sequence[str], level: float) -> dict[str, Any]:
+def report(heard: Sequence[NBest], proposals: Sequence[str], level: float) -> dict[str, Any]:
     """Word error rates before and after, with intervals by drawing speakers again, and what the constraint did.
 
     Returns:

@@ -11,21 +11,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speechft import correction
 from speechft.config import SpeechRecipe
+from speechft.correction import (
+    NBest,
+    answer_rows,
+    best_level,
+    constrained,
+    n_best_lists,
+    preference_rows,
+    question,
+    report,
+)
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
-from speechft.text import correct
-from speechft.text.correct import Heard, answer_rows, best_level, constrained, listen, preference_rows, question, report
 
 TEXT = st.lists(st.sampled_from("abcde"), max_size=8)
 
 
-def heard(words: str, sure: list[float], reference: str, *others: str) -> Heard:
-    return Heard("1", "s", tuple(words.split()), tuple(sure), (words, *others), reference)
+def heard(words: str, sure: list[float], reference: str, *others: str) -> NBest:
+    return NBest("1", "s", tuple(words.split()), tuple(sure), (words, *others), reference)
 
 
 def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(correct).failed == 0
+    assert doctest.testmod(correction).failed == 0
 
 
 @settings(deadline=None)
@@ -59,10 +68,10 @@ def test_the_level_is_chosen_on_errors_and_nothing_is_a_choice() -> None:
 
 def test_case_and_commas_of_a_proposal_are_no_word_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hypotheses and references are normalised, so what a language model writes must be."""
-    monkeypatch.setattr(correct, "answers", lambda text, asked, **settings: ["Turn, the lamp!"] * len(asked))
+    monkeypatch.setattr(correction, "answers", lambda text, asked, **settings: ["Turn, the lamp!"] * len(asked))
     clips = [heard("turn tha lamp", [0.4, 0.4, 0.4], "turn the lamp")]
-    assert correct.propose(None, clips, "whisper-english") == ["turn the lamp"]  # type: ignore[arg-type]
-    assert best_level(clips, correct.propose(None, clips, "basic"))[0] == 0.5  # type: ignore[arg-type]
+    assert correction.propose(None, clips, "whisper-english") == ["turn the lamp"]  # type: ignore[arg-type]
+    assert best_level(clips, correction.propose(None, clips, "basic"))[0] == 0.5  # type: ignore[arg-type]
 
 
 def test_rows_teach_what_was_said() -> None:
@@ -92,28 +101,28 @@ def test_no_clip_is_heard_by_an_adapter_that_knows_it_or_its_sentence(
         trained[str(recipe.output_dir)] = {u.id for u in rest}
         return SimpleNamespace(adapter=str(recipe.output_dir))
 
-    def listen(recogniser: str, own: Manifest, *more: object) -> list[Heard]:
+    def listen(recogniser: str, own: Manifest, *more: object) -> list[NBest]:
         heard_by.update({u.id: recogniser for u in own})
-        return [Heard(u.id, "", (), (), (), u.text) for u in own]
+        return [NBest(u.id, "", (), (), (), u.text) for u in own]
 
-    monkeypatch.setattr(correct, "fit", fit)
-    monkeypatch.setattr(correct, "load", lambda model, adapter: adapter)
-    monkeypatch.setattr(correct, "listen", listen)
+    monkeypatch.setattr(correction, "fit", fit)
+    monkeypatch.setattr(correction, "load", lambda model, adapter: adapter)
+    monkeypatch.setattr(correction, "n_best_lists", listen)
     recipe = SpeechRecipe(manifest=tmp_path / "m.jsonl", output_dir=tmp_path)
-    found = correct.cross_validated(recipe, whole, voice, tmp_path, folds=3)
+    found = correction.cross_validated(recipe, whole, voice, tmp_path, folds=3)
     assert sorted(one.id for one in found) == sorted(u.id for u in whole)
     assert len(trained) == 3
     for name, folder in heard_by.items():
         sentence = name.rsplit("-", 1)[0]
         assert not trained[folder] & {f"{sentence}-0", f"{sentence}-1"}
     with pytest.raises(SpeechftError, match="Use fewer folds"):
-        correct.cross_validated(recipe, whole[:2], voice, tmp_path, folds=3)
+        correction.cross_validated(recipe, whole[:2], voice, tmp_path, folds=3)
 
 
 def test_n_best_lists_come_with_a_confidence_for_every_word(voice: Manifest) -> None:
     from speechft import load
 
-    clips = listen(load("bundled:tiny.en"), voice[:4], beams=3)
+    clips = n_best_lists(load("bundled:tiny.en"), voice[:4], beams=3)
     assert [clip.id for clip in clips] == [u.id for u in voice[:4]]
     for clip in clips:
         assert len(clip.words) == len(clip.confidences) > 0

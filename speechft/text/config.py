@@ -22,14 +22,13 @@ from speechft.schedule import Schedule
 from speechft.text.metrics import ANSWER_METRICS
 
 Count = Annotated[int, Field(ge=1)]
-LLAMA_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 class TextAdapterSettings(AdapterSettings):
-    """As for speech; the layers are those of Llama-like models."""
+    """As for speech; unless `projections` names some, every linear layer of the model's blocks gets an adapter."""
 
     rank: Annotated[int, Field(ge=1, le=1024)] = 16
-    projections: Annotated[list[str], Field(min_length=1)] = LLAMA_PROJECTIONS
+    projections: Annotated[list[str], Field(min_length=1)] | None = None  # type: ignore[assignment]
 
 
 class TextRecipe(Settings):

@@ -13,7 +13,7 @@ import torch
 from speechft import adapters
 from speechft.config import AdapterSettings
 from speechft.errors import SpeechftError
-from speechft.peft_methods import TEXT_ONLY
+from speechft.peft_methods import TEXT_ONLY, block_projections
 from speechft.precision import mixed_precision, refuse_non_finite
 from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
@@ -152,7 +152,8 @@ def trainable_text_model(
         raise SpeechftError(
             "EVA needs recordings to start from", where=text.name, fix="Use adapter.init=pissa or zero."
         )
-    model = adapters.attach(text.model, **settings.attach_arguments())
+    chosen = {"projections": settings.projections or block_projections(text.model)}
+    model = adapters.attach(text.model, **settings.attach_arguments() | chosen)
     if settings.method == "full":
         return text.with_(model)
     if head and settings.method in TEXT_ONLY:

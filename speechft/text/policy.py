@@ -36,7 +36,7 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
             f"the reference is the model with its adapter off, but method={method} with init={init} changes that model",
             fix="Use adapter.method=lora with init=zero.",
         )
-    text = for_training(recipe)
+    text = for_training(recipe, log)
     dev = drawn(corpus.dev, recipe.dev_examples, recipe.seed)
     reward = standardised(text, dev, recipe, reward_function(recipe, (*corpus.train, *corpus.dev, *corpus.test)))
 

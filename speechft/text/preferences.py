@@ -28,7 +28,7 @@ def train(recipe: PairRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """
     refuse(recipe)
     trl = import_trl()
-    text = for_training(recipe)
+    text = for_training(recipe, log)
     kind, config = _trainer(trl, recipe.loss)
 
     def rows(examples: Sequence[Example]) -> Any:

@@ -23,7 +23,7 @@ def train(recipe: PretrainRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     from datasets import Dataset
 
     trl = import_trl()
-    text = for_training(recipe)
+    text = for_training(recipe, log)
     parts = {
         name: Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in _tokens(text, examples)])
         for name, examples in (("train", corpus.train), ("dev", drawn(corpus.dev, recipe.dev_examples, recipe.seed)))

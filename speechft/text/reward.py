@@ -22,7 +22,7 @@ from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training
 def train(recipe: RewardRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """Train adapter and head so that chosen answers get more than rejected ones; the lowest dev loss is kept."""
     trl = import_trl()
-    text = for_training(recipe, scalar=True)
+    text = for_training(recipe, log, scalar=True)
     trainer = trl.RewardTrainer(
         model=text.model,
         args=arguments(trl.RewardConfig, recipe, text.device),

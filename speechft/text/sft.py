@@ -18,7 +18,7 @@ from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training
 def train(recipe: SftRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """Train on the training conversations; the state with the lowest loss on dev is kept."""
     trl = import_trl()
-    text = for_training(recipe)
+    text = for_training(recipe, log)
     settings = arguments(
         trl.SFTConfig, recipe, text.device, packing=recipe.packing, packing_strategy="bfd", eval_packing=False
     )

@@ -30,7 +30,7 @@ from speechft.errors import SpeechftError, missing_extra
 from speechft.events import Event
 from speechft.files import write_text
 from speechft.interruption import Interrupted, deferred
-from speechft.peft_methods import TEXT_ONLY, RankSchedule, follow
+from speechft.peft_methods import TEXT_ONLY, RankSchedule, follow, is_linear
 from speechft.precision import mixed_precision
 from speechft.quantization import optimizer
 from speechft.schedule import planned_steps as steps_of
@@ -84,10 +84,15 @@ def import_trl() -> Any:
     return trl
 
 
-def for_training(recipe: TextRecipe, scalar: bool = False) -> TextModel:
-    """The recipe's model with what it trains unfrozen."""
+def for_training(recipe: TextRecipe, log: OnEvent = lambda event: None, scalar: bool = False) -> TextModel:
+    """The recipe's model with what it trains unfrozen; layers that the recipe names and the model lacks are told."""
     torch.manual_seed(recipe.seed)
     text = load_text_model(recipe.model, quantize=recipe.adapter.quantize, scalar=scalar)
+    present = {name.rsplit(".", 1)[-1] for name, module in text.model.named_modules() if is_linear(module)}
+    named = recipe.adapter.projections or []
+    if missing := [name for name in named if name not in present]:
+        rest = [name for name in named if name in present]
+        log({"event": "no such layers", "names": ", ".join(missing), "adapted": ", ".join(rest)})
     return trainable_text_model(text, recipe.adapter, "score" if scalar else None, recipe.precision)
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -248,8 +249,8 @@ def test_training_computes_in_the_precision_of_the_recipe(
     """On a machine whose own precision is the other one, too: evaluation uses that."""
     seen: set[bool] = set()
 
-    def watched(recipe: PolicyRecipe) -> TextModel:
-        text = for_training(recipe)
+    def watched(recipe: PolicyRecipe, log: Any) -> TextModel:
+        text = for_training(recipe, log)
         text.model.register_forward_pre_hook(
             lambda *_: seen.add(torch.is_autocast_enabled("cpu")) if torch.is_grad_enabled() else None
         )

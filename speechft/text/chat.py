@@ -29,7 +29,9 @@ def rendered(tokenizer: Any, messages: Sequence[Message], opened: bool = False) 
         ) from None
 
 
-def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int | None = None) -> dict[str, list[int]]:
+def tokenize_chat(
+    tokenizer: Any, messages: Sequence[Message], max_length: int | None = None, last_only: bool = False
+) -> dict[str, list[int]]:
     """Token ids of a conversation, and labels that are `IGNORED` but on the assistant's turns.
 
     The conversation is rendered and tokenised as a whole, as it will be at inference; which characters are the
@@ -40,6 +42,7 @@ def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int |
         tokenizer: a fast one, with a chat template.
         messages: as `role` and `content`.
         max_length: tokens; the rest is cut.
+        last_only: of the assistant's turns the last message alone, before which a template may rewrite the others.
 
     Returns:
         `input_ids` and `labels`, of equal length.
@@ -47,19 +50,13 @@ def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int |
     Raises:
         SpeechftError: a template that renders earlier turns differently once later ones are there, or refuses them.
     """
-
     whole = rendered(tokenizer, messages)
-    spans = []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant" or index == 0:
-            continue
-        before, after = rendered(tokenizer, messages[:index], opened=True), rendered(tokenizer, messages[: index + 1])
-        if not (after.startswith(before) and whole.startswith(after)):
-            raise SpeechftError(
-                "the chat template rewrites earlier turns, so the assistant's tokens cannot be located",
-                fix="Give conversations of one turn, or a model with another template.",
-            )
-        spans.append((len(before), len(after.rstrip())))  # a line break after the end token is nobody's
+    last = len(messages) - 1
+    spans = [
+        _span(tokenizer, messages, index, whole)
+        for index, message in enumerate(messages)
+        if index and message["role"] == "assistant" and (index == last or not last_only)
+    ]
     encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     ids = encoded["input_ids"]
     labels = [
@@ -67,6 +64,18 @@ def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int |
         for token, (first, last) in zip(ids, encoded["offset_mapping"], strict=True)
     ]
     return {"input_ids": ids[:max_length], "labels": labels[:max_length]}
+
+
+def _span(tokenizer: Any, messages: Sequence[Message], index: int, whole: str) -> tuple[int, int]:
+    """The characters of a rendered conversation that are the assistant's turn at an index."""
+    before = rendered(tokenizer, messages[:index], opened=True)
+    after = whole if index == len(messages) - 1 else rendered(tokenizer, messages[: index + 1])
+    if not (after.startswith(before) and whole.startswith(after)):
+        raise SpeechftError(
+            "the chat template rewrites earlier turns, so the assistant's tokens cannot be located",
+            fix="Give conversations of one turn, or a model with another template.",
+        )
+    return len(before), len(after.rstrip())  # a line break after the end token is nobody's
 
 
 def tokenize_document(tokenizer: Any, text: str) -> list[int]:

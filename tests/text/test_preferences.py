@@ -109,6 +109,36 @@ def test_full_fine_tuning_with_a_reference_is_refused(tiny_llama: Path, pairs: P
         train(recipe)
 
 
+THOUGHTS_OF_THE_LAST = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}{% if m['role'] == 'assistant' and loop.last %}"
+    "{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{{ m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def test_a_template_may_rewrite_the_turns_before_the_answer(tiny_llama: Path, tmp_path: Path) -> None:
+    """As Qwen3's does, which leaves out what was thought before earlier answers."""
+    folder = shutil.copytree(tiny_llama, tmp_path / "thinker")
+    (folder / "chat_template.jinja").write_text(THOUGHTS_OF_THE_LAST)
+    rows = [
+        {
+            "prompt": [
+                {"role": "user", "content": f"say {one}"}, {"role": "assistant", "content": one},
+                {"role": "user", "content": f"say {two}"},
+            ],
+            "chosen": two, "rejected": one, "split": split,
+        }
+        for one, two in zip(WORDS[:4], WORDS[4:8], strict=True) for split in ("train", "dev", "test")
+    ]  # fmt: skip
+    data = tmp_path / "turns.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = PreferenceRecipe(
+        model=str(folder), data=str(data), output_dir=tmp_path / "out", max_steps=2, batch_size=4, max_length=96,
+        evaluations=1,
+    )  # fmt: skip
+    assert train(recipe)["base"]["preference_accuracy"]["n"] == 4
+
+
 @pytest.mark.parametrize("quantize", [None, "nf4"])
 def test_a_reward_model_tells_better_from_worse_and_keeps_its_head(
     tiny_llama: Path, pairs: Path, tmp_path: Path, quantize: str | None

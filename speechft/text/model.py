@@ -19,8 +19,9 @@ from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
 from speechft.text.chat import rendered
 
-# For models without a template of their own: roles as words, and the end token after every turn. A prompt ends before
-# the space: tokenizers make one token of it and the answer's first word.
+# For models without a template of their own: roles as words, and the end token after every turn, after the start token
+# where the tokenizer puts one. A prompt ends before the space: tokenizers make one token of it and the answer's first
+# word.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + eos_token + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
@@ -73,8 +74,8 @@ def load_text_model(
         scalar: with a head that gives one number for a sequence (a reward model) in place of the vocabulary.
 
     Raises:
-        SpeechftError: no such model, one that is no causal language model, or a reward model taken for one that
-            writes, or the other way round, or for a classifier of several labels.
+        SpeechftError: no such model, one that is no causal language model or has no end token, or a reward model taken
+            for one that writes, or the other way round, or for a classifier of several labels.
     """
     from transformers import (
         AutoConfig,
@@ -111,10 +112,16 @@ def load_text_model(
     device = torch.device(device) if device else adapters.default_device()
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.eos_token is None:
+        raise SpeechftError(
+            "its tokenizer has no end token, so an answer could not end", where=name,
+            fix="Name one as eos_token in its tokenizer_config.json.",
+        )  # fmt: skip
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
+        starts = tokenizer.bos_token is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+        tokenizer.chat_template = ("{{ bos_token }}" if starts else "") + PLAIN_TEMPLATE
     kind = AutoModelForSequenceClassification if scalar else AutoModelForCausalLM
     settings = {"dtype": dtype, "use_safetensors": True, **quantization(quantize, device, dtype)}
     with _quiet():

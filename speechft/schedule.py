@@ -71,6 +71,11 @@ def planned_steps(recipe: Any, examples: int, seconds: float = 0.0) -> int:
     return min(steps, recipe.max_steps or steps)
 
 
+def evaluation_interval(recipe: Any, steps: int) -> int:
+    """Optimiser steps from one evaluation on dev to the next."""
+    return max(1, math.ceil(steps / recipe.evaluations))
+
+
 def plot(recipe: Any, steps: int) -> str:
     """The schedule of a recipe over so many optimiser steps, as an SVG that stands alone."""
     from speechft.report_charts import curve, standalone

@@ -14,7 +14,7 @@ from speechft.errors import SpeechftError
 from speechft.events import Event
 from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
-from speechft.schedule import planned_steps, steps_per_epoch
+from speechft.schedule import evaluation_interval, planned_steps, steps_per_epoch
 from speechft.transcript import DecodeOptions
 
 Follow = Callable[[Event], None]
@@ -106,7 +106,7 @@ def rungs(recipe: Any, own: Any, train: Manifest) -> dict[int, int]:
 
     (steps, each), (own_steps, own_each) = length(recipe), length(own)
     if recipe.evaluations:
-        every = -(-steps // recipe.evaluations)
+        every = evaluation_interval(recipe, steps)
         return {every * number: number for number in range(1, recipe.evaluations + 1) if every * number <= steps}
     found, rung = {}, 1
     while (at := max(1, round(rung / FIRST_RUNG * own_steps * own_each / each))) <= steps:

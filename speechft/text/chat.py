@@ -53,7 +53,7 @@ def tokenize_chat(
     whole = rendered(tokenizer, messages)
     last = len(messages) - 1
     spans = [
-        _span(tokenizer, messages, index, whole)
+        turn_span(tokenizer, messages, index, whole)
         for index, message in enumerate(messages)
         if index and message["role"] == "assistant" and (index == last or not last_only)
     ]
@@ -66,8 +66,12 @@ def tokenize_chat(
     return {"input_ids": ids[:max_length], "labels": labels[:max_length]}
 
 
-def _span(tokenizer: Any, messages: Sequence[Message], index: int, whole: str) -> tuple[int, int]:
-    """The characters of a rendered conversation that are the assistant's turn at an index."""
+def turn_span(tokenizer: Any, messages: Sequence[Message], index: int, whole: str) -> tuple[int, int]:
+    """Where the assistant's turn at an index begins and ends in the rendered conversation, in characters.
+
+    Raises:
+        SpeechftError: the template renders what is before it differently without it, or refuses it.
+    """
     before = rendered(tokenizer, messages[:index], opened=True)
     after = whole if index == len(messages) - 1 else rendered(tokenizer, messages[: index + 1])
     if not (after.startswith(before) and whole.startswith(after)):
@@ -76,6 +80,11 @@ def _span(tokenizer: Any, messages: Sequence[Message], index: int, whole: str) -
             fix="Give conversations of one turn, or a model with another template.",
         )
     return len(before), len(after.rstrip())  # a line break after the end token is nobody's
+
+
+def refuse_unlocated(tokenizer: Any, messages: Sequence[Message]) -> None:
+    """Raises SpeechftError where the last turn of a conversation cannot be told from what is before it."""
+    turn_span(tokenizer, messages, len(messages) - 1, rendered(tokenizer, messages))
 
 
 def tokenize_document(tokenizer: Any, text: str) -> list[int]:

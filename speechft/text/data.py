@@ -20,11 +20,12 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.plain_text import encodable
 from speechft.rows import TRUTH
 from speechft.text.files import NO_SPLIT, rows_of, split_of
@@ -183,6 +184,32 @@ def drawn(examples: Sequence[Example], most: int, seed: int) -> tuple[Example, .
     if len(examples) <= most:
         return tuple(examples)
     return tuple(examples[i] for i in sorted(random.Random(seed).sample(range(len(examples)), most)))
+
+
+def held_out(corpus: Corpus, recipe: Any) -> tuple[str, tuple[Example, ...]]:
+    """What a run is measured on at its end, and the name of that split: test where there is one, else dev."""
+    if recipe.test and corpus.test:
+        return "test", drawn(corpus.test, recipe.test_examples, recipe.seed)
+    return "dev", drawn(corpus.dev, recipe.dev_examples, recipe.seed)
+
+
+def made_of(examples: Sequence[Example], make: Callable[[Example], Any], log: OnEvent) -> list[Any]:
+    """What `make` gives for each example; those that it refuses are left out by name, with its reason.
+
+    Raises:
+        SpeechftError: it refuses all of them.
+    """
+    made: list[Any] = []
+    refused: list[SpeechftError] = []
+    for example in examples:
+        try:
+            made.append(make(example))
+        except SpeechftError as error:
+            refused.append(error)
+            log({"event": "left out", "where": example.where, "reason": error.what})
+    if refused and not made:
+        raise SpeechftError(f"no example fits: {refused[0].what}", where=examples[0].where, fix=refused[0].fix)
+    return made
 
 
 def blocks_of(examples: Sequence[Example]) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.files import write_json, write_text
 from speechft.text import preferences
+from speechft.text.chat import rendered
 from speechft.text.config import FeedbackRecipe
-from speechft.text.data import Corpus, Example, drawn
+from speechft.text.data import Corpus, Example, drawn, made_of
 from speechft.text.judge import identity, judge_from, ranking
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, answers, load_text_model
@@ -106,6 +107,16 @@ def judged(
         found.append((unique, ranking(judge, prompt, unique, recipe.rubric)) if len(unique) > 1 else ([], []))
     write_json(file, [{"answers": unique, "points": points} for unique, points in found])
     return found
+
+
+def usable(text: TextModel, examples: Sequence[Example], recipe: FeedbackRecipe, log: OnEvent) -> list[Example]:
+    """Those whose prompt the template takes; the others are left out by name."""
+
+    def answerable(example: Example) -> Example:
+        rendered(text.tokenizer, example.prompt, opened=True)
+        return example
+
+    return made_of(examples, answerable, log)
 
 
 def measure(text: TextModel, examples: Sequence[Example], recipe: FeedbackRecipe) -> dict[str, Measure]:

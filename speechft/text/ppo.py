@@ -13,25 +13,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from speechft import adapters
-from speechft.checkpoint import load_checkpoint, save_checkpoint
+from speechft.checkpoint import load_checkpoint, save_checkpoint, with_prefix, without_prefixes
 from speechft.interruption import Interrupted, deferred
 from speechft.quantization import optimizer as made
-from speechft.schedule import rate_factor
+from speechft.schedule import evaluation_interval, rate_factor
 from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
-from speechft.text.data import Corpus, Example
+from speechft.text.data import Example
 from speechft.text.likelihood import logprobs
 from speechft.text.model import TextModel, autocast, generate, padded, prompt_tokens
-from speechft.text.training import Best, Fitted, OnEvent
+from speechft.text.training import Best, Fitted
 
 Reward = Callable[[Sequence[Example], Sequence[str]], list[float]]
+VALUE = "value/"  # prefix of the value head's weights in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Policy(nn.Module):
 def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe: PolicyRecipe, seed: int) -> Rollout:
     """Answer prompts and work out what each token was worth."""
     text = policy.text
-    prompts = [prompt_tokens(text, example.prompt)[-recipe.max_length :] for example in examples]
+    prompts = [prompt_tokens(text, example.prompt) for example in examples]
     found = generate(text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=seed)
     said = [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
     scores = torch.tensor(reward(examples, said), device=text.device)
@@ -174,23 +174,34 @@ def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe
     return Rollout(ids, attention, mask, old, reference, values, whitened(gains, mask), returns, scores)
 
 
-def train(recipe: PolicyRecipe, text: TextModel, corpus: Corpus, reward: Reward, best: Best, log: OnEvent) -> Fitted:
-    """Rounds of rollouts and updates; `recipe.max_steps` rounds, each one line of metrics.jsonl."""
+def train(recipe: PolicyRecipe, text: TextModel, examples: Sequence[Example], reward: Reward, best: Best) -> Fitted:
+    """Rounds of rollouts and updates; `recipe.max_steps` rounds, each one line of metrics.jsonl.
+
+    Args:
+        text: with an adapter, which is trained.
+        examples: whose prompts are answered; each fits into `recipe.max_length`.
+        reward: of answers to them.
+        best: keeps the state that does best on dev, and what a run that goes on needs to know.
+
+    Raises:
+        SpeechftError: OUT holds a run with other settings or data.
+        Interrupted: it was asked to stop; the round is saved.
+    """
     started = time.perf_counter()
     policy = Policy(text, recipe.temperature, recipe.precision)
     adapter = [p for _, p in adapters.trainable(text.model)]
     optimizer = made(
         recipe.optimizer, [*adapter, *policy.value.parameters()], recipe.learning_rate, recipe.weight_decay
     )
-    first = _resumed(policy, optimizer, Path(recipe.output_dir) / "checkpoints")
+    first = _resumed(policy, optimizer, best)
     best.start(first or None)
-    every = max(1, -(-recipe.max_steps // recipe.evaluations))
+    every = evaluation_interval(recipe, recipe.max_steps)
     with deferred() as asked:
         for step in range(first, recipe.max_steps):
             rate = recipe.learning_rate * rate_factor(recipe, step, recipe.max_steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            rollout = roll_out(policy, chosen(corpus.train, recipe, step), reward, recipe, seed=recipe.seed + step)
+            rollout = roll_out(policy, chosen(examples, recipe, step), reward, recipe, seed=recipe.seed + step)
             line = update(policy, rollout, optimizer, recipe, seed=recipe.seed + step)
             best.write({"step": step + 1, **line, "learning_rate": rate})
             last = step + 1 == recipe.max_steps
@@ -199,8 +210,8 @@ def train(recipe: PolicyRecipe, text: TextModel, corpus: Corpus, reward: Reward,
             stop = asked()
             if stop or last or (step + 1) % recipe.checkpoint_every == 0:
                 weights = adapters.trainable_state(text.model)
-                weights |= {f"value/{name}": p.detach().cpu() for name, p in policy.value.named_parameters()}
-                save_checkpoint(best.folder, weights, optimizer, {"step": step + 1})
+                weights |= {f"{VALUE}{name}": p.detach().cpu() for name, p in policy.value.named_parameters()}
+                save_checkpoint(best.folder, weights, optimizer, {"fingerprint": best.fingerprint, "step": step + 1})
             if stop:
                 raise Interrupted(stop, f"Stopped after round {step + 1} of {recipe.max_steps}; it is saved.")
     best.finish(recipe.max_steps)
@@ -252,13 +263,16 @@ def update(
     }
 
 
-def _resumed(policy: Policy, optimizer: torch.optim.Optimizer, folder: Path) -> int:
-    """Rounds done by a run that was cut off; its weights are put back."""
-    if not (found := load_checkpoint(folder, optimizer) if folder.is_dir() else None):
+def _resumed(policy: Policy, optimizer: torch.optim.Optimizer, best: Best) -> int:
+    """Rounds done by a run that was cut off; its weights are put back.
+
+    Raises:
+        SpeechftError: it had other settings or data.
+    """
+    found = load_checkpoint(best.folder, optimizer, best.fingerprint) if best.folder.is_dir() else None
+    if found is None:
         return 0
     weights, state = found
-    value = {k.removeprefix("value/"): v for k, v in weights.items() if k.startswith("value/")}
-    policy.value.load_state_dict(value)
-    rest = {k: v for k, v in weights.items() if not k.startswith("value/")}
-    adapters.load_trainable_state(policy.text.model, rest)
+    policy.value.load_state_dict(with_prefix(weights, VALUE))
+    adapters.load_trainable_state(policy.text.model, without_prefixes(weights, VALUE))
     return int(state["step"])

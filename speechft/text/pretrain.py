@@ -42,6 +42,11 @@ def _tokens(text: TextModel, examples: Sequence[Example]) -> list[list[int]]:
     return [tokenize_document(text.tokenizer, example.document or example.answer) for example in examples]
 
 
+def usable(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe, log: OnEvent) -> list[Example]:
+    """All of them: every document can be read."""
+    return list(examples)
+
+
 def measure(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe) -> dict[str, Measure]:
     """Perplexity of the held-out documents."""
     return {"perplexity": perplexity(text, examples, recipe)}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from speechft.errors import SpeechftError
-from speechft.text.chat import IGNORED, tokenize_chat
+from speechft.text.chat import IGNORED, refuse_unlocated, tokenize_chat
 from speechft.text.config import SftRecipe
-from speechft.text.data import Corpus, Example, drawn
+from speechft.text.data import Corpus, Example, drawn, held_out, made_of
 from speechft.text.likelihood import answer_logprobs
 from speechft.text.metrics import Measure, score_answers
 from speechft.text.model import TextModel, answers
@@ -19,6 +19,7 @@ def train(recipe: SftRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """Train on the training conversations; the state with the lowest loss on dev is kept."""
     trl = import_trl()
     text = for_training(recipe, log)
+    usable(text, held_out(corpus, recipe)[1], recipe, log)  # what cannot be measured is told now
     settings = arguments(
         trl.SFTConfig, recipe, text.device, packing=recipe.packing, packing_strategy="bfd", eval_packing=False
     )
@@ -33,24 +34,33 @@ def train(recipe: SftRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
 
 
 def tokenized(text: TextModel, examples: Sequence[Example], max_length: int, log: OnEvent) -> Any:
-    """Conversations as a dataset of `input_ids` and `labels`; those whose answer was cut off whole are left out.
+    """Conversations as a dataset of `input_ids` and `labels`.
+
+    Those that the template refuses, and those whose answer was cut off whole, are left out by name.
 
     Raises:
         SpeechftError: all of them.
     """
     from datasets import Dataset
 
-    reason = f"nothing is left of the answer at max_length={max_length}"
-    rows = []
-    for example in examples:
-        row = tokenize_chat(text.tokenizer, example.messages, max_length)
-        if any(label != IGNORED for label in row["labels"][1:]):
-            rows.append(row)
-        else:
-            log({"event": "left out", "where": example.where, "reason": reason})
-    if not rows:
-        raise SpeechftError(f"no example fits: {reason}", where=examples[0].where, fix="Give a larger max_length.")
-    return Dataset.from_list(rows)
+    def row(example: Example) -> dict[str, list[int]]:
+        made = tokenize_chat(text.tokenizer, example.messages, max_length)
+        if all(label == IGNORED for label in made["labels"][1:]):
+            reason = f"nothing is left of the answer at max_length={max_length}"
+            raise SpeechftError(reason, fix="Give a larger max_length.")
+        return made
+
+    return Dataset.from_list(made_of(examples, row, log))
+
+
+def usable(text: TextModel, examples: Sequence[Example], recipe: SftRecipe, log: OnEvent) -> list[Example]:
+    """Those that can be measured; the others, whose turns the template refuses, are left out by name."""
+
+    def located(example: Example) -> Example:
+        refuse_unlocated(text.tokenizer, example.messages)
+        return example
+
+    return made_of(examples, located, log)
 
 
 def measure(text: TextModel, examples: Sequence[Example], recipe: SftRecipe) -> dict[str, Any]:

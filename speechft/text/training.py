@@ -6,7 +6,6 @@ it does better there than the model before training.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -25,7 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from speechft import adapters
-from speechft.checkpoint import LATEST, append_metrics, save_tensors, trim_metrics
+from speechft.checkpoint import LATEST, append_metrics, fingerprint_of, refuse_other_run, save_tensors, trim_metrics
 from speechft.errors import SpeechftError, missing_extra
 from speechft.events import Event
 from speechft.files import write_text
@@ -33,8 +32,8 @@ from speechft.interruption import Interrupted, deferred
 from speechft.peft_methods import TEXT_ONLY, RankSchedule, follow, is_linear
 from speechft.precision import mixed_precision
 from speechft.quantization import optimizer
+from speechft.schedule import evaluation_interval, rate_factor
 from speechft.schedule import planned_steps as steps_of
-from speechft.schedule import rate_factor
 from speechft.text.config import TextRecipe
 from speechft.text.data import Corpus
 from speechft.text.judge import reward_identity
@@ -236,7 +235,7 @@ class Best:
         ignored = {"output_dir", "data", "checkpoint_every", "search", "tracking", *measured}
         parts = [recipe.model_dump(mode="json", exclude=ignored), corpus.sha256, adapters.base_hash(text.folder)]
         parts += _reward_weights(recipe)
-        self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        self.fingerprint = fingerprint_of(parts)
         self.base = self.best = math.nan
         self.best_step: int | None = None
         self.seen = -1
@@ -253,12 +252,7 @@ class Best:
         state = self.folder / "run.json"
         if resumed is not None and state.is_file():
             saved = json.loads(state.read_text(encoding="utf-8"))
-            if saved["fingerprint"] != self.fingerprint:
-                raise SpeechftError(
-                    "holds a run with other settings or data",
-                    where=self.out,
-                    fix="Choose another output_dir, or delete its checkpoints folder.",
-                )
+            refuse_other_run(self.out, saved["fingerprint"], self.fingerprint)
             self.base, self.best, self.best_step = saved["base"], saved["best"], saved["best_step"]
             self.seen = resumed  # a step that is to be scored is, before it is saved
             trim_metrics(self.out / "metrics.jsonl", resumed)
@@ -317,7 +311,7 @@ class _Course(TrainerCallback):
 
     def __init__(self, best: Best, ranks: RankSchedule | None, asked: Callable[[], int]) -> None:
         self.best, self.ranks, self.asked = best, ranks, asked
-        self.every = math.ceil(best.steps / best.recipe.evaluations)
+        self.every = evaluation_interval(best.recipe, best.steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any) -> None:
         if not logs or ("loss" not in logs and "reward" not in logs):

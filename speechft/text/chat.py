@@ -30,7 +30,11 @@ def rendered(tokenizer: Any, messages: Sequence[Message], opened: bool = False) 
 
 
 def tokenize_chat(
-    tokenizer: Any, messages: Sequence[Message], max_length: int | None = None, last_only: bool = False
+    tokenizer: Any,
+    messages: Sequence[Message],
+    max_length: int | None = None,
+    last_only: bool = False,
+    unlearnt: Sequence[int] = (),
 ) -> dict[str, list[int]]:
     """Token ids of a conversation, and labels that are `IGNORED` but on the assistant's turns.
 
@@ -43,6 +47,7 @@ def tokenize_chat(
         messages: as `role` and `content`.
         max_length: tokens; the rest is cut.
         last_only: of the assistant's turns the last message alone, before which a template may rewrite the others.
+        unlearnt: places of assistant's turns that get no labels.
 
     Returns:
         `input_ids` and `labels`, of equal length.
@@ -55,7 +60,7 @@ def tokenize_chat(
     spans = [
         turn_span(tokenizer, messages, index, whole)
         for index, message in enumerate(messages)
-        if index and message["role"] == "assistant" and (index == last or not last_only)
+        if index and message["role"] == "assistant" and (index == last or not last_only) and index not in unlearnt
     ]
     encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     ids = encoded["input_ids"]

@@ -4,7 +4,7 @@ Understood without being told (one row, or line of JSONL, each):
 
 | layout | fields |
 |---|---|
-| messages | `messages`: a list of `role` (system, user, assistant) and `content` |
+| messages | `messages`: a list of `role` (system, user, assistant) and `content`; a turn of `weight` 0 is not learnt |
 | ShareGPT | `conversations`: a list of `from` (human, gpt, system) and `value` |
 | prompt and completion | `prompt`, `completion` |
 | Alpaca | `instruction`, `output`, and perhaps `input` |
@@ -12,6 +12,8 @@ Understood without being told (one row, or line of JSONL, each):
 | judged answer (KTO) | `prompt`, `completion`, `label` (true or false) |
 | prompt alone | `prompt`, and perhaps `answer` or `answers` |
 | document | `text` |
+
+Beside any of them, `system` or `system_prompt` is what the system says before the conversation.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from speechft.errors import SpeechftError
@@ -51,6 +53,7 @@ class Example:
         label: whether the answer is good, of a judged answer.
         document: a plain text.
         split: `train`, `dev`, `test` or None.
+        unlearnt: places in `prompt` of the assistant's turns that nothing is to be learnt from.
         where: file and row.
         group: what it shares with others that must be in the same split, such as a patient; "" is nothing.
         extra: whatever else the row says.
@@ -63,6 +66,7 @@ class Example:
     label: bool | None = None
     document: str = ""
     split: str | None = None
+    unlearnt: tuple[int, ...] = ()
     where: str = ""
     group: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -111,6 +115,7 @@ class Corpus:
         for name in ("train", "dev", "test"):
             for example in getattr(self, name):
                 parts = [name, example.messages, example.rejected, example.label, example.document]
+                parts += [example.unlearnt] if example.unlearnt else []
                 digest.update(json.dumps(parts, sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -226,11 +231,21 @@ def blocks_of(examples: Sequence[Example]) -> tuple[str, ...]:
 
 
 def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -> Example:
-    """A row in any of the layouts above.
+    """A row in any of the layouts above; `system` or `system_prompt` beside a conversation comes before it.
 
     Raises:
         Unusable: in none of them.
     """
+    example = _in_layout(row, where, split)
+    said = row.get("system") or row.get("system_prompt")
+    if not said or not example.prompt or example.prompt[0]["role"] == "system":
+        return example
+    before: Message = {"role": "system", "content": _text(said)}
+    places = tuple(place + 1 for place in example.unlearnt)
+    return replace(example, prompt=(before, *example.prompt), unlearnt=places)
+
+
+def _in_layout(row: dict[str, Any], where: str, split: str | None) -> Example:
     if not row:
         raise Unusable(getattr(row, "reason", "is not a row as this kind of file, or its reader, has them"))
     try:
@@ -249,7 +264,8 @@ def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -
     if "chosen" in row and "rejected" in row:
         return _preference(row, about)
     if "messages" in row or "conversations" in row:
-        return _conversation(messages_of(row.get("messages", row.get("conversations"))), about)
+        turns = row.get("messages", row.get("conversations"))
+        return _conversation(messages_of(turns), [_without_weight(turn) for turn in turns], about)
     if "instruction" in row and "output" in row:
         question = "\n\n".join(_text(part) for part in (row["instruction"], row.get("input")) if part not in (None, ""))
         return _answered(_user(question), row["output"], about)
@@ -288,12 +304,18 @@ def messages_of(value: Any) -> list[Message]:
     return made
 
 
-def _conversation(messages: list[Message], about: dict[str, Any]) -> Example:
-    while messages and messages[-1]["role"] != "assistant":
-        messages = messages[:-1]
-    if len(messages) < 2:
+def _conversation(messages: list[Message], unlearnt: list[bool], about: dict[str, Any]) -> Example:
+    answers = [i for i, one in enumerate(messages) if one["role"] == "assistant" and not unlearnt[i]]
+    if not answers or not answers[-1]:
         raise Unusable("no answer by the assistant")
-    return _answered(tuple(messages[:-1]), messages[-1]["content"], about)
+    last = answers[-1]
+    about |= {"unlearnt": tuple(i for i in range(last) if messages[i]["role"] == "assistant" and unlearnt[i])}
+    return _answered(tuple(messages[:last]), messages[last]["content"], about)
+
+
+def _without_weight(message: dict[str, Any]) -> bool:
+    """Whether a turn is there to be read and not to be learnt, which OpenAI's format says by a weight of 0."""
+    return str(message.get("weight")) in ("0", "0.0")
 
 
 def _answered(prompt: tuple[Message, ...], answer: Any, about: dict[str, Any]) -> Example:

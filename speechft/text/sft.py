@@ -44,7 +44,7 @@ def tokenized(text: TextModel, examples: Sequence[Example], max_length: int, log
     from datasets import Dataset
 
     def row(example: Example) -> dict[str, list[int]]:
-        made = tokenize_chat(text.tokenizer, example.messages, max_length)
+        made = tokenize_chat(text.tokenizer, example.messages, max_length, unlearnt=example.unlearnt)
         if all(label == IGNORED for label in made["labels"][1:]):
             reason = f"nothing is left of the answer at max_length={max_length}"
             raise SpeechftError(reason, fix="Give a larger max_length.")

@@ -87,16 +87,22 @@ class TextRecipe(Settings):
 
 
 class PretrainRecipe(TextRecipe):
-    """Continued pre-training on plain documents."""
+    """Continued pre-training on plain documents.
+
+    Attributes:
+        packing: several documents in one sequence, none seeing another; without it, or with a model that cannot keep
+            them apart, each has sequences of its own.
+    """
 
     task: Literal["pretrain"] = "pretrain"
+    packing: bool = True
 
 
 class SftRecipe(TextRecipe):
     """Supervised fine-tuning on conversations; the loss is on the assistant's tokens.
 
     Attributes:
-        packing: several conversations in one sequence, none seeing another.
+        packing: several conversations in one sequence, none seeing another, where the model can keep them apart.
         metrics: of generated answers against the references; see `speechft.text.metrics.ANSWER_METRICS`.
         max_new_tokens: of a generated answer.
     """

@@ -12,6 +12,7 @@ from speechft.text.data import Corpus, Example, drawn, held_out, made_of
 from speechft.text.likelihood import answer_logprobs
 from speechft.text.metrics import Measure, score_answers
 from speechft.text.model import TextModel, answers
+from speechft.text.packing import packs
 from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
 
 
@@ -21,8 +22,9 @@ def train(recipe: SftRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     text = for_training(recipe, log)
     usable(text, held_out(corpus, recipe)[1], recipe, log)  # what cannot be measured is told now
     settings = arguments(
-        trl.SFTConfig, recipe, text.device, packing=recipe.packing, packing_strategy="bfd", eval_packing=False
-    )
+        trl.SFTConfig, recipe, text.device, packing=packs(text, recipe, log), packing_strategy="bfd",
+        eval_packing=False,
+    )  # fmt: skip
     trainer = trl.SFTTrainer(
         model=text.model,
         args=settings,

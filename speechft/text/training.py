@@ -178,7 +178,7 @@ def _without_packing(trainer: Any, precision: str) -> None:
     if getattr(trainer.args, "packing", False):
         raise SpeechftError(
             "prompt and prefix tuning put their prompt before a text, not before each of several packed into one",
-            fix="Use another adapter.method, or an instruction recipe with packing=false.",
+            fix="Use another adapter.method, or packing=false.",
         )
 
     def compute_loss(*args: Any, **settings: Any) -> Any:

@@ -11,9 +11,10 @@ import pytest
 
 from speechft import adapters
 from speechft.errors import SpeechftError
-from speechft.text.config import SftRecipe, TextAdapterSettings
+from speechft.text.config import TEXT_RECIPES, SftRecipe, TextAdapterSettings
 from speechft.text.model import load_text_model, trainable_text_model
-from speechft.text.pipeline import evaluate, train
+from speechft.text.packing import kept_apart
+from speechft.text.pipeline import corpus_of, evaluate, train
 
 Make = Callable[..., Path]
 LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -132,3 +133,46 @@ def test_names_of_layers_that_a_model_does_not_have_are_told(made: Make, rows: P
     (told,) = (event for event in events if event.get("event") == "no such layers")
     assert told["names"] == "q_proj, k_proj, v_proj, gate_proj, up_proj"
     assert told["adapted"] == "o_proj, down_proj"
+
+
+GROUPED = {**WIDE, "num_key_value_heads": 2}
+APART = {
+    "Llama": (GROUPED, True), "GPT2": (HEADS, True), "GPTNeoX": (WIDE, True), "OPT": (KINDS["OPT"][0], False),
+    "Bloom": ({"n_head": 4}, False), "Mamba": ({}, False),
+    "Lfm2": ({**GROUPED, "layer_types": ["conv", "full_attention"]}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", [None, "bf16"])
+@pytest.mark.parametrize("kind", APART)
+def test_models_that_cannot_keep_packed_texts_apart_are_known(
+    kind: str, precision: str | None, made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speechft.precision.has_native_bf16", lambda: precision == "bf16")
+    settings, apart = APART[kind]
+    text = load_text_model(made(kind, **settings))
+    assert kept_apart(trainable_text_model(text, TextAdapterSettings(rank=2))) is apart
+
+
+@pytest.mark.parametrize("task", ["pretrain", "sft"])
+def test_they_are_trained_without_packing(
+    task: str, made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from speechft.text import pretrain, sft
+
+    fields = {"text": "red green blue " * 9} if task == "pretrain" else {"prompt": "say red", "completion": "red"}
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(fields | {"split": s}) + "\n" for s in ("train", "dev") for _ in range(3)))
+    common = {"data": str(data), "output_dir": tmp_path, "max_length": 16, "packing": True}
+    built: list[tuple] = []
+    for module in (pretrain, sft):
+        monkeypatch.setattr(module, "fit", lambda *arguments: built.append(arguments))
+    for kind, settings in (("GPT2", HEADS), ("OPT", KINDS["OPT"][0])):
+        recipe = TEXT_RECIPES[task](model=str(made(kind, **settings)), **common)
+        events: list[dict] = []
+        {"pretrain": pretrain, "sft": sft}[task].train(recipe, corpus_of(recipe), events.append)
+        trainer = built[-1][0]
+        apart = kind == "GPT2"
+        assert trainer.args.packing is apart
+        assert [event["event"] for event in events] == ([] if apart else ["no packing"])
+        assert max(len(row["input_ids"]) for row in trainer.train_dataset) <= 16

@@ -264,7 +264,7 @@ def _in_layout(row: dict[str, Any], where: str, split: str | None) -> Example:
     if "chosen" in row and "rejected" in row:
         return _preference(row, about)
     if "messages" in row or "conversations" in row:
-        turns = row.get("messages", row.get("conversations"))
+        turns: Any = row.get("messages", row.get("conversations"))
         return _conversation(messages_of(turns), [_without_weight(turn) for turn in turns], about)
     if "instruction" in row and "output" in row:
         question = "\n\n".join(_text(part) for part in (row["instruction"], row.get("input")) if part not in (None, ""))

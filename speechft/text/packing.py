@@ -20,7 +20,7 @@ def packs(text: TextModel, recipe: TextRecipe, log: OnEvent) -> bool:
         recipe: with `packing`.
     """
     if not recipe.packing or recipe.adapter.method in TEXT_ONLY:  # type: ignore[attr-defined]
-        return recipe.packing  # type: ignore[attr-defined,no-any-return]
+        return recipe.packing  # type: ignore[attr-defined]
     if kept_apart(text):
         return True
     kind = text.model.config.model_type
@@ -48,7 +48,7 @@ def kept_apart(text: TextModel) -> bool:
             k: v.to(text.device) if isinstance(v, Tensor) else v for k, v in collate([row]).items() if k != "labels"
         }
         with autocast(text.device):
-            return text.model(**batch, use_cache=False).logits[0, -half:].float()  # type: ignore[no-any-return]
+            return text.model(**batch, use_cache=False).logits[0, -half:].float()
 
     try:
         packed = logits({"input_ids": ids, "seq_lengths": [half, half]})

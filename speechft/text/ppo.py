@@ -108,7 +108,12 @@ def policy_loss(new: Tensor, old: Tensor, gains: Tensor, mask: Tensor, clip: flo
 
 
 def value_loss(new: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float) -> Tensor:
-    """Half the squared error of the values, the worse of the new value and one that moved by `clip` at most."""
+    """Half the squared error of the values, the worse of the new value and one that moved by `clip` at most.
+
+    Args:
+        new, old: what the value head expects now, and when the answers were sampled; shape (answers, places).
+        returns: from `advantages`.
+    """
     near = old + (new - old).clamp(-clip, clip)
     return 0.5 * mean(torch.maximum((new - returns) ** 2, (near - returns) ** 2), mask)
 
@@ -152,7 +157,13 @@ class Policy(nn.Module):
 
 
 def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe: PolicyRecipe, seed: int) -> Rollout:
-    """Answer prompts and work out what each token was worth."""
+    """Answer prompts and work out what each token was worth.
+
+    Args:
+        examples: whose prompts are answered; `recipe.batch_size` rows are computed at once.
+        reward: of each answer.
+        seed: of sampling.
+    """
     text = policy.text
     prompts = [prompt_tokens(text, example.prompt) for example in examples]
     found = generate(text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=seed)
@@ -163,10 +174,11 @@ def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe
     for row, (prompt, answer) in enumerate(zip(prompts, found, strict=True)):
         mask[row, len(prompt) - 1 : len(prompt) + len(answer) - 1] = 1
     ids, attention, mask = (t.to(text.device) for t in (ids, attention, mask))
+    parts = [slice(start, start + recipe.batch_size) for start in range(0, len(ids), recipe.batch_size)]
     with torch.no_grad():
-        old, values = policy(ids, attention)
+        old, values = (torch.cat(t) for t in zip(*(policy(ids[p], attention[p]) for p in parts), strict=True))
         with adapters.disabled(text.model):
-            reference, _ = policy(ids, attention)
+            reference = torch.cat([policy(ids[p], attention[p])[0] for p in parts])
     old, values, reference = old * mask, values * mask, reference * mask
     gains, returns = advantages(
         token_rewards(scores, old - reference, mask, recipe.kl), values, mask, recipe.gamma, recipe.lam
@@ -232,6 +244,10 @@ def update(
     policy: Policy, rollout: Rollout, optimizer: torch.optim.Optimizer, recipe: PolicyRecipe, seed: int
 ) -> dict[str, Any]:
     """Passes over a rollout in batches of `recipe.batch_size`.
+
+    Args:
+        optimizer: of the adapter and the value head.
+        seed: of the order of answers.
 
     Returns:
         of the round: `loss`, `reward`, `kl` (mean over answers of the summed log-ratio to the reference), `clipped`,

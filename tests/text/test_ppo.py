@@ -107,6 +107,10 @@ def test_a_rollout_lines_up_with_the_model(tiny_llama: Path, prompts: Path, tmp_
     with adapters.disabled(text.model), torch.no_grad():
         again, _ = policy(rollout.ids, rollout.attention)
     torch.testing.assert_close(again * rollout.mask, rollout.reference)
+    sizes: list[int] = []
+    policy.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    roll_out(policy, examples, reward, recipe, seed=1)
+    assert max(sizes) == recipe.batch_size == 4
 
 
 def with_some_change(recipe: PolicyRecipe) -> Policy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + eos_token + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
 )
+POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings?)$")  # learnt ones, not rotary
 GIVE_REWARD = "Give OUT/adapter of a recipe of task: reward."
 
 
@@ -197,9 +199,13 @@ def generate(
 
     Returns:
         the new tokens of each, in the given order; the end token is kept where it was reached.
+
+    Raises:
+        SpeechftError: the model has no positions for so many tokens.
     """
     if not prompts:
         return []
+    refuse_too_long(text, max(map(len, prompts)) + max_new_tokens, "Give shorter prompts, or ask for fewer new tokens.")
     ends = end_tokens(text)
     sampling: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
@@ -238,6 +244,24 @@ def answers(text: TextModel, conversations: Sequence[Sequence[dict[str, str]]], 
 def prompt_tokens(text: TextModel, messages: Sequence[dict[str, str]]) -> list[int]:
     """A conversation through the chat template, up to where the assistant is to speak."""
     return text.tokenizer(rendered(text.tokenizer, messages, opened=True), add_special_tokens=False)["input_ids"]
+
+
+def longest(text: TextModel) -> int | None:
+    """Tokens that a model can read at most, prompt and answer, where its positions are learnt; else no such end."""
+    tables = [
+        module.num_embeddings
+        for name, module in text.model.named_modules()
+        if isinstance(module, torch.nn.Embedding) and POSITIONS.search(name)
+    ]
+    most = getattr(text.model.config, "max_position_embeddings", None)
+    return min(*tables, most or tables[0]) if tables else None
+
+
+def refuse_too_long(text: TextModel, tokens: int, fix: str) -> None:
+    """Raises SpeechftError where a model has no positions for so many tokens."""
+    most = longest(text)
+    if most is not None and tokens > most:
+        raise SpeechftError(f"can read {most} tokens at most, not {tokens}", where=text.name, fix=fix)
 
 
 def end_tokens(text: TextModel) -> set[int]:

@@ -11,7 +11,7 @@ from speechft.text.config import SftRecipe
 from speechft.text.data import Corpus, Example, drawn, held_out, made_of
 from speechft.text.likelihood import answer_logprobs
 from speechft.text.metrics import Measure, score_answers
-from speechft.text.model import TextModel, answers
+from speechft.text.model import TextModel, answers, prompt_tokens, refuse_too_long
 from speechft.text.packing import packs
 from speechft.text.training import Fitted, OnEvent, arguments, fit, for_training, import_trl
 
@@ -56,10 +56,12 @@ def tokenized(text: TextModel, examples: Sequence[Example], max_length: int, log
 
 
 def usable(text: TextModel, examples: Sequence[Example], recipe: SftRecipe, log: OnEvent) -> list[Example]:
-    """Those that can be measured; the others, whose turns the template refuses, are left out by name."""
+    """Those that can be measured; what the template refuses, or is too long to answer, is left out by name."""
 
     def located(example: Example) -> Example:
         refuse_unlocated(text.tokenizer, example.messages)
+        tokens = len(prompt_tokens(text, example.prompt)) + recipe.max_new_tokens
+        refuse_too_long(text, tokens, "Give shorter prompts, or a smaller max_new_tokens.")
         return example
 
     return made_of(examples, located, log)

@@ -38,7 +38,7 @@ from speechft.text.config import TextRecipe
 from speechft.text.data import Corpus
 from speechft.text.judge import reward_identity
 from speechft.text.metrics import METRICS
-from speechft.text.model import TextModel, autocast, load_text_model, trainable_text_model
+from speechft.text.model import TextModel, autocast, load_text_model, refuse_too_long, trainable_text_model
 from speechft.tracking import Tracking
 
 OnEvent = Callable[[Event], None]
@@ -87,6 +87,7 @@ def for_training(recipe: TextRecipe, log: OnEvent = lambda event: None, scalar: 
     """The recipe's model with what it trains unfrozen; layers that the recipe names and the model lacks are told."""
     torch.manual_seed(recipe.seed)
     text = load_text_model(recipe.model, quantize=recipe.adapter.quantize, scalar=scalar)
+    refuse_too_long(text, recipe.max_length, "Give a smaller max_length.")
     present = {name.rsplit(".", 1)[-1] for name, module in text.model.named_modules() if is_linear(module)}
     named = recipe.adapter.projections or []
     if missing := [name for name in named if name not in present]:

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from text.conftest import ignore
 
 from speechft import adapters
 from speechft.errors import SpeechftError
+from speechft.text import sft
 from speechft.text.config import TEXT_RECIPES, SftRecipe, TextAdapterSettings
-from speechft.text.model import load_text_model, trainable_text_model
+from speechft.text.data import Example
+from speechft.text.model import generate, load_text_model, longest, trainable_text_model
 from speechft.text.packing import kept_apart
 from speechft.text.pipeline import corpus_of, evaluate, train
+from speechft.text.training import for_training
 
 Make = Callable[..., Path]
 LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -123,6 +127,23 @@ def test_what_does_not_go_with_the_layers_of_gpt2_says_so(made: Make) -> None:
         trainable_text_model(load_text_model(folder), TextAdapterSettings(rank=65, init="pissa"))
 
 
+def test_what_is_longer_than_the_table_of_positions_is_refused_in_a_sentence(made: Make, tmp_path: Path) -> None:
+    text = load_text_model(made("GPT2", **HEADS, n_positions=64))
+    prompt = ({"role": "user", "content": "red " * 70},)
+    assert generate(text, [[5] * 60], max_new_tokens=4)
+    with pytest.raises(SpeechftError, match="can read 64 tokens at most, not 65"):
+        generate(text, [[5] * 61], max_new_tokens=4)
+    recipe = SftRecipe(model=text.name, data="d", output_dir=tmp_path)
+    with pytest.raises(SpeechftError, match="can read 64 tokens at most, not 512"):
+        for_training(recipe)
+    examples = [
+        Example(prompt=prompt[:1], answer="red"),
+        Example(prompt=({"role": "user", "content": "x"},), answer="y"),
+    ]
+    assert sft.usable(text, examples, recipe.model_copy(update={"max_new_tokens": 8}), ignore) == examples[1:]
+    assert longest(load_text_model(made("GPTNeoX", **WIDE))) is None
+
+
 def test_names_of_layers_that_a_model_does_not_have_are_told(made: Make, rows: Path, tmp_path: Path) -> None:
     recipe = SftRecipe(
         model=str(made("Phi3", **WIDE)), data=str(rows), output_dir=tmp_path / "out", max_steps=1, max_length=64,
@@ -158,7 +179,7 @@ def test_models_that_cannot_keep_packed_texts_apart_are_known(
 def test_they_are_trained_without_packing(
     task: str, made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from speechft.text import pretrain, sft
+    from speechft.text import pretrain
 
     fields = {"text": "red green blue " * 9} if task == "pretrain" else {"prompt": "say red", "completion": "red"}
     data = tmp_path / "rows.jsonl"

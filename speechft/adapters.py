@@ -137,6 +137,7 @@ def _quiet() -> Iterator[None]:
             "low_cpu_mem_usage",
             "Unsupported layer type",
             "[fF][bB][dD]",
+            "fan_in_fan_out is set to False",  # peft sees a Conv1D and does what is right
             ".*butterfly",
         ):
             warnings.filterwarnings("ignore", message=f".*{message}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,31 @@ class Progress:
         """Load saved JSON in place, as other objects share this one; its lists become tuples again."""
         pairs = {key: tuple(saved[key]) if saved[key] else None for key in ("best", "base")}
         vars(self).update(vars(Progress(**saved | pairs)))
+
+
+def fingerprint_of(parts: list[Any]) -> str:
+    """A hash of everything that a run's weights depend on, as JSON; a run with another one is not resumed."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_other_run(out: Path, saved: str, own: str) -> None:
+    """Raises SpeechftError where the run that a folder holds has another fingerprint than this one."""
+    if saved != own:
+        raise SpeechftError(
+            "holds a run with other settings or data",
+            where=out,
+            fix="Choose another output_dir, or delete its checkpoints folder.",
+        )
+
+
+def with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def without_prefixes(tensors: Mapping[str, torch.Tensor], *prefixes: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with none of them."""
+    return {name: value for name, value in tensors.items() if not name.startswith(prefixes)}
 
 
 def save_checkpoint(
@@ -112,12 +139,8 @@ def load_checkpoint(
         return None
     with readable(latest, DAMAGED):
         state = json.loads(read_text(latest / "state.json"))
-        if fingerprint and state["fingerprint"] != fingerprint:  # before the moments are placed: they may not fit
-            raise SpeechftError(
-                "holds a run with other settings or data",
-                where=folder.parent,
-                fix="Choose another output_dir, or delete its checkpoints folder.",
-            )
+        if fingerprint:  # before the moments are placed: they may not fit
+            refuse_other_run(folder.parent, state["fingerprint"], fingerprint)
         tensors = load_file(refuse_special(latest / "state.safetensors"))
     groups = optimizer.state_dict()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -21,8 +21,24 @@ TEXT_ONLY = ("prompt", "prefix")
 # last names of layers in Whisper and in Llama-like models
 ATTENTION_ENDS, FEED_FORWARD_ENDS = ["out_proj", "o_proj"], ["fc2", "down_proj"]
 KEYS_AND_VALUES = ["k_proj", "v_proj"]
+# Mamba's kernels take this layer's weights and would pass an adapter by; peft refuses it in these models
+READ_BY_KERNELS, MAMBAS = "out_proj", ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
 ADALORA_WARMUP, ADALORA_FINAL = 0.1, 0.3  # shares of the steps before ranks are taken away, and after
 ORTHOGONALITY = 0.1  # weight of AdaLoRA's regularisation
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a layer multiplies by a matrix: torch's, or GPT-2's `Conv1D`, which keeps it the other way round."""
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def block_projections(model: Any) -> list[str]:
+    """Last names of the linear layers in the numbered blocks of a model, in its order; its head is not among them."""
+    names = [name for name, module in model.named_modules() if is_linear(module) and re.search(r"\.\d+\.", name)]
+    found = dict.fromkeys(name.rsplit(".", 1)[-1] for name in names)
+    if model.config.model_type in MAMBAS:
+        found.pop(READ_BY_KERNELS, None)
+    return list(found)
 
 
 def target_pattern(
@@ -30,7 +46,7 @@ def target_pattern(
     placement: str,
     projections: list[str],
     encoder_from: int = 0,
-    wanted: Callable[[nn.Module], bool] = lambda module: isinstance(module, nn.Linear),
+    wanted: Callable[[nn.Module], bool] = is_linear,
 ) -> str:
     """The regular expression of module names that get an adapter.
 
@@ -125,7 +141,7 @@ def _low_rank_config(model: Any, settings: AdapterSettings) -> Any:
     """AdaLoRA and VeRA."""
     import peft
 
-    targets = _targets(model, settings, settings.projections)
+    targets = _targets(model, settings, settings.projections, is_linear)
     if settings.method == "vera":
         return peft.VeraConfig(r=settings.rank, vera_dropout=settings.dropout, target_modules=targets)
     return peft.AdaLoraConfig(
@@ -179,7 +195,11 @@ def _targets(
     wanted: Callable[[nn.Module], bool] = lambda module: isinstance(module, nn.Linear),
 ) -> str:
     """`target_pattern` of those of the names that the model has."""
+    kinds: dict[str, type] = {name.rsplit(".", 1)[-1]: type(m) for name, m in model.named_modules() if is_linear(m)}
     present = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if wanted(module)}
+    if not present.intersection(names) and (unknown := [kinds[name] for name in names if name in kinds]):
+        what = f"{settings.method} has no place in layers of the kind {unknown[0].__name__}"
+        raise SpeechftError(what, fix="Use adapter.method=lora.")
     found = [name for name in names if name in present] or names
     return target_pattern(model, settings.placement, found, settings.encoder_from, wanted)
 
@@ -192,8 +212,9 @@ def has_reference(method: str, init: str = "zero") -> bool:
 def _refuse_large_rank(model: nn.Module, pattern: str, rank: int, init: str) -> None:
     """A layer's weights, and what it is fed, have no more directions than its smaller side is long."""
     for name, layer in model.named_modules():
-        if isinstance(layer, nn.Linear) and re.fullmatch(pattern, name):
-            most = min(layer.in_features, layer.out_features)
+        if is_linear(layer) and re.fullmatch(pattern, name):
+            sides = (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else layer.weight.shape
+            most = min(sides)
             if rank > most:
                 raise SpeechftError(
                     f"init={init} can start at most {most} directions of {name}, and adapter.rank is {rank}",

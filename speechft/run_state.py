@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from speechft import adapters, distributed
 from speechft.averaging import RunningMean
-from speechft.checkpoint import DAMAGED, LATEST, Progress, load_checkpoint, save_checkpoint
+from speechft.checkpoint import (
+    DAMAGED,
+    LATEST,
+    Progress,
+    fingerprint_of,
+    load_checkpoint,
+    save_checkpoint,
+    with_prefix,
+    without_prefixes,
+)
 from speechft.config import SpeechRecipe
 from speechft.errors import readable
 from speechft.manifest import Manifest
@@ -67,13 +73,12 @@ class RunState:
         weights, state = found
         with readable(folder / LATEST, DAMAGED):
             self.progress.restore(state["progress"])
-        trained = {name: value for name, value in weights.items() if not name.startswith((MEAN, RANKS))}
-        adapters.load_trainable_state(self.model, trained)
+        adapters.load_trainable_state(self.model, without_prefixes(weights, MEAN, RANKS))
         if self.scaler and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])
-        self.mean.restore(_part(weights, MEAN), self.progress.averaged)
+        self.mean.restore(with_prefix(weights, MEAN), self.progress.averaged)
         if self.ranks:
-            self.ranks.load_state(_part(weights, RANKS))
+            self.ranks.load_state(with_prefix(weights, RANKS))
         return True
 
 
@@ -83,9 +88,4 @@ def fingerprint(recipe: SpeechRecipe, train: Manifest, dev: Manifest, *others: A
     Args:
         others: what they depend on besides, such as the hash of the base model; JSON.
     """
-    parts = [without(recipe, Mark.NOT_IN_WEIGHTS), train.sha256, dev.sha256, *others]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    return fingerprint_of([without(recipe, Mark.NOT_IN_WEIGHTS), train.sha256, dev.sha256, *others])

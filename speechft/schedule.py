@@ -73,3 +73,8 @@ def planned_steps(recipe: Recipe, examples: int, seconds: float = 0.0) -> int:
         return recipe.max_steps or max(1, per_epoch * recipe.epochs)
     steps = per_epoch * max(recipe.epochs, math.ceil(least / per_epoch))
     return min(steps, recipe.max_steps or steps)
+
+
+def evaluation_interval(evaluations: int, steps: int) -> int:
+    """Optimiser steps from one evaluation on dev to the next."""
+    return max(1, math.ceil(steps / evaluations))

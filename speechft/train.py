@@ -48,7 +48,7 @@ from speechft.prefetch import prefetch
 from speechft.quantization import optimizer
 from speechft.recogniser import load
 from speechft.run_state import RunState, fingerprint
-from speechft.schedule import planned_steps, rate_factor
+from speechft.schedule import evaluation_interval, planned_steps, rate_factor
 from speechft.seen import Seen, hashes
 from speechft.selection import Selection
 from speechft.sources import resolve
@@ -178,7 +178,7 @@ class Run:
         self.steps = planned_steps(recipe, len(self.train), sum(self.feed.seconds))
         self.every = self.per_epoch * -(-self.steps // (self.per_epoch * MOST_EVALUATIONS))
         if recipe.evaluations:
-            self.every = -(-self.steps // recipe.evaluations)
+            self.every = evaluation_interval(recipe.evaluations, self.steps)
         with self.accelerator.autocast():
             initialise_from_data(
                 self.whisper.model, self._first_batches(), lambda batch: loss_of(*batch.tensors(self.base.device))

@@ -19,7 +19,7 @@ from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
 from speechft.pipeline import prepared
 from speechft.result import notice
-from speechft.schedule import planned_steps, steps_per_epoch
+from speechft.schedule import evaluation_interval, planned_steps, steps_per_epoch
 from speechft.text.config import TextRecipe
 from speechft.train import fit
 from speechft.transcript import DecodeOptions
@@ -113,7 +113,7 @@ def rungs(recipe: SpeechRecipe, own: SpeechRecipe, train: Manifest) -> dict[int,
 
     (steps, each), (own_steps, own_each) = length(recipe), length(own)
     if recipe.evaluations:
-        every = -(-steps // recipe.evaluations)
+        every = evaluation_interval(recipe.evaluations, steps)
         return {every * number: number for number in range(1, recipe.evaluations + 1) if every * number <= steps}
     found, rung = {}, 1
     while (at := max(1, round(rung / FIRST_RUNG * own_steps * own_each / each))) <= steps:

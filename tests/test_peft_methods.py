@@ -23,7 +23,6 @@ from speechft.files import write_text
 from speechft.manifest import Manifest
 from speechft.objective import TokenLoss
 from speechft.quantization import merge_quantized, size
-from speechft.text.config import LLAMA_PROJECTIONS
 from speechft.text.model import TextModel, trainable_text_model
 from speechft.whisper import core
 
@@ -34,7 +33,10 @@ SETTINGS = {method: {"method": method} for method in peft_methods.METHODS} | LOR
 SPEECH = [name for name in SETTINGS if name not in peft_methods.TEXT_ONLY]
 UNMERGEABLE = {"whisper": {"houlsby", "pfeiffer"}, "llama": {"houlsby", "pfeiffer", "bitfit", "prompt", "prefix"}}
 CASES = [("whisper", name) for name in SPEECH] + [("llama", name) for name in SETTINGS]
-PROJECTIONS = {"whisper": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"], "llama": LLAMA_PROJECTIONS}
+PROJECTIONS = {
+    "whisper": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
+    "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+}
 
 
 @pytest.fixture(scope="module")

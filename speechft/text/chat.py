@@ -29,7 +29,13 @@ def rendered(tokenizer: Any, messages: Sequence[Message], opened: bool = False) 
         ) from None
 
 
-def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int | None = None) -> dict[str, list[int]]:
+def tokenize_chat(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    max_length: int | None = None,
+    last_only: bool = False,
+    unlearnt: Sequence[int] = (),
+) -> dict[str, list[int]]:
     """Token ids of a conversation, and labels that are `IGNORED` but on the assistant's turns.
 
     The conversation is rendered and tokenised as a whole, as it will be at inference; which characters are the
@@ -40,6 +46,8 @@ def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int |
         tokenizer: a fast one, with a chat template.
         messages: as `role` and `content`.
         max_length: tokens; the rest is cut.
+        last_only: of the assistant's turns the last message alone, before which a template may rewrite the others.
+        unlearnt: places of assistant's turns that get no labels.
 
     Returns:
         `input_ids` and `labels`, of equal length.
@@ -47,19 +55,13 @@ def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int |
     Raises:
         SpeechftError: a template that renders earlier turns differently once later ones are there, or refuses them.
     """
-
     whole = rendered(tokenizer, messages)
-    spans = []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant" or index == 0:
-            continue
-        before, after = rendered(tokenizer, messages[:index], opened=True), rendered(tokenizer, messages[: index + 1])
-        if not (after.startswith(before) and whole.startswith(after)):
-            raise SpeechftError(
-                "the chat template rewrites earlier turns, so the assistant's tokens cannot be located",
-                fix="Give conversations of one turn, or a model with another template.",
-            )
-        spans.append((len(before), len(after.rstrip())))  # a line break after the end token is nobody's
+    last = len(messages) - 1
+    spans = [
+        turn_span(tokenizer, messages, index, whole)
+        for index, message in enumerate(messages)
+        if index and message["role"] == "assistant" and (index == last or not last_only) and index not in unlearnt
+    ]
     encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     ids = encoded["input_ids"]
     labels = [
@@ -67,6 +69,27 @@ def tokenize_chat(tokenizer: Any, messages: Sequence[Message], max_length: int |
         for token, (first, last) in zip(ids, encoded["offset_mapping"], strict=True)
     ]
     return {"input_ids": ids[:max_length], "labels": labels[:max_length]}
+
+
+def turn_span(tokenizer: Any, messages: Sequence[Message], index: int, whole: str) -> tuple[int, int]:
+    """Where the assistant's turn at an index begins and ends in the rendered conversation, in characters.
+
+    Raises:
+        SpeechftError: the template renders what is before it differently without it, or refuses it.
+    """
+    before = rendered(tokenizer, messages[:index], opened=True)
+    after = whole if index == len(messages) - 1 else rendered(tokenizer, messages[: index + 1])
+    if not (after.startswith(before) and whole.startswith(after)):
+        raise SpeechftError(
+            "the chat template rewrites earlier turns, so the assistant's tokens cannot be located",
+            fix="Give conversations of one turn, or a model with another template.",
+        )
+    return len(before), len(after.rstrip())  # a line break after the end token is nobody's
+
+
+def refuse_unlocated(tokenizer: Any, messages: Sequence[Message]) -> None:
+    """Raises SpeechftError where the last turn of a conversation cannot be told from what is before it."""
+    turn_span(tokenizer, messages, len(messages) - 1, rendered(tokenizer, messages))
 
 
 def tokenize_document(tokenizer: Any, text: str) -> list[int]:

@@ -26,7 +26,6 @@ from speechft.sources import local_adapter
 from speechft.text.metrics import ANSWER_METRICS, METRICS
 
 Count = Annotated[int, Field(ge=1)]
-LLAMA_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def _moved_reward(name: str, move: Move) -> str:
@@ -47,10 +46,10 @@ REWARD, JUDGE = Place(_moved_reward), Place(_moved_judge)
 
 
 class TextAdapterSettings(AdapterSettings):
-    """As for speech; the layers are those of Llama-like models."""
+    """As for speech; unless `projections` names some, every linear layer of the model's blocks gets an adapter."""
 
     rank: Annotated[int, Field(ge=1, le=1024)] = 16
-    projections: Annotated[list[str], Field(min_length=1)] = LLAMA_PROJECTIONS
+    projections: Annotated[list[str], Field(min_length=1)] | None = None  # type: ignore[assignment]
 
 
 class TextRecipe(Settings):
@@ -111,16 +110,22 @@ class TextRecipe(Settings):
 
 
 class PretrainRecipe(TextRecipe):
-    """Continued pre-training on plain documents."""
+    """Continued pre-training on plain documents.
+
+    Attributes:
+        packing: several documents in one sequence, none seeing another; without it, or with a model that cannot keep
+            them apart, each has sequences of its own.
+    """
 
     task: Literal["pretrain"] = "pretrain"
+    packing: bool = True
 
 
 class SftRecipe(TextRecipe):
     """Supervised fine-tuning on conversations; the loss is on the assistant's tokens.
 
     Attributes:
-        packing: several conversations in one sequence, none seeing another.
+        packing: several conversations in one sequence, none seeing another, where the model can keep them apart.
         metrics: of generated answers against the references; see `speechft.text.metrics.ANSWER_METRICS`.
         max_new_tokens: of a generated answer.
     """

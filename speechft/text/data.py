@@ -4,7 +4,7 @@ Understood without being told (one row, or line of JSONL, each):
 
 | layout | fields |
 |---|---|
-| messages | `messages`: a list of `role` (system, user, assistant) and `content` |
+| messages | `messages`: a list of `role` (system, user, assistant) and `content`; a turn of `weight` 0 is not learnt |
 | ShareGPT | `conversations`: a list of `from` (human, gpt, system) and `value` |
 | prompt and completion | `prompt`, `completion` |
 | Alpaca | `instruction`, `output`, and perhaps `input` |
@@ -12,6 +12,8 @@ Understood without being told (one row, or line of JSONL, each):
 | judged answer (KTO) | `prompt`, `completion`, `label` (true or false) |
 | prompt alone | `prompt`, and perhaps `answer` or `answers` |
 | document | `text` |
+
+Beside any of them, `system` or `system_prompt` is what the system says before the conversation.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from speechft.errors import SpeechftError
+from speechft.events import OnEvent
 from speechft.plain_text import encodable
 from speechft.rows import TRUTH
 from speechft.text.files import NO_SPLIT, split_of
@@ -51,6 +54,7 @@ class Example:
         label: whether the answer is good, of a judged answer.
         document: a plain text.
         split: `train`, `dev`, `test` or None.
+        unlearnt: places in `prompt` of the assistant's turns that nothing is to be learnt from.
         where: file and row.
         group: what it shares with others that must be in the same split, such as a patient; "" is nothing.
         extra: whatever else the row says.
@@ -63,6 +67,7 @@ class Example:
     label: bool | None = None
     document: str = ""
     split: str | None = None
+    unlearnt: tuple[int, ...] = ()
     where: str = ""
     group: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -111,6 +116,7 @@ class Corpus:
         for name in ("train", "dev", "test"):
             for example in getattr(self, name):
                 parts = [name, example.messages, example.rejected, example.label, example.document]
+                parts += [example.unlearnt] if example.unlearnt else []
                 digest.update(json.dumps(parts, sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -191,6 +197,32 @@ def drawn(examples: Sequence[Example], most: int, seed: int) -> tuple[Example, .
     return tuple(examples[i] for i in sorted(random.Random(seed).sample(range(len(examples)), most)))
 
 
+def held_out(corpus: Corpus, recipe: Any) -> tuple[str, tuple[Example, ...]]:
+    """What a run is measured on at its end, and the name of that split: test where there is one, else dev."""
+    if recipe.test and corpus.test:
+        return "test", drawn(corpus.test, recipe.test_examples, recipe.seed)
+    return "dev", drawn(corpus.dev, recipe.dev_examples, recipe.seed)
+
+
+def made_of(examples: Sequence[Example], make: Callable[[Example], Any], log: OnEvent) -> list[Any]:
+    """What `make` gives for each example; those that it refuses are left out by name, with its reason.
+
+    Raises:
+        SpeechftError: it refuses all of them.
+    """
+    made: list[Any] = []
+    refused: list[SpeechftError] = []
+    for example in examples:
+        try:
+            made.append(make(example))
+        except SpeechftError as error:
+            refused.append(error)
+            log({"event": "left out", "where": example.where, "reason": error.what})
+    if refused and not made:
+        raise SpeechftError(f"no example fits: {refused[0].what}", where=examples[0].where, fix=refused[0].fix)
+    return made
+
+
 def blocks_of(examples: Sequence[Example]) -> tuple[str, ...]:
     """The place of the first example like each, which stands for all that are alike; none if all are on their own.
 
@@ -205,11 +237,21 @@ def blocks_of(examples: Sequence[Example]) -> tuple[str, ...]:
 
 
 def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -> Example:
-    """A row in any of the layouts above.
+    """A row in any of the layouts above; `system` or `system_prompt` beside a conversation comes before it.
 
     Raises:
         Unusable: in none of them.
     """
+    example = _in_layout(row, where, split)
+    said = row.get("system") or row.get("system_prompt")
+    if not said or not example.prompt or example.prompt[0]["role"] == "system":
+        return example
+    before: Message = {"role": "system", "content": _text(said)}
+    places = tuple(place + 1 for place in example.unlearnt)
+    return replace(example, prompt=(before, *example.prompt), unlearnt=places)
+
+
+def _in_layout(row: dict[str, Any], where: str, split: str | None) -> Example:
     if not row:
         raise Unusable(getattr(row, "reason", "is not a row as this kind of file, or its reader, has them"))
     try:
@@ -228,7 +270,8 @@ def to_example(row: dict[str, Any], where: str = "", split: str | None = None) -
     if "chosen" in row and "rejected" in row:
         return _preference(row, about)
     if "messages" in row or "conversations" in row:
-        return _conversation(messages_of(row.get("messages", row.get("conversations"))), about)
+        turns: Any = row.get("messages", row.get("conversations"))
+        return _conversation(messages_of(turns), [_without_weight(turn) for turn in turns], about)
     if "instruction" in row and "output" in row:
         question = "\n\n".join(_text(part) for part in (row["instruction"], row.get("input")) if part not in (None, ""))
         return _answered(_user(question), row["output"], about)
@@ -267,12 +310,18 @@ def messages_of(value: Any) -> list[Message]:
     return made
 
 
-def _conversation(messages: list[Message], about: dict[str, Any]) -> Example:
-    while messages and messages[-1]["role"] != "assistant":
-        messages = messages[:-1]
-    if len(messages) < 2:
+def _conversation(messages: list[Message], unlearnt: list[bool], about: dict[str, Any]) -> Example:
+    answers = [i for i, one in enumerate(messages) if one["role"] == "assistant" and not unlearnt[i]]
+    if not answers or not answers[-1]:
         raise Unusable("no answer by the assistant")
-    return _answered(tuple(messages[:-1]), messages[-1]["content"], about)
+    last = answers[-1]
+    about |= {"unlearnt": tuple(i for i in range(last) if messages[i]["role"] == "assistant" and unlearnt[i])}
+    return _answered(tuple(messages[:last]), messages[last]["content"], about)
+
+
+def _without_weight(message: dict[str, Any]) -> bool:
+    """Whether a turn is there to be read and not to be learnt, which OpenAI's format says by a weight of 0."""
+    return str(message.get("weight")) in ("0", "0.0")
 
 
 def _answered(prompt: tuple[Message, ...], answer: Any, about: dict[str, Any]) -> Example:

@@ -18,8 +18,9 @@ from speechft.events import OnEvent
 from speechft.files import write_json, write_text
 from speechft.text import preferences
 from speechft.text.audit import audit
+from speechft.text.chat import rendered
 from speechft.text.config import FeedbackRecipe
-from speechft.text.data import Corpus, Example, drawn
+from speechft.text.data import Corpus, Example, drawn, made_of
 from speechft.text.judge import Verdict, every_two, identity, judge_from, points_of, ranking
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, answers, load_text_model
@@ -157,6 +158,16 @@ def judged_answers(
     ]
     write_json(file, rows)
     return found
+
+
+def usable(text: TextModel, examples: Sequence[Example], recipe: FeedbackRecipe, log: OnEvent) -> list[Example]:
+    """Those whose prompt the template takes; the others are left out by name."""
+
+    def answerable(example: Example) -> Example:
+        rendered(text.tokenizer, example.prompt, opened=True)
+        return example
+
+    return made_of(examples, answerable, log)
 
 
 def measure(text: TextModel, examples: Sequence[Example], recipe: FeedbackRecipe) -> dict[str, Measure]:

@@ -67,21 +67,12 @@ def sequence_logprobs(
 def answer_logprobs(
     text: TextModel, conversations: Sequence[Sequence[Message]], max_length: int = 512, batch_size: int = 8
 ) -> list[Part]:
-    """(sum of log-probabilities, tokens) of the last answer of each conversation, its end token among them."""
-    ids, labels = [], []
-    for messages in conversations:
-        row = tokenize_chat(text.tokenizer, messages, max_length)
-        if any(message["role"] == "assistant" for message in messages[:-1]):
-            row["labels"] = _last_turn(row["labels"])
-        ids.append(row["input_ids"])
-        labels.append(row["labels"])
-    return sequence_logprobs(text, ids, labels, batch_size)
+    """(sum of log-probabilities, tokens) of the last answer of each conversation, its end token among them.
 
-
-def _last_turn(labels: list[int]) -> list[int]:
-    end = next((i for i in range(len(labels) - 1, -1, -1) if labels[i] != IGNORED), -1)
-    start = next((i for i in range(end, -1, -1) if labels[i] == IGNORED), -1)
-    return [label if start < i <= end else IGNORED for i, label in enumerate(labels)]
+    Of an answer that lies beyond `max_length` nothing is counted.
+    """
+    rows = [tokenize_chat(text.tokenizer, messages, max_length, last_only=True) for messages in conversations]
+    return sequence_logprobs(text, [row["input_ids"] for row in rows], [row["labels"] for row in rows], batch_size)
 
 
 def document_nll(

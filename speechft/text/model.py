@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,19 +16,21 @@ from speechft import adapters
 from speechft.config import AdapterSettings
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
-from speechft.peft_methods import TEXT_ONLY
+from speechft.peft_methods import TEXT_ONLY, block_projections
 from speechft.precision import default_device, mixed_precision, refuse_non_finite
 from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
 from speechft.text.chat import rendered
-from speechft.text.data import Example
+from speechft.text.data import Example, made_of
 
-# For models without a template of their own: roles as words, and the end token after every turn. A prompt ends before
-# the space: tokenizers make one token of it and the answer's first word.
+# For models without a template of their own: roles as words, and the end token after every turn, after the start token
+# where the tokenizer puts one. A prompt ends before the space: tokenizers make one token of it and the answer's first
+# word.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + eos_token + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
 )
+POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings?)$")  # learnt ones, not rotary
 GIVE_REWARD = "Give OUT/adapter of a recipe of task: reward."
 
 
@@ -76,8 +79,8 @@ def load_text_model(
         scalar: with a head that gives one number for a sequence (a reward model) in place of the vocabulary.
 
     Raises:
-        SpeechftError: no such model, one that is no causal language model, or a reward model taken for one that
-            writes, or the other way round, or for a classifier of several labels.
+        SpeechftError: no such model, one that is no causal language model or has no end token, or a reward model taken
+            for one that writes, or the other way round, or for a classifier of several labels.
     """
     from transformers import (
         AutoConfig,
@@ -114,10 +117,16 @@ def load_text_model(
     device = torch.device(device) if device else default_device()
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.eos_token is None:
+        raise SpeechftError(
+            "its tokenizer has no end token, so an answer could not end", where=name,
+            fix="Name one as eos_token in its tokenizer_config.json.",
+        )  # fmt: skip
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
+        starts = tokenizer.bos_token is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+        tokenizer.chat_template = ("{{ bos_token }}" if starts else "") + PLAIN_TEMPLATE
     kind = AutoModelForSequenceClassification if scalar else AutoModelForCausalLM
     settings = {"dtype": dtype, "use_safetensors": True, **quantization(quantize, device, dtype)}
     with _quiet():
@@ -155,7 +164,8 @@ def trainable_text_model(
         raise SpeechftError(
             "EVA needs recordings to start from", where=text.name, fix="Use adapter.init=pissa or zero."
         )
-    model = adapters.attach(text.model, **settings.attach_arguments())
+    chosen = {"projections": settings.projections or block_projections(text.model)}
+    model = adapters.attach(text.model, **settings.attach_arguments() | chosen)
     if settings.method == "full":
         return text.with_(model)
     if head and settings.method in TEXT_ONLY:
@@ -192,9 +202,13 @@ def generate(
 
     Returns:
         the new tokens of each, in the given order; the end token is kept where it was reached.
+
+    Raises:
+        SpeechftError: the model has no positions for so many tokens.
     """
     if not prompts:
         return []
+    refuse_too_long(text, max(map(len, prompts)) + max_new_tokens, "Give shorter prompts, or ask for fewer new tokens.")
     ends = end_tokens(text)
     sampling: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
@@ -233,6 +247,24 @@ def answers(text: TextModel, conversations: Sequence[Sequence[dict[str, str]]], 
 def prompt_tokens(text: TextModel, messages: Sequence[dict[str, str]]) -> list[int]:
     """A conversation through the chat template, up to where the assistant is to speak."""
     return text.tokenizer(rendered(text.tokenizer, messages, opened=True), add_special_tokens=False)["input_ids"]
+
+
+def longest(text: TextModel) -> int | None:
+    """Tokens that a model can read at most, prompt and answer, where its positions are learnt; else no such end."""
+    tables = [
+        module.num_embeddings
+        for name, module in text.model.named_modules()
+        if isinstance(module, torch.nn.Embedding) and POSITIONS.search(name)
+    ]
+    most = getattr(text.model.config, "max_position_embeddings", None)
+    return min(*tables, most or tables[0]) if tables else None
+
+
+def refuse_too_long(text: TextModel, tokens: int, fix: str) -> None:
+    """Raises SpeechftError where a model has no positions for so many tokens."""
+    most = longest(text)
+    if most is not None and tokens > most:
+        raise SpeechftError(f"can read {most} tokens at most, not {tokens}", where=text.name, fix=fix)
 
 
 def end_tokens(text: TextModel) -> set[int]:
@@ -281,21 +313,18 @@ def _quiet() -> Iterator[None]:
 def fitting(
     text: TextModel, examples: Sequence[Example], max_length: int, log: OnEvent = lambda event: None
 ) -> list[Example]:
-    """Those whose prompt leaves room for an answer; the others are left out by name.
+    """Those whose prompt the template takes and leaves room for an answer; the others are left out by name.
 
     Raises:
         SpeechftError: there are examples, and none of them fits.
     """
-    reason = f"the prompt alone fills max_length={max_length}"
-    kept = []
-    for example in examples:
-        if len(prompt_tokens(text, example.prompt)) < max_length:
-            kept.append(example)
-        else:
-            log({"event": "left out", "where": example.where, "reason": reason})
-    if examples and not kept:
-        raise SpeechftError(f"no example fits: {reason}", where=examples[0].where, fix="Give a larger max_length.")
-    return kept
+
+    def fits(example: Example) -> Example:
+        if len(prompt_tokens(text, example.prompt)) >= max_length:
+            raise SpeechftError(f"the prompt alone fills max_length={max_length}", fix="Give a larger max_length.")
+        return example
+
+    return made_of(examples, fits, log)
 
 
 def reward_identity(name: str | Path) -> list[str]:

@@ -20,7 +20,7 @@ from speechft.result import environment
 from speechft.result_schema import FORMAT
 from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, TextRecipe
-from speechft.text.data import Corpus, Example, blocks_of, drawn, read
+from speechft.text.data import Corpus, Example, blocks_of, drawn, held_out, read
 from speechft.text.files import SPLITS
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, load_text_model
@@ -58,7 +58,10 @@ def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict
 
         def told(event: Event) -> None:
             if event.get("event") == "left out":
-                left_out.append({"where": event["where"], "reason": event["reason"]})
+                row = {"where": event["where"], "reason": event["reason"]}
+                if row in left_out:
+                    return  # what cannot be measured at the end was said before training
+                left_out.append(row)
             elif event.get("event") == "judge":
                 judge.update(event["measures"])
             on_event(event)
@@ -71,11 +74,10 @@ def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict
         fitted = module.train(recipe, corpus, told)  # which may leave out more
         data = about(corpus, {row["where"] for row in left_out})
         kept = _save(fitted, recipe, data)
-        split = "test" if recipe.test and corpus.test else "dev"
-        most = recipe.test_examples if split == "test" else recipe.dev_examples
-        held_out = drawn(getattr(corpus, split), most, recipe.seed)
+        split, examples = held_out(corpus, recipe)
         on_event({"event": "final evaluation", "split": split})
-        base, adapted = before_and_after(fitted, module, held_out, recipe)
+        examples = module.usable(fitted.text, examples, recipe, told)
+        base, adapted = before_and_after(fitted, module, examples, recipe)
         result = {
             "format": FORMAT,
             "task": recipe.task,
@@ -83,7 +85,7 @@ def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict
             "model": recipe.model,
             "adapter": kept if kept != "base" else None,
             "kept": kept,
-            "evaluated_on": {"split": split, "chosen_on": "dev", "examples": len(held_out)},
+            "evaluated_on": {"split": split, "chosen_on": "dev", "examples": len(examples)},
             "base": {name: measure.summary() for name, measure in base.items()},
             "adapted": {name: measure.summary() for name, measure in adapted.items()},
             "difference": {name: measure.against(base[name]) for name, measure in adapted.items() if name in base},
@@ -147,23 +149,27 @@ def evaluate(
     split = SPLITS.get(split.lower(), split) if split else list(parts)[-1]
     if split not in parts:
         raise SpeechftError(f"has no split '{split}'", where=data, fix=f"It has {', '.join(parts)}.")
-    held_out = drawn(parts[split], recipe.test_examples, recipe.seed)
     text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
     module = task_module(task)
+    left_out = list(corpus.left_out)
+    examples = module.usable(
+        text, drawn(parts[split], recipe.test_examples, recipe.seed), recipe,
+        lambda event: left_out.append((event["where"], event["reason"])),
+    )  # fmt: skip
     with adapters.disabled(text.model):
-        base = measures(module, text, held_out, recipe)
-    found = measures(module, text, held_out, recipe) if adapter else base
+        base = measures(module, text, examples, recipe)
+    found = measures(module, text, examples, recipe) if adapter else base
     result = {
         "format": FORMAT,
         "task": task,
         "model": recipe.model,
         "adapter": str(adapter) if adapter else None,
         "split": split,
-        "examples": len(held_out),
+        "examples": len(examples),
         **{name: measure.summary() for name, measure in found.items()},
         "base": {name: measure.summary() for name, measure in base.items()} if adapter else None,
         "difference": {n: m.against(base[n]) for n, m in found.items() if n in base} if adapter else None,
-        "left_out": [{"where": where, "reason": reason} for where, reason in corpus.left_out],
+        "left_out": [{"where": where, "reason": reason} for where, reason in left_out],
         "environment": environment(),
     }
     if out:
@@ -172,7 +178,11 @@ def evaluate(
 
 
 def task_module(task: str) -> ModuleType:
-    """The module with `train(recipe, corpus, log)` and `measure(text, examples, recipe)` of a task."""
+    """The module of a task, with three functions.
+
+    `train(recipe, corpus, log)`, `usable(text, examples, recipe, log)`, the examples that can be measured,
+    and `measure(text, examples, recipe)` of them.
+    """
     import importlib
 
     names = {"preference": "preferences", "policy": "policy", "feedback": "feedback"}
@@ -195,7 +205,7 @@ def before_and_after(
 def measures(module: ModuleType, text: TextModel, examples: Sequence[Example], recipe: TextRecipe) -> dict[str, Any]:
     """What a task measures, and what became of another domain where the recipe names one.
 
-    Examples that are alike are drawn together for intervals, where a measure has all of them.
+    Examples that are alike are drawn together for intervals; a measure of some of them says itself which are.
     """
     blocks = blocks_of(examples)
     found = module.measure(text, examples, recipe).items()

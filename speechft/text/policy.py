@@ -16,7 +16,7 @@ from speechft.peft_methods import has_reference
 from speechft.text import ppo
 from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
-from speechft.text.data import Corpus, Example, drawn
+from speechft.text.data import Corpus, Example, drawn, held_out
 from speechft.text.likelihood import sequence_logprobs
 from speechft.text.metrics import METRICS, Measure
 from speechft.text.model import TextModel, autocast, fitting, generate, prompt_tokens
@@ -37,8 +37,10 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
             f"the reference is the model with its adapter off, but method={method} with init={init} changes that model",
             fix="Use adapter.method=lora with init=zero.",
         )
-    text = for_training(recipe)
-    dev = drawn(corpus.dev, recipe.dev_examples, recipe.seed)
+    text = for_training(recipe, log)
+    usable(text, held_out(corpus, recipe)[1], recipe, log)  # what cannot be measured is told now
+    dev = usable(text, drawn(corpus.dev, recipe.dev_examples, recipe.seed), recipe, log)
+    prompts = usable(text, corpus.train, recipe, log)  # no algorithm knows a longest prompt
     reward = standardised(text, dev, recipe, reward_function(recipe, (*corpus.train, *corpus.dev, *corpus.test)))
 
     def score() -> float:
@@ -47,9 +49,8 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
 
     if recipe.algorithm == "ppo":
         best = Best(text, recipe, corpus, score, log, recipe.max_steps)
-        return ppo.train(recipe, text, corpus, reward, best, log)
+        return ppo.train(recipe, text, prompts, reward, best)
     trl = import_trl()
-    prompts = fitting(text, corpus.train, recipe.max_length, log)  # TRL knows no longest prompt
     kind, config = {"rloo": (trl.RLOOTrainer, trl.RLOOConfig), "grpo": (trl.GRPOTrainer, trl.GRPOConfig)}[
         recipe.algorithm
     ]
@@ -112,6 +113,11 @@ def standardised(text: TextModel, dev: Sequence[Example], recipe: PolicyRecipe, 
     return lambda examples, said: [(value - mean) / spread for value in reward(examples, said)]
 
 
+def usable(text: TextModel, examples: Sequence[Example], recipe: PolicyRecipe, log: OnEvent) -> list[Example]:
+    """Those whose prompt leaves room for an answer; the others are left out by name."""
+    return fitting(text, examples, recipe.max_length, log)
+
+
 def measure(text: TextModel, examples: Sequence[Example], recipe: PolicyRecipe) -> dict[str, Measure]:
     """`reward` of sampled answers, their `kl` to the model without its adapter, and their length in tokens."""
     return measured(text, examples, recipe, reward_function(recipe, examples))
@@ -124,7 +130,7 @@ def measured(
 
     Sampling starts from the recipe's seed, so a model scores the same; training keeps its own random numbers.
     """
-    prompts = [prompt_tokens(text, example.prompt)[-recipe.max_length :] for example in examples]
+    prompts = [prompt_tokens(text, example.prompt) for example in examples]
     with torch.random.fork_rng([text.device] if text.device.type == "cuda" else []):
         found = generate(
             text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=recipe.seed

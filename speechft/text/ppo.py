@@ -13,26 +13,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from speechft import adapters
-from speechft.checkpoint import load_checkpoint, save_checkpoint
-from speechft.events import OnEvent
+from speechft.checkpoint import load_checkpoint, save_checkpoint, with_prefix, without_prefixes
 from speechft.interruption import Interrupted, deferred
 from speechft.quantization import optimizer as made
-from speechft.schedule import rate_factor
+from speechft.schedule import evaluation_interval, rate_factor
 from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
-from speechft.text.data import Corpus, Example
+from speechft.text.data import Example
 from speechft.text.likelihood import logprobs
 from speechft.text.model import TextModel, autocast, generate, padded, prompt_tokens
 from speechft.text.training import Best, Fitted
 
 Reward = Callable[[Sequence[Example], Sequence[str]], list[float]]
+VALUE = "value/"  # prefix of the value head's weights in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,12 @@ def policy_loss(new: Tensor, old: Tensor, gains: Tensor, mask: Tensor, clip: flo
 
 
 def value_loss(new: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float) -> Tensor:
-    """Half the squared error of the values, the worse of the new value and one that moved by `clip` at most."""
+    """Half the squared error of the values, the worse of the new value and one that moved by `clip` at most.
+
+    Args:
+        new, old: what the value head expects now, and when the answers were sampled; shape (answers, places).
+        returns: from `advantages`.
+    """
     near = old + (new - old).clamp(-clip, clip)
     return 0.5 * mean(torch.maximum((new - returns) ** 2, (near - returns) ** 2), mask)
 
@@ -153,9 +157,15 @@ class Policy(nn.Module):
 
 
 def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe: PolicyRecipe, seed: int) -> Rollout:
-    """Answer prompts and work out what each token was worth."""
+    """Answer prompts and work out what each token was worth.
+
+    Args:
+        examples: whose prompts are answered; `recipe.batch_size` rows are computed at once.
+        reward: of each answer.
+        seed: of sampling.
+    """
     text = policy.text
-    prompts = [prompt_tokens(text, example.prompt)[-recipe.max_length :] for example in examples]
+    prompts = [prompt_tokens(text, example.prompt) for example in examples]
     found = generate(text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=seed)
     said = [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
     scores = torch.tensor(reward(examples, said), device=text.device)
@@ -164,10 +174,11 @@ def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe
     for row, (prompt, answer) in enumerate(zip(prompts, found, strict=True)):
         mask[row, len(prompt) - 1 : len(prompt) + len(answer) - 1] = 1
     ids, attention, mask = (t.to(text.device) for t in (ids, attention, mask))
+    parts = [slice(start, start + recipe.batch_size) for start in range(0, len(ids), recipe.batch_size)]
     with torch.no_grad():
-        old, values = policy(ids, attention)
+        old, values = (torch.cat(t) for t in zip(*(policy(ids[p], attention[p]) for p in parts), strict=True))
         with adapters.disabled(text.model):
-            reference, _ = policy(ids, attention)
+            reference = torch.cat([policy(ids[p], attention[p])[0] for p in parts])
     old, values, reference = old * mask, values * mask, reference * mask
     gains, returns = advantages(
         token_rewards(scores, old - reference, mask, recipe.kl), values, mask, recipe.gamma, recipe.lam
@@ -175,23 +186,34 @@ def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe
     return Rollout(ids, attention, mask, old, reference, values, whitened(gains, mask), returns, scores)
 
 
-def train(recipe: PolicyRecipe, text: TextModel, corpus: Corpus, reward: Reward, best: Best, log: OnEvent) -> Fitted:
-    """Rounds of rollouts and updates; `recipe.max_steps` rounds, each one line of metrics.jsonl."""
+def train(recipe: PolicyRecipe, text: TextModel, examples: Sequence[Example], reward: Reward, best: Best) -> Fitted:
+    """Rounds of rollouts and updates; `recipe.max_steps` rounds, each one line of metrics.jsonl.
+
+    Args:
+        text: with an adapter, which is trained.
+        examples: whose prompts are answered; each fits into `recipe.max_length`.
+        reward: of answers to them.
+        best: keeps the state that does best on dev, and what a run that goes on needs to know.
+
+    Raises:
+        SpeechftError: OUT holds a run with other settings or data.
+        Interrupted: it was asked to stop; the round is saved.
+    """
     started = time.perf_counter()
     policy = Policy(text, recipe.temperature, recipe.precision)
     adapter = [p for _, p in adapters.trainable(text.model)]
     optimizer = made(
         recipe.optimizer, [*adapter, *policy.value.parameters()], recipe.learning_rate, recipe.weight_decay
     )
-    first = _resumed(policy, optimizer, Path(recipe.output_dir) / "checkpoints")
+    first = _resumed(policy, optimizer, best)
     best.start(first or None)
-    every = max(1, -(-recipe.max_steps // recipe.evaluations))
+    every = evaluation_interval(recipe.evaluations, recipe.max_steps)
     with deferred() as asked:
         for step in range(first, recipe.max_steps):
             rate = recipe.learning_rate * rate_factor(recipe, step, recipe.max_steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            rollout = roll_out(policy, chosen(corpus.train, recipe, step), reward, recipe, seed=recipe.seed + step)
+            rollout = roll_out(policy, chosen(examples, recipe, step), reward, recipe, seed=recipe.seed + step)
             line = update(policy, rollout, optimizer, recipe, seed=recipe.seed + step)
             best.write({"step": step + 1, **line, "learning_rate": rate})
             last = step + 1 == recipe.max_steps
@@ -200,8 +222,8 @@ def train(recipe: PolicyRecipe, text: TextModel, corpus: Corpus, reward: Reward,
             stop = asked()
             if stop or last or (step + 1) % recipe.checkpoint_every == 0:
                 weights = adapters.trainable_state(text.model)
-                weights |= {f"value/{name}": p.detach().cpu() for name, p in policy.value.named_parameters()}
-                save_checkpoint(best.folder, weights, optimizer, {"step": step + 1})
+                weights |= {f"{VALUE}{name}": p.detach().cpu() for name, p in policy.value.named_parameters()}
+                save_checkpoint(best.folder, weights, optimizer, {"fingerprint": best.fingerprint, "step": step + 1})
             if stop:
                 raise Interrupted(stop, f"Stopped after round {step + 1} of {recipe.max_steps}; it is saved.")
     best.finish(recipe.max_steps)
@@ -222,6 +244,10 @@ def update(
     policy: Policy, rollout: Rollout, optimizer: torch.optim.Optimizer, recipe: PolicyRecipe, seed: int
 ) -> dict[str, Any]:
     """Passes over a rollout in batches of `recipe.batch_size`.
+
+    Args:
+        optimizer: of the adapter and the value head.
+        seed: of the order of answers.
 
     Returns:
         of the round: `loss`, `reward`, `kl` (mean over answers of the summed log-ratio to the reference), `clipped`,
@@ -253,13 +279,16 @@ def update(
     }
 
 
-def _resumed(policy: Policy, optimizer: torch.optim.Optimizer, folder: Path) -> int:
-    """Rounds done by a run that was cut off; its weights are put back."""
-    if not (found := load_checkpoint(folder, optimizer) if folder.is_dir() else None):
+def _resumed(policy: Policy, optimizer: torch.optim.Optimizer, best: Best) -> int:
+    """Rounds done by a run that was cut off; its weights are put back.
+
+    Raises:
+        SpeechftError: it had other settings or data.
+    """
+    found = load_checkpoint(best.folder, optimizer, best.fingerprint) if best.folder.is_dir() else None
+    if found is None:
         return 0
     weights, state = found
-    value = {k.removeprefix("value/"): v for k, v in weights.items() if k.startswith("value/")}
-    policy.value.load_state_dict(value)
-    rest = {k: v for k, v in weights.items() if not k.startswith("value/")}
-    adapters.load_trainable_state(policy.text.model, rest)
+    policy.value.load_state_dict(with_prefix(weights, VALUE))
+    adapters.load_trainable_state(policy.text.model, without_prefixes(weights, VALUE))
     return int(state["step"])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.peft_methods import TEXT_ONLY, has_reference
+from speechft.text.chat import refuse_unlocated
 from speechft.text.config import PairRecipe
-from speechft.text.data import Corpus, Example, drawn, rejected
+from speechft.text.data import Corpus, Example, blocks_of, drawn, held_out, made_of, rejected
 from speechft.text.likelihood import Part, answer_logprobs
 from speechft.text.metrics import Measure, won
 from speechft.text.model import TextModel, fitting
@@ -29,15 +31,14 @@ def train(recipe: PairRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """
     refuse(recipe)
     trl = import_trl()
-    text = for_training(recipe)
+    text = for_training(recipe, log)
     kind, config = _trainer(trl, recipe.loss)
 
     def rows(examples: Sequence[Example]) -> Any:
-        examples = fitting(text, examples, recipe.max_length, log)  # TRL drops the others without a word
+        examples = usable(text, examples, recipe, log)  # TRL drops the others without a word
         return unpaired(examples, recipe.seed) if recipe.loss == "kto" else paired(examples)
 
-    test = drawn(corpus.test, recipe.test_examples, recipe.seed) if recipe.test else ()
-    fitting(text, test, recipe.max_length, log)  # what is too long is told now
+    usable(text, held_out(corpus, recipe)[1], recipe, log)  # what cannot be measured is told now
     train_rows = rows(corpus.train)
     trainer = kind(
         model=text.model,
@@ -91,6 +92,18 @@ def _loss(loss: str, rows: Any) -> dict[str, Any]:
     return {"loss_type": ["sigmoid" if loss == "dpo" else loss]} if loss in ("dpo", "ipo") else {}
 
 
+def usable(text: TextModel, examples: Sequence[Example], recipe: Any, log: OnEvent) -> list[Example]:
+    """Those that fit and whose answers the template puts behind the prompt; the others are left out by name."""
+
+    def located(example: Example) -> Example:
+        refuse_unlocated(text.tokenizer, example.messages)
+        if example.rejected is not None:
+            refuse_unlocated(text.tokenizer, rejected(example))
+        return example
+
+    return made_of(fitting(text, examples, recipe.max_length, log), located, log)
+
+
 def paired(examples: Sequence[Example]) -> Any:
     """Pairs as TRL's conversational rows."""
     from datasets import Dataset
@@ -133,28 +146,39 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[s
         `preference_accuracy`: log-probability of the chosen answer above that of the rejected one.
         `reward_accuracy`, `reward_margin`: of DPO's implicit reward, beta times the log-ratio to the reference; 0.5
         and 0 for the reference itself. Not of a model without an adapter, which has none.
-        `perplexity`: of the chosen answers.
-        Prompts that fill `max_length` are left out.
+        `label_accuracy`: of single answers, how often that reward is above 0 for a good one and below for a bad one.
+        `perplexity`: of the chosen and the good answers.
+        Each with its blocks, as pairs and single answers may be mixed.
     """
-    examples = fitting(text, examples, recipe.max_length)
     pairs = [example for example in examples if example.rejected is not None]
-    if not pairs:
-        good = [example for example in examples if example.label]
-        return {"perplexity": Measure.perplexity([(-s, n) for s, n in _answers(text, good, recipe)])}
+    single = [example for example in examples if example.rejected is None]
     chosen, others = _sides(text, pairs, recipe)
-    found = {
-        "preference_accuracy": Measure.share([won(c[0] - r[0]) for c, r in zip(chosen, others, strict=True)]),
-        "perplexity": Measure.perplexity([(-total, count) for total, count in chosen]),
-    }
+    judged = _answers(text, single, recipe)
+    good = [*pairs, *(example for example in single if example.label)]
+    nll = [*chosen, *(part for part, example in zip(judged, single, strict=True) if example.label)]
+    found: dict[str, Measure] = {}
+    if pairs:
+        favours = [won(c[0] - r[0]) for c, r in zip(chosen, others, strict=True)]
+        found["preference_accuracy"] = replace(Measure.share(favours), blocks=blocks_of(pairs))
+    if good:
+        measured = Measure.perplexity([(-total, count) for total, count in nll])
+        found["perplexity"] = replace(measured, blocks=blocks_of(good))
     if not hasattr(text.model, "disable_adapter"):
         return found
     with adapters.disabled(text.model):
-        before = _sides(text, pairs, recipe)
-    margins = [
-        recipe.beta * ((c[0] - bc[0]) - (r[0] - br[0])) for c, r, bc, br in zip(chosen, others, *before, strict=True)
-    ]
-    reward = {"reward_accuracy": Measure.share([won(m) for m in margins]), "reward_margin": Measure.mean(margins)}
-    return found | reward
+        before, judged_before = _sides(text, pairs, recipe), _answers(text, single, recipe)
+    if pairs:
+        margins = [
+            recipe.beta * ((c[0] - bc[0]) - (r[0] - br[0]))
+            for c, r, bc, br in zip(chosen, others, *before, strict=True)
+        ]
+        found["reward_accuracy"] = replace(Measure.share([won(m) for m in margins]), blocks=blocks_of(pairs))
+        found["reward_margin"] = replace(Measure.mean(margins), blocks=blocks_of(pairs))
+    if single:
+        gains = [after[0] - first[0] for after, first in zip(judged, judged_before, strict=True)]
+        signs = [won(gain if example.label else -gain) for gain, example in zip(gains, single, strict=True)]
+        found["label_accuracy"] = replace(Measure.share(signs), blocks=blocks_of(single))
+    return found
 
 
 def _sides(text: TextModel, pairs: Sequence[Example], recipe: Any) -> tuple[list[Part], list[Part]]:

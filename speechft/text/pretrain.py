@@ -12,6 +12,7 @@ from speechft.text.data import Corpus, Example, blocks_of, drawn, read
 from speechft.text.likelihood import document_nll
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel
+from speechft.text.packing import packs
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 
 
@@ -19,18 +20,21 @@ def train(recipe: PretrainRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """Train on every token of the training documents; the state with the lowest loss on dev is kept.
 
     Documents are packed into sequences of `max_length`; longer ones go on in the next sequence. No document sees
-    another one: positions start again, and attention stops, where one begins.
+    another one: positions start again, and attention stops, where one begins. A model that cannot do that gets each
+    document, or what is left of it, in a sequence of its own.
     """
     from datasets import Dataset
 
     trl = import_trl()
-    text = for_training(recipe)
+    text = for_training(recipe, log)
+    packing = packs(text, recipe, log)
+    longest = None if packing else recipe.max_length
     parts = {
-        name: Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in _tokens(text, examples)])
+        name: Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in _tokens(text, examples, longest)])
         for name, examples in (("train", corpus.train), ("dev", drawn(corpus.dev, recipe.dev_examples, recipe.seed)))
     }
     settings = arguments(
-        trl.SFTConfig, recipe, text.device, packing=True, packing_strategy="bfd_split", eval_packing=True
+        trl.SFTConfig, recipe, text.device, packing=packing, packing_strategy="bfd_split", eval_packing=packing
     )
     trainer = trl.SFTTrainer(
         model=text.model, args=settings, train_dataset=parts["train"], eval_dataset=parts["dev"],
@@ -39,8 +43,18 @@ def train(recipe: PretrainRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     return fit(trainer, text, recipe, corpus, None, log)
 
 
-def _tokens(text: TextModel, examples: Sequence[Example]) -> list[list[int]]:
-    return [tokenize_document(text.tokenizer, example.document or example.answer) for example in examples]
+def _tokens(text: TextModel, examples: Sequence[Example], longest: int | None) -> list[list[int]]:
+    """Token ids of documents, in pieces of so many at most, but for those of one, which predicts nothing."""
+    documents = [tokenize_document(text.tokenizer, example.document or example.answer) for example in examples]
+    if longest is None:
+        return documents
+    pieces = [ids[start : start + longest] for ids in documents for start in range(0, len(ids), longest)]
+    return [piece for piece in pieces if len(piece) > 1]
+
+
+def usable(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe, log: OnEvent) -> list[Example]:
+    """All of them: every document can be read."""
+    return list(examples)
 
 
 def measure(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe) -> dict[str, Measure]:

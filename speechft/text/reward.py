@@ -13,7 +13,7 @@ from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.text.chat import rendered
 from speechft.text.config import RewardRecipe
-from speechft.text.data import Corpus, Example, Message, drawn, rejected
+from speechft.text.data import Corpus, Example, Message, drawn, held_out, made_of, rejected
 from speechft.text.metrics import Measure, won
 from speechft.text.model import GIVE_REWARD, TextModel, autocast, load_text_model, padded
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
@@ -22,25 +22,45 @@ from speechft.text.training import Fitted, arguments, fit, for_training, import_
 def train(recipe: RewardRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """Train adapter and head so that chosen answers get more than rejected ones; the lowest dev loss is kept."""
     trl = import_trl()
-    text = for_training(recipe, scalar=True)
+    text = for_training(recipe, log, scalar=True)
+    usable(text, held_out(corpus, recipe)[1], recipe, log)  # what cannot be measured is told now
+    dev = drawn(corpus.dev, recipe.dev_examples, recipe.seed)
     trainer = trl.RewardTrainer(
         model=text.model,
         args=arguments(trl.RewardConfig, recipe, text.device),
-        train_dataset=tokenized(text, corpus.train, recipe.max_length),
-        eval_dataset=tokenized(text, drawn(corpus.dev, recipe.dev_examples, recipe.seed), recipe.max_length),
+        train_dataset=tokenized(text, corpus.train, recipe.max_length, log),
+        eval_dataset=tokenized(text, dev, recipe.max_length, log),
         processing_class=text.tokenizer,
     )
     return fit(trainer, text, recipe, corpus, None, log)
 
 
-def tokenized(text: TextModel, examples: Sequence[Example], max_length: int) -> Any:
-    """Pairs as token ids, as `rewards` sees them; TRL's own tokenising drops pairs that are too long."""
+def tokenized(text: TextModel, examples: Sequence[Example], max_length: int, log: OnEvent) -> Any:
+    """Pairs as token ids, as `rewards` sees them; TRL's own tokenising drops pairs that are too long.
+
+    Those that the template refuses are left out by name.
+
+    Raises:
+        SpeechftError: all of them.
+    """
     from datasets import Dataset
 
-    def ids(messages: Sequence[Message]) -> list[int]:
-        return _tokens(text, messages, max_length)
+    def row(example: Example) -> dict[str, list[int]]:
+        sides = {"chosen_ids": example.messages, "rejected_ids": rejected(example)}
+        return {name: _tokens(text, messages, max_length) for name, messages in sides.items()}
 
-    return Dataset.from_list([{"chosen_ids": ids(e.messages), "rejected_ids": ids(rejected(e))} for e in examples])
+    return Dataset.from_list(made_of(examples, row, log))
+
+
+def usable(text: TextModel, examples: Sequence[Example], recipe: RewardRecipe, log: OnEvent) -> list[Example]:
+    """Those that can be scored; the others, which the template refuses, are left out by name."""
+
+    def scored(example: Example) -> Example:
+        for messages in (example.messages, rejected(example)):
+            rendered(text.tokenizer, messages)
+        return example
+
+    return made_of(examples, scored, log)
 
 
 def _tokens(text: TextModel, messages: Sequence[Message], max_length: int) -> list[int]:

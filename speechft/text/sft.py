@@ -7,22 +7,25 @@ from typing import Any
 
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
-from speechft.text.chat import IGNORED, tokenize_chat
+from speechft.text.chat import IGNORED, refuse_unlocated, tokenize_chat
 from speechft.text.config import SftRecipe
-from speechft.text.data import Corpus, Example, drawn
+from speechft.text.data import Corpus, Example, drawn, held_out, made_of
 from speechft.text.likelihood import answer_logprobs
 from speechft.text.metrics import Measure, score_answers
-from speechft.text.model import TextModel, answers
+from speechft.text.model import TextModel, answers, prompt_tokens, refuse_too_long
+from speechft.text.packing import packs
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 
 
 def train(recipe: SftRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     """Train on the training conversations; the state with the lowest loss on dev is kept."""
     trl = import_trl()
-    text = for_training(recipe)
+    text = for_training(recipe, log)
+    usable(text, held_out(corpus, recipe)[1], recipe, log)  # what cannot be measured is told now
     settings = arguments(
-        trl.SFTConfig, recipe, text.device, packing=recipe.packing, packing_strategy="bfd", eval_packing=False
-    )
+        trl.SFTConfig, recipe, text.device, packing=packs(text, recipe, log), packing_strategy="bfd",
+        eval_packing=False,
+    )  # fmt: skip
     trainer = trl.SFTTrainer(
         model=text.model,
         args=settings,
@@ -34,24 +37,35 @@ def train(recipe: SftRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
 
 
 def tokenized(text: TextModel, examples: Sequence[Example], max_length: int, log: OnEvent) -> Any:
-    """Conversations as a dataset of `input_ids` and `labels`; those whose answer was cut off whole are left out.
+    """Conversations as a dataset of `input_ids` and `labels`.
+
+    Those that the template refuses, and those whose answer was cut off whole, are left out by name.
 
     Raises:
         SpeechftError: all of them.
     """
     from datasets import Dataset
 
-    reason = f"nothing is left of the answer at max_length={max_length}"
-    rows = []
-    for example in examples:
-        row = tokenize_chat(text.tokenizer, example.messages, max_length)
-        if any(label != IGNORED for label in row["labels"][1:]):
-            rows.append(row)
-        else:
-            log({"event": "left out", "where": example.where, "reason": reason})
-    if not rows:
-        raise SpeechftError(f"no example fits: {reason}", where=examples[0].where, fix="Give a larger max_length.")
-    return Dataset.from_list(rows)
+    def row(example: Example) -> dict[str, list[int]]:
+        made = tokenize_chat(text.tokenizer, example.messages, max_length, unlearnt=example.unlearnt)
+        if all(label == IGNORED for label in made["labels"][1:]):
+            reason = f"nothing is left of the answer at max_length={max_length}"
+            raise SpeechftError(reason, fix="Give a larger max_length.")
+        return made
+
+    return Dataset.from_list(made_of(examples, row, log))
+
+
+def usable(text: TextModel, examples: Sequence[Example], recipe: SftRecipe, log: OnEvent) -> list[Example]:
+    """Those that can be measured; what the template refuses, or is too long to answer, is left out by name."""
+
+    def located(example: Example) -> Example:
+        refuse_unlocated(text.tokenizer, example.messages)
+        tokens = len(prompt_tokens(text, example.prompt)) + recipe.max_new_tokens
+        refuse_too_long(text, tokens, "Give shorter prompts, or a smaller max_new_tokens.")
+        return example
+
+    return made_of(examples, located, log)
 
 
 def measure(text: TextModel, examples: Sequence[Example], recipe: SftRecipe) -> dict[str, Any]:

@@ -6,7 +6,6 @@ it does better there than the model before training.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -25,21 +24,28 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from speechft import adapters
-from speechft.checkpoint import LATEST, append_metrics, trim_metrics
+from speechft.checkpoint import LATEST, append_metrics, fingerprint_of, refuse_other_run, trim_metrics
 from speechft.errors import SpeechftError, missing_extra
 from speechft.events import Event, OnEvent
 from speechft.files import save_tensors, write_text
 from speechft.interruption import Interrupted, deferred
 from speechft.marks import Mark, without
-from speechft.peft_methods import TEXT_ONLY, RankSchedule, attach_rank_schedule
+from speechft.peft_methods import TEXT_ONLY, RankSchedule, attach_rank_schedule, is_linear
 from speechft.precision import mixed_precision
 from speechft.quantization import optimizer
+from speechft.schedule import evaluation_interval, rate_factor
 from speechft.schedule import planned_steps as steps_of
-from speechft.schedule import rate_factor
 from speechft.text.config import TextRecipe
 from speechft.text.data import Corpus
 from speechft.text.metrics import METRICS
-from speechft.text.model import TextModel, autocast, load_text_model, reward_identity, trainable_text_model
+from speechft.text.model import (
+    TextModel,
+    autocast,
+    load_text_model,
+    refuse_too_long,
+    reward_identity,
+    trainable_text_model,
+)  # fmt: skip
 from speechft.tracking import Tracking
 
 RANKS = "ranks.safetensors"  # AdaLoRA's counters, in a checkpoint
@@ -83,10 +89,16 @@ def import_trl() -> Any:
     return trl
 
 
-def for_training(recipe: TextRecipe, scalar: bool = False) -> TextModel:
-    """The recipe's model with what it trains unfrozen."""
+def for_training(recipe: TextRecipe, log: OnEvent = lambda event: None, scalar: bool = False) -> TextModel:
+    """The recipe's model with what it trains unfrozen; layers that the recipe names and the model lacks are told."""
     torch.manual_seed(recipe.seed)
     text = load_text_model(recipe.model, quantize=recipe.adapter.quantize, scalar=scalar)
+    refuse_too_long(text, recipe.max_length, "Give a smaller max_length.")
+    present = {name.rsplit(".", 1)[-1] for name, module in text.model.named_modules() if is_linear(module)}
+    named = recipe.adapter.projections or []
+    if missing := [name for name in named if name not in present]:
+        rest = [name for name in named if name in present]
+        log({"event": "no such layers", "names": ", ".join(missing), "adapted": ", ".join(rest)})
     return trainable_text_model(text, recipe.adapter, "score" if scalar else None, recipe.precision)
 
 
@@ -173,7 +185,7 @@ def _without_packing(trainer: Any, precision: str) -> None:
     if getattr(trainer.args, "packing", False):
         raise SpeechftError(
             "prompt and prefix tuning put their prompt before a text, not before each of several packed into one",
-            fix="Use another adapter.method, or an instruction recipe with packing=false.",
+            fix="Use another adapter.method, or packing=false.",
         )
 
     def compute_loss(*args: Any, **settings: Any) -> Any:
@@ -228,7 +240,7 @@ class Best:
         self.tracking = Tracking(recipe.tracking, self.out)
         parts = [without(recipe, Mark.NOT_IN_WEIGHTS), corpus.sha256, adapters.base_hash(text.folder)]
         parts += _reward_weights(recipe)
-        self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        self.fingerprint = fingerprint_of(parts)
         self.base = self.best = math.nan
         self.best_step: int | None = None
         self.seen = -1
@@ -245,12 +257,7 @@ class Best:
         state = self.folder / "run.json"
         if resumed is not None and state.is_file():
             saved = json.loads(state.read_text(encoding="utf-8"))
-            if saved["fingerprint"] != self.fingerprint:
-                raise SpeechftError(
-                    "holds a run with other settings or data",
-                    where=self.out,
-                    fix="Choose another output_dir, or delete its checkpoints folder.",
-                )
+            refuse_other_run(self.out, saved["fingerprint"], self.fingerprint)
             self.base, self.best, self.best_step = saved["base"], saved["best"], saved["best_step"]
             self.seen = resumed  # a step that is to be scored is, before it is saved
             trim_metrics(self.out / "metrics.jsonl", resumed)
@@ -309,7 +316,7 @@ class _Course(TrainerCallback):
 
     def __init__(self, best: Best, ranks: RankSchedule | None, asked: Callable[[], int]) -> None:
         self.best, self.ranks, self.asked = best, ranks, asked
-        self.every = math.ceil(best.steps / best.recipe.evaluations)
+        self.every = evaluation_interval(best.recipe.evaluations, best.steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any) -> None:
         if not logs or ("loss" not in logs and "reward" not in logs):

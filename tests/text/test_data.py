@@ -479,3 +479,39 @@ def test_legal_word_vectors_are_no_text(tmp_path: Path) -> None:
     assert vocabulary_share(["The plaintiff left", "home"], vectors, common=["the"]) == 0.25
     with pytest.raises(SpeechftError, match="word vector"):
         legal_vocabulary(write(tmp_path / "other.txt", "this is a text\n"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+        {"instruction": "a", "input": "", "output": "b"},
+        {"prompt": "a", "completion": "b"},
+        {"prompt": "a", "chosen": "b", "rejected": "c"},
+    ],
+)
+def test_a_system_prompt_beside_a_conversation_comes_before_it(row: dict) -> None:
+    for name in ("system", "system_prompt"):
+        prompt = to_example(row | {name: "be brief"}).prompt
+        assert prompt == ({"role": "system", "content": "be brief"}, {"role": "user", "content": "a"})
+    assert len(to_example(row | {"system": None, "system_prompt": ""}).prompt) == 1
+    with pytest.raises(Unusable, match="a text is missing"):
+        to_example(row | {"system": ["be brief"]})
+
+
+def test_turns_without_weight_are_read_and_not_learnt(tiny_llama: Path) -> None:
+    from speechft.text.chat import IGNORED, tokenize_chat
+    from speechft.text.model import load_text_model
+
+    turns = [("user", "one"), ("assistant", "red"), ("user", "two"), ("assistant", "blue"), ("assistant", "green")]
+    messages = [
+        {"role": role, "content": content} | ({"weight": 0} if content in ("red", "green") else {"weight": None})
+        for role, content in turns
+    ]
+    example = to_example({"messages": messages, "system": "be brief"})
+    assert (example.answer, [m["content"] for m in example.prompt]) == ("blue", ["be brief", "one", "red", "two"])
+    tokenizer = load_text_model(tiny_llama).tokenizer
+    labels = tokenize_chat(tokenizer, example.messages, unlearnt=example.unlearnt)["labels"]
+    assert tokenizer.decode([label for label in labels if label != IGNORED]) == "blue<|im_end|>"
+    with pytest.raises(Unusable, match="no answer"):
+        to_example({"messages": messages[:2]})

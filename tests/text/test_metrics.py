@@ -17,7 +17,7 @@ from speechft.text import metrics, replies
 from speechft.text.chat import IGNORED
 from speechft.text.likelihood import answer_logprobs, document_nll, logprobs, sequence_logprobs
 from speechft.text.metrics import METRICS, Measure, cohen_kappa, score_answers
-from speechft.text.model import load_text_model
+from speechft.text.model import load_text_model, prompt_tokens
 
 WORDS = st.lists(st.sampled_from(["the", "a", "cat", "dog", "sat", "mat"]), min_size=1, max_size=9).map(" ".join)
 
@@ -224,3 +224,6 @@ def test_of_several_turns_the_last_answer_counts(tiny_llama: Path) -> None:
     ]  # fmt: skip
     blue = len(text.tokenizer("blue")["input_ids"])
     assert answer_logprobs(text, [turns])[0][1] == blue + 1  # and the end token
+    before = len(prompt_tokens(text, turns[:3]))
+    assert answer_logprobs(text, [turns], max_length=before)[0] == (0, 0)
+    assert answer_logprobs(text, [turns], max_length=before + 1)[0][1] == 1

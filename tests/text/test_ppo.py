@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +107,10 @@ def test_a_rollout_lines_up_with_the_model(tiny_llama: Path, prompts: Path, tmp_
     with adapters.disabled(text.model), torch.no_grad():
         again, _ = policy(rollout.ids, rollout.attention)
     torch.testing.assert_close(again * rollout.mask, rollout.reference)
+    sizes: list[int] = []
+    policy.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    roll_out(policy, examples, reward, recipe, seed=1)
+    assert max(sizes) == recipe.batch_size == 4
 
 
 def with_some_change(recipe: PolicyRecipe) -> Policy:
@@ -248,8 +253,8 @@ def test_training_computes_in_the_precision_of_the_recipe(
     """On a machine whose own precision is the other one, too: evaluation uses that."""
     seen: set[bool] = set()
 
-    def watched(recipe: PolicyRecipe) -> TextModel:
-        text = for_training(recipe)
+    def watched(recipe: PolicyRecipe, log: Any) -> TextModel:
+        text = for_training(recipe, log)
         text.model.register_forward_pre_hook(
             lambda *_: seen.add(torch.is_autocast_enabled("cpu")) if torch.is_grad_enabled() else None
         )
@@ -266,19 +271,22 @@ def test_training_computes_in_the_precision_of_the_recipe(
     assert seen == {precision == "bf16"}
 
 
-@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
 def test_prompts_that_are_too_long_are_left_out_by_name(algorithm: str, tiny_llama: Path, tmp_path: Path) -> None:
+    """In every split: a prompt without its beginning asks something else."""
     rows = [{"prompt": "say cat " * (30 if i == 1 else 1), "answer": f"yes {i}", "split": "train"} for i in range(4)]
-    rows.append({"prompt": "say dog", "answer": "yes", "split": "dev"})
+    rows += [{"prompt": "say dog " * n, "answer": "yes", "split": s} for s in ("dev", "test") for n in (1, 30)]
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = PolicyRecipe(
         model=str(tiny_llama), data=str(data), output_dir=tmp_path / "out", reward="chrf", algorithm=algorithm,
-        max_new_tokens=2, samples=2, batch_size=6, max_steps=1, max_length=32, evaluations=1,
+        max_new_tokens=2, samples=2, batch_size=6, max_steps=1, max_length=32, evaluations=1, rollouts=2,
     )  # fmt: skip
     events: list[dict] = []
-    train(recipe, on_event=events.append)
-    assert [event["where"] for event in events if event.get("event") == "left out"] == ["rows.jsonl:2"]
+    result = train(recipe, on_event=events.append)
+    told = [event["where"] for event in events if event.get("event") == "left out"]
+    assert sorted(told) == ["rows.jsonl:2", "rows.jsonl:6", "rows.jsonl:8"]
+    assert (result["evaluated_on"]["examples"], result["base"]["reward"]["n"]) == (1, 1)
 
 
 def test_a_run_does_not_go_on_with_another_reward_model(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
@@ -321,10 +329,11 @@ def test_an_answer_is_missing_in_a_row_that_is_only_measured(tiny_llama: Path, t
 
 
 def test_a_run_that_was_cut_off_goes_on(tiny_llama: Path, prompts: Path, tmp_path: Path) -> None:
-    def run(out: Path, stop: bool = False) -> dict:
+    def run(out: Path, stop: bool = False, rank: int = 16) -> dict:
         recipe = PolicyRecipe(
             model=str(tiny_llama), data=str(prompts), output_dir=out, reward="chrf", max_new_tokens=3, rollouts=8,
             batch_size=8, max_steps=4, learning_rate=1e-2, max_length=64, checkpoint_every=2, evaluations=1,
+            adapter={"rank": rank},
         )  # fmt: skip
 
         def watch(event: dict) -> None:
@@ -336,5 +345,7 @@ def test_a_run_that_was_cut_off_goes_on(tiny_llama: Path, prompts: Path, tmp_pat
     whole = run(tmp_path / "whole")
     with pytest.raises(Interrupted, match="Stopped after round 3"):
         run(tmp_path / "cut", stop=True)
+    with pytest.raises(SpeechftError, match="holds a run with other settings or data"):
+        run(tmp_path / "cut", rank=4)
     resumed = run(tmp_path / "cut")
     assert resumed["adapted"] == whole["adapted"]

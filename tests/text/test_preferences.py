@@ -10,17 +10,22 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from text.conftest import ignore
 
 from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.export import export
 from speechft.hub import push
+from speechft.text import feedback, policy, preferences, reward, sft
 from speechft.text.config import TEXT_RECIPES, PreferenceRecipe, RewardRecipe, TextAdapterSettings
-from speechft.text.data import read
+from speechft.text.data import Example, read
 from speechft.text.judge import compare, identity, judge_from, ranking
+from speechft.text.likelihood import answer_logprobs
 from speechft.text.model import autocast, load_text_model, padded
-from speechft.text.pipeline import evaluate, train
+from speechft.text.pipeline import evaluate, measures, train
+from speechft.text.preferences import measure
 from speechft.text.reward import load_reward_model, rewards
+from speechft.text.training import for_training
 
 WORDS = ["cat", "dog", "bird", "fish", "story", "tree", "house", "water", "fire", "number"]
 
@@ -107,6 +112,36 @@ def test_full_fine_tuning_with_a_reference_is_refused(tiny_llama: Path, pairs: P
     recipe = PreferenceRecipe(model=str(tiny_llama), data=str(pairs), output_dir=tmp_path, adapter={"method": "full"})
     with pytest.raises(SpeechftError, match="adapter"):
         train(recipe)
+
+
+THOUGHTS_OF_THE_LAST = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}{% if m['role'] == 'assistant' and loop.last %}"
+    "{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{{ m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def test_a_template_may_rewrite_the_turns_before_the_answer(tiny_llama: Path, tmp_path: Path) -> None:
+    """As Qwen3's does, which leaves out what was thought before earlier answers."""
+    folder = shutil.copytree(tiny_llama, tmp_path / "thinker")
+    (folder / "chat_template.jinja").write_text(THOUGHTS_OF_THE_LAST)
+    rows = [
+        {
+            "prompt": [
+                {"role": "user", "content": f"say {one}"}, {"role": "assistant", "content": one},
+                {"role": "user", "content": f"say {two}"},
+            ],
+            "chosen": two, "rejected": one, "split": split,
+        }
+        for one, two in zip(WORDS[:4], WORDS[4:8], strict=True) for split in ("train", "dev", "test")
+    ]  # fmt: skip
+    data = tmp_path / "turns.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = PreferenceRecipe(
+        model=str(folder), data=str(data), output_dir=tmp_path / "out", max_steps=2, batch_size=4, max_length=96,
+        evaluations=1,
+    )  # fmt: skip
+    assert train(recipe)["base"]["preference_accuracy"]["n"] == 4
 
 
 @pytest.mark.parametrize("quantize", [None, "nf4"])
@@ -217,8 +252,6 @@ def test_an_adapter_that_writes_is_no_reward_model(tiny_llama: Path, tmp_path: P
 def test_a_reward_model_is_used_on_the_tokens_it_was_trained_on(
     tiny_llama: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from speechft.text import reward
-
     recipe = RewardRecipe(model=str(tiny_llama), data=str(pairs), output_dir=tmp_path, max_length=64)
     made: list[tuple] = []
     monkeypatch.setattr(reward, "fit", lambda *arguments: made.append(arguments))
@@ -286,9 +319,72 @@ def test_pairs_whose_prompt_leaves_no_room_are_left_out_by_name(
     result = train(recipe, on_event=events.append)
     left_out = {event["where"] for event in events if event.get("event") == "left out"}
     assert left_out == {f"long.jsonl:{n}" for n in (2, 5, 8)}
-    assert result["base"]["preference_accuracy"]["n"] == 2
+    assert result["base"]["preference_accuracy"]["n"] == result["evaluated_on"]["examples"] == 2
     with pytest.raises(SpeechftError, match="fills max_length=8"):
         train(recipe.model_copy(update={"max_length": 8, "output_dir": tmp_path / "none"}))
+
+
+def test_pairs_of_one_prompt_are_drawn_together_where_others_are_left_out(tiny_llama: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "say cat", "chosen": f"yes {n}", "rejected": f"no {n}", "split": "test"} for n in range(4)]
+    rows += [{"prompt": f"say {w} " * n, "chosen": "yes", "rejected": "no", "split": "test"} for w, n in
+             (("dog", 1), ("fish", 30))]  # fmt: skip
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"max_length": 32}
+    found = evaluate(str(path), task="preference", model=str(tiny_llama), settings=settings)
+    assert (found["examples"], found["preference_accuracy"]["n"]) == (5, 5)
+    assert [row["where"] for row in found["left_out"]] == ["pairs.jsonl:6"]
+    text, recipe = load_text_model(tiny_llama), PreferenceRecipe(data="d", output_dir=tmp_path, max_length=32)
+    kept = preferences.usable(text, read(str(path), needs="preference", training=False).test, recipe, ignore)
+    scores = measures(preferences, text, kept, recipe)
+    assert {name: one.independent for name, one in scores.items()} == {"preference_accuracy": 2, "perplexity": 2}
+
+
+def test_single_answers_are_right_where_the_implicit_reward_has_the_sign_of_their_label(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    recipe = PreferenceRecipe(model=str(tiny_llama), data="d", output_dir=tmp_path, loss="kto", max_length=32)
+    text = for_training(recipe)
+    examples = [
+        Example(prompt=({"role": "user", "content": f"say {word}"},), answer=word, label=label, where=word)
+        for word, label in zip(WORDS[:6], [True, True, False, False, False, False], strict=True)
+    ]
+    before = measure(text, examples, recipe)
+    assert (before["label_accuracy"].value, before["label_accuracy"].n, before["perplexity"].n) == (0.5, 6, 2)
+    torch.manual_seed(0)
+    for name, parameter in adapters.trainable(text.model):
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    after = answer_logprobs(text, [e.messages for e in examples])
+    with adapters.disabled(text.model):
+        first = answer_logprobs(text, [e.messages for e in examples])
+    right = [(a[0] > f[0]) == e.label for a, f, e in zip(after, first, examples, strict=True)]
+    assert measure(text, examples, recipe)["label_accuracy"].value == sum(right) / 6
+    bad = measure(text, examples[2:], recipe)
+    assert (set(bad), bad["label_accuracy"].n) == ({"label_accuracy"}, 4)
+
+
+def test_rows_that_the_template_refuses_are_left_out_by_name(tiny_llama: Path, tmp_path: Path) -> None:
+    text = load_text_model(tiny_llama)
+    text.tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ m.role + m.content }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant' }}{% endif %}"
+    )
+    turn = {"role": "user", "content": "say cat"}
+    examples = [
+        Example(prompt=prompt, answer="cat", rejected="dog", where=f"row {n}")
+        for n, prompt in enumerate([(turn,), ({"role": "system", "content": "be brief"}, turn), (turn,)])
+    ]
+    recipe = PreferenceRecipe(data="d", output_dir=tmp_path)
+    for module in (preferences, policy, reward, sft, feedback):
+        told: list[dict] = []
+        assert module.usable(text, examples, recipe, told.append) == [examples[0], examples[2]], module
+        assert [event["where"] for event in told] == ["row 1"]
+        assert "refuses a conversation of system, user" in told[0]["reason"]
+        with pytest.raises(SpeechftError, match="row 1: no example fits: the model's chat template refuses"):
+            module.usable(text, examples[1:2], recipe, told.append)
+    for module in (reward, sft):
+        assert len(module.tokenized(text, examples, 64, told.append)) == 2
 
 
 def test_a_reward_model_learns_from_the_end_of_long_pairs(tiny_llama: Path, some_long: Path, tmp_path: Path) -> None:

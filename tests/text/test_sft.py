@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,35 @@ def test_a_prompt_is_the_start_of_what_is_learnt_by_models_without_a_template(ti
     assert labels[: len(prompt)] == [IGNORED] * len(prompt)
     assert text.tokenizer.decode(ids[len(prompt) :]) == " dog bird<|im_end|>\n"
     assert text.tokenizer.decode([label for label in labels if label != IGNORED]) == " dog bird<|im_end|>"
+
+
+def test_a_plain_conversation_has_the_start_token_that_the_tokenizer_gives_a_text(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    folder = shutil.copytree(tiny_llama, tmp_path / "base")
+    tokenizer = load_text_model(tiny_llama).tokenizer
+    start = tokenizer.bos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)]
+    )
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(folder)
+    (folder / "chat_template.jinja").unlink()
+    text = load_text_model(folder)
+    messages = [{"role": "user", "content": "red cat"}, {"role": "assistant", "content": "dog bird"}]
+    for ids in (prompt_tokens(text, messages[:1]), tokenize_chat(text.tokenizer, messages)["input_ids"]):
+        assert (ids[0], ids.count(start)) == (start, 1)
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "endless")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["eos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(SpeechftError, match="has no end token"):
+        load_text_model(folder)
 
 
 def test_a_turn_that_answers_nobody_is_not_learnt(tiny_llama: Path) -> None:

@@ -30,7 +30,7 @@ from speechft.errors import SpeechftError
 from speechft.recording import Recording, Segment
 from speechft.server.api import check_language, transcription_app
 from speechft.server.engine import Busy, Engine
-from speechft.server.guard import COOKIE, failed_file, failure, told
+from speechft.server.guard import COOKIE, failed_file, failure, public_message
 from speechft.server.media import MediaReader, Unusable
 from speechft.server.metrics import Metrics
 from speechft.server.voices import BadVoice, Voices
@@ -312,7 +312,7 @@ async def side_by_side(
                     futures[which] = await asyncio.to_thread(start, which, names[which])  # it may wait for a batch
                     left += 1
                 except BadVoice as damage:  # the other one can still be heard
-                    yield line({"which": which, "error": told(damage)})
+                    yield line({"which": which, "error": public_message(damage)})
                 except Busy:  # a long recording: the queue may have room for it once only, so one after the other
                     if not futures:
                         raise
@@ -330,11 +330,11 @@ async def side_by_side(
             left -= 1
             error = futures[which].exception()
             if error:
-                yield line({"which": which, "error": told(error), "again": isinstance(error, Busy)})
+                yield line({"which": which, "error": public_message(error), "again": isinstance(error, Busy)})
             else:
                 yield line({"which": which, "done": True})
     except Exception as error:  # the answer has begun: what is wrong can only be said in it
-        yield line({"error": told(error), "again": isinstance(error, Busy)})
+        yield line({"error": public_message(error), "again": isinstance(error, Busy)})
     finally:
         for future in futures.values():
             future.cancel()

@@ -23,7 +23,7 @@ from speechft.formats import render
 from speechft.normalize import language_code
 from speechft.recording import Recording, Segment
 from speechft.server.engine import Busy, Engine
-from speechft.server.guard import failed_file, failure, told
+from speechft.server.guard import failed_file, failure, public_message
 from speechft.server.media import MediaReader, Unusable, WorkerDied
 from speechft.server.metrics import Measured, Metrics
 from speechft.server.voices import BadVoice, UnknownVoice, Voices
@@ -46,11 +46,11 @@ def transcription_app(voices: Voices, engine: Engine, media: MediaReader, metric
     @app.exception_handler(SpeechftError)
     async def wrong(request: Request, error: SpeechftError) -> Response:
         status = {UnknownVoice: 404, BadVoice: 503, WorkerDied: 503}.get(type(error), 400)
-        return failure(status, told(error), code="unusable" if isinstance(error, Unusable) else None)
+        return failure(status, public_message(error), code="unusable" if isinstance(error, Unusable) else None)
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> Response:
-        return failure(429, told(error), {"retry-after": str(math.ceil(error.retry_after))})
+        return failure(429, public_message(error), {"retry-after": str(math.ceil(error.retry_after))})
 
     @app.exception_handler(OSError)
     async def no_file(request: Request, error: OSError) -> Response:
@@ -205,7 +205,7 @@ async def streamed(engine: Engine, samples: Any, wanted: Wanted) -> Response:
                     said += delta
                     yield event({"type": "transcript.text.delta", "delta": delta})
             if error := future.exception():
-                yield event({"type": "error", "error": {"message": told(error)}})
+                yield event({"type": "error", "error": {"message": public_message(error)}})
             else:
                 yield event({"type": "transcript.text.done", "text": said})
         finally:

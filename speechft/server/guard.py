@@ -100,7 +100,7 @@ class Guard:
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.error("%s at line %s of %s", type(error).__name__, place.lineno, Path(place.filename).name)
             if not started:
-                await failure(500, told(error))(scope, receive, reply)
+                await failure(500, public_message(error))(scope, receive, reply)
         finally:
             self.held -= body.size
 
@@ -167,10 +167,10 @@ class _Body:
     size: int = 0
 
 
-def told(error: BaseException) -> str:
+def public_message(error: BaseException) -> str:
     """What of an error may leave this machine: what is wrong and what to do, but not where, which is a path."""
     if isinstance(error, SpeechftError):
-        return f"{error.what}. {error.fix}".rstrip()
+        return error.without_place
     return "something went wrong that should not"
 
 

@@ -30,7 +30,7 @@ from speechft.manifest import Manifest
 from speechft.recogniser import load
 from speechft.server import media
 from speechft.server.engine import Busy, Engine, _Job
-from speechft.server.guard import Guard, failure, told
+from speechft.server.guard import Guard, failure, public_message
 from speechft.server.media import HEADER, MediaReader, Unusable, WorkerDied
 from speechft.server.run import address, guarded, token_for
 from speechft.server.voices import BadVoice, adapters_in, public_name, unnamed_in, usable
@@ -219,8 +219,16 @@ def test_a_base_model_in_a_folder_goes_by_the_name_of_the_folder(tmp_path: Path)
 
 
 def test_no_path_of_this_machine_is_told() -> None:
-    assert told(SpeechftError("is damaged", where="/home/anna/x.json", fix="Copy it.")) == "is damaged. Copy it."
-    assert "/home" not in told(OSError(2, "No such file", "/home/anna/x.json"))
+    error = SpeechftError("is damaged", where="/home/anna/x.json", fix="Copy it.")
+    assert public_message(error) == "is damaged. Copy it."
+    assert "/home" not in public_message(OSError(2, "No such file", "/home/anna/x.json"))
+
+
+def test_a_question_has_no_full_stop_after_its_mark() -> None:
+    error = SpeechftError("is the right one on?", where="a microphone", fix="Look at the settings.")
+    assert public_message(error) == "is the right one on? Look at the settings."
+    assert str(error) == "a microphone: is the right one on? Look at the settings."
+    assert public_message(SpeechftError("it is off")) == "it is off."
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"\0" * 5000, b"no sound at all", b"OggS" + b"\xff" * 3000])

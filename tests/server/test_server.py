@@ -239,6 +239,14 @@ def test_what_is_no_recording_is_refused(running: Running, content: bytes) -> No
     assert "recording" in reply.json()["error"]["message"]
 
 
+def test_what_the_library_says_of_a_file_is_for_the_log(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), running.client() as client:
+        reply = client.post("/v1/audio/transcriptions", files={"file": ("a.wav", b"no sound at all")})
+    said = reply.json()["error"]["message"]
+    assert said == "the recording cannot be decoded. wav, flac, mp3, ogg, m4a and webm are read."
+    assert "cannot be decoded: 'Invalid data found when processing input'" in caplog.text
+
+
 def test_silence_is_an_empty_text(running: Running) -> None:
     file = io.BytesIO()
     soundfile.write(file, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE, format="WAV")

@@ -25,7 +25,7 @@ from speechft.recording import Recording, Segment
 from speechft.server.engine import Busy, Engine
 from speechft.server.guard import failed_file, failure, public_message
 from speechft.server.media import MediaReader, Unusable, WorkerDied
-from speechft.server.metrics import Measured, Metrics
+from speechft.server.metrics import Metrics
 from speechft.server.voices import BadVoice, UnknownVoice, Voices
 from speechft.transcript import compression_ratio
 
@@ -39,9 +39,8 @@ FIELD_BYTES = 64 * 1024
 
 
 def transcription_app(voices: Voices, engine: Engine, media: MediaReader, metrics: Metrics) -> FastAPI:
-    """The application; put a `Guard` before it."""
+    """The application; `speechft.server.run.guarded` puts before it what it needs."""
     app = FastAPI(title="speechft", docs_url=None, redoc_url=None, openapi_url=None)  # its pages load scripts from afar
-    app.add_middleware(Measured, metrics=metrics)
 
     @app.exception_handler(SpeechftError)
     async def wrong(request: Request, error: SpeechftError) -> Response:
@@ -61,6 +60,10 @@ def transcription_app(voices: Voices, engine: Engine, media: MediaReader, metric
         if isinstance(error.__cause__, OSError):  # FastAPI's 400 for a form that no temporary file had room for
             return failed_file(error.__cause__)
         return failure(error.status_code, str(error.detail), error.headers or {})
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> Response:  # the `Guard` logs it
+        return failure(500, public_message(error))
 
     @app.get("/health")
     async def health() -> dict[str, Any]:

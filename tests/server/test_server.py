@@ -32,6 +32,7 @@ from speechft.server import media
 from speechft.server.engine import Busy, Engine, _Job
 from speechft.server.guard import Guard, failure, public_message
 from speechft.server.media import HEADER, MediaReader, Unusable, WorkerDied
+from speechft.server.metrics import Metrics
 from speechft.server.run import address, guarded, token_for
 from speechft.server.voices import BadVoice, adapters_in, public_name, unnamed_in, usable
 from speechft.transcript import DecodeOptions
@@ -466,7 +467,7 @@ def test_a_damaged_voice_is_logged_without_its_folder(caplog: pytest.LogCaptureF
 
 
 def test_every_address_of_this_machine_is_answered() -> None:
-    assert "127.0.0.2" in guarded(None, "127.0.0.2", None, 1).hosts
+    assert "127.0.0.2" in guarded(None, Metrics(), "127.0.0.2", None, 1).app.hosts
     assert address("::1", 80) == "http://[::1]:80"
     assert address("127.0.0.1", 80) == "http://127.0.0.1:80"
 

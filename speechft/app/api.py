@@ -28,12 +28,14 @@ from speechft.app.transfer import export_voice, import_voice
 from speechft.audio import SAMPLE_RATE, encoded
 from speechft.errors import SpeechftError
 from speechft.recording import Recording, Segment
-from speechft.server.api import check_language, transcription_app
+from speechft.server.answers import STREAMED
+from speechft.server.api import transcription_app
 from speechft.server.engine import Busy, Engine
 from speechft.server.guard import COOKIE, failed_file, failure, public_message
 from speechft.server.media import MediaReader, Unusable
 from speechft.server.metrics import Metrics
 from speechft.server.voices import BadVoice, Voices
+from speechft.server.wanted import check_language
 from speechft.transcript import DecodeOptions
 
 UNCERTAIN = 0.6  # words below this confidence are marked
@@ -224,7 +226,8 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         personal = trained_voice(store, voice)
         both: dict[str, str | None] = {"personal": personal, "base": None} if personal else {"base": None}
         metrics.sound.inc(len(samples) / SAMPLE_RATE)
-        return StreamingResponse(side_by_side(engine, samples, both, language), media_type="application/x-ndjson")
+        lines = side_by_side(engine, samples, both, language)
+        return StreamingResponse(lines, media_type="application/x-ndjson", headers=STREAMED)
 
     @app.post("/api/alternatives")
     async def alternatives(

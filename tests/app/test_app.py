@@ -205,7 +205,7 @@ def test_only_what_no_retry_can_save_is_called_unusable(client: TestClient, anna
 
     assert code(anna.id, b"nothing") == "unusable"
     assert code(anna.id, wav(level=0.0)) == "unusable"
-    assert code("on-a-disk-that-is-gone", wav()) == 400
+    assert code("on-a-disk-that-is-gone", wav()) is None
 
 
 def test_a_long_recording_is_heard_by_both_one_after_the_other(store: Store, parts: Any, anna: VoiceFolder) -> None:
@@ -507,6 +507,21 @@ def test_an_archive_with_a_changed_byte_is_refused(client: TestClient, store: St
         assert reply.status_code == 400, place
         assert "not an exported voice" in reply.json()["error"]["message"]
     assert store.voices() == []
+
+
+def test_a_full_disk_is_not_called_a_damaged_file(
+    client: TestClient, store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/home/anna/voices")
+
+    anna.add(wav(), "hello", FREE, 2.0)
+    whole = export_voice(anna, recordings=True)
+    monkeypatch.setattr("speechft.files.os.fsync", full)
+    reply = client.post("/api/voices/import", files={"file": ("a.zip", whole)})
+    assert reply.status_code == 507
+    assert "no room left on the disk" in reply.json()["error"]["message"]
+    assert [voice.id for voice in store.voices()] == [anna.id]
 
 
 def test_a_truncated_archive_is_refused(store: Store, anna: VoiceFolder) -> None:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import openai
 import pytest
 import torch
 import uvicorn
 
 from speechft import adapters
+from speechft.manifest import Manifest
 from speechft.server.api import transcription_app
 from speechft.server.engine import Engine
 from speechft.server.guard import Guard
@@ -72,6 +74,16 @@ def running(voice_folder: Path) -> Iterator[Running]:
         yield Running(url, voices, engine)
     engine.close()
     media.close()
+
+
+@pytest.fixture(scope="module")
+def clips(voice: Manifest) -> list[Path]:
+    return [u.audio for u in list(voice)[:6]]
+
+
+@pytest.fixture
+def client(running: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0)
 
 
 class served:

@@ -26,7 +26,6 @@ from server.conftest import Running, served
 
 from speechft.audio import SAMPLE_RATE, load_audio
 from speechft.errors import SpeechftError
-from speechft.manifest import Manifest
 from speechft.recogniser import load
 from speechft.server import media
 from speechft.server.engine import Busy, Engine, _Job
@@ -36,16 +35,6 @@ from speechft.server.metrics import Metrics
 from speechft.server.run import address, guarded, token_for
 from speechft.server.voices import BadVoice, adapters_in, public_name, unnamed_in, usable
 from speechft.transcript import DecodeOptions
-
-
-@pytest.fixture(scope="module")
-def clips(voice: Manifest) -> list[Path]:
-    return [u.audio for u in list(voice)[:6]]
-
-
-@pytest.fixture
-def client(running: Running) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0)
 
 
 def test_each_request_gets_its_own_voice(client: openai.OpenAI, clips: list[Path], voice_folder: Path) -> None:
@@ -122,11 +111,13 @@ def test_a_long_recording_is_streamed_piece_by_piece(client: openai.OpenAI, clip
     [
         ({"model": "tiny.en:nobody"}, "no model"),
         ({"response_format": "xml"}, "response_format"),
-        ({"prompt": "hello"}, "prompt"),
-        ({"temperature": "0.7"}, "temperature"),
+        ({"temperature": "1.2"}, "temperature"),
+        ({"temperature": "nan"}, "temperature"),
+        ({"include[]": "item"}, "unknown include"),
+        ({"include[]": "logprobs", "response_format": "verbose_json"}, "response_format json only"),
         ({"temperature": "hot"}, "temperature"),
         ({"language": "de"}, "English only"),
-        ({"timestamp_granularities[]": "letter"}, "granularity"),
+        ({"timestamp_granularities[]": "letter"}, "unknown timestamp_granularities"),
         ({"timestamp_granularities[]": "word"}, "verbose_json"),
         ({"stream": "perhaps"}, "neither true nor false"),
         ({"stream": "true", "response_format": "srt"}, "not streamed"),

@@ -36,6 +36,7 @@ from speechft.events import Event
 from speechft.files import replace_folder
 from speechft.locks import AnotherRun, is_locked, locked
 from speechft.manifest import Manifest
+from speechft.schedule import planned_steps
 
 LEAST_TAKES = 10  # of which a few are kept aside: with fewer there is nothing to learn from, nothing to test on
 REPORT_MB = 50.0  # of recordings inside the report: the page may load nothing beside it
@@ -62,8 +63,7 @@ def estimate(takes: list[Take], pace: float = 1.0) -> Seconds:
     defaults = SpeechRecipe(manifest=Path(), output_dir=Path())
     train = max(1, round(0.7 * len(takes)))
     mean = sum(take.seconds for take in takes) / max(1, len(takes))
-    per_epoch = -(-train // defaults.batch_size)
-    steps = max(defaults.min_steps, per_epoch)
+    steps = planned_steps(defaults, train, train * mean)
     dev = min(defaults.dev_clips, round(0.3 * len(takes)))
     return pace * (START_SECONDS + steps * STEP_SECONDS * defaults.batch_size * mean + 10 * CHECK_SECONDS * dev)
 

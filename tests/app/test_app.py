@@ -593,6 +593,19 @@ def test_an_estimate_grows_with_what_is_recorded(anna: VoiceFolder) -> None:
     assert training.estimate(few, pace=2.0) == 2 * training.estimate(few)
 
 
+def test_an_estimate_counts_the_steps_that_a_run_makes(anna: VoiceFolder) -> None:
+    """Of 100 steps a pass and at least 150 a run makes 200: it passes over the recordings twice."""
+    take = anna.add(wav(), "a sentence", FREE, 3.0)
+
+    def steps(recordings: int) -> float:
+        rest = training.START_SECONDS + 10 * training.CHECK_SECONDS * min(400, round(0.3 * recordings))
+        return (training.estimate([take] * recordings) - rest) / (training.STEP_SECONDS * 8 * 3.0)
+
+    assert steps(1143) == pytest.approx(200)  # 800 of them are learnt from
+    assert steps(1720) == pytest.approx(151)  # 1204: one pass is enough
+    assert steps(10) == pytest.approx(150)
+
+
 def test_a_failed_training_leaves_nothing_to_the_next(
     store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

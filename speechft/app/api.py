@@ -301,6 +301,8 @@ def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
     state = training.status(voice)
     if state and state["phase"] != "failed":
         state["running"] = running
+        if running and state["phase"] == "waiting":
+            state |= training.waits(store, voice)
     return {
         "id": voice.id,
         "name": voice.about["name"],

@@ -22,13 +22,13 @@ import soundfile
 from fastapi.testclient import TestClient
 from server.conftest import make_voice
 
-from speechft.app import phrases, training
+from speechft.app import job, phrases, training
 from speechft.app.api import demo_app
 from speechft.app.opening import damaged, opened
 from speechft.app.outcome import words_for
 from speechft.app.quality import notes
 from speechft.app.records import Process, read_json, write_json
-from speechft.app.store import FREE, Store, VoiceFolder
+from speechft.app.store import FREE, Store, VoiceFolder, now
 from speechft.app.transfer import export_voice, import_voice
 from speechft.app.vault import seal
 from speechft.audio import SAMPLE_RATE, load_audio
@@ -646,13 +646,13 @@ def test_a_training_that_is_killed_at_its_very_end_is_gone_on_with_or_done(
     (anna.run / "result.json").write_text("old")
     training.start(store, anna, BASE)
     with monkeypatch.context() as patched:
-        patched.setattr(training, "replace_folder", replaced_and_killed)
+        patched.setattr(job, "replace_folder", replaced_and_killed)
         with pytest.raises(SystemExit):
-            training.train(store, anna)
+            job.train(store, anna)
     assert training.resume_all(store) == ([] if late else [anna.id])
     assert (anna.run / "result.json").read_text() == ("new" if late else "old")
     training.start(store, anna, BASE)
-    training.train(store, anna)
+    job.train(store, anna)
     assert training.resume_all(store) == []
     assert (anna.run / "result.json").read_text() == "new"
     assert not (anna.run / "request.json").exists()
@@ -672,11 +672,11 @@ def test_why_a_training_failed_is_said_in_plain_words(
     def fails(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(training, "train", fails)
+    monkeypatch.setattr(job, "train", fails)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
-    write_json(anna.training / "request.json", {"model": BASE, "takes": 10, "expected_s": 60.0, "asked": "now"})
+    write_json(anna.training / "request.json", {"model": BASE, "takes": 10, "expected_s": 60.0, "asked": now()})
     with pytest.raises(type(error)):
-        training.main(str(store.folder), anna.id)
+        job.main(str(store.folder), anna.id)
     state = training.status(anna) or {}
     assert says in state["reason"]
     assert "/home" not in state["reason"]
@@ -728,7 +728,7 @@ def test_a_training_that_does_not_help_leaves_the_adapter_that_did(
         ready(store, anna, monkeypatch)
         assert anna.adapter
         weights = store.vault.read(anna.adapter / "adapter_model.safetensors")
-        training.train(store, anna)
+        job.train(store, anna)
         assert store.vault.read(anna.run / "result.json") == b'{"adapter": null}'
         assert anna.adapter
         assert store.vault.read(anna.adapter / "adapter_model.safetensors") == weights
@@ -748,7 +748,7 @@ def test_what_is_recorded_anew_or_deleted_changes_no_training_at_work(
 
     monkeypatch.setattr("speechft.pipeline.train", run)
     ready(store, anna, monkeypatch)
-    training.train(store, anna)
+    job.train(store, anna)
     assert len(list(anna.path.rglob("*.wav"))) == 9  # nothing is left of what was deleted
     assert (anna.run / "result.json").is_file()
     assert not (anna.run / "report.html").exists()  # it holds recordings
@@ -768,12 +768,12 @@ def test_an_interrupted_training_goes_on_without_what_was_deleted(
     ready(store, anna, monkeypatch)
     monkeypatch.setattr("speechft.pipeline.train", killed)
     with pytest.raises(SystemExit):
-        training.train(store, anna)
+        job.train(store, anna)
     gone = anna.takes()[0].id
     client.delete(f"/api/voices/{anna.id}/recordings/{gone}")
     assert list(anna.path.rglob(f"{gone}.*")) == []
     monkeypatch.setattr("speechft.pipeline.train", run)
-    training.train(store, anna)
+    job.train(store, anna)
     assert training.status(anna) is None
 
 

@@ -30,6 +30,7 @@ from speechft.server.engine import Engine
 from speechft.server.guard import COOKIE, failed_file, failure
 from speechft.server.media import MediaReader, Unusable
 from speechft.server.metrics import Metrics
+from speechft.server.run import is_loopback
 from speechft.server.voices import Voices
 from speechft.server.wanted import check_language
 from speechft.transcript import DecodeOptions
@@ -45,6 +46,11 @@ DOSES = [
 CONSENT = (
     "My recordings stay on this computer. They are used to teach this computer to understand me, and for nothing "
     "else. I can stop at any time, and delete everything with one button."
+)
+CONSENT_FROM_AFAR = (  # where the page is opened on another computer than the one that keeps the recordings
+    "My recordings are kept on the computer that runs this app, and not on mine unless it is the same. Whoever runs it "
+    "can hear and export them. They are used to teach that computer to understand me, and for nothing else. I can stop "
+    "at any time, and delete everything with one button."
 )
 
 
@@ -69,14 +75,18 @@ class Sentence(BaseModel):
     text: Annotated[str, Field(max_length=2000)]
 
 
-def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, metrics: Metrics) -> FastAPI:
+def demo_app(
+    store: Store, voices: Voices, engine: Engine, media: MediaReader, metrics: Metrics, host: str = "127.0.0.1"
+) -> FastAPI:
     """The transcription server, the app's own calls, and the page; behind `speechft.server.run.guarded`.
 
     Args:
         store: where the voices are.
         voices: must find the store's, by id.
         engine, media, metrics: as of the transcription server.
+        host: where it listens; people agree to another text where other computers can open the page.
     """
+    consent = CONSENT if is_loopback(host) else CONSENT_FROM_AFAR
     app = transcription_app(voices, engine, media, metrics)
 
     @app.exception_handler(RequestValidationError)
@@ -94,7 +104,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
 
     @app.get("/api/about")
     def about() -> dict[str, Any]:
-        return {"consent": CONSENT, "doses": DOSES, "least": training.LEAST_TAKES, "uncertain": UNCERTAIN}
+        return {"consent": consent, "doses": DOSES, "least": training.LEAST_TAKES, "uncertain": UNCERTAIN}
 
     @app.post("/login")
     def login(token: Annotated[str, Form(max_length=200)]) -> Response:
@@ -106,7 +116,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
     def login_page() -> Response:
         return FileResponse(phrases.page_folder() / "login.html")
 
-    app.include_router(voice_calls(store, voices))
+    app.include_router(voice_calls(store, voices, consent))
     app.include_router(recording_calls(store, media))
     app.include_router(training_calls(store, voices))
     app.include_router(listening_calls(store, voices, engine, media, metrics))
@@ -114,7 +124,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
     return app
 
 
-def voice_calls(store: Store, voices: Voices) -> APIRouter:
+def voice_calls(store: Store, voices: Voices, consent: str) -> APIRouter:
     """Voices: make, list, move to another computer, delete."""
     router = APIRouter()
 
@@ -124,7 +134,7 @@ def voice_calls(store: Store, voices: Voices) -> APIRouter:
 
     @router.post("/api/voices")
     def create(new: NewVoice) -> dict[str, Any]:
-        return summary(store, store.create(new.name, CONSENT if new.agreed else "", new.by))
+        return summary(store, store.create(new.name, consent if new.agreed else "", new.by))
 
     @router.post("/api/voices/import")
     def take_in(file: UploadFile) -> dict[str, Any]:

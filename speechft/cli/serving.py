@@ -108,7 +108,7 @@ def demo(
         if resumed := resume_all(store):  # how many: a voice's id begins with a name
             err.print(f"resuming {len(resumed)} training{'s' * (len(resumed) > 1)}")
         with parts(model, store.adapters, language, longest, queue) as work:
-            page = guarded(demo_app(store, *work), work[3], host, secret, upload * 1_000_000, login="/login")
+            page = guarded(demo_app(store, *work, host=host), work[3], host, secret, upload * 1_000_000, login="/login")
             where = f"{address(host, port)}; voices are in {store.folder}"
             run(page, host, port, lambda: listening(where, secret, token))
 

@@ -316,6 +316,19 @@ def test_what_is_wrong_with_a_request_is_said_in_plain_words(
     assert reply.json()["error"]["message"] == says
 
 
+@pytest.mark.parametrize(("host", "here"), [("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False)])
+def test_what_people_agree_to_is_true_of_the_computer_they_sit_at(
+    store: Store, parts: Any, host: str, here: bool
+) -> None:
+    engine, media, metrics, _ = parts
+    client = TestClient(demo_app(store, engine.voices, engine, media, metrics, host))
+    text = client.get("/api/about").json()["consent"]
+    assert ("stay on this computer" in text) == here
+    assert ("computer that runs this app" in text) != here
+    made = client.post("/api/voices", json={"name": "Ben", "agreed": True}).json()
+    assert made["consent"]["text"] == text
+
+
 def test_silence_is_not_saved(client: TestClient) -> None:
     made = client.post("/api/voices", json={"name": "Ben", "agreed": True}).json()
     silent = {"file": ("r.wav", wav(level=0.0))}

@@ -76,7 +76,7 @@ class Sentence(BaseModel):
 
 
 def demo_app(
-    store: Store, voices: Voices, engine: Engine, media: MediaReader, metrics: Metrics, host: str = "127.0.0.1"
+    store: Store, voices: Voices, engine: Engine, media: MediaReader, metrics: Metrics, *, host: str = "127.0.0.1"
 ) -> FastAPI:
     """The transcription server, the app's own calls, and the page; behind `speechft.server.run.guarded`.
 

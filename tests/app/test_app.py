@@ -321,7 +321,7 @@ def test_what_people_agree_to_is_true_of_the_computer_they_sit_at(
     store: Store, parts: Any, host: str, here: bool
 ) -> None:
     engine, media, metrics, _ = parts
-    client = TestClient(demo_app(store, engine.voices, engine, media, metrics, host))
+    client = TestClient(demo_app(store, engine.voices, engine, media, metrics, host=host))
     text = client.get("/api/about").json()["consent"]
     assert ("stay on this computer" in text) == here
     assert ("computer that runs this app" in text) != here

@@ -35,6 +35,19 @@ LOG_FLOOR = 2.0  # a clip's floor lies this far below its loudest log-mel value:
 _ADVICE = "Record or export it again (wav and flac are safest), or drop the row."
 
 
+class Undecodable(SpeechftError):
+    """A recording that no library here can read.
+
+    Attributes:
+        plain: what is wrong, for people who know nothing of libraries.
+        reason: what the library says of it, for a terminal or a log; `what` has both.
+    """
+
+    def __init__(self, plain: str, *, reason: str = "", where: object = None, fix: str = "") -> None:
+        super().__init__(f"{plain} ({reason})" if reason else plain, where=where, fix=fix)
+        self.plain, self.reason = plain, reason
+
+
 def load_audio(
     path: str | Path | BinaryIO,
     start_s: Seconds | None = None,
@@ -127,11 +140,8 @@ def _read_av(
             ]
             blocks += [block.to_ndarray() for block in to_float.resample(None)]
     except (av.FFmpegError, OSError, ValueError, AttributeError) as error:  # the last of a stream without a codec
-        raise SpeechftError(
-            f"{name} cannot be decoded ({str(error).strip() or type(error).__name__})",
-            where=where,
-            fix=_ADVICE,
-        ) from None
+        reason = getattr(error, "strerror", None) or type(error).__name__  # the whole message names the file again
+        raise Undecodable(f"{name} cannot be decoded", reason=reason, where=where, fix=_ADVICE) from None
     if not blocks:
         return np.zeros(0, np.float32), rate
     samples = _mono(np.concatenate(blocks, axis=1).T)

@@ -26,7 +26,13 @@ class SpeechftError(Exception):
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        return f"{place}{self.what}. {self.fix}".rstrip()
+        return place + self.without_place
+
+    @property
+    def without_place(self) -> str:
+        """What is wrong and what to do about it, in whole sentences."""
+        end = "" if self.what.endswith(("?", "!")) else "."
+        return f"{self.what}{end} {self.fix}".rstrip()
 
 
 def missing_extra(package: str, extra: str | None) -> SpeechftError:

@@ -112,6 +112,13 @@ def language_code(language: str) -> str:
     return TO_LANGUAGE_CODE.get(first, first)
 
 
+def language_name(code: str) -> str:
+    """The English name of a language by Whisper's code, in small letters: "english" of "en"; empty if unknown."""
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+    return str(LANGUAGES.get(code, code))
+
+
 def describe(name: str) -> str:
     """Name, version and the library behind it, for a result: "whisper-english/1 (whisper-normalizer 0.1.15)"."""
     normalizer(name)

@@ -49,7 +49,7 @@ function draw() {
   $("stop-training").hidden = !unfinished;
   if (training) {
     const left = training.seconds_left === undefined ? span(training.expected_s) : span(training.seconds_left);
-    $("training-text").textContent = running ? `${PHASES[training.phase]}: about ${left} to go.`
+    $("training-text").textContent = running ? `${phase(training)}: about ${left} to go.`
       : unfinished ? "It was interrupted. What it has learnt so far is kept." : `It did not work. ${training.reason}`;
     $("training-bar").value = training.share;
   }
@@ -59,6 +59,9 @@ function draw() {
   clearTimeout(timer);
   if (unfinished) timer = setTimeout(look, 2000);
 }
+
+/** What it does; it has `others` where one training at a time works and they go first. */
+const phase = ({ phase: name, others }) => (name === "waiting" ? `Waits for ${times(others ?? 1, "other")}` : PHASES[name]);
 
 function results({ result, id, report }) {
   $("result").hidden = !result;

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from concurrent.futures import Future
 from dataclasses import asdict
-from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import numpy as np
-from fastapi import Body, FastAPI, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Body, FastAPI, File, Form, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
@@ -24,21 +20,23 @@ from speechft.app.outcome import words_for
 from speechft.app.quality import notes
 from speechft.app.speech import spoken
 from speechft.app.store import FREE, Store, VoiceFolder
+from speechft.app.streaming import side_by_side
 from speechft.app.transfer import export_voice, import_voice
 from speechft.audio import SAMPLE_RATE, encoded
 from speechft.errors import SpeechftError
-from speechft.recording import Recording, Segment
-from speechft.server.api import check_language, transcription_app
-from speechft.server.engine import Busy, Engine
-from speechft.server.guard import COOKIE, failed_file, failure, told
+from speechft.server.answers import STREAMED
+from speechft.server.api import transcription_app
+from speechft.server.engine import Engine
+from speechft.server.guard import COOKIE, failed_file, failure
 from speechft.server.media import MediaReader, Unusable
 from speechft.server.metrics import Metrics
-from speechft.server.voices import BadVoice, Voices
+from speechft.server.run import is_loopback
+from speechft.server.voices import Voices
+from speechft.server.wanted import check_language
 from speechft.transcript import DecodeOptions
 
 UNCERTAIN = 0.6  # words below this confidence are marked
 BEAMS = 5  # of which the others are the alternatives
-FULL_SECONDS = 1.0  # after which it is tried again whether a full queue has room
 # "63% of speakers reached the target with 3-4 minutes, 79% with 18-20": Tobin and Tomanek, 2021, arXiv 2110.04612,
 # 195 people with speech impairments, home automation.
 DOSES = [
@@ -48,6 +46,11 @@ DOSES = [
 CONSENT = (
     "My recordings stay on this computer. They are used to teach this computer to understand me, and for nothing "
     "else. I can stop at any time, and delete everything with one button."
+)
+CONSENT_FROM_AFAR = (  # where the page is opened on another computer than the one that keeps the recordings
+    "My recordings are kept on the computer that runs this app, and not on mine unless it is the same. Whoever runs it "
+    "can hear and export them. They are used to teach that computer to understand me, and for nothing else. I can stop "
+    "at any time, and delete everything with one button."
 )
 
 
@@ -72,14 +75,18 @@ class Sentence(BaseModel):
     text: Annotated[str, Field(max_length=2000)]
 
 
-def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, metrics: Metrics) -> FastAPI:
-    """The transcription server, the app's own calls, and the page; put a `Guard` before it.
+def demo_app(
+    store: Store, voices: Voices, engine: Engine, media: MediaReader, metrics: Metrics, *, host: str = "127.0.0.1"
+) -> FastAPI:
+    """The transcription server, the app's own calls, and the page; behind `speechft.server.run.guarded`.
 
     Args:
         store: where the voices are.
         voices: must find the store's, by id.
         engine, media, metrics: as of the transcription server.
+        host: where it listens; people agree to another text where other computers can open the page.
     """
+    consent = CONSENT if is_loopback(host) else CONSENT_FROM_AFAR
     app = transcription_app(voices, engine, media, metrics)
 
     @app.exception_handler(RequestValidationError)
@@ -97,52 +104,81 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
 
     @app.get("/api/about")
     def about() -> dict[str, Any]:
-        return {"consent": CONSENT, "doses": DOSES, "least": training.LEAST_TAKES, "uncertain": UNCERTAIN}
+        return {"consent": consent, "doses": DOSES, "least": training.LEAST_TAKES, "uncertain": UNCERTAIN}
 
-    @app.get("/api/voices")
-    def list_voices() -> list[dict[str, Any]]:
+    @app.post("/login")
+    def login(token: Annotated[str, Form(max_length=200)]) -> Response:
+        reply = RedirectResponse("/", status_code=303)  # a wrong one leads back here
+        reply.set_cookie(COOKIE, quote(token.strip()), httponly=True, samesite="strict", max_age=30 * 24 * 3600)
+        return reply
+
+    @app.get("/login")
+    def login_page() -> Response:
+        return FileResponse(phrases.page_folder() / "login.html")
+
+    app.include_router(voice_calls(store, voices, consent))
+    app.include_router(recording_calls(store, media))
+    app.include_router(training_calls(store, voices))
+    app.include_router(listening_calls(store, voices, engine, media, metrics))
+    app.mount("/", StaticFiles(directory=phrases.page_folder(), html=True))
+    return app
+
+
+def voice_calls(store: Store, voices: Voices, consent: str) -> APIRouter:
+    """Voices: make, list, move to another computer, delete."""
+    router = APIRouter()
+
+    @router.get("/api/voices")
+    def every() -> list[dict[str, Any]]:
         return [summary(store, voice) for voice in store.voices()]
 
-    @app.post("/api/voices")
+    @router.post("/api/voices")
     def create(new: NewVoice) -> dict[str, Any]:
-        return summary(store, store.create(new.name, CONSENT if new.agreed else "", new.by))
+        return summary(store, store.create(new.name, consent if new.agreed else "", new.by))
 
-    @app.post("/api/voices/import")
+    @router.post("/api/voices/import")
     def take_in(file: UploadFile) -> dict[str, Any]:
         return summary(store, import_voice(store, file.file.read(), voices.base))
 
-    @app.get("/api/voices/{voice}")
+    @router.get("/api/voices/{voice}")
     def one(voice: str) -> dict[str, Any]:
         return summary(store, store.voice(voice))
 
-    @app.delete("/api/voices/{voice}")
+    @router.delete("/api/voices/{voice}")
     def delete(voice: str) -> dict[str, Any]:
         with store.changing(voice) as folder:
             training.stop(folder)
             voices.forget(voice)
             return {"deleted": store.delete(voice)}
 
-    @app.get("/api/voices/{voice}/export")
+    @router.get("/api/voices/{voice}/export")
     def export(voice: str, recordings: bool = False) -> Response:
         data = export_voice(store.voice(voice), recordings)
         name = {"content-disposition": f'attachment; filename="{voice}.zip"'}
         return Response(data, media_type="application/zip", headers=name)
 
-    @app.get("/api/voices/{voice}/prompts")
+    return router
+
+
+def recording_calls(store: Store, media: MediaReader) -> APIRouter:
+    """What a voice reads: its sentences, and the recordings of them."""
+    router = APIRouter()
+
+    @router.get("/api/voices/{voice}/prompts")
     def prompts(voice: str) -> list[dict[str, Any]]:
         return phrases.prompts(store.voice(voice))
 
-    @app.get("/api/voices/{voice}/phrases")
+    @router.get("/api/voices/{voice}/phrases")
     def phrase_sets(voice: str) -> dict[str, list[str]]:
         return phrases.sets_of(store.voice(voice))
 
-    @app.put("/api/voices/{voice}/phrases")
+    @router.put("/api/voices/{voice}/phrases")
     def edit_phrases(voice: str, sets: dict[str, list[str]]) -> dict[str, list[str]]:
         with store.changing(voice) as folder:
             phrases.save_sets(folder, sets)
             return phrases.sets_of(folder)
 
-    @app.post("/api/voices/{voice}/names")
+    @router.post("/api/voices/{voice}/names")
     def add_names(voice: str, names: Annotated[list[str], Body()]) -> dict[str, list[str]]:
         with store.changing(voice) as folder:
             sets = phrases.sets_of(folder)
@@ -150,13 +186,13 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
             phrases.save_sets(folder, {**sets, phrases.NAMES: [*sets.get(phrases.NAMES, []), *new]})
             return phrases.sets_of(folder)
 
-    @app.post("/api/voices/{voice}/skip")
+    @router.post("/api/voices/{voice}/skip")
     def skip(voice: str, wanted: Skip) -> list[dict[str, Any]]:
         with store.changing(voice) as folder:
             phrases.set_skipped(folder, wanted.text, wanted.skipped)
             return phrases.prompts(folder)
 
-    @app.post("/api/voices/{voice}/recordings")
+    @router.post("/api/voices/{voice}/recordings")
     def record(
         voice: str,
         file: UploadFile,
@@ -175,34 +211,41 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
             training.forget_deleted(folder)  # an older one of the same sentence
             return {"take": take.id, "seconds": take.seconds, "notes": found, "voice": summary(store, folder)}
 
-    @app.get("/api/voices/{voice}/recordings")
+    @router.get("/api/voices/{voice}/recordings")
     def recordings(voice: str) -> list[dict[str, Any]]:
         return [asdict(take) for take in reversed(store.voice(voice).takes())]
 
-    @app.get("/api/voices/{voice}/recordings/{take}")
+    @router.get("/api/voices/{voice}/recordings/{take}")
     def play(voice: str, take: str) -> Response:
         return Response(store.vault.read(store.voice(voice).sound(take)), media_type="audio/wav")
 
-    @app.delete("/api/voices/{voice}/recordings/{take}")
+    @router.delete("/api/voices/{voice}/recordings/{take}")
     def remove(voice: str, take: str) -> dict[str, Any]:
         with store.changing(voice) as folder:
             folder.remove(take)
             training.forget_deleted(folder)
             return summary(store, folder)
 
-    @app.post("/api/voices/{voice}/training")
+    return router
+
+
+def training_calls(store: Store, voices: Voices) -> APIRouter:
+    """Training: begin, stop, and what came of it."""
+    router = APIRouter()
+
+    @router.post("/api/voices/{voice}/training")
     def train(voice: str) -> dict[str, Any]:
         with store.changing(voice) as folder:
             training.start(store, folder, voices.base)
             return summary(store, folder)
 
-    @app.delete("/api/voices/{voice}/training")
+    @router.delete("/api/voices/{voice}/training")
     def stop(voice: str) -> dict[str, Any]:
         with store.changing(voice) as folder:
             training.stop(folder)
             return summary(store, folder)
 
-    @app.get("/api/voices/{voice}/report")
+    @router.get("/api/voices/{voice}/report")
     def report(voice: str) -> Response:
         path = store.voice(voice).run / "report.html"
         if not path.is_file():
@@ -212,7 +255,14 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         policy += "img-src data:; media-src data:; sandbox allow-scripts"
         return Response(store.vault.read(path), media_type="text/html", headers={"content-security-policy": policy})
 
-    @app.post("/api/transcribe")
+    return router
+
+
+def listening_calls(store: Store, voices: Voices, engine: Engine, media: MediaReader, metrics: Metrics) -> APIRouter:
+    """What is said with a voice: as text, what else it could be, and read aloud."""
+    router = APIRouter()
+
+    @router.post("/api/transcribe")
     def transcribe(
         file: UploadFile,
         voice: Annotated[str, Form(max_length=100)] = "",
@@ -224,9 +274,10 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         personal = trained_voice(store, voice)
         both: dict[str, str | None] = {"personal": personal, "base": None} if personal else {"base": None}
         metrics.sound.inc(len(samples) / SAMPLE_RATE)
-        return StreamingResponse(side_by_side(engine, samples, both, language), media_type="application/x-ndjson")
+        lines = side_by_side(engine, samples, both, language)
+        return StreamingResponse(lines, media_type="application/x-ndjson", headers=STREAMED)
 
-    @app.post("/api/alternatives")
+    @router.post("/api/alternatives")
     async def alternatives(
         file: Annotated[UploadFile, File()],
         voice: Annotated[str, Form(max_length=100)] = "",
@@ -241,22 +292,11 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
         texts = [text for s in found.segments for text in (s.text, *s.transcript.alternatives) if text]
         return list(dict.fromkeys(texts))
 
-    @app.post("/api/speak")
+    @router.post("/api/speak")
     def speak(sentence: Sentence) -> Response:
         return Response(spoken(sentence.text), media_type="audio/wav")
 
-    @app.post("/login")
-    def login(token: Annotated[str, Form(max_length=200)]) -> Response:
-        reply = RedirectResponse("/", status_code=303)  # a wrong one leads back here
-        reply.set_cookie(COOKIE, quote(token.strip()), httponly=True, samesite="strict", max_age=30 * 24 * 3600)
-        return reply
-
-    @app.get("/login")
-    def login_page() -> Response:
-        return FileResponse(phrases.page_folder() / "login.html")
-
-    app.mount("/", StaticFiles(directory=phrases.page_folder(), html=True))
-    return app
+    return router
 
 
 def trained_voice(store: Store, identity: str) -> str | None:
@@ -271,6 +311,8 @@ def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
     state = training.status(voice)
     if state and state["phase"] != "failed":
         state["running"] = running
+        if running and state["phase"] == "waiting":
+            state |= training.waits(store, voice)
     return {
         "id": voice.id,
         "name": voice.about["name"],
@@ -283,73 +325,3 @@ def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
         "training": state,
         "estimate_s": round(training.estimate(takes, training.pace(store))),
     }
-
-
-async def side_by_side(
-    engine: Engine, samples: np.ndarray, names: dict[str, str | None], language: str | None
-) -> AsyncIterator[str]:
-    """Lines of JSON as segments are ready: `which` of the names, its `segment`; `done` for each at the end.
-
-    An `error` of one has its `which`; one of all says whether it may go away (`again`).
-    """
-    loop, ready = asyncio.get_running_loop(), asyncio.Queue[tuple[str, Segment | None]]()
-
-    def tell(which: str, found: Segment | None) -> None:
-        loop.call_soon_threadsafe(ready.put_nowait, (which, found))
-
-    def start(which: str, voice: str | None) -> Future[Recording]:
-        future = engine.submit(voice, samples, language=language, words=True, on_segment=partial(tell, which))
-        future.add_done_callback(lambda _: tell(which, None))
-        return future
-
-    futures: dict[str, Future[Recording]] = {}
-    waiting, left, full = list(names), 0, False
-    try:
-        while waiting or left:
-            while waiting and not (full and left):
-                which = waiting[0]
-                try:
-                    futures[which] = await asyncio.to_thread(start, which, names[which])  # it may wait for a batch
-                    left += 1
-                except BadVoice as damage:  # the other one can still be heard
-                    yield line({"which": which, "error": told(damage)})
-                except Busy:  # a long recording: the queue may have room for it once only, so one after the other
-                    if not futures:
-                        raise
-                    full = True
-                    if not left:
-                        await asyncio.sleep(FULL_SECONDS)
-                    continue
-                del waiting[0]
-            if not left:
-                break
-            which, found = await ready.get()
-            if found is not None:
-                yield line({"which": which, "segment": segment(found)})
-                continue
-            left -= 1
-            error = futures[which].exception()
-            if error:
-                yield line({"which": which, "error": told(error), "again": isinstance(error, Busy)})
-            else:
-                yield line({"which": which, "done": True})
-    except Exception as error:  # the answer has begun: what is wrong can only be said in it
-        yield line({"error": told(error), "again": isinstance(error, Busy)})
-    finally:
-        for future in futures.values():
-            future.cancel()
-
-
-def segment(found: Segment) -> dict[str, Any]:
-    """A segment as the page shows it."""
-    return {
-        "start": found.start_s,
-        "end": found.end_s,
-        "text": found.text,
-        "problem": found.transcript.problem,
-        "words": [{"text": w.text, "start": w.start_s, "end": w.end_s, "sure": w.confidence} for w in found.words],
-    }
-
-
-def line(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"

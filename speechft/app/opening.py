@@ -9,7 +9,7 @@ from pathlib import Path
 
 from speechft.app.records import About, Phrases, Request, Said, Shape, parsed
 from speechft.app.store import ID, Store, VoiceFolder
-from speechft.app.training import MANIFEST, STATUS_FILES, is_running
+from speechft.app.training import MANIFEST, STATUS_FILES, is_running, keep_status_only
 from speechft.app.vault import Vault, encrypt, is_encrypted, memory_folder, refuse_lost, seal, unlock
 from speechft.cache import FOLDER as CACHE
 from speechft.errors import SpeechftError
@@ -81,14 +81,11 @@ def damaged(store: Store) -> list[SpeechftError]:
 def _leave_nothing_plain(voice: VoiceFolder) -> None:
     """Encrypt a voice's files; what only a training without encryption needs is deleted, and it begins anew."""
     (voice.path / MANIFEST).unlink(missing_ok=True)
-    gone = [voice.run / "checkpoints", voice.path / CACHE]
-    if voice.training.is_dir() and not is_running(voice):
-        gone += [path for path in voice.training.iterdir() if path.name not in STATUS_FILES]
-    for path in gone:
+    for path in (voice.run / "checkpoints", voice.path / CACHE):
         if path.is_dir():
             shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    if voice.training.is_dir() and not is_running(voice):
+        keep_status_only(voice)
     for path in voice.path.iterdir():
         if path.name != "training":
             seal(voice.vault, path)

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from speechft import complaints
 from speechft.audio import Seconds
@@ -69,7 +69,7 @@ class Request(Shape):
     """training/request.json"""
 
     model: str
-    asked: str
+    asked: AwareDatetime
     takes: int
     expected_s: Seconds
 
@@ -77,7 +77,7 @@ class Request(Shape):
 class Progress(Shape):
     """training/progress.json"""
 
-    phase: Literal["starting", "listening", "learning", "testing", "failed"]
+    phase: Literal["starting", "waiting", "listening", "learning", "testing", "failed"]
     share: float
     seconds_left: Seconds | None = None
     reason: str = ""

@@ -1,18 +1,14 @@
-"""Training as a job of its own process: it survives a closed page and a restarted server, and goes on after a kill.
+"""Training of voices, as the app asks for it: begin, look, stop, and go on after a restart.
 
-    python -m speechft.app.training VOICE_FOLDER MODEL
-
-The process inherits a lock on the voice's `training/` folder, holds it as long as it lives, and writes what it does to
-`progress.json` there; the page reads that. When it is done, `training/` becomes `run/`, adapter and report in it.
-
-Where voices are encrypted, the process gets the key through a pipe and works in a `memory_folder`; only what it found
-is written to disk, encrypted. If it is killed, the next one begins anew.
+Each training is a process of its own (`speechft.app.job`), so it survives a closed page and a stopped server. It
+inherits a lock on the voice's `training/` folder, holds it as long as it lives, and writes what it does to
+`progress.json` there. One works at a time; the others wait in the order in which they were asked for.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import datetime
 import logging
 import os
 import shutil
@@ -26,24 +22,20 @@ from typing import Any, TextIO
 
 from speechft.app import snapshot
 from speechft.app.records import Pace, Process, Progress, Request, read_json, write_json
-from speechft.app.store import Store, Take, VoiceFolder, forget_reports, now
-from speechft.app.vault import Vault, memory_folder
+from speechft.app.store import Store, Take, VoiceFolder, now
 from speechft.audio import Seconds
-from speechft.cache import FOLDER as CACHE
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
-from speechft.events import Event
-from speechft.files import replace_folder
 from speechft.locks import AnotherRun, is_locked, locked
-from speechft.manifest import Manifest
+from speechft.schedule import planned_steps
 
 LEAST_TAKES = 10  # of which a few are kept aside: with fewer there is nothing to learn from, nothing to test on
-REPORT_MB = 50.0  # of recordings inside the report: the page may load nothing beside it
 PROGRESS = "progress.json"
 REQUEST = "request.json"
 MANIFEST = "training.jsonl"
 JOB = ".job"  # held by the process as long as it lives
 PROCESS = "process.json"
+AT_WORK = ("listening", "learning", "testing")  # phases
 STATUS_FILES = (PROGRESS, REQUEST, JOB, PROCESS)  # they say how far a training is, and nothing of the voice
 # What a run of the default recipe took on two cores of a laptop-class server; later runs correct it (`pace`).
 START_SECONDS = 25.0
@@ -62,8 +54,7 @@ def estimate(takes: list[Take], pace: float = 1.0) -> Seconds:
     defaults = SpeechRecipe(manifest=Path(), output_dir=Path())
     train = max(1, round(0.7 * len(takes)))
     mean = sum(take.seconds for take in takes) / max(1, len(takes))
-    per_epoch = -(-train // defaults.batch_size)
-    steps = max(defaults.min_steps, per_epoch)
+    steps = planned_steps(defaults, train, train * mean)
     dev = min(defaults.dev_clips, round(0.3 * len(takes)))
     return pace * (START_SECONDS + steps * STEP_SECONDS * defaults.batch_size * mean + 10 * CHECK_SECONDS * dev)
 
@@ -107,12 +98,14 @@ def resume_all(store: Store) -> list[str]:
     """
     found = []
     for voice in store.voices():
-        if _is_unfinished(voice) and not is_running(voice):
-            try:
-                _spawn(store, voice)
-                found.append(voice.id)
-            except OSError as error:
-                log.warning("a training could not be resumed: %s", error.strerror)
+        _forget_leftover(voice)
+    unfinished = [voice for voice in store.voices() if _is_unfinished(voice) and not is_running(voice)]
+    for voice in sorted(unfinished, key=_place):
+        try:
+            _spawn(store, voice)
+            found.append(voice.id)
+        except OSError as error:
+            log.warning("a training could not be resumed: %s", error.strerror)
     return found
 
 
@@ -120,7 +113,31 @@ def forget_deleted(voice: VoiceFolder) -> None:
     """Delete what an interrupted or finished training has of deleted recordings; one at work does so at its end."""
     if not is_running(voice):
         snapshot.forget_deleted(voice)
-        shutil.rmtree(voice.path / CACHE, ignore_errors=True)  # numbers computed from recordings
+        forget_cache(voice)
+        _forget_leftover(voice)
+
+
+def forget_cache(voice: VoiceFolder) -> None:
+    """Delete the numbers that were computed from recordings."""
+    from speechft.cache import FOLDER  # with torch, whose memory a job that waits does not need
+
+    shutil.rmtree(voice.path / FOLDER, ignore_errors=True)
+
+
+def keep_status_only(voice: VoiceFolder) -> None:
+    """Delete all of a training but how far it is."""
+    for path in voice.training.iterdir():
+        if path.name not in STATUS_FILES:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _forget_leftover(voice: VoiceFolder) -> None:
+    """Delete the run before the last, which lies in `training/` where a job was killed just after the exchange."""
+    if voice.training.is_dir() and not (voice.training / REQUEST).exists() and not is_running(voice):
+        shutil.rmtree(voice.training, ignore_errors=True)
 
 
 def stop(voice: VoiceFolder) -> None:
@@ -139,8 +156,8 @@ def status(voice: VoiceFolder) -> dict[str, Any] | None:
     """What the training does; None if none was asked for since the last one was done.
 
     Returns:
-        `phase` (starting, listening, learning, testing, failed), `share` done from 0 to 1, `seconds_left`, and for a
-        failed one the `reason`.
+        `phase` (starting, waiting, listening, learning, testing, failed), `share` done from 0 to 1, `seconds_left`,
+        and for a failed one the `reason`.
     """
     if not (voice.training / REQUEST).exists():
         return None
@@ -156,6 +173,31 @@ def is_running(voice: VoiceFolder) -> bool:
     return is_locked(voice.training, JOB)
 
 
+def ahead(store: Store, voice: VoiceFolder) -> list[dict[str, Any]]:
+    """The trainings that go before a voice's, each as by `status`: one at work, and those asked for earlier."""
+    found = []
+    for other in store.voices() if _is_unfinished(voice) else ():
+        if other.id != voice.id and _is_unfinished(other) and is_running(other):
+            state = status(other)
+            if state and (state["phase"] in AT_WORK or _place(other) < _place(voice)):
+                found.append(state)
+    return found
+
+
+def waits(store: Store, voice: VoiceFolder) -> dict[str, Any]:
+    """How long a training that waits will: `others` that go before it, and `seconds_left` until it is done itself."""
+    before = ahead(store, voice)
+    left = sum(state.get("seconds_left", state["expected_s"]) for state in before)
+    own = (status(voice) or {}).get("expected_s", 0.0)
+    return {"others": max(1, len(before)), "seconds_left": round(left + own)}
+
+
+def _place(voice: VoiceFolder) -> tuple[datetime.datetime, str]:
+    """Of an unfinished training in the line: when it was asked for."""
+    request = read_json(voice.training / REQUEST, Request)
+    return (request["asked"] if request else datetime.datetime.now().astimezone()), voice.id
+
+
 def _pid(voice: VoiceFolder) -> int | None:
     """The job that holds the lock, or held it last."""
     return read_json(voice.training / PROCESS, Process, {}).get("pid")
@@ -168,7 +210,7 @@ def _is_unfinished(voice: VoiceFolder) -> bool:
 
 
 def _spawn(store: Store, voice: VoiceFolder) -> None:
-    command = [sys.executable, "-m", "speechft.app.training", str(store.folder), voice.id]
+    command = [sys.executable, "-m", "speechft.app.job", str(store.folder), voice.id]
     # where the voice is encrypted, no trace of an error in plain text either
     path = Path(os.devnull) if store.vault.key else voice.training / "log.txt"
     with _only_job(voice) as lock, path.open("ab") as log:
@@ -200,134 +242,3 @@ def _only_job(voice: VoiceFolder) -> Iterator[TextIO]:
                     raise SpeechftError("this voice is being trained already", fix="Wait until it is done.") from None
                 time.sleep(0.02)
         yield lock
-
-
-class _Progress:
-    """Turns the events of a run into what the page shows, twice a second at most."""
-
-    def __init__(self, path: Path, expected: Seconds) -> None:
-        self.path, self.expected, self.began, self.written = path, expected, time.monotonic(), 0.0
-        self.phase, self.share = "listening", 0.02
-
-    def __call__(self, event: Event) -> None:
-        name = event.get("event")
-        if name == "final evaluation":
-            self.phase, self.share = "testing", 0.92
-        elif "loss" in event:
-            self.phase, self.share = "learning", 0.1 + 0.8 * event["step"] / event["steps"]
-        self.write()
-
-    def write(self) -> None:
-        now_s = time.monotonic()
-        if now_s - self.written < 0.5:
-            return
-        self.written, spent = now_s, now_s - self.began
-        # by what was expected at first, by what was done later on
-        by_share = spent * (1 - self.share) / max(self.share, 0.02)
-        left = (1 - self.share) * max(0.0, self.expected - spent) + self.share * by_share
-        write_json(self.path, {"phase": self.phase, "share": round(self.share, 3), "seconds_left": round(left)})
-
-
-def train(store: Store, voice: VoiceFolder) -> None:
-    """Train a voice that was asked for; what the job's process does."""
-    from speechft.pipeline import train as run
-
-    request = read_json(voice.training / REQUEST, Request)
-    if request is None:
-        return
-    progress = _Progress(voice.training / PROGRESS, request["expected_s"])
-    began = time.monotonic()
-    resumed = (voice.training / "checkpoints").exists()
-    with memory_folder() if voice.vault.key else contextlib.nullcontext() as work:
-        if work:
-            out, manifest = work / "run", work / MANIFEST
-            voice.manifest(manifest)
-        else:
-            out, manifest = voice.training, voice.path / MANIFEST
-            frozen, before = snapshot.freeze(voice), manifest.read_bytes() if manifest.exists() else b""
-            snapshot.forget_deleted(voice)
-            voice.manifest(manifest, frozen)
-            if resumed and manifest.read_bytes() != before:
-                shutil.rmtree(out / "checkpoints")  # a recording was deleted: go on without it, from the start
-        recipe = SpeechRecipe(model=request["model"], manifest=manifest, output_dir=out)
-        try:
-            run(recipe, on_event=progress, title=str(voice.about["name"]), embed_audio_mb=REPORT_MB)
-        except SpeechftError as error:
-            _fail(voice, f"{_sentence(error.what)} {error.fix}".strip())
-            return
-        if not resumed:
-            ratio = pace(store) * (time.monotonic() - began) / max(1.0, request["expected_s"])
-            write_json(store.folder / "pace.json", {"pace": round(ratio, 3)})
-        if {u.id for u in Manifest.load(manifest)} - {take.id for take in voice.takes()}:  # deleted meanwhile
-            forget_reports(out)
-            shutil.rmtree(voice.path / CACHE, ignore_errors=True)
-        if work:
-            _bring_home(out, voice)
-            return
-    _keep_earlier_adapter(out, voice)
-    for name in (PROGRESS, PROCESS):
-        (out / name).unlink(missing_ok=True)
-    snapshot.forget(out)
-    manifest.unlink(missing_ok=True)  # from the next line on another training may begin, which writes its own
-    (voice.run / REQUEST).unlink(missing_ok=True)  # of a run that was killed below: as `training/` it would go on
-    replace_folder(out, voice.run)  # with its request: a run that is killed here is resumed by it
-    os.replace(voice.run / REQUEST, voice.run / "asked.json")
-
-
-def _keep_earlier_adapter(run: Path, voice: VoiceFolder) -> None:
-    """Put the adapter of the last run into one that brought none: what helped until now goes on helping."""
-    if voice.adapter and not (run / "adapter").exists():
-        half = run / ".adapter"
-        shutil.rmtree(half, ignore_errors=True)
-        shutil.copytree(voice.adapter, half)
-        os.replace(half, run / "adapter")
-
-
-def _fail(voice: VoiceFolder, reason: str) -> None:
-    snapshot.forget(voice.training)
-    write_json(voice.training / PROGRESS, {"phase": "failed", "share": 0.0, "reason": reason})
-
-
-def _reason(error: Exception) -> str:
-    """Why a training failed, for the person who waits for it."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "There is no room left on the disk. Make room, and train again."
-    if isinstance(error, MemoryError):
-        return "This computer has too little memory free. Close other programs, and train again."
-    return (
-        f"Something went wrong that should not ({type(error).__name__}). Train again; if that does not help, tell "
-        "whoever looks after the app."
-    )
-
-
-def _sentence(clause: str) -> str:
-    return f"{clause[:1].upper()}{clause[1:]}."
-
-
-def _bring_home(run: Path, voice: VoiceFolder) -> None:
-    """Encrypt a finished run into the voice's folder."""
-    sealed = voice.training / "run"
-    shutil.rmtree(sealed, ignore_errors=True)
-    for path in sorted(run.rglob("*")):
-        if path.is_file() and "checkpoints" not in path.relative_to(run).parts:
-            voice.vault.write(sealed / path.relative_to(run), path.read_bytes())
-    _keep_earlier_adapter(sealed, voice)
-    replace_folder(sealed, voice.run)
-    shutil.rmtree(voice.training)
-
-
-def main(folder: str, identity: str) -> None:
-    """The job's process."""
-    os.umask(0o077)
-    key = sys.stdin.buffer.read()
-    store = Store(Path(folder), Vault(key or None))
-    voice = store.voice(identity)
-    try:
-        train(store, voice)
-    except Exception as error:
-        _fail(voice, _reason(error))
-        raise  # into log.txt
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

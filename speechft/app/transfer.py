@@ -72,6 +72,7 @@ def import_voice(store: Store, data: bytes, model: str) -> VoiceFolder:
 
     Raises:
         SpeechftError: it is no export, damaged, hostile, or for another base model.
+        OSError: it cannot be written here.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -80,6 +81,8 @@ def import_voice(store: Store, data: bytes, model: str) -> VoiceFolder:
     # of zipfile: NotImplementedError is a version it does not know, RuntimeError an encrypted file
     # of what is in it: JSON of another shape, or too deep
     except (*_OTHER_SHAPE, zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno:  # of this machine's disk, not of a library that reads the file
+            raise
         raise SpeechftError(
             f"this file is not an exported voice, or it is damaged ({type(error).__name__})",
             fix="Export the voice again.",

@@ -62,7 +62,7 @@ def serve(
     for name in unnamed_in(voices) if voices else ():
         err.marked(f"[yellow]left out[/] {escape(repr(name))}: no request can name it; rename the folder")
     with parts(model, lambda: adapters_in(voices) if voices else {}, language, longest, queue) as work:
-        api = guarded(transcription_app(*work), host, secret, upload * 1_000_000)
+        api = guarded(transcription_app(*work), work[3], host, secret, upload * 1_000_000)
         names = ", ".join(work[0].ids())
         run(api, host, port, lambda: listening(f"{address(host, port)}/v1; models: {names}", secret, token))
 
@@ -108,7 +108,7 @@ def demo(
         if resumed := resume_all(store):  # how many: a voice's id begins with a name
             err.print(f"resuming {len(resumed)} training{'s' * (len(resumed) > 1)}")
         with parts(model, store.adapters, language, longest, queue) as work:
-            page = guarded(demo_app(store, *work), host, secret, upload * 1_000_000, login="/login")
+            page = guarded(demo_app(store, *work, host=host), work[3], host, secret, upload * 1_000_000, login="/login")
             where = f"{address(host, port)}; voices are in {store.folder}"
             run(page, host, port, lambda: listening(where, secret, token))
 

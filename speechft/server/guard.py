@@ -25,6 +25,7 @@ from speechft.errors import SpeechftError
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 COOKIE = "speechft"
+CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}  # that OpenAI's API gives with a status
 OPEN_PATHS = ("/health", "/login", "/style.css", "/icon.svg")  # without a token
 HEADERS = {
     "content-security-policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; object-src 'none'; "
@@ -100,7 +101,7 @@ class Guard:
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.error("%s at line %s of %s", type(error).__name__, place.lineno, Path(place.filename).name)
             if not started:
-                await failure(500, told(error))(scope, receive, reply)
+                await failure(500, public_message(error))(scope, receive, reply)
         finally:
             self.held -= body.size
 
@@ -167,10 +168,10 @@ class _Body:
     size: int = 0
 
 
-def told(error: BaseException) -> str:
+def public_message(error: BaseException) -> str:
     """What of an error may leave this machine: what is wrong and what to do, but not where, which is a path."""
     if isinstance(error, SpeechftError):
-        return f"{error.what}. {error.fix}".rstrip()
+        return error.without_place
     return "something went wrong that should not"
 
 
@@ -183,9 +184,22 @@ def failed_file(error: OSError) -> JSONResponse:
 
 
 def failure(
-    status: int, message: str, headers: Mapping[str, str] | None = None, code: str | None = None
+    status: int,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    code: str | None = None,
+    param: str | None = None,
 ) -> JSONResponse:
-    """An error in the shape OpenAI's clients read; its code is the status unless there is a better one."""
+    """An error in the shape OpenAI's clients read.
+
+    Args:
+        status: of the answer.
+        message: what is wrong, for people.
+        headers: of the answer.
+        code: what is wrong, for programs, where the status alone does not say it.
+        param: the field of the request that is wrong.
+    """
     kind = "invalid_request_error" if status < 500 else "server_error"
     kind = "rate_limit_error" if status == 429 else kind
-    return JSONResponse({"error": {"message": message, "type": kind, "code": code or status}}, status, headers)
+    error = {"message": message, "type": kind, "param": param, "code": code or CODES.get(status)}
+    return JSONResponse({"error": error}, status, headers)

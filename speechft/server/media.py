@@ -1,12 +1,13 @@
 """Strangers' recordings are decoded in processes of their own, which may crash, hang or swell without harm.
 
 A worker speaks a plain protocol over its pipes: a length and the bytes of a file in; a status, a length and the samples
-or a sentence out. Nothing is unpickled from it, and no file is written.
+or a sentence out, with a second line for the log. Nothing is unpickled from it, and no file is written.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import queue
 import select
@@ -19,9 +20,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from speechft import memory
-from speechft.audio import SAMPLE_RATE, Seconds, load_audio
+from speechft.audio import SAMPLE_RATE, Seconds, Undecodable, load_audio
 from speechft.errors import SpeechftError
 
+log = logging.getLogger("speechft.server")
 HEADER = struct.Struct("<BQ")  # 1 for samples, 0 for a sentence; bytes that follow
 MOST_MEMORY = 2 << 30  # bytes a worker may hold
 
@@ -63,7 +65,10 @@ class MediaReader:
             status, payload = self._answer(data)
         if status == 1:
             return np.frombuffer(payload, np.float32).copy()  # torch wants memory it may write to
-        raise Unusable(payload.decode(), fix="wav, flac, mp3, ogg, m4a and webm are read.")
+        sentence, _, reason = payload.decode().partition("\n")
+        if reason:
+            log.info("%s: %r", sentence, reason)
+        raise Unusable(sentence, fix="wav, flac, mp3, ogg, m4a and webm are read.")
 
     def _answer(self, data: bytes) -> tuple[int, bytes]:
         """What a free worker says of a file."""
@@ -135,12 +140,14 @@ def _receive(pipe: int, size: int, deadline: float) -> bytes:
 def _decoded(data: bytes, longest: Seconds) -> tuple[int, bytes]:
     try:
         samples = load_audio(io.BytesIO(data), 0.0, longest + 1.0)
+    except Undecodable as error:
+        return 0, f"{error.plain}\n{error.reason}".encode()
     except SpeechftError as error:
         return 0, error.what.encode()
     except MemoryError:
         return 0, b"the recording unpacks to more than is reasonable"
-    except Exception as error:  # decoders of hostile files raise anything; the sentence is for whoever sent it
-        return 0, f"the recording cannot be decoded ({type(error).__name__})".encode()
+    except Exception as error:  # decoders of hostile files raise anything
+        return 0, f"the recording cannot be decoded\n{type(error).__name__}".encode()
     if len(samples) > longest * SAMPLE_RATE:
         return 0, f"the recording lasts longer than {longest / 60:.0f} minutes".encode()
     return 1, samples.tobytes()

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from speechft.audio import Seconds
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")  # others may be any word, and would never end
 log = logging.getLogger("speechft.server")
 
 
@@ -19,8 +20,10 @@ class Metrics:
     def __init__(self) -> None:
         own = CollectorRegistry()
         self.registry = own
-        self.requests = Counter("speechft_requests", "Requests", ["path", "status"], registry=own)
-        self.latency = Histogram("speechft_request_seconds", "Time to the answer's start", ["path"], registry=own)
+        self.requests = Counter("speechft_requests", "Requests", ["method", "path", "status"], registry=own)
+        self.latency = Histogram(
+            "speechft_request_duration_seconds", "Time to the answer's start", ["method", "path"], registry=own
+        )
         self.sound = Counter("speechft_sound_seconds", "Seconds of sound received", registry=own)
         self.decoded = Counter("speechft_decoded_seconds", "Seconds of sound decoded", registry=own)
         self.busy = Counter("speechft_decoding_seconds", "Seconds spent decoding", registry=own)
@@ -41,7 +44,11 @@ class Metrics:
 
 
 class Measured:
-    """ASGI middleware that counts, times and logs requests by the pattern of their path, never by what it held."""
+    """ASGI middleware that counts, times and logs requests by the pattern of their path, never by what it held.
+
+    It stands outside the `Guard`, whose refusals are answers too. A request that no route has seen is of the path
+    `other`, one whose client left before the answer of the status `none`.
+    """
 
     def __init__(self, app: Any, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -61,8 +68,9 @@ class Measured:
         try:
             await self.app(scope, receive, reply)
         finally:
+            method = scope["method"] if scope["method"] in METHODS else "other"
             path = getattr(scope.get("route"), "path", "other")
             took = (answered or time.perf_counter()) - started
-            self.metrics.requests.labels(path, status).inc()
-            self.metrics.latency.labels(path).observe(took)
-            log.info("%s %s %s %.2f s", scope["method"], path, status, took)
+            self.metrics.requests.labels(method, path, status).inc()
+            self.metrics.latency.labels(method, path).observe(took)
+            log.info("%s %s %s %.2f s", method, path, status, took)

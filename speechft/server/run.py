@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from speechft.errors import SpeechftError
 from speechft.server.guard import LOOPBACK, Guard
+from speechft.server.metrics import Measured, Metrics
 
 HEAD_SECONDS = 15.0  # a connection that has not finished its request's head by then is closed
 MOST_CONNECTIONS = 512
@@ -84,11 +85,12 @@ def token_for(host: str, token: str | None) -> str | None:
     return token or (None if is_loopback(host) else secrets.token_urlsafe(24))
 
 
-def guarded(app: Any, host: str, token: str | None, most_bytes: int, login: str | None = None) -> Guard:
-    """The application behind a `Guard` that fits the address."""
-    return Guard(
-        app, hosts=(*LOOPBACK, host) if is_loopback(host) else (), token=token, most_bytes=most_bytes, login=login
-    )
+def guarded(
+    app: Any, metrics: Metrics, host: str, token: str | None, most_bytes: int, login: str | None = None
+) -> Measured:
+    """The application behind a `Guard` that fits the address, and all its answers counted."""
+    hosts = (*LOOPBACK, host) if is_loopback(host) else ()
+    return Measured(Guard(app, hosts=hosts, token=token, most_bytes=most_bytes, login=login), metrics)
 
 
 def serve(app: Any, host: str, port: int, started: Any = lambda: None) -> None:

@@ -22,13 +22,13 @@ import soundfile
 from fastapi.testclient import TestClient
 from server.conftest import make_voice
 
-from speechft.app import phrases, training
+from speechft.app import job, phrases, training
 from speechft.app.api import demo_app
 from speechft.app.opening import damaged, opened
 from speechft.app.outcome import words_for
 from speechft.app.quality import notes
 from speechft.app.records import Process, read_json, write_json
-from speechft.app.store import FREE, Store, VoiceFolder
+from speechft.app.store import FREE, Store, VoiceFolder, now
 from speechft.app.transfer import export_voice, import_voice
 from speechft.app.vault import seal
 from speechft.audio import SAMPLE_RATE, load_audio
@@ -205,7 +205,7 @@ def test_only_what_no_retry_can_save_is_called_unusable(client: TestClient, anna
 
     assert code(anna.id, b"nothing") == "unusable"
     assert code(anna.id, wav(level=0.0)) == "unusable"
-    assert code("on-a-disk-that-is-gone", wav()) == 400
+    assert code("on-a-disk-that-is-gone", wav()) is None
 
 
 def test_a_long_recording_is_heard_by_both_one_after_the_other(store: Store, parts: Any, anna: VoiceFolder) -> None:
@@ -314,6 +314,19 @@ def test_what_is_wrong_with_a_request_is_said_in_plain_words(
     reply = client.post("/api/voices", **content)
     assert reply.status_code == 400
     assert reply.json()["error"]["message"] == says
+
+
+@pytest.mark.parametrize(("host", "here"), [("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False)])
+def test_what_people_agree_to_is_true_of_the_computer_they_sit_at(
+    store: Store, parts: Any, host: str, here: bool
+) -> None:
+    engine, media, metrics, _ = parts
+    client = TestClient(demo_app(store, engine.voices, engine, media, metrics, host=host))
+    text = client.get("/api/about").json()["consent"]
+    assert ("stay on this computer" in text) == here
+    assert ("computer that runs this app" in text) != here
+    made = client.post("/api/voices", json={"name": "Ben", "agreed": True}).json()
+    assert made["consent"]["text"] == text
 
 
 def test_silence_is_not_saved(client: TestClient) -> None:
@@ -488,7 +501,7 @@ def test_a_hostile_archive_is_refused(store: Store, anna: VoiceFolder, name: str
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(name, b"x")
     before = sorted(store.folder.rglob("*"))
-    with pytest.raises(SpeechftError, match="not an exported voice"):
+    with pytest.raises(SpeechftError, match="no exported voice has"):
         import_voice(store, file.getvalue(), BASE)
     assert sorted(store.folder.rglob("*")) == before
 
@@ -505,8 +518,23 @@ def test_an_archive_with_a_changed_byte_is_refused(client: TestClient, store: St
         changed[place] ^= 0xFF
         reply = client.post("/api/voices/import", files={"file": ("a.zip", bytes(changed))})
         assert reply.status_code == 400, place
-        assert "not an exported voice" in reply.json()["error"]["message"]
+        assert "exported voice" in reply.json()["error"]["message"]
     assert store.voices() == []
+
+
+def test_a_full_disk_is_not_called_a_damaged_file(
+    client: TestClient, store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/home/anna/voices")
+
+    anna.add(wav(), "hello", FREE, 2.0)
+    whole = export_voice(anna, recordings=True)
+    monkeypatch.setattr("speechft.files.os.fsync", full)
+    reply = client.post("/api/voices/import", files={"file": ("a.zip", whole)})
+    assert reply.status_code == 507
+    assert "no room left on the disk" in reply.json()["error"]["message"]
+    assert [voice.id for voice in store.voices()] == [anna.id]
 
 
 def test_a_truncated_archive_is_refused(store: Store, anna: VoiceFolder) -> None:
@@ -599,6 +627,19 @@ def test_an_estimate_grows_with_what_is_recorded(anna: VoiceFolder) -> None:
     assert training.estimate(few, pace=2.0) == 2 * training.estimate(few)
 
 
+def test_an_estimate_counts_the_steps_that_a_run_makes(anna: VoiceFolder) -> None:
+    """Of 100 steps a pass and at least 150 a run makes 200: it passes over the recordings twice."""
+    take = anna.add(wav(), "a sentence", FREE, 3.0)
+
+    def steps(recordings: int) -> float:
+        rest = training.START_SECONDS + 10 * training.CHECK_SECONDS * min(400, round(0.3 * recordings))
+        return (training.estimate([take] * recordings) - rest) / (training.STEP_SECONDS * 8 * 3.0)
+
+    assert steps(1143) == pytest.approx(200)  # 800 of them are learnt from
+    assert steps(1720) == pytest.approx(151)  # 1204: one pass is enough
+    assert steps(10) == pytest.approx(150)
+
+
 def test_a_failed_training_leaves_nothing_to_the_next(
     store: Store, anna: VoiceFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -639,13 +680,13 @@ def test_a_training_that_is_killed_at_its_very_end_is_gone_on_with_or_done(
     (anna.run / "result.json").write_text("old")
     training.start(store, anna, BASE)
     with monkeypatch.context() as patched:
-        patched.setattr(training, "replace_folder", replaced_and_killed)
+        patched.setattr(job, "replace_folder", replaced_and_killed)
         with pytest.raises(SystemExit):
-            training.train(store, anna)
+            job.train(store, anna)
     assert training.resume_all(store) == ([] if late else [anna.id])
     assert (anna.run / "result.json").read_text() == ("new" if late else "old")
     training.start(store, anna, BASE)
-    training.train(store, anna)
+    job.train(store, anna)
     assert training.resume_all(store) == []
     assert (anna.run / "result.json").read_text() == "new"
     assert not (anna.run / "request.json").exists()
@@ -665,11 +706,11 @@ def test_why_a_training_failed_is_said_in_plain_words(
     def fails(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(training, "train", fails)
+    monkeypatch.setattr(job, "train", fails)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
-    write_json(anna.training / "request.json", {"model": BASE, "takes": 10, "expected_s": 60.0, "asked": "now"})
+    write_json(anna.training / "request.json", {"model": BASE, "takes": 10, "expected_s": 60.0, "asked": now()})
     with pytest.raises(type(error)):
-        training.main(str(store.folder), anna.id)
+        job.main(str(store.folder), anna.id)
     state = training.status(anna) or {}
     assert says in state["reason"]
     assert "/home" not in state["reason"]
@@ -721,7 +762,7 @@ def test_a_training_that_does_not_help_leaves_the_adapter_that_did(
         ready(store, anna, monkeypatch)
         assert anna.adapter
         weights = store.vault.read(anna.adapter / "adapter_model.safetensors")
-        training.train(store, anna)
+        job.train(store, anna)
         assert store.vault.read(anna.run / "result.json") == b'{"adapter": null}'
         assert anna.adapter
         assert store.vault.read(anna.adapter / "adapter_model.safetensors") == weights
@@ -741,7 +782,7 @@ def test_what_is_recorded_anew_or_deleted_changes_no_training_at_work(
 
     monkeypatch.setattr("speechft.pipeline.train", run)
     ready(store, anna, monkeypatch)
-    training.train(store, anna)
+    job.train(store, anna)
     assert len(list(anna.path.rglob("*.wav"))) == 9  # nothing is left of what was deleted
     assert (anna.run / "result.json").is_file()
     assert not (anna.run / "report.html").exists()  # it holds recordings
@@ -761,12 +802,12 @@ def test_an_interrupted_training_goes_on_without_what_was_deleted(
     ready(store, anna, monkeypatch)
     monkeypatch.setattr("speechft.pipeline.train", killed)
     with pytest.raises(SystemExit):
-        training.train(store, anna)
+        job.train(store, anna)
     gone = anna.takes()[0].id
     client.delete(f"/api/voices/{anna.id}/recordings/{gone}")
     assert list(anna.path.rglob(f"{gone}.*")) == []
     monkeypatch.setattr("speechft.pipeline.train", run)
-    training.train(store, anna)
+    job.train(store, anna)
     assert training.status(anna) is None
 
 

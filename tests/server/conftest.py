@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import openai
 import pytest
 import torch
 import uvicorn
 
 from speechft import adapters
+from speechft.manifest import Manifest
 from speechft.server.api import transcription_app
 from speechft.server.engine import Engine
 from speechft.server.guard import Guard
 from speechft.server.media import MediaReader
-from speechft.server.metrics import Metrics
+from speechft.server.metrics import Measured, Metrics
 from speechft.server.run import Patient
 from speechft.server.voices import Voices, adapters_in
 from speechft.sources import resolve
@@ -66,11 +68,22 @@ def running(voice_folder: Path) -> Iterator[Running]:
     metrics = Metrics()
     engine = Engine(voices, on_batch=metrics.on_batch)
     media = MediaReader(processes=1, longest=120.0, patience=20.0)
-    app = Guard(transcription_app(voices, engine, media, metrics), most_bytes=20_000_000, patience=3.0)
+    guard = Guard(transcription_app(voices, engine, media, metrics), most_bytes=20_000_000, patience=3.0)
+    app = Measured(guard, metrics)
     with served(app) as url:
         yield Running(url, voices, engine)
     engine.close()
     media.close()
+
+
+@pytest.fixture(scope="module")
+def clips(voice: Manifest) -> list[Path]:
+    return [u.audio for u in list(voice)[:6]]
+
+
+@pytest.fixture
+def client(running: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0)
 
 
 class served:

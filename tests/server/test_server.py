@@ -26,25 +26,15 @@ from server.conftest import Running, served
 
 from speechft.audio import SAMPLE_RATE, load_audio
 from speechft.errors import SpeechftError
-from speechft.manifest import Manifest
 from speechft.recogniser import load
 from speechft.server import media
 from speechft.server.engine import Busy, Engine, _Job
-from speechft.server.guard import Guard, failure, told
+from speechft.server.guard import Guard, failure, public_message
 from speechft.server.media import HEADER, MediaReader, Unusable, WorkerDied
+from speechft.server.metrics import Metrics
 from speechft.server.run import address, guarded, token_for
 from speechft.server.voices import BadVoice, adapters_in, public_name, unnamed_in, usable
 from speechft.transcript import DecodeOptions
-
-
-@pytest.fixture(scope="module")
-def clips(voice: Manifest) -> list[Path]:
-    return [u.audio for u in list(voice)[:6]]
-
-
-@pytest.fixture
-def client(running: Running) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0)
 
 
 def test_each_request_gets_its_own_voice(client: openai.OpenAI, clips: list[Path], voice_folder: Path) -> None:
@@ -121,11 +111,13 @@ def test_a_long_recording_is_streamed_piece_by_piece(client: openai.OpenAI, clip
     [
         ({"model": "tiny.en:nobody"}, "no model"),
         ({"response_format": "xml"}, "response_format"),
-        ({"prompt": "hello"}, "prompt"),
-        ({"temperature": "0.7"}, "temperature"),
+        ({"temperature": "1.2"}, "temperature"),
+        ({"temperature": "nan"}, "temperature"),
+        ({"include[]": "item"}, "unknown include"),
+        ({"include[]": "logprobs", "response_format": "verbose_json"}, "response_format json only"),
         ({"temperature": "hot"}, "temperature"),
         ({"language": "de"}, "English only"),
-        ({"timestamp_granularities[]": "letter"}, "granularity"),
+        ({"timestamp_granularities[]": "letter"}, "unknown timestamp_granularities"),
         ({"timestamp_granularities[]": "word"}, "verbose_json"),
         ({"stream": "perhaps"}, "neither true nor false"),
         ({"stream": "true", "response_format": "srt"}, "not streamed"),
@@ -219,8 +211,16 @@ def test_a_base_model_in_a_folder_goes_by_the_name_of_the_folder(tmp_path: Path)
 
 
 def test_no_path_of_this_machine_is_told() -> None:
-    assert told(SpeechftError("is damaged", where="/home/anna/x.json", fix="Copy it.")) == "is damaged. Copy it."
-    assert "/home" not in told(OSError(2, "No such file", "/home/anna/x.json"))
+    error = SpeechftError("is damaged", where="/home/anna/x.json", fix="Copy it.")
+    assert public_message(error) == "is damaged. Copy it."
+    assert "/home" not in public_message(OSError(2, "No such file", "/home/anna/x.json"))
+
+
+def test_a_question_has_no_full_stop_after_its_mark() -> None:
+    error = SpeechftError("is the right one on?", where="a microphone", fix="Look at the settings.")
+    assert public_message(error) == "is the right one on? Look at the settings."
+    assert str(error) == "a microphone: is the right one on? Look at the settings."
+    assert public_message(SpeechftError("it is off")) == "it is off."
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"\0" * 5000, b"no sound at all", b"OggS" + b"\xff" * 3000])
@@ -229,6 +229,14 @@ def test_what_is_no_recording_is_refused(running: Running, content: bytes) -> No
         reply = client.post("/v1/audio/transcriptions", files={"file": ("a.wav", content)})
     assert reply.status_code == 400
     assert "recording" in reply.json()["error"]["message"]
+
+
+def test_what_the_library_says_of_a_file_is_for_the_log(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), running.client() as client:
+        reply = client.post("/v1/audio/transcriptions", files={"file": ("a.wav", b"no sound at all")})
+    said = reply.json()["error"]["message"]
+    assert said == "the recording cannot be decoded. wav, flac, mp3, ogg, m4a and webm are read."
+    assert "cannot be decoded: 'Invalid data found when processing input'" in caplog.text
 
 
 def test_silence_is_an_empty_text(running: Running) -> None:
@@ -450,7 +458,7 @@ def test_a_damaged_voice_is_logged_without_its_folder(caplog: pytest.LogCaptureF
 
 
 def test_every_address_of_this_machine_is_answered() -> None:
-    assert "127.0.0.2" in guarded(None, "127.0.0.2", None, 1).hosts
+    assert "127.0.0.2" in guarded(None, Metrics(), "127.0.0.2", None, 1).app.hosts
     assert address("::1", 80) == "http://[::1]:80"
     assert address("127.0.0.1", 80) == "http://127.0.0.1:80"
 

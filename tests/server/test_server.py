@@ -244,7 +244,7 @@ def test_silence_is_an_empty_text(running: Running) -> None:
     soundfile.write(file, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE, format="WAV")
     with running.client() as client:
         reply = client.post("/v1/audio/transcriptions", files={"file": ("a.wav", file.getvalue())})
-    assert reply.json() == {"text": ""}
+    assert reply.json() == {"text": "", "usage": {"type": "duration", "seconds": 1}}
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from speechft.server.engine import Busy, Engine
 from speechft.server.guard import COOKIE, failed_file, failure, told
 from speechft.server.media import MediaReader, Unusable
 from speechft.server.metrics import Metrics
+from speechft.server.run import is_loopback
 from speechft.server.voices import BadVoice, Voices
 from speechft.transcript import DecodeOptions
 
@@ -49,6 +50,11 @@ CONSENT = (
     "My recordings stay on this computer. They are used to teach this computer to understand me, and for nothing "
     "else. I can stop at any time, and delete everything with one button."
 )
+CONSENT_FROM_AFAR = (  # where the page is opened on another computer than the one that keeps the recordings
+    "My recordings are kept on the computer that runs this app, and not on mine unless it is the same. Whoever runs it "
+    "can hear and export them. They are used to teach that computer to understand me, and for nothing else. I can stop "
+    "at any time, and delete everything with one button."
+)
 
 
 class NewVoice(BaseModel):
@@ -56,6 +62,7 @@ class NewVoice(BaseModel):
 
     name: Annotated[str, Field(max_length=200)]
     agreed: bool
+    consent: Annotated[str | None, Field(max_length=2000)] = None  # the text that was shown
     by: Annotated[str, Field(max_length=200)] = ""
 
 
@@ -72,14 +79,18 @@ class Sentence(BaseModel):
     text: Annotated[str, Field(max_length=2000)]
 
 
-def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, metrics: Metrics) -> FastAPI:
+def demo_app(
+    store: Store, voices: Voices, engine: Engine, media: MediaReader, metrics: Metrics, host: str = "127.0.0.1"
+) -> FastAPI:
     """The transcription server, the app's own calls, and the page; put a `Guard` before it.
 
     Args:
         store: where the voices are.
         voices: must find the store's, by id.
         engine, media, metrics: as of the transcription server.
+        host: where it listens; people agree to another text where other computers can open the page.
     """
+    consent = CONSENT if is_loopback(host) else CONSENT_FROM_AFAR
     app = transcription_app(voices, engine, media, metrics)
 
     @app.exception_handler(RequestValidationError)
@@ -97,7 +108,7 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
 
     @app.get("/api/about")
     def about() -> dict[str, Any]:
-        return {"consent": CONSENT, "doses": DOSES, "least": training.LEAST_TAKES, "uncertain": UNCERTAIN}
+        return {"consent": consent, "doses": DOSES, "least": training.LEAST_TAKES, "uncertain": UNCERTAIN}
 
     @app.get("/api/voices")
     def list_voices() -> list[dict[str, Any]]:
@@ -105,7 +116,9 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
 
     @app.post("/api/voices")
     def create(new: NewVoice) -> dict[str, Any]:
-        return summary(store, store.create(new.name, CONSENT if new.agreed else "", new.by))
+        if new.consent not in (None, consent):
+            raise SpeechftError("the agreement that was shown is not this app's", fix="Open the page again.")
+        return summary(store, store.create(new.name, consent if new.agreed else "", new.by))
 
     @app.post("/api/voices/import")
     def take_in(file: UploadFile) -> dict[str, Any]:
@@ -131,6 +144,10 @@ def demo_app(store: Store, voices: Voices, engine: Engine, media: MediaReader, m
     @app.get("/api/voices/{voice}/prompts")
     def prompts(voice: str) -> list[dict[str, Any]]:
         return phrases.prompts(store.voice(voice))
+
+    @app.get("/api/phrases")
+    def original_phrases() -> dict[str, list[str]]:
+        return phrases.defaults()
 
     @app.get("/api/voices/{voice}/phrases")
     def phrase_sets(voice: str) -> dict[str, list[str]]:
@@ -279,6 +296,7 @@ def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
         "minutes": round(sum(take.seconds for take in takes) / 60, 2),
         "trained": voice.adapter is not None,
         "result": words_for(result, takes, voice.adapter is not None) if result else None,
+        "left": sum(not prompt["take"] and not prompt["skipped"] for prompt in phrases.prompts(voice, takes)),
         "report": (voice.run / "report.html").is_file(),
         "training": state,
         "estimate_s": round(training.estimate(takes, training.pace(store))),

@@ -1,18 +1,13 @@
-// What every place of the page uses: calls to the server, the voice that is chosen, and what is said to the user.
+// What every place of the page uses: calls to the server, and the voice that is chosen.
+import { say } from "./messages.js";
 
 export const $ = (id) => document.getElementById(id);
 export const state = { voice: null, about: null };
 
-let clearing = 0;
+/** Where the server has the voice that is chosen. */
+export const voicePath = () => `/api/voices/${state.voice.id}`;
 
-/** Say something: at the bottom of the page, and to a screen reader. What went wrong stays until the next press. */
-export function say(text, wrong = false) {
-  $(wrong ? "status" : "alert").textContent = "";
-  $(wrong ? "alert" : "status").textContent = text;
-  clearTimeout(clearing);
-  if (!wrong) clearing = setTimeout(() => { $("status").textContent = ""; }, 8000);
-}
-document.addEventListener("click", () => { $("alert").textContent = ""; }, true);
+export const gone = () => new Error("The app does not answer. Is it still running?");
 
 /** Call the server; throws an Error with a sentence in it, `refused` where sending the same again cannot help. */
 export async function call(method, path, body) {
@@ -26,7 +21,7 @@ export async function call(method, path, body) {
   try {
     reply = await fetch(path, options);
   } catch {
-    throw new Error("The app does not answer. Is it still running?");
+    throw gone();
   }
   if (reply.ok) return reply;
   if (reply.status === 401) throw new Error("Log in again: open this page in another tab.");
@@ -39,6 +34,16 @@ export async function call(method, path, body) {
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export const json = async (method, path, body) => (await call(method, path, body)).json();
+
+/** What the server answers as a file. */
+export const blob = async (method, path, body) => (await call(method, path, body)).blob().catch(() => { throw gone(); });
+
+/** Hand a file to the browser, which puts it among the downloads. */
+export function download(file, name) {
+  const address = URL.createObjectURL(file);
+  element("a", "", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10000);
+}
 
 /** Run a handler; what goes wrong in it is said, not lost. A press while the one before is at work was a tremor. */
 export const safely = (handler) => {

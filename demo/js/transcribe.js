@@ -1,12 +1,16 @@
 // The place Transcribe: what was said, by the personal voice and by the standard model, side by side.
-import { $, call, element, json, on, say, state } from "./common.js";
+import { $, blob, call, download, element, json, on, state } from "./common.js";
 import { update } from "./main.js";
-import { recordButton } from "./recorder.js";
+import { busy, say } from "./messages.js";
+import { still } from "./microphone.js";
+import { readAloud } from "./player.js";
+import { RecordButton } from "./recorder.js";
 
 const TITLES = { personal: "Your voice", base: "Standard" };
 const SAID = 80; // letters of a transcript that are said at the bottom of the page; all of it is shown above
+const BROKEN = "The app stopped answering in the middle, so the text may not be all. Is it still running?";
 let sound = null; // the recording that is shown
-let shown = {}; // which -> segments
+let shown = {}; // which -> its column: segments, and the elements that grow with them
 let correctable = null; // the recording that the form would add: the one that is shown, when all of it is there, and once
 
 export async function show() {
@@ -39,23 +43,24 @@ async function transcribe(recording, voice) {
   const form = new FormData();
   form.append("file", recording, "recording");
   if (voice) form.append("voice", voice);
-  say("Listening…");
-  const reply = await call("POST", "/api/transcribe", form);
-  for await (const found of lines(reply.body)) {
-    if (mine !== shown) return; // another recording, or another voice, is shown by now
-    if (found.error && found.which !== "personal") throw Object.assign(new Error(found.error), { refused: !found.again });
-    if (found.error) {
-      say(`Your voice could not be used. ${found.error}`, true);
-      continue;
+  const heard = busy("Listening…");
+  try {
+    const reply = await call("POST", "/api/transcribe", form);
+    for await (const found of lines(reply.body)) {
+      if (mine !== shown) return; // another recording, or another voice, is shown by now
+      if (found.error && found.which !== "personal") throw Object.assign(new Error(found.error), { refused: !found.again });
+      if (found.error) {
+        say(`Your voice could not be used. ${found.error}`, true);
+        continue;
+      }
+      shown[found.which] ??= column(found.which);
+      add(shown[found.which], found.segment);
     }
-    shown[found.which] ??= [];
-    if (found.segment) shown[found.which].push(found.segment);
-    draw();
+  } finally {
+    heard();
   }
   if (mine !== shown) return;
-  draw();
-  const best = shown.personal ?? shown.base ?? [];
-  const text = textOf(best);
+  const text = textOf((shown.personal ?? shown.base)?.segments ?? []);
   say(text ? `Heard: ${text.length > SAID ? `${text.slice(0, SAID)}…` : text}` : "I heard no words.");
   $("correct-text").value = text;
   offer(recording);
@@ -65,7 +70,7 @@ async function* lines(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch(() => { throw new Error(BROKEN); });
     if (done) break;
     const parts = (rest + value).split("\n");
     rest = parts.pop();
@@ -75,47 +80,53 @@ async function* lines(body) {
 
 const textOf = (segments) => segments.map((s) => s.text).filter(Boolean).join(" ");
 
-function draw() {
-  const order = ["personal", "base"].filter((which) => shown[which]);
-  $("texts").replaceChildren(...order.map(column));
-}
-
+/** An empty column for what one of the two hears. */
 function column(which) {
-  const segments = shown[which];
-  const box = element("section", "", { class: "panel", "aria-labelledby": `h-${which}` });
-  const text = element("p", "", { class: "text", id: `text-${which}` });
-  let doubts = 0;
-  for (const segment of segments) {
-    const words = segment.words.length ? segment.words : [{ text: segment.text, sure: 1 }];
-    for (const word of words) {
-      const unsure = word.sure < state.about.uncertain;
-      if (unsure) doubts += 1;
-      const span = element("span", word.text, unsure ? { class: "unsure" } : {});
-      if (unsure) span.append(element("span", " (not sure)", { class: "unseen" }));
-      text.append(span, " ");
-    }
-  }
-  if (!textOf(segments)) text.append(element("span", "(no words heard)", { class: "small" }));
-  const others = element("ul", "", { class: "plain", id: `others-${which}` });
-  const buttons = element("div", "", { class: "row" });
   const label = TITLES[which];
+  const box = element("section", "", { class: "panel", "aria-labelledby": `h-${which}` });
+  const made = {
+    segments: [],
+    text: element("p", "", { class: "text", id: `text-${which}` }),
+    none: element("p", "(no words heard)", { class: "small" }),
+    hard: element("p", "It was hard to hear: much of this may be wrong.", { class: "small" }),
+    doubts: element("p", "Words with dots below and a question mark are not certain.", { class: "small" }),
+    others: element("ul", "", { class: "plain", id: `others-${which}` }),
+  };
+  made.hard.hidden = made.doubts.hidden = true;
+  const buttons = element("div", "", { class: "row" });
   const button = (name, onclick) => element("button", name, { type: "button", "aria-label": `${name}: ${label}`, onclick });
   buttons.append(
-    button("Copy", () => copy(textOf(segments))),
-    button("Read aloud", () => readAloud(textOf(segments))),
-    button("What else it could be", () => alternatives(which, others)),
+    button("Copy", () => copy(textOf(made.segments))),
+    button("Read aloud", still(() => readAloud(textOf(made.segments)))),
+    button("What else it could be", () => alternatives(which, made)),
     button("Subtitles", () => subtitles(which)),
   );
-  box.append(element("h2", label, { id: `h-${which}` }), text);
-  if (segments.some((s) => s.problem)) box.append(element("p", "It was hard to hear: much of this may be wrong.", { class: "small" }));
-  if (doubts) box.append(element("p", "Words with dots below and a question mark are not certain.", { class: "small" }));
-  box.append(buttons, others);
-  return box;
+  box.append(element("h2", label, { id: `h-${which}` }), made.text, made.none, made.hard, made.doubts, buttons, made.others);
+  $("texts")[which === "personal" ? "prepend" : "append"](box);
+  return made;
 }
 
-async function alternatives(which, list) {
-  say("Listening again…");
-  const [mine, recording, segments] = [shown, sound, shown[which]];
+/** Append a segment to a column; what is there already stays, and the focus with it. */
+function add(made, segment) {
+  if (!segment) return;
+  made.segments.push(segment);
+  const words = segment.words.length ? segment.words : [{ text: segment.text, sure: 1 }];
+  for (const word of words) {
+    const unsure = word.sure < state.about.uncertain;
+    const span = element("span", word.text, unsure ? { class: "unsure" } : {});
+    if (unsure) {
+      span.append(element("span", " (not sure)", { class: "unseen" }));
+      made.doubts.hidden = false;
+    }
+    made.text.append(span, " ");
+  }
+  if (segment.text) made.none.hidden = true;
+  if (segment.problem) made.hard.hidden = false;
+}
+
+async function alternatives(which, { segments, others }) {
+  const heard = busy("Listening again…");
+  const [mine, recording] = [shown, sound];
   const found = [];
   for (const { start, end } of segments) {
     const form = new FormData();
@@ -124,17 +135,16 @@ async function alternatives(which, list) {
     form.append("start", start);
     form.append("end", end);
     const texts = await json("POST", "/api/alternatives", form);
-    if (mine !== shown) return; // another recording is shown by now
+    if (mine !== shown) return heard(); // another recording is shown by now
     found.push(...texts.map((text) => [segments.length > 1 ? `${clock(start)} ` : "", text]));
   }
-  const current = $(list.id) ?? list;
-  current.replaceChildren(...found.map(([when, text]) => {
+  others.replaceChildren(...found.map(([when, text]) => {
     const item = element("li");
     item.append(element("span", when + text));
     if (state.voice && segments.length === 1) item.append(element("button", "This is it", { type: "button", "aria-label": `This is it: ${text}`, onclick: () => pick(text) }));
     return item;
   }));
-  say(`${found.length} ways to hear it, the likeliest first.`);
+  return say(`${found.length} ways to hear it, the likeliest first.`);
 }
 
 const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
@@ -152,24 +162,8 @@ async function copy(text) {
   say("Copied.");
 }
 
-async function readAloud(text) {
-  if (!text) return;
-  const reply = await call("POST", "/api/speak", { text }).catch(() => null);
-  if (reply) {
-    const address = URL.createObjectURL(await reply.blob());
-    const player = new Audio(address);
-    player.onended = () => URL.revokeObjectURL(address);
-    await player.play();
-    return;
-  }
-  const local = speechSynthesis.getVoices().find((voice) => voice.localService); // others send the text away
-  if (!local) throw new Error("There is no voice on this computer to read it.");
-  const utterance = new SpeechSynthesisUtterance(text);
-  utterance.voice = local;
-  speechSynthesis.speak(utterance);
-}
-
 async function subtitles(which) {
+  busy("Making the subtitles…");
   const form = new FormData();
   form.append("file", sound, "recording");
   form.append("response_format", "vtt");
@@ -177,14 +171,11 @@ async function subtitles(which) {
   const model = which === "personal" ? data.find((m) => m.id.endsWith(`:${state.voice.id}`)) : data[0];
   if (!model) throw new Error("What was learnt from this voice is gone. Transcribe the recording again.");
   form.append("model", model.id);
-  const text = await (await call("POST", "/v1/audio/transcriptions", form)).text();
-  const address = URL.createObjectURL(new Blob([text], { type: "text/vtt" }));
-  element("a", "", { href: address, download: "subtitles.vtt" }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 10000);
+  download(await blob("POST", "/v1/audio/transcriptions", form), "subtitles.vtt");
   say("The subtitles are in your downloads.");
 }
 
-const recorder = recordButton({
+const recorder = new RecordButton({
   button: $("talk"),
   label: $("talk-label"),
   meter: $("talk-level"),
@@ -195,7 +186,7 @@ const recorder = recordButton({
     return (recording) => transcribe(recording, voice);
   },
 });
-export const { leave } = recorder;
+export const leave = () => recorder.leave();
 on("file-go", "click", async () => {
   const file = $("file").files[0];
   if (!file) throw new Error("Choose a recording first.");

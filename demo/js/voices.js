@@ -1,6 +1,8 @@
 // The place Voices: who there is, a new one, moving and deleting.
-import { $, call, confirmed, element, json, minutes, on, say, state, times } from "./common.js";
+import { $, blob, confirmed, download, element, json, minutes, on, state, times } from "./common.js";
 import { choose, mayLeaveVoice } from "./main.js";
+import { busy, say } from "./messages.js";
+import * as train from "./train.js";
 
 export async function show() {
   const voices = await json("GET", "/api/voices");
@@ -13,16 +15,12 @@ function card(voice) {
   const item = element("li", "", voice.id === state.voice?.id ? { class: "chosen" } : {});
   const about = `${times(voice.recordings, "recording")}, ${minutes(voice.minutes)}; ${voice.trained ? "trained" : "not trained yet"}`;
   const buttons = element("div", "", { class: "row" });
+  const button = (text, kind, onclick) => element("button", text, { type: "button", class: kind, "aria-label": `${text}: ${voice.name}`, onclick });
   buttons.append(
-    element("button", "Use this voice", {
-      type: "button",
-      class: "primary",
-      "aria-label": `Use the voice ${voice.name}`,
-      onclick: () => use(voice),
-    }),
-    ...(voice.trained ? [element("a", "Export", { class: "button", href: `/api/voices/${voice.id}/export`, download: "", "aria-label": `Export the voice ${voice.name}` })] : []),
-    element("a", "Export with recordings", { class: "button", href: `/api/voices/${voice.id}/export?recordings=true`, download: "", "aria-label": `Export the voice ${voice.name} with its recordings` }),
-    element("button", "Delete", { type: "button", class: "danger", "aria-label": `Delete the voice ${voice.name}`, onclick: () => remove(voice) }),
+    button("Use this voice", "primary", () => use(voice)),
+    ...(voice.trained ? [button("Export", "", () => exported(voice, false))] : []),
+    button("Export with recordings", "", () => exported(voice, true)),
+    button("Delete", "danger", () => remove(voice)),
   );
   const consent = voice.consent ? `Agreed by ${voice.consent.by}, ${new Date(voice.consent.given).toLocaleDateString()}` : "";
   item.append(element("h2", voice.name), element("p", about), element("p", consent, { class: "small" }), buttons);
@@ -35,11 +33,18 @@ async function use(voice) {
   location.hash = voice.trained ? "#transcribe" : "#record";
 }
 
+async function exported(voice, recordings) {
+  busy("Making the file…");
+  download(await blob("GET", `/api/voices/${voice.id}/export?recordings=${recordings}`), `${voice.id}.zip`);
+  say(`The voice ${voice.name} is in your downloads.`);
+}
+
 async function remove(voice) {
   const question = `Delete the voice ${voice.name}: ${times(voice.recordings, "recording")}, and all that was learnt from them? This cannot be undone.`;
   if (!(await confirmed(question))) return;
   const { deleted } = await json("DELETE", `/api/voices/${voice.id}`);
   if (state.voice?.id === voice.id) choose(null);
+  train.forget(voice.id);
   await show();
   say(`Deleted: ${times(deleted, "file")}. Nothing of ${voice.name} is left here.`);
   $("h-voices").focus();
@@ -47,7 +52,8 @@ async function remove(voice) {
 
 on("new-voice", "submit", async () => {
   if (!(await mayLeaveVoice())) return;
-  const made = await json("POST", "/api/voices", { name: $("new-name").value, agreed: $("new-agreed").checked, by: $("new-by").value });
+  const consent = $("consent").textContent; // what was shown is what is agreed to
+  const made = await json("POST", "/api/voices", { name: $("new-name").value, agreed: $("new-agreed").checked, consent, by: $("new-by").value });
   $("new-voice").reset();
   choose(made);
   location.hash = "#record";
@@ -59,7 +65,8 @@ on("import", "click", async () => {
   if (!(await mayLeaveVoice())) return;
   const form = new FormData();
   form.append("file", file);
-  const made = await (await call("POST", "/api/voices/import", form)).json();
+  busy("Bringing it in…");
+  const made = await json("POST", "/api/voices/import", form);
   choose(made);
   $("import-file").value = "";
   await show();

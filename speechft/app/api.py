@@ -59,6 +59,7 @@ class NewVoice(BaseModel):
 
     name: Annotated[str, Field(max_length=200)]
     agreed: bool
+    consent: Annotated[str | None, Field(max_length=2000)] = None  # the text that was shown
     by: Annotated[str, Field(max_length=200)] = ""
 
 
@@ -134,6 +135,8 @@ def voice_calls(store: Store, voices: Voices, consent: str) -> APIRouter:
 
     @router.post("/api/voices")
     def create(new: NewVoice) -> dict[str, Any]:
+        if new.consent not in (None, consent):
+            raise SpeechftError("the agreement that was shown is not this app's", fix="Open the page again.")
         return summary(store, store.create(new.name, consent if new.agreed else "", new.by))
 
     @router.post("/api/voices/import")
@@ -167,6 +170,10 @@ def recording_calls(store: Store, media: MediaReader) -> APIRouter:
     @router.get("/api/voices/{voice}/prompts")
     def prompts(voice: str) -> list[dict[str, Any]]:
         return phrases.prompts(store.voice(voice))
+
+    @router.get("/api/phrases")
+    def original_phrases() -> dict[str, list[str]]:
+        return phrases.defaults()
 
     @router.get("/api/voices/{voice}/phrases")
     def phrase_sets(voice: str) -> dict[str, list[str]]:
@@ -321,6 +328,7 @@ def summary(store: Store, voice: VoiceFolder) -> dict[str, Any]:
         "minutes": round(sum(take.seconds for take in takes) / 60, 2),
         "trained": voice.adapter is not None,
         "result": words_for(result, takes, voice.adapter is not None) if result else None,
+        "left": sum(not prompt["take"] and not prompt["skipped"] for prompt in phrases.prompts(voice, takes)),
         "report": (voice.run / "report.html").is_file(),
         "training": state,
         "estimate_s": round(training.estimate(takes, training.pace(store))),

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from speechft.app.store import VoiceFolder, tidy
+from speechft.app.store import Take, VoiceFolder, tidy
 from speechft.errors import SpeechftError
 
 SETS = {"Everyday": "everyday.txt", "At home": "home-control.txt", "Care": "care.txt"}
@@ -39,13 +39,16 @@ def sets_of(voice: VoiceFolder) -> dict[str, list[str]]:
     return {**defaults(), **voice.phrases()["sets"]}
 
 
-def prompts(voice: VoiceFolder) -> list[dict[str, Any]]:
+def prompts(voice: VoiceFolder, recorded: list[Take] | None = None) -> list[dict[str, Any]]:
     """Every sentence to read, in the order to read them: a bit of each set from the start, so that little covers much.
+
+    Args:
+        recorded: the voice's recordings, where they were read already.
 
     Returns:
         `id`, `text`, `set`, `take` (the recording's id or None), `skipped`.
     """
-    takes = {take.prompt: take.id for take in voice.takes()}
+    takes = {take.prompt: take.id for take in (voice.takes() if recorded is None else recorded)}
     skipped = set(voice.phrases()["skipped"])
     columns = [[(name, text) for text in lines] for name, lines in sets_of(voice).items()]
     seen, found = set(), []
@@ -67,7 +70,7 @@ def prompt_id(text: str) -> str:
 
 
 def save_sets(voice: VoiceFolder, sets: dict[str, list[str]], skipped: list[str] | None = None) -> None:
-    """Keep a voice's edited sets.
+    """Keep a voice's edited sets; those that are as they come with the app go on to change with it.
 
     Args:
         skipped: the sentences that are left out; as they are where it is None.
@@ -77,7 +80,9 @@ def save_sets(voice: VoiceFolder, sets: dict[str, list[str]], skipped: list[str]
     """
     if sum(map(len, [*sets.values(), skipped or []])) > MOST_PHRASES or len(sets) > 50:
         raise SpeechftError(f"there are more than {MOST_PHRASES} sentences", fix="Make the sets shorter.")
-    voice.save_phrases(sets, voice.phrases()["skipped"] if skipped is None else skipped)
+    originals = defaults()
+    edited = {name: lines for name, lines in sets.items() if lines != originals.get(name)}
+    voice.save_phrases(edited, voice.phrases()["skipped"] if skipped is None else skipped)
 
 
 def set_skipped(voice: VoiceFolder, text: str, skipped: bool) -> None:

@@ -145,6 +145,34 @@ def test_prompts_mix_the_sets_and_know_what_is_done(anna: VoiceFolder) -> None:
     assert [p["text"] for p in phrases.prompts(anna)] == ["Only this."]
 
 
+def test_a_set_as_it_comes_with_the_app_stays_the_apps(anna: VoiceFolder) -> None:
+    originals = phrases.defaults()
+    phrases.save_sets(anna, {**originals, "Everyday": ["Mine."], "Own": ["One."]})
+    assert anna.phrases()["sets"] == {"Everyday": ["Mine."], "Own": ["One."]}
+    phrases.save_sets(anna, originals)  # the originals put back, and the own set removed
+    assert anna.phrases()["sets"] == {}
+    assert phrases.sets_of(anna) == originals
+
+
+def test_the_sentences_are_many_and_each_is_another() -> None:
+    lines = [line for lines in phrases.defaults().values() for line in lines]
+    assert len(lines) >= 300
+    assert len({phrases.prompt_id(line) for line in lines}) == len(lines)
+
+
+def test_what_is_agreed_to_is_what_was_shown(store: Store, client: TestClient) -> None:
+    shown = client.get("/api/about").json()["consent"]
+    ben = {"name": "Ben", "agreed": True}
+    for other in ("", shown + " And more."):
+        reply = client.post("/api/voices", json={**ben, "consent": other})
+        assert reply.status_code == 400
+        assert "agreement" in reply.json()["error"]["message"]
+    assert store.voices() == []
+    made = client.post("/api/voices", json={**ben, "consent": shown}).json()
+    assert made["consent"]["text"] == shown
+    assert made["left"] == len(phrases.prompts(store.voice(made["id"])))
+
+
 def test_names_come_in_a_few_sentences_each() -> None:
     made = phrases.sentences_with(["Mira", " "])
     assert 3 <= len(made) <= 5

@@ -62,20 +62,6 @@ def test_a_switch_that_is_held_presses_once_and_stays_where_one_records(page: An
     assert "live" not in page.get_attribute("#rec", "class")
 
 
-def test_a_switch_reaches_fields_and_leaves_them(page: Any) -> None:
-    page.click("nav >> text=Voices")
-    page.click("#settings summary")
-    page.fill("#scan-speed", "0.5")
-    page.check("#scan-on")
-    page.wait_for_selector("#new-name.scanned")
-    page.keyboard.press("Space")
-    page.keyboard.type("Ben B")
-    page.wait_for_timeout(1500)
-    assert page.input_value("#new-name") == "Ben B"
-    assert page.query_selector("#new-name.scanned")  # somebody writes
-    page.wait_for_selector("#new-by.scanned", timeout=60_000)
-
-
 def test_what_could_not_be_saved_is_kept_and_saved_later(page: Any, microphone: Microphone, anna: VoiceFolder) -> None:
     page.route("**/recordings", lambda route: route.abort())
     speak(page, microphone, lambda: page.click("#rec"))

@@ -25,7 +25,7 @@ def ben(store: Store) -> VoiceFolder:
 
 def use(page: Any, name: str) -> None:
     page.click("nav >> text=Voices")
-    page.click(f"button[aria-label='Use the voice {name}']")
+    page.click(f"button[aria-label='Use this voice: {name}']")
 
 
 def sound(name: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def test_who_presses_record_first_gets_there(url: str, ben: VoiceFolder, new_pag
     page.wait_for_selector("#voice-list li")
     page.click("nav >> text=Record")
     page.wait_for_selector("#status:has-text('Choose or make a voice first')")
-    page.click("button[aria-label='Use the voice Ben']")
+    page.click("button[aria-label='Use this voice: Ben']")
     page.wait_for_selector("#view-record", state="visible")
     page.click("nav >> text=Voices")
     page.wait_for_selector("#view-voices", state="visible")

@@ -66,12 +66,7 @@ def test_the_whole_story(app: App, new_page: NewPage, microphone: Microphone, sa
     assert "of 10 words understood" in page.inner_text("#after-text")
 
     page.click("nav >> text=Transcribe")
-    personal = base = None
-    for sentence in KEPT_ASIDE:
-        heard = transcribe(page, microphone, say, sentence)
-        mine, theirs = (word_errors(sentence.lower(), text.lower()) for text in heard)
-        personal, base = (mine, theirs) if personal is None else (personal + mine, base + theirs)
-    assert personal.rate < base.rate  # type: ignore[union-attr]
+    hears_better(lambda sentence: transcribe(page, microphone, say, sentence))
 
     page.fill("#correct-text", KEPT_ASIDE[-1])
     page.click("text=Add this to my recordings")
@@ -111,43 +106,39 @@ def test_the_story_by_keyboard_alone(app: App, new_page: NewPage, microphone: Mi
     page.keyboard.press("Space")
     page.keyboard.press("Enter")
     page.wait_for_selector("#view-record:not([hidden])")
-    for _ in range(10):
-        seconds = microphone.hear(say(page.inner_text("#prompt")))
-        page.keyboard.press("Space")  # from wherever the focus is: the heading at first, then nothing else moved it
-        page.wait_for_selector("#rec.live")
-        page.wait_for_timeout(1000 * seconds)
-        page.keyboard.press("Space")
-        page.wait_for_selector("#rec-label:text-is('Start recording')")
-    assert page.inner_text("#progress-text").startswith("10 recordings")
+    for number in range(30):  # from wherever the focus is: the heading at first, then nothing else moved it
+        record(page, microphone, say, lambda _: page.keyboard.press("Space"))
+        assert len(list(app.data.rglob("recordings/*.json"))) == number + 1
+    assert page.inner_text("#progress-text").startswith("30 recordings")
     reach(page, "nav a[href='#train']", backwards=True)
     page.keyboard.press("Enter")
     reach(page, "#train")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#training:not([hidden])")
+    page.wait_for_selector("#training-text:has-text('Learning your voice')", timeout=TRAINED)
     page.close()
-    page = new_page()  # in mid-training
+    app.kill()
+    app.start()
+    page = new_page()
     complaints += watch(page)
     page.goto(f"{app.url}/#train")
     page.wait_for_selector("#result:not([hidden])", timeout=TRAINED)
     reach(page, "nav a[href='#transcribe']", backwards=True)
     page.keyboard.press("Enter")
     page.wait_for_selector("#view-transcribe:not([hidden])")
-    seconds = microphone.hear(say(KEPT_ASIDE[0]))
-    page.keyboard.press("Space")
-    page.wait_for_selector("#talk.live")
-    page.wait_for_timeout(1000 * seconds)
-    page.keyboard.press("Space")
-    page.wait_for_selector("#correct:not([hidden])")
+    hears_better(lambda sentence: transcribe(page, microphone, say, sentence, lambda _: page.keyboard.press("Space")))
     reach(page, "button:text-is('What else it could be')")
     page.keyboard.press("Enter")
     page.wait_for_selector("#texts li")
+    reach(page, "#correct-add")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#status:has-text('Added')")
     reach(page, "nav a[href='#voices']", backwards=True)
     page.keyboard.press("Enter")
-    reach(page, "a:text-is('Export with recordings')")
+    reach(page, "button:text-is('Export with recordings')")
     with page.expect_download() as download:
         page.keyboard.press("Enter")
     with zipfile.ZipFile(download.value.path()) as exported:
-        assert sum(name.endswith(".wav") for name in exported.namelist()) == 10
+        assert sum(name.endswith(".wav") for name in exported.namelist()) == 31
     reach(page, "button:text-is('Delete')")
     page.keyboard.press("Enter")
     page.wait_for_selector("#confirm[open]")
@@ -176,9 +167,17 @@ def test_one_switch_steps_through_the_buttons_and_presses(
     page.wait_for_timeout(1000 * seconds)
     page.keyboard.press("Space")
     page.wait_for_selector("#progress-text:has-text('1 recording')")
-    for place in ("train", "transcribe", "voices"):  # and on, never touching anything else
+    for place in ("train", "transcribe"):  # and on, never touching anything else
         switch(page, f"nav a[href='#{place}']")
         page.wait_for_selector(f"#view-{place}:not([hidden])")
+    seconds = microphone.hear(say(KEPT_ASIDE[0]))
+    switch(page, "#talk")
+    page.wait_for_selector("#talk.live.scanned")
+    page.wait_for_timeout(1000 * seconds)
+    page.keyboard.press("Space")
+    page.wait_for_selector("#correct:not([hidden])")
+    switch(page, "nav a[href='#voices']")
+    page.wait_for_selector("#view-voices:not([hidden])")
     switch(page, "#text-size")
     assert page.input_value("#text-size") == "1.25"
     switch(page, "button:text-is('Delete')")
@@ -256,7 +255,8 @@ def check(page: Any, place: str, width: int) -> None:
     """Nothing that axe objects to, nothing to scroll sideways for, nothing too small to hit."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
+    mismatch = {"rules": {"label-content-name-mismatch": {"enabled": True}}}  # off unless asked for
+    found = Axe().run(page, options=mismatch).response["violations"]
     assert [(v["id"], v["impact"], v["nodes"][0]["html"]) for v in found] == [], (place, width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width, place
     small = page.evaluate(
@@ -287,24 +287,38 @@ def watch(page: Any) -> list[str]:
     return complaints
 
 
-def record(page: Any, microphone: Microphone, say: Say) -> None:
+def hears_better(heard: Callable[[str], list[str]]) -> None:
+    """The personal voice understands more of what was kept aside than the standard model."""
+    personal = base = None
+    for sentence in KEPT_ASIDE:
+        mine, theirs = (word_errors(sentence.lower(), text.lower()) for text in heard(sentence))
+        personal, base = (mine, theirs) if personal is None else (personal + mine, base + theirs)
+    assert personal.rate < base.rate  # type: ignore[union-attr]
+
+
+def record(page: Any, microphone: Microphone, say: Say, press: Callable[[str], None] | None = None) -> None:
+    """Record the sentence on the page; `press` presses a button, with the mouse unless told."""
+    press = press or page.click
     page.wait_for_selector("#rec-label:text-is('Start recording')")
     seconds = microphone.hear(say(page.inner_text("#prompt")))
-    page.click("#rec")
+    press("#rec")
     page.wait_for_selector("#rec.live")
     page.wait_for_timeout(1000 * seconds)
-    page.click("#rec")
+    press("#rec")
     page.wait_for_selector("#rec-label:text-is('Start recording')")
     assert page.inner_text("#status").startswith("Saved."), page.inner_text("#alert")
 
 
-def transcribe(page: Any, microphone: Microphone, say: Say, sentence: str) -> list[str]:
+def transcribe(
+    page: Any, microphone: Microphone, say: Say, sentence: str, press: Callable[[str], None] | None = None
+) -> list[str]:
     """What the page shows: by the personal voice, where there is one, and by the standard model."""
+    press = press or page.click
     seconds = microphone.hear(say(sentence))
-    page.click("#talk")
+    press("#talk")
     page.wait_for_selector("#talk.live")
     page.wait_for_timeout(1000 * seconds)
-    page.click("#talk")
+    press("#talk")
     page.wait_for_selector("#talk-label:text-is('Start speaking')")
     for doubt in page.query_selector_all(".unsure .unseen"):
         assert doubt.text_content() == " (not sure)"  # said to a screen reader too

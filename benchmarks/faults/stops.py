@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 
 from common import OVER, Tally, complaint, counted, run, speechft, until
-from kills import all_jobs, forget_caches, outcome, undisturbed
+from kills import all_jobs, forget_caches
+from outcome import differs, undisturbed
 
 # Runs before all else in a process: every look at the clock finds it somewhere within twenty years.
 JUMPING = """
@@ -42,11 +43,11 @@ def main(a: argparse.Namespace) -> Tally:
     return tally
 
 
-def disturb(tally: Tally, name: str, job: list[str], folder: Path, count: int, rng: random.Random) -> None:
+def disturb(tally: Tally, name: str, words: list[str], folder: Path, count: int, rng: random.Random) -> None:
     """Count everything that may happen to a job."""
-    expected, seconds = undisturbed(job, folder / f"undisturbed {name}")
     out = folder / "out"
-    words = [word.replace("{out}", str(out)) for word in job]
+    started = time.perf_counter()
+    expected, seconds = undisturbed(words, out), time.perf_counter() - started
 
     def fresh() -> None:
         shutil.rmtree(out, ignore_errors=True)
@@ -91,9 +92,11 @@ def stopped(words: list[str], wanted: signal.Signals, after: float) -> str | Non
     return None if "same command again" in said else "does not say how to go on"
 
 
-def finished(words: list[str], out: Path, expected: str, environment: dict[str, str] | None = None) -> str | None:
+def finished(
+    words: list[str], out: Path, expected: dict[str, str], environment: dict[str, str] | None = None
+) -> str | None:
     done = speechft(*words, env=environment)
-    return complaint(done, (0,)) or (None if outcome(out) == expected else "the result differs")
+    return complaint(done, (0,)) or differs(out, expected)
 
 
 def jumping(folder: Path) -> dict[str, str]:
@@ -103,7 +106,7 @@ def jumping(folder: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": f"{folder / 'clock'}:{os.environ.get('PYTHONPATH', '')}"}
 
 
-def at_once(words: list[str], out: Path, expected: str) -> str | None:
+def at_once(words: list[str], out: Path, expected: dict[str, str]) -> str | None:
     """Two runs on one folder: one ends well, the other is told."""
     command = [sys.executable, "-m", "speechft.cli", *words]
     both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -113,7 +116,7 @@ def at_once(words: list[str], out: Path, expected: str) -> str | None:
         return f"ended with {codes}: {said}"
     if "another run" not in said[codes.index(2)]:
         return f"the other was told: {said[codes.index(2)][-300:]}"
-    return None if outcome(out) == expected else "the result differs"
+    return differs(out, expected)
 
 
 if __name__ == "__main__":

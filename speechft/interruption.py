@@ -33,12 +33,29 @@ class Interrupted(KeyboardInterrupt):
 
 def raise_on_terminate() -> None:
     """SIGTERM ends this process as Ctrl-C does: with files closed and children ended."""
-    if threading.current_thread() is threading.main_thread():
+    if _in_main_thread():
         signal.signal(signal.SIGTERM, _raise)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def not_begun() -> Iterator[None]:
+    """Within, Ctrl-C ends the process at once and without a word: there is nothing yet to save or to resume."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or not _in_main_thread():
+        yield  # somebody else's handler, or none, as in the background
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager
@@ -50,7 +67,7 @@ def deferred() -> Iterator[Callable[[], int]]:
         may handle signals, it stays 0.
     """
     noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield lambda: 0
         return
     before: dict[signal.Signals, Any] = {each: signal.getsignal(each) for each in SIGNALS}

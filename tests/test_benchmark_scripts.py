@@ -86,7 +86,7 @@ def test_a_run_that_is_over_before_the_kill_is_no_case(faults: Path, tmp_path: P
     os.waitid(os.P_PID, over.pid, os.WEXITED | os.WNOWAIT)
     assert kill(over) is None
     assert kill(started("import time; time.sleep(60)")) is True
-    assert disturbed(["--help"], tmp_path / "out", "", 60, kill) == OVER
+    assert disturbed(["--help"], tmp_path / "out", {}, 60, kill) == OVER
     tally = Tally("none")
     until(2, lambda number: counted(tally, f"{number}", OVER if number % 2 else None))
     assert (tally.tried, tally.survived) == (2, 2)
@@ -102,3 +102,45 @@ def test_a_worker_that_trains_is_waited_for(faults: Path) -> None:
     assert kill_worker(late) is False
     assert late.wait(timeout=10) == 0
     assert kill_worker(started(child.format("another").replace("60", "1"))) is None
+
+
+def test_any_file_that_differs_is_a_loss_and_times_do_not(faults: Path, tmp_path: Path) -> None:
+    from outcome import differs, outcome
+
+    (tmp_path / "adapter").mkdir()
+    files = {
+        "adapter/adapter_model.safetensors": "weights",
+        "result.json": '{"training": {"steps": 4, "seconds": 1.5}}',
+        "metrics.jsonl": '{"step": 1, "loss": 2.5, "step_seconds": 0.3}\n{"step": 1, "wer": 0.5}\n',
+        ".lock": "1",
+        "report.html": "<p>1.5 s",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    expected = outcome(tmp_path)
+    assert sorted(expected) == ["adapter/adapter_model.safetensors", "metrics.jsonl", "result.json"]
+    for name, old, new in (("result.json", "1.5", "9"), ("metrics.jsonl", "0.3", "9"), ("report.html", "1.5", "9")):
+        (tmp_path / name).write_text(files[name].replace(old, new))
+        assert differs(tmp_path, expected) is None
+    changes = (("result.json", "4"), ("metrics.jsonl", "2.5"), ("adapter/adapter_model.safetensors", "weights"))
+    for name, old in changes:
+        (tmp_path / name).write_text(files[name].replace(old, "3"))
+        assert differs(tmp_path, expected) == f"the result differs: {name}"
+        (tmp_path / name).write_text(files[name])
+    (tmp_path / "best.tmp").write_text("left behind")
+    assert differs(tmp_path, expected) == "the result differs: best.tmp"
+    (tmp_path / "best.tmp").unlink()
+    (tmp_path / "result.json").write_text("{")
+    assert differs(tmp_path, expected) == "the result differs: result.json"
+    (tmp_path / "result.json").unlink()
+    assert differs(tmp_path, expected) == "the result differs: result.json"
+
+
+def test_a_job_that_leaves_nothing_to_compare_is_no_measure(
+    faults: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import outcome
+
+    monkeypatch.setattr(outcome, "speechft", lambda *words: subprocess.CompletedProcess(words, 0, "", ""))
+    with pytest.raises(AssertionError, match="left no adapter/adapter_model"):
+        outcome.undisturbed(["train"], tmp_path)

@@ -123,3 +123,37 @@ def test_a_stopped_run_says_how_to_go_on_and_ends_in_the_same_bits(
             load_file(run / "checkpoints" / "latest" / "state.safetensors") for run in (tmp_path / "whole", cut)
         )
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+STARTING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+CONTEXT = """
+from typer.core import TyperGroup
+TyperGroup.make_context = lambda *given, **options: signal.raise_signal({number})
+"""
+IMPORTS = """
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "typer":
+            signal.raise_signal({number})
+sys.meta_path.insert(0, Finder)
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "number", "code"),
+    [
+        (CONTEXT, signal.SIGINT, 130),
+        (CONTEXT, signal.SIGTERM, 143),
+        (IMPORTS, signal.SIGINT, -signal.SIGINT),
+        (IMPORTS, signal.SIGTERM, -signal.SIGTERM),
+    ],
+)
+def test_a_signal_while_a_command_starts_ends_it_without_a_traceback(moment: str, number: int, code: int) -> None:
+    """With a sentence as soon as there is a command line; before that, as the system ends any process."""
+    script = f"{STARTING}{moment.format(number=int(number))}\nfrom speechft.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", script, "check", "m.jsonl"], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.split("\n") == (["Stopped. Run the same command again to resume.", ""] if code > 0 else [""])

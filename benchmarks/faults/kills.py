@@ -2,16 +2,16 @@
 
     python benchmarks/faults/kills.py [--count 100] [--jobs prepare training ...] [--seed 0]
 
-Survived is when the second run ends well and leaves the same files, bit for bit, as one that nobody disturbed. Of a
-fleet half the kills hit a worker instead, which must be noticed without a second run. A run that was over before the
-kill is not counted; another moment is tried instead. The recordings must be as before all of it.
+Survived is when the second run ends well and leaves the same files, bit for bit, as one that nobody disturbed
+(`outcome.py`; the voice says one word only, so that every run learns it and keeps an adapter). Of a fleet half the
+kills hit a worker instead, which must be noticed without a second run. A run that was over before the kill is not
+counted; another moment is tried instead. The recordings must be as before all of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import os
 import random
 import shutil
@@ -26,12 +26,12 @@ from pathlib import Path
 from subprocess import Popen
 
 from common import OVER, Tally, counted, run, speechft, until
+from outcome import differs, outcome, undisturbed
 
 from speechft import cache
 from speechft.corpora.simulated import prepare_simulated
 from speechft.manifest import Manifest
 
-KEPT = ("manifest.jsonl", "adapter_model.safetensors", "best.safetensors", "model.safetensors", "left_out.csv")
 ENOUGH = 3600  # seconds; the longest job takes a minute or two
 INPUTS = ("voice", "pairs", "adapter")
 JOBS = ("prepare", "caching", "training", "saving", "exporting", "study", "fleet")
@@ -47,18 +47,20 @@ def main(a: argparse.Namespace) -> Tally:
         expected = {}
         for name, words in jobs.items():
             forget_caches(folder)
-            expected[name] = undisturbed(words, folder / f"undisturbed {name}")
+            started = time.perf_counter()
+            expected[name] = undisturbed(words, folder / "out"), time.perf_counter() - started
+            shutil.rmtree(folder / "out")
 
         def attempt(number: int) -> bool:
             name = list(jobs)[number % len(jobs)]
-            outcome, seconds = expected[name]
+            before, seconds = expected[name]
             after = rng.uniform(0.2, 1.0) * seconds
             disturb = kill_worker if name == "fleet" and number // len(jobs) % 2 else kill
             forget_caches(folder)
             started = time.perf_counter()
-            found = disturbed(jobs[name], folder / "disturbed", outcome, after, disturb)
+            found = disturbed(jobs[name], folder / "out", before, after, disturb)
             if found == OVER:  # the machine has less to do than it had before
-                expected[name] = outcome, min(seconds, time.perf_counter() - started)
+                expected[name] = before, min(seconds, time.perf_counter() - started)
             return counted(tally, f"{name}, {disturb.__name__} after {after:.1f} s", found)
 
         until(a.count, attempt)
@@ -72,22 +74,26 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def all_jobs(folder: Path) -> dict[str, list[str]]:
-    """Commands by name; `{out}` stands for the output folder."""
-    manifest = prepare_simulated(folder / "voice", n_sentences=20, severity=0.5)
-    cohort = folder / "voice" / "cohort.jsonl"
-    two = [replace(u, speaker=("ann", "ben")[i % 2], split=None) for i, u in enumerate(Manifest.load(manifest))]
-    Manifest(two).save(cohort)
-    small = ["output_dir={out}", "batch_size=4", "dev_clips=2", "min_steps=0", "test=false"]
+    """Commands by name, whose output folder is `out` in this one."""
+    out = folder / "out"
+    simulated = Manifest.load(prepare_simulated(folder / "voice", n_sentences=20, severity=0.5))
+    one_word = [replace(u, text="Yes.", prompt_id=None) for u in simulated]  # a few steps are enough to learn it
+    manifest, cohort = folder / "voice" / "one_word.jsonl", folder / "voice" / "cohort.jsonl"
+    Manifest(one_word).save(manifest)
+    Manifest([replace(u, speaker=("ann", "ben")[i % 2], split=None) for i, u in enumerate(one_word)]).save(cohort)
+    small = [f"output_dir={out}", "batch_size=4", "epochs=3", "dev_clips=2", "min_steps=0", "test=false"]
+    small += ["learning_rate=0.002"]
     own = [f"manifest={manifest}", *small]
+    searched = "search={learning_rate: [0.001, 0.003]}"
     cached = ["adapter.placement=decoder", "cache=on", "views=2"]
     return {
-        "prepare": ["prepare", "folder", str(paired(folder)), "{out}"],
+        "prepare": ["prepare", "folder", str(paired(folder)), str(out)],
         "caching": ["train", *own, "max_steps=4", "checkpoint_every=2", *cached],
         "training": ["train", *own, "max_steps=12", "checkpoint_every=5"],
         "saving": ["train", *own, "max_steps=12", "checkpoint_every=1", "evaluations=4"],
-        "exporting": ["export", str(trained(folder)), "{out}", "--to", "huggingface"],
-        "study": ["tune", *own, "max_steps=2", "evaluations=1", "search={learning_rate: [0.001]}", "--trials", "3"],
-        "fleet": ["fleet", f"manifest={cohort}", *small, "max_steps=2", "evaluations=1"],
+        "exporting": ["export", str(trained(folder)), str(out), "--to", "huggingface"],
+        "study": ["tune", *own, "max_steps=4", "evaluations=1", "--trials", "3", searched],
+        "fleet": ["fleet", f"manifest={cohort}", *small, "max_steps=4", "evaluations=1"],
     }
 
 
@@ -103,14 +109,6 @@ def trained(folder: Path) -> Path:
     return adapters.save(model, folder / "adapter", card, base, resolve(base))
 
 
-def undisturbed(words: list[str], out: Path) -> tuple[str, float]:
-    """The outcome of a run that nobody disturbs, and its seconds."""
-    started = time.perf_counter()
-    done = speechft(*(word.replace("{out}", str(out)) for word in words))
-    assert done.returncode == 0, done.stderr
-    return outcome(out), time.perf_counter() - started
-
-
 def paired(folder: Path) -> Path:
     """The voice as a folder of recordings with texts beside them."""
     out = folder / "pairs"
@@ -122,7 +120,7 @@ def paired(folder: Path) -> Path:
 
 
 def disturbed(
-    words: list[str], out: Path, expected: str, after: float, disturb: Callable[[Popen], bool | None]
+    words: list[str], out: Path, expected: dict[str, str], after: float, disturb: Callable[[Popen], bool | None]
 ) -> str | None:
     """What is wrong after a disturbance, and a second run where it ended the first; None if nothing is, or OVER.
 
@@ -131,7 +129,7 @@ def disturbed(
         disturb: does it; whether the run ends by it, and has to be started again; None where it came too late.
     """
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "speechft.cli", *(word.replace("{out}", str(out)) for word in words)]
+    command = [sys.executable, "-m", "speechft.cli", *words]
     process = Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         process.wait(timeout=after)
@@ -144,16 +142,17 @@ def disturbed(
     if not ended:
         if process.wait() != 0:
             return f"ended with {process.returncode}"
-        return None if outcome(out) == expected else "the result differs"
+        return differs(out, expected)
     if words[0] == "export" and outcome(out) == expected:
         return None  # killed at its very end: a whole export is there, and is not made again
     try:
-        again = speechft(*command[3:], timeout=ENOUGH)
+        again = speechft(*words, timeout=ENOUGH)
     except subprocess.TimeoutExpired:
         return f"the second run did not end in {ENOUGH} s"
     if again.returncode != 0 or "Traceback" in again.stderr:
         return f"the second run ended with {again.returncode}: {again.stderr.strip()[-300:]}"
-    return None if outcome(out) == expected else "the second run's result differs"
+    wrong = differs(out, expected)
+    return wrong and f"after the second run {wrong}"
 
 
 def kill(process: Popen) -> bool | None:
@@ -187,24 +186,9 @@ def forget_caches(folder: Path) -> None:
     shutil.rmtree(folder / "voice" / cache.FOLDER, ignore_errors=True)
 
 
-def inputs(folder: Path) -> str:
-    """A hash of all that the jobs read, without the caches beside it."""
-    paths = [path for name in INPUTS for path in (folder / name).rglob("*") if cache.FOLDER not in path.parts]
-    return digest_of(folder, paths)
-
-
-def outcome(out: Path) -> str:
-    """A hash of what matters: manifests, adapters, exported weights; not of times or of logs."""
-    return digest_of(out, [path for path in out.rglob("*") if path.name in KEPT])
-
-
-def digest_of(folder: Path, paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        if path.is_file():
-            digest.update(path.relative_to(folder).as_posix().encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+def inputs(folder: Path) -> dict[str, dict[str, str]]:
+    """All that the jobs read, without the caches beside it, which are hidden."""
+    return {name: outcome(folder / name) for name in INPUTS}
 
 
 if __name__ == "__main__":

@@ -5,20 +5,23 @@ from __future__ import annotations
 import io
 import sys
 
-import typer
+from speechft.interruption import not_begun
 
-from speechft.cli import (  # noqa: F401 - each adds its verbs to the app
-    adapters,
-    augmentation,
-    data,
-    evaluation,
-    serving,
-    splits,
-    training,
-    tuning,
-)
-from speechft.cli.common import Stopped, app
-from speechft.exits import run
+with not_begun():  # imports take half a second, or many under load
+    import typer
+
+    from speechft.cli import (  # noqa: F401 - each adds its verbs to the app
+        adapters,
+        augmentation,
+        data,
+        evaluation,
+        serving,
+        splits,
+        training,
+        tuning,
+    )
+    from speechft.cli.common import Stopped, app
+    from speechft.exits import run
 
 
 def main() -> None:

@@ -27,6 +27,12 @@ class Stopped(Exception):
 
 
 class Verbs(TyperGroup):
+    def make_context(self, *given: Any, **options: Any) -> Any:
+        try:
+            return super().make_context(*given, **options)
+        except KeyboardInterrupt as interrupt:
+            raise Stopped(interrupt) from None
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)

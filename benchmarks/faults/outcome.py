@@ -1,0 +1,74 @@
+"""What a command leaves: every file of its output folder, by a hash that knows of no times.
+
+Left aside are hidden files (locks and marks), reports (the numbers of result.json again) and logs of what happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from common import complaint, speechft
+
+ASIDE = ("report.html", "report.md", "fleet.md", "trials.md", "fleet.jsonl", "study.journal")
+OF_THE_MOMENT = {"seconds", "step_seconds", "real_time_factor", "peak_memory_mb"}  # keys of JSON
+SPEECH = ("adapter/adapter_model.safetensors", "checkpoints/latest/state.safetensors", "metrics.jsonl", "result.json")
+MUST_HAVE = {  # by the verb: what must be there for a comparison to say anything
+    "prepare": ("manifest.jsonl",),
+    "train": SPEECH,
+    "export": ("model.safetensors", "config.json"),
+    "tune": ("trials.json", *(f"best/{name}" for name in SPEECH)),
+    "fleet": ("fleet.json", *(f"{speaker}/{name}" for speaker in ("ann", "ben") for name in SPEECH)),
+}
+
+
+def undisturbed(words: list[str], out: Path) -> dict[str, str]:
+    """The outcome of a command that nobody disturbs.
+
+    Args:
+        words: of the command line; the first is the verb.
+        out: its output folder; the runs that are compared with it need the same, for results name it.
+    """
+    done = speechft(*words)
+    assert complaint(done, (0,)) is None, done.stderr
+    found = outcome(out)
+    missing = set(MUST_HAVE[words[0]]) - found.keys()
+    assert not missing, f"{words[0]} left no {', '.join(sorted(missing))}: there is too little to compare"
+    return found
+
+
+def outcome(out: Path) -> dict[str, str]:
+    """The hash of every file that counts, by its path below the folder."""
+    paths = {path.relative_to(out): path for path in out.rglob("*") if path.is_file()}
+    return {
+        name.as_posix(): hashlib.sha256(timeless(path)).hexdigest()
+        for name, path in sorted(paths.items())
+        if path.name not in ASIDE and not any(part.startswith(".") for part in name.parts)
+    }
+
+
+def differs(out: Path, expected: dict[str, str]) -> str | None:
+    """Which files are not as expected; None if all are."""
+    found = outcome(out)
+    names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    return f"the result differs: {', '.join(names)}"[:300] if names else None
+
+
+def timeless(path: Path) -> bytes:
+    """The content of a file; of JSON without the keys that hold times and memory."""
+    content = path.read_bytes()
+    with contextlib.suppress(ValueError):  # what is no JSON counts as it is
+        if path.suffix == ".json":
+            return repr(without_moment(json.loads(content))).encode()
+        if path.suffix == ".jsonl":
+            return repr([without_moment(json.loads(line)) for line in content.splitlines()]).encode()
+    return content
+
+
+def without_moment(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_moment(each) for key, each in value.items() if key not in OF_THE_MOMENT}
+    return [without_moment(each) for each in value] if isinstance(value, list) else value

@@ -4,7 +4,7 @@
         [--absent-ok] [--out DIR]
 
 An entry is a Python and a file of constraints. A Python that is not on this machine is a failure, or with --absent-ok
-only named.
+only named; where none of them is here, nothing was tried, and that is a failure too.
 Environments are kept under --work until their constraints or pyproject.toml change: a second run installs nothing.
 """
 
@@ -51,7 +51,7 @@ def main() -> None:
     for entry, (passed, said) in results.items():
         tally.count(entry, None if passed else said)
     tally.save(a.out)
-    sys.exit(bool(tally.lost))
+    sys.exit(bool(tally.lost) or not tally.tried)
 
 
 def tested(entry: str, work: Path, tests: list[str]) -> tuple[bool, str]:

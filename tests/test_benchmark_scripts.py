@@ -73,6 +73,18 @@ def test_an_environment_of_other_constraints_is_made_anew(faults: Path, tmp_path
     assert not is_ready(tmp_path, made_of(tmp_path / "c.txt"))
 
 
+def test_a_matrix_of_which_no_python_is_here_has_not_passed(
+    faults: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import matrix
+
+    monkeypatch.setattr(sys, "argv", ["matrix.py", "9.99:newest", "--absent-ok"])
+    with pytest.raises(SystemExit) as stop:
+        matrix.main()
+    assert stop.value.code
+    assert "tried 0" in capsys.readouterr().out
+
+
 def started(code: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 

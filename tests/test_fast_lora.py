@@ -54,6 +54,18 @@ def test_fused_layers_in_bf16_are_as_near_to_fp32_as_peft(adapted: nn.Module) ->
     assert (ours - exact).norm() < 1.2 * (theirs - exact).norm()
 
 
+def test_bf16_is_within_the_stated_bounds_of_fp32(adapted: nn.Module) -> None:
+    """docs/performance.md states them."""
+    fused = copy.deepcopy(adapted)
+    fuse(fused)
+    exact, exact_gradient = loss_and_gradients(fused)
+    rounded, rounded_gradient = loss_and_gradients(fused, bf16=True)
+    assert rounded != exact  # it was computed in bf16
+    assert abs(rounded - exact) / exact < 0.005
+    assert (rounded_gradient - exact_gradient).norm() / exact_gradient.norm() < 0.05
+    assert torch.nn.functional.cosine_similarity(exact_gradient, rounded_gradient, 0) > 0.999
+
+
 def test_a_switched_off_adapter_stays_off(adapted: nn.Module) -> None:
     fused = copy.deepcopy(adapted)
     fuse(fused)

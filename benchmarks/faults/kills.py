@@ -80,7 +80,8 @@ def all_jobs(folder: Path) -> dict[str, list[str]]:
     one_word = [replace(u, text="Yes.", prompt_id=None) for u in simulated]  # a few steps are enough to learn it
     manifest, cohort = folder / "voice" / "one_word.jsonl", folder / "voice" / "cohort.jsonl"
     Manifest(one_word).save(manifest)
-    Manifest([replace(u, speaker=("ann", "ben")[i % 2], split=None) for i, u in enumerate(one_word)]).save(cohort)
+    two = [replace(u, speaker=("ann", "ben")[i % 2], split="dev" if i < 4 else "train") for i, u in enumerate(one_word)]
+    Manifest(two).save(cohort)
     small = [f"output_dir={out}", "batch_size=4", "epochs=3", "dev_clips=2", "min_steps=0", "test=false"]
     small += ["learning_rate=0.002"]
     own = [f"manifest={manifest}", *small]

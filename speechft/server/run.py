@@ -120,17 +120,21 @@ def serve(app: Any, host: str, port: int, started: Any = lambda: None) -> None:
     )
     server = uvicorn.Server(config)
 
+    async def listen() -> None:
+        with contextlib.suppress(SystemExit):  # uvicorn's way to say that it could not, after a line on why
+            await server.serve()
+
     async def run() -> None:
-        task = asyncio.create_task(server.serve())
+        task = asyncio.create_task(listen())
         while not server.started and not task.done():
             await asyncio.sleep(0.05)
         if server.started:
             started()
         await task
 
-    try:
-        asyncio.run(run())
-    except SystemExit:  # uvicorn's way to say that it could not listen
+    asyncio.run(run())
+    if not server.started:
         raise SpeechftError(
-            f"cannot listen on {host}:{port}", fix="Something else may; choose another --port."
-        ) from None
+            f"cannot listen on {host}:{port}",
+            fix="Check --host; if something else listens there, choose another --port.",
+        )

@@ -518,3 +518,24 @@ def _raw(url: str, headers: dict[str, str]) -> int:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         connection.sendall(f"POST /v1/audio/transcriptions HTTP/1.1\r\n{lines}\r\n".encode())
         return int(connection.recv(4096).split()[1])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
+def test_an_address_that_cannot_be_had_is_a_sentence_alone(host: str) -> None:
+    """In a process of its own: what nobody awaited, asyncio says only at the end."""
+    code = f"""
+import sys
+from speechft.exits import run
+from speechft.server.run import serve
+run(lambda: serve(None, {host!r}, int(sys.argv[1])))
+"""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run([sys.executable, "-c", code, str(port)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    reason, sentence = done.stderr.splitlines()
+    assert reason.startswith("ERROR: ")
+    assert sentence.startswith(f"Error: cannot listen on {host}:{port}. Check --host;")

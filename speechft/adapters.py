@@ -242,10 +242,12 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
         with readable(folder, "It is damaged, or belongs to another model."), _quiet():
             with safe_open(folder / WEIGHTS, "pt") as file:
                 saved = set(file.keys())
+            # no memory for what the file does not hold, unless initial values are needed, or weights that are tied: a
+            # file with embeddings has the base's too, which would replace one of two that are the same
+            own = changes_base(config) or any("embed" in name or ".base_layer." in name for name in saved)
             adapted = PeftModel.from_pretrained(
                 model, str(folder), config=placed_config(folder, model, saved), use_safetensors=True,
-                # no memory for what the file does not hold, unless the initial values are needed
-                low_cpu_mem_usage=not changes_base(config), torch_device=str(model.device),
+                low_cpu_mem_usage=not own, torch_device=str(model.device),
             ).eval()  # fmt: skip
     except RuntimeError as error:
         raise SpeechftError(

@@ -113,6 +113,8 @@ def talkative(work: Path, tally: Tally) -> None:
     """Cards that name who judges, what rewards, and what else is read."""
     text = load_text_model(TEXT_BASE, device="cpu")
     model = adapters.attach(text.model, rank=1)
+    for _, parameter in adapters.trainable(model):
+        parameter.data.normal_(0, 1)  # equal answers would be shown to no judge
     rows = work / "private.jsonl"
     rows.write_text(json.dumps({"prompt": "What is private?", "answer": "This.", "completion": "This."}) + "\n")
     with listener() as (address, asked), mock.patch.dict(os.environ, OPENAI_API_KEY="secret"):

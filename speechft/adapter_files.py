@@ -6,6 +6,7 @@ Whoever uses a value from here can rely on its type; keys that we do not know ar
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ MORE_THAN_LORA = (
     "layer_replication", "use_qalora", "alora_invocation_tokens", "use_bdlora", "kasa_config", "arrow_config",
     "velora_config", "monteclora_config",
 )  # fmt: skip
+MOST = 8192  # of a rank, a block, virtual tokens: several times what recipes and averages of adapters have
 LORA_DEFAULTS = {"r": 8, "lora_alpha": 8}  # of peft, for a file that does not say
 
 
@@ -39,6 +41,17 @@ def _known(policy: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _simple(pattern: str) -> str:
+    """peft tries these names as expressions on every layer's name, and some would take it for ever."""
+    if not re.fullmatch(r"[\w.^$\\*+-]*", pattern) or sum(map(pattern.count, "*+")) > 1:
+        raise ValueError("a layer's name is wanted, with one * or + at most")
+    return pattern
+
+
+Simple = Annotated[str, AfterValidator(_simple)]
+Size = Annotated[int, Field(le=MOST)]
+
+
 class _Said(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -47,15 +60,30 @@ class _Config(_Said):
     peft_type: Annotated[str, Field(min_length=1, validate_default=True)] = ""
     base_model_name_or_path: str | None = None
     target_modules: str | list[str] | None = None
+    modules_to_save: list[Simple] | None = None
+    layers_pattern: Simple | list[Simple] | None = None
+    layer_replication: Annotated[list[Any], Field(max_length=100)] | None = None
+    rank_pattern: dict[Simple, Any] | None = None
+    n_frequency_pattern: dict[Simple, Size] | None = None  # FourierFT's
+    block_size_pattern: dict[Simple, Size] | None = None  # C3A's
+    r: Size | None = None
+    init_r: Size | None = None
+    target_r: Size | None = None
+    size: Size | None = None
+    oft_block_size: Size | None = None
+    boft_block_size: Size | None = None
+    boft_block_num: Size | None = None
+    boft_n_butterfly_factor: Size | None = None
+    num_virtual_tokens: Size | None = None
 
 
 class _LoraConfig(_Config):
-    r: Annotated[int, Field(ge=1)] = LORA_DEFAULTS["r"]
+    r: Annotated[int, Field(ge=1, le=MOST)] = LORA_DEFAULTS["r"]
     lora_alpha: float = LORA_DEFAULTS["lora_alpha"]
     use_rslora: bool = False
     use_dora: bool = False
-    rank_pattern: dict[str, int] | None = None
-    alpha_pattern: dict[str, float] | None = None
+    rank_pattern: dict[Simple, Size] | None = None
+    alpha_pattern: dict[Simple, float] | None = None
 
 
 class _SeenParts(_Said):

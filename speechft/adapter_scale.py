@@ -21,6 +21,7 @@ from speechft.sources import resolve, resolve_adapter
 from speechft.whisper import Whisper
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
+LARGEST = 100  # scale that is tried
 
 
 def set_scale(model: Any, scale: float) -> None:
@@ -83,7 +84,11 @@ def choose_scale(
 
     Returns:
         the scale that was set, and the WER at each.
+
+    Raises:
+        SpeechftError: a scale is not a number, or far from any that makes sense.
     """
+    refuse_scales(scales)
     rates: dict[float, tuple[float, float]] = {}
     base = whisper.with_(context=_base_context(whisper))
     for scale in sorted(scales):
@@ -93,6 +98,16 @@ def choose_scale(
     best = min(rates, key=lambda scale: rates[scale])
     set_scale(whisper.model, best)
     return best, {scale: wer for scale, (wer, _) in rates.items()}
+
+
+def refuse_scales(scales: Sequence[float]) -> None:
+    """Raises SpeechftError for scales that would not leave numbers of an adapter's."""
+    for scale in scales:
+        if not abs(scale) <= LARGEST:  # so nan is refused too
+            raise SpeechftError(
+                f"a scale of {scale:g} is no number from {-LARGEST} to {LARGEST}",
+                fix="Give numbers such as 0.5; 1 is the adapter as it was trained.",
+            )
 
 
 def _base_context(whisper: Whisper) -> Context:
@@ -128,6 +143,7 @@ def save_at_best_scale(
     """
     out = Path(out)
     refuse_existing(out)
+    refuse_scales(scales)
     whisper = load(model, adapter).whisper
     best, rates = choose_scale(whisper, dev, normalizer, scales, **settings)
     if not best:

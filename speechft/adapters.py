@@ -24,6 +24,7 @@ from speechft.adapter_files import (
     FROM_DATA,
     WEIGHTS,
     base_of,
+    changes_base,
     is_plain_lora,
     is_whole_model,
     loftq_kind,
@@ -35,12 +36,13 @@ from speechft.adapter_files import (
     refuse_other_base,
     task_of,
 )  # fmt: skip
+from speechft.adapter_places import placed_config
 from speechft.config import AdapterSettings
 from speechft.errors import SpeechftError, readable
 from speechft.files import new_folder
 from speechft.lora_sums import lora_tensors, side_by_side
 from speechft.merging import disabled, merge, mergeable, unload
-from speechft.peft_methods import is_placed, peft_config
+from speechft.peft_methods import is_placed, peft_config, refuse_beyond_encoder
 from speechft.precision import refuse_non_finite
 from speechft.quantization import start_from_loss
 from speechft.trainable_weights import load_trainable_state, store_frozen, trainable, trainable_state
@@ -101,6 +103,7 @@ def attach(
     """
     from peft import get_peft_model
 
+    refuse_beyond_encoder(model, encoder_from)
     if method == "full":
         whole = not getattr(model.config, "is_encoder_decoder", False)  # it has one place only
         for name, parameter in model.named_parameters():
@@ -239,7 +242,13 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
         with readable(folder, "It is damaged, or belongs to another model."), _quiet():
             with safe_open(folder / WEIGHTS, "pt") as file:
                 saved = set(file.keys())
-            adapted = PeftModel.from_pretrained(model, str(folder), use_safetensors=True).eval()
+            # no memory for what the file does not hold, unless initial values are needed, or weights that are tied: a
+            # file with embeddings has the base's too, which would replace one of two that are the same
+            own = changes_base(config) or any("embed" in name or ".base_layer." in name for name in saved)
+            adapted = PeftModel.from_pretrained(
+                model, str(folder), config=placed_config(folder, model, saved), use_safetensors=True,
+                low_cpu_mem_usage=not own, torch_device=str(model.device),
+            ).eval()  # fmt: skip
     except RuntimeError as error:
         raise SpeechftError(
             f"cannot be loaded ({str(error).splitlines()[0][:160]})",
@@ -247,7 +256,6 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
             fix="It is damaged, or belongs to another model.",
         ) from None
     loaded = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    refuse_non_finite(loaded.values(), folder, "Train it again.")
     lost = saved - loaded.keys() - adapted.state_dict().keys()  # which also has what peft can save of the base itself
     for names, problem in ((loaded.keys() - saved, "does not have"), (lost, "has, but the model has no place for")):
         if names:
@@ -256,4 +264,5 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
                 where=folder,
                 fix="It is damaged, or belongs to another model.",
             )
+    refuse_non_finite(loaded.values(), folder, "Train it again.")
     return adapted

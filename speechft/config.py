@@ -122,6 +122,13 @@ def with_rate_of_method(recipe: Any) -> Any:
     return recipe
 
 
+def refuse_whole_decay(recipe: Any) -> Any:
+    """AdamW multiplies what it trains by 1 - learning_rate * weight_decay at each step."""
+    if recipe.learning_rate * recipe.weight_decay >= 1:
+        raise ValueError("weight_decay times learning_rate is 1 or more: the first step would take away all weights")
+    return recipe
+
+
 class AugmentSettings(Settings):
     """How a clip varies from epoch to epoch; all on log-mel frames, so it costs next to nothing.
 
@@ -259,3 +266,4 @@ class SpeechRecipe(Settings):
     search: Annotated[Search, Mark.NOT_IN_WEIGHTS, Mark.PRIVATE] = {}
 
     _rate = model_validator(mode="after")(with_rate_of_method)
+    _decay = model_validator(mode="after")(refuse_whole_decay)

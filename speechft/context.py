@@ -32,6 +32,12 @@ class Context:
                 f"unknown context policy '{self.policy}'",
                 fix="Use clip, clip+10s (any number), clip+10s:2s, full or mixed.",
             )
+        match = _POLICY.fullmatch(self.policy)
+        if match and any(float(seconds) > WINDOW_SECONDS for seconds in match.groups() if seconds):
+            raise SpeechftError(
+                f"context {self.policy} has more silence than the window's {WINDOW_SECONDS:g} s",
+                fix="Use less, or full for the whole window.",
+            )
 
     @property
     def tail(self) -> Seconds:
@@ -56,8 +62,8 @@ class Context:
         match = _POLICY.fullmatch(self.for_decoding().policy)
         if not match:
             return self
-        shown = f":{float(match[2]) + seconds:g}s" if match[2] else ""
-        return Context(f"clip+{self.tail + seconds:g}s{shown}")
+        shown = f":{min(float(match[2]) + seconds, WINDOW_SECONDS):g}s" if match[2] else ""
+        return Context(f"clip+{min(self.tail + seconds, WINDOW_SECONDS):g}s{shown}")
 
     def for_decoding(self) -> Context:
         """The policy to decode with after training with this one."""

@@ -49,5 +49,8 @@ def readable(where: object, fix: str) -> Iterator[None]:
     except (SpeechftError, ImportError, MemoryError, RuntimeError):  # torch's memory runs out in a RuntimeError
         raise
     except Exception as error:  # tokenizers and safetensors have no narrower one in common
+        if "trust_remote_code" in str(error):  # transformers' advice is to run it
+            what, other = "needs code that comes with it, which is not run", "Use a model that transformers knows."
+            raise SpeechftError(what, where=where, fix=other) from None
         said = (str(error).splitlines() or [""])[0][:200]
         raise SpeechftError(f"cannot be read ({type(error).__name__}: {said})", where=where, fix=fix) from None

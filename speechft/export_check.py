@@ -130,8 +130,10 @@ def _summary(scores: Scores) -> Event:
 def _transformers(folder: Path, whisper: Whisper, clips: Clips, languages: Languages) -> Iterator[str]:
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-    processor: Any = WhisperProcessor.from_pretrained(folder)
-    model: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    processor: Any = WhisperProcessor.from_pretrained(folder, trust_remote_code=False)
+    model: Any = WhisperForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False
+    ).eval()
     for clip, code in zip(clips, languages, strict=True):
         language = {"language": code, "task": "transcribe"} if whisper.is_multilingual else {}
         frames = processor(clip, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features

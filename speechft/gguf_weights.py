@@ -31,8 +31,11 @@ def write_hf_folder(file: Path, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
-        model: Any = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32)
+        named: dict[str, Any] = {"gguf_file": file.name}
+        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), trust_remote_code=False, **named)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            str(file.parent), trust_remote_code=False, dtype=torch.float32, **named
+        )
     except (ValueError, KeyError, OSError, NotImplementedError) as error:
         raise SpeechftError(
             f"cannot be read as GGUF ({str(error).splitlines()[0][:160]})",

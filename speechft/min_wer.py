@@ -87,7 +87,7 @@ def refine(
         **card["recipe"], "manifest": train.path or "-", "output_dir": Path(out), "epochs": rounds, "min_steps": 0,
         "max_steps": None, "batch_size": batch_size, "batch_seconds": None, "accumulate": 1, "augment": None,
         "learning_rate": learning_rate, "cache": "off", "average": False, "evaluations": rounds, "patience": rounds,
-        "seed": seed,
+        "seed": seed, "tracking": None, "split_file": None,  # not for the adapter to say
     }  # fmt: skip
     recipe = validated(SpeechRecipe, settings, Path(adapter) / adapters.CARD)
     refuse_foreign_results(out)

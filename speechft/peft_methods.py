@@ -72,6 +72,16 @@ def target_pattern(
     return pattern
 
 
+def refuse_beyond_encoder(model: Any, encoder_from: int) -> None:
+    """Raises SpeechftError where adapters would start at an encoder layer that a model does not have."""
+    layers = getattr(model.config, "encoder_layers", None) or 0
+    if layers and encoder_from > layers:
+        raise SpeechftError(
+            f"encoder_from={encoder_from}, but the model's encoder has {layers} layers",
+            fix="Give a smaller number, or placement=decoder for no adapter in the encoder.",
+        )
+
+
 def is_placed(name: str, placement: str, encoder_from: int = 0) -> bool:
     """Whether full fine-tuning trains a parameter of an encoder-decoder model, by its name.
 

@@ -229,7 +229,7 @@ def load_whisper(
     folder = resolve(name)
     again = "Copy it again: its files are damaged, or its config.json is another model's."
     with readable(name, again):
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if config.model_type != "whisper":
         raise SpeechftError(
             f"is a {config.model_type} model", where=name, fix="Speech recipes need a Whisper-style model."
@@ -239,10 +239,10 @@ def load_whisper(
     stored = quantization(quantize, device, dtype)
     with _LOADING, readable(name, again):
         both: Any = WhisperForConditionalGeneration.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **stored
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False, **stored
         )
         model, loaded = both
-        tokenizer = WhisperTokenizer.from_pretrained(folder)
+        tokenizer = WhisperTokenizer.from_pretrained(folder, trust_remote_code=False)
     if missing := sorted(loaded["missing_keys"]):  # transformers would make up random ones
         raise SpeechftError(
             f"lacks {len(missing)} of its weights, such as '{missing[0]}'", where=name, fix=again,

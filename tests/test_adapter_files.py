@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import doctest
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model_state_dict
+from safetensors.torch import save_file
 
+import speechft.adapter_places
 from speechft import adapters, load
 from speechft.adapter_arithmetic import average
+from speechft.adapter_files import MOST
+from speechft.adapter_places import is_harmless
 from speechft.errors import SpeechftError
 from speechft.export import export
 from speechft.hub import push
+from speechft.peft_methods import target_pattern
 from speechft.sources import resolve
 
 MODEL = "bundled:tiny.en"
@@ -110,3 +118,57 @@ def test_a_folder_with_an_adapter_is_no_whole_model(tmp_path: Path) -> None:
     assert adapters.is_whole_model(tmp_path)
     (tmp_path / adapters.CONFIG).write_text("{}")  # some save the base's config.json beside their adapter
     assert not adapters.is_whole_model(tmp_path)
+
+
+HANGS = "(.*)*(.*)*(.*)*(.*)*X"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("r", 10**6), ("rank_pattern", {"q_proj": 10**6}), ("rank_pattern", {HANGS: 2}),
+        ("alpha_pattern", {HANGS: 2.0}),
+        ("modules_to_save", [HANGS]), ("layers_pattern", HANGS), ("layers_pattern", [HANGS]), ("size", 10**9),
+        ("num_virtual_tokens", 10**9), ("layer_replication", [[0, 4]] * 10**5),
+    ],
+)  # fmt: skip
+def test_what_would_take_all_memory_or_for_ever_is_refused(good: Path, tmp_path: Path, key: str, value: Any) -> None:
+    folder = with_value(good, tmp_path / "adapter", "adapter_config.json", key, value)
+    with pytest.raises(SpeechftError, match=rf"adapter_config.json: {key}"):
+        load(adapter=folder)
+
+
+def test_a_rank_that_the_tensors_do_not_have_takes_no_memory(good: Path, tmp_path: Path) -> None:
+    folder = with_value(good, tmp_path / "adapter", "adapter_config.json", "r", MOST)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(SpeechftError, match="cannot be loaded"):
+        load(adapter=folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KiB; it would be over 1,000,000
+
+
+@pytest.mark.parametrize("key", ["target_modules", "exclude_modules"])
+def test_an_expression_of_a_strangers_is_not_run(good: Path, tmp_path: Path, key: str) -> None:
+    """The layers are read from the names of the tensors, so whatever it says the adapter is the same."""
+    folder = with_value(good, tmp_path / "adapter", "adapter_config.json", key, HANGS)
+    again, same = (load(adapter=path, device="cpu").whisper.model for path in (folder, good))
+    states = [get_peft_model_state_dict(model, save_embedding_layers=False) for model in (again, same)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    state = {f"base_model.model.elsewhere{i}.weight": torch.zeros(1) for i in range(2)}
+    save_file(state, folder / "adapter_model.safetensors")
+    with pytest.raises(SpeechftError, match="by an expression of its own where it belongs"):
+        load(adapter=folder)
+
+
+@pytest.mark.parametrize("placement", ["both", "encoder", "decoder"])
+@pytest.mark.parametrize("encoder_from", [0, 1, 3])
+def test_our_own_expressions_are_harmless(placement: str, encoder_from: int) -> None:
+    model = load(MODEL, device="cpu").whisper.model
+    pattern = target_pattern(model, placement, ["q_proj", "fc1", "out_proj"], encoder_from)
+    assert is_harmless(pattern)
+    assert not is_harmless(pattern + "*")
+    assert not is_harmless(pattern + HANGS)
+
+
+def test_examples() -> None:
+    assert doctest.testmod(speechft.adapter_places).failed == 0

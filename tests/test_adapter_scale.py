@@ -32,6 +32,15 @@ def adapted(tiny: Whisper, size: float = 0.05, **settings) -> Whisper:
     return tiny.with_(model=model.eval())
 
 
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), -float("inf"), 1e308, -1e308, 101.0])
+def test_what_is_no_scale_is_refused_before_anything_is_heard(tmp_path: Path, scale: float) -> None:
+    with pytest.raises(SpeechftError, match=r"a scale of .* is no number from -100 to 100"):
+        save_at_best_scale(tmp_path / "nothing", Manifest([]), tmp_path / "out", scales=[0.5, scale])
+    with pytest.raises(SpeechftError, match="is no number"):
+        choose_scale(None, Manifest([]), scales=[scale])  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
 @torch.no_grad()
 def logits(model) -> torch.Tensor:
     frames = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(0))

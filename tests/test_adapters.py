@@ -204,3 +204,10 @@ def test_saving_replaces_whole_folders(tmp_path: Path) -> None:
     save(whisper, tmp_path / "adapter")
     assert not (folder / "stale").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_an_encoder_layer_that_is_not_there_is_named(method: str) -> None:
+    model = load_whisper("bundled:tiny.en", device="cpu").model
+    with pytest.raises(SpeechftError, match="encoder_from=99, but the model's encoder has 4 layers"):
+        adapters.attach(model, method=method, encoder_from=99)

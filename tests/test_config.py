@@ -230,3 +230,11 @@ def test_what_no_override_can_say_is_a_sentence(override: str) -> None:
     with pytest.raises(SpeechftError) as error:
         load_recipe(None, [*NEEDED, override])
     assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("settings", [{"weight_decay": 1e300}, {"weight_decay": 100, "learning_rate": 0.01}])
+def test_weight_decay_that_takes_all_weights_away_is_named(settings: dict[str, Any]) -> None:
+    for kind, more in ((SpeechRecipe, {"manifest": "m"}), (PreferenceRecipe, {"data": "d"})):
+        with pytest.raises(ValueError, match="weight_decay times learning_rate is 1 or more"):
+            kind(**more, output_dir="out", **settings)
+    assert SpeechRecipe(manifest=Path("m"), output_dir=Path("out"), weight_decay=0.1, learning_rate=5).weight_decay

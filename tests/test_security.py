@@ -8,8 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from speechft.manifest import Manifest
 
@@ -42,6 +45,9 @@ def findings(source: str, may_ask: bool = False) -> list[str]:
                 value = options.get(option)
                 if value is not None and not (isinstance(value, ast.Constant) and value.value is False):
                     found.append(f"{node.lineno}: {option}=")
+            loads = isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained"
+            if loads and not name.startswith("Peft") and "trust_remote_code" not in options:  # it would ask on stdin
+                found.append(f"{node.lineno}: {name}() without trust_remote_code=False")
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         for name in names:
@@ -64,6 +70,8 @@ def test_our_code_evaluates_unpickles_and_shells_nothing(path: Path) -> None:
         "subprocess.run('ls', shell=True)",
         "torch.load('a.pt')",
         "AutoModel.from_pretrained(name, trust_remote_code=trust)",
+        "AutoModel.from_pretrained(name)",
+        "kinds[0].from_pretrained(name, **settings)",
         "import urllib.request",
         "os.system('ls')",
     ],
@@ -71,6 +79,51 @@ def test_our_code_evaluates_unpickles_and_shells_nothing(path: Path) -> None:
 def test_each_of_these_is_found(source: str) -> None:
     assert findings(source)
     assert not findings("subprocess.run(['ls'], shell=False); model.eval()")
+    assert not findings("AutoModel.from_pretrained(name, trust_remote_code=False)")
+
+
+OF_ITS_OWN = """
+import sys
+from speechft.errors import SpeechftError
+from speechft.text.metrics import bert_score
+from speechft.text.model import load_text_model
+from speechft.whisper import load_whisper
+
+def scored(folder):
+    bert_score(["a"], [["a"]], folder)
+
+for folder in sys.argv[1:]:
+    for load in (load_whisper, load_text_model, scored):
+        try:
+            load(folder)
+        except (SpeechftError, ValueError) as error:
+            print(load.__name__, error)
+"""
+
+
+def test_code_of_a_models_own_is_not_run_whatever_is_answered(tmp_path: Path) -> None:
+    """transformers asks on stdin whether to run it, unless it is told."""
+    configs: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "configuration": ({"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}}, {}),
+        "tokenizer": ({"model_type": "llama"}, {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}),
+        "model": ({"model_type": "bert", "auto_map": {"AutoModelForCausalLM": "evil.Evil"}}, {}),
+    }
+    for name, (config, tokenizer) in configs.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        named = {"tokenizer_class": "Evil"} | tokenizer
+        (tmp_path / name / "tokenizer_config.json").write_text(json.dumps(named))
+        (tmp_path / name / "evil.py").write_text(f"open({str(tmp_path / 'was here')!r}, 'w')\nclass Evil: pass\n")
+        save_file({"a": torch.zeros(1)}, tmp_path / name / "model.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", OF_ITS_OWN, *(str(tmp_path / name) for name in configs)],
+        input="y\n" * 40, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not (tmp_path / "was here").exists()
+    assert "[y/N]" not in done.stdout + done.stderr
+    refused = [line for line in done.stdout.splitlines() if "needs code that comes with it, which is not run" in line]
+    assert [line.split()[0] for line in refused] == ["load_whisper", "load_text_model", "load_text_model"]
 
 
 # Runs before all else in every Python process of a run: writes down whom it asks for, by name or number.

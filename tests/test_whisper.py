@@ -182,3 +182,10 @@ def test_a_model_of_128_mel_bins_trains_and_transcribes(voice, tmp_path) -> None
     assert trained.trainable > 0
     assert load(str(folder)).whisper.n_mels == 128
     assert isinstance(load(str(folder)).transcribe(voice[0].audio).text, str)
+
+
+@pytest.mark.parametrize("policy", ["clip+99999999s", "clip+30.1s", "clip+10s:31s", "clip:40s"])
+def test_more_silence_than_the_window_holds_is_refused(policy: str) -> None:
+    with pytest.raises(SpeechftError, match="more silence than the window's 30 s"):
+        Context(policy)
+    assert Context("clip+29s:28s").longer(10).policy == "clip+30s:30s"

@@ -6,25 +6,37 @@ python benchmarks/faults/bad_adapters.py [--count 100]
 from __future__ import annotations
 
 import argparse
+import http.server
+import io
 import json
+import os
 import pickle
 import random
+import resource
 import shutil
+import signal
 import struct
+import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import soundfile
 import torch
-from common import Tally, in_process, run
+from common import PATIENCE, Late, Tally, in_process, run
 
 from speechft import adapters
 from speechft.sources import resolve
+from speechft.text.model import load_text_model
 from speechft.whisper import load_whisper
 
-BASE = "bundled:tiny.en"
+BASE, TEXT_BASE = "bundled:tiny.en", "bundled:smollm2"
+HANGS = "(.*)*(.*)*(.*)*(.*)*X"  # an expression that no module's name is ever done with
+MOST_MB = 1000  # that loading what was tampered with may take beyond the model
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
@@ -36,7 +48,10 @@ class Bomb:
 
 
 def main(a: argparse.Namespace) -> Tally:
-    tally = Tally("damaged and hostile adapters", notes="truncated, other shapes, pickles, paths, other bases")
+    tally = Tally(
+        "damaged and hostile adapters",
+        notes="truncated, other shapes, pickles, code, paths, addresses, sizes, other bases",
+    )
     touched = Path(tempfile.gettempdir()) / "speechft-was-here"
     touched.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as work:
@@ -51,8 +66,107 @@ def main(a: argparse.Namespace) -> Tally:
             shutil.copytree(good, bad)
             change(bad)
             tally.count(name, in_process(["transcribe", str(sound), "--adapter", str(bad)]))
-        tally.count("nothing was run", "a pickle was loaded" if touched.exists() else None)
+        greedy(good, folder, sound, tally)
+        talkative(folder, tally)
+        with_code(folder, sound, touched, tally)
+        tally.count("nothing was run", "foreign code was run" if touched.exists() else None)
     return tally
+
+
+def greedy(good: Path, work: Path, sound: Path, tally: Tally) -> None:
+    """Configurations that ask for more memory or time than there is."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cases: dict[str, tuple[dict[str, object], Iterable[int]]] = {
+        "a rank of a million": ({"r": 10**6}, (2,)),
+        "a rank of thousands": ({"r": 8000}, (2,)),
+        "a layer's rank of a million": ({"rank_pattern": {"q_proj": 10**6}}, (2,)),
+        "a layer's rank by an expression without end": ({"rank_pattern": {HANGS: 2}}, (2,)),
+        "layers by an expression without end": ({"target_modules": HANGS}, (0, 2)),  # the tensors say which are meant
+        "layers but for an expression without end": ({"exclude_modules": HANGS}, (0, 2)),
+    }
+    for name, (values, codes) in cases.items():
+        bad = work / "greedy"
+        shutil.rmtree(bad, ignore_errors=True)
+        shutil.copytree(good, bad)
+        config = json.loads((bad / CONFIG).read_text())
+        (bad / CONFIG).write_text(json.dumps(config | values))
+        tally.count(name, timely(["transcribe", str(sound), "--adapter", str(bad)], codes))
+    taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+    tally.count("no memory for what is not in the files", f"took {taken} MB" if taken > MOST_MB else None)
+
+
+def timely(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
+    """As `in_process`, at most `PATIENCE` seconds."""
+
+    def late(*_: object) -> None:
+        raise Late(f"took more than {PATIENCE} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(PATIENCE)
+    try:
+        return in_process(words, codes)
+    finally:
+        signal.alarm(0)
+
+
+def talkative(work: Path, tally: Tally) -> None:
+    """Cards that name who judges, what rewards, and what else is read."""
+    text = load_text_model(TEXT_BASE, device="cpu")
+    model = adapters.attach(text.model, rank=1)
+    for _, parameter in adapters.trainable(model):
+        parameter.data.normal_(0, 1)  # equal answers would be shown to no judge
+    rows = work / "private.jsonl"
+    rows.write_text(json.dumps({"prompt": "What is private?", "answer": "This.", "completion": "This."}) + "\n")
+    with listener() as (address, asked), mock.patch.dict(os.environ, OPENAI_API_KEY="secret"):
+        cases: dict[str, tuple[dict[str, object], Iterable[int]]] = {
+            "a judge elsewhere": ({"task": "feedback", "judge": f"url:{address} m", "max_new_tokens": 2}, (2,)),
+            "a judge that is a path": ({"task": "feedback", "judge": "reward:/etc", "max_new_tokens": 2}, (2,)),
+            "a reward that is a path": ({"task": "policy", "reward": "/etc", "max_new_tokens": 2}, (2,)),
+            "another domain": ({"task": "sft", "other_domain": "/etc/passwd", "max_new_tokens": 2}, (0,)),
+        }
+        for name, (recipe, codes) in cases.items():
+            card = {"task": recipe["task"], "model": TEXT_BASE, "recipe": recipe}
+            bad = adapters.save(model, work / "talkative", card, TEXT_BASE, text.folder)
+            words = ["evaluate", "--manifest", str(rows), "--adapter", str(bad), "--out", str(work / "scores")]
+            tally.count(name, timely(words, codes))
+        scores = (work / "scores" / "result.json").read_text()
+        tally.count("no other file was read", "it was measured" if "other_domain" in scores else None)
+        tally.count("nobody was asked", f"asked {len(asked)} times" if asked else None)
+
+
+@contextmanager
+def listener() -> Iterator[tuple[str, list[str]]]:
+    """An address on this machine, and who asked there."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.headers["Authorization"])
+            self.send_error(404)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1", asked
+        server.shutdown()
+
+
+def with_code(work: Path, sound: Path, touched: Path, tally: Tally) -> None:
+    """Models that bring Python code, and somebody who answers y to all that is asked."""
+    model = work / "with code"
+    model.mkdir()
+    (model / "evil.py").write_text(f"open({str(touched)!r}, 'w')\nclass Evil: pass\n")
+    (model / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}}))
+    shutil.copy(resolve(BASE) / "model.safetensors", model)
+    rows = str(work / "private.jsonl")
+    for name, words in {
+        "a speech model with code": ["transcribe", str(sound), "--model", str(model)],
+        "a text model with code": ["evaluate", "--manifest", rows, "--task", "sft", "--model", str(model)],
+    }.items():
+        with mock.patch.object(sys, "stdin", io.StringIO("y\n" * 10)):
+            tally.count(name, timely(words))
 
 
 def make(folder: Path) -> Path:

@@ -17,6 +17,7 @@ from speechft.config import (
     Settings,
     Share,
     Tracker,
+    refuse_whole_decay,
     with_rate_of_method,
 )
 from speechft.files import expanded
@@ -107,6 +108,7 @@ class TextRecipe(Settings):
     search: Annotated[Search, Mark.NOT_IN_WEIGHTS, Mark.PRIVATE] = Field(default={})
 
     _rate = model_validator(mode="after")(with_rate_of_method)
+    _decay = model_validator(mode="after")(refuse_whole_decay)
 
 
 class PretrainRecipe(TextRecipe):

@@ -283,10 +283,11 @@ def bert_score(found: Sequence[str], references: Sequence[Sequence[str]], encode
         from bert_score import BERTScorer
     except ImportError:
         raise missing_extra("bert-score", "text") from None
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoTokenizer
 
     folder = str(encoder or minilm_folder())
-    layers = AutoConfig.from_pretrained(folder).num_hidden_layers
+    layers = AutoConfig.from_pretrained(folder, trust_remote_code=False).num_hidden_layers
+    AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # refuses what BERTScorer would ask about
     scorer = BERTScorer(model_type=folder, num_layers=layers, device="cpu", batch_size=32)
     said = [
         [one for one in own if one.strip()] if answer.strip() else []

@@ -14,7 +14,7 @@ import torch
 
 from speechft import adapters
 from speechft.config import AdapterSettings
-from speechft.errors import SpeechftError
+from speechft.errors import SpeechftError, readable
 from speechft.events import OnEvent
 from speechft.peft_methods import TEXT_ONLY, block_projections
 from speechft.precision import default_device, mixed_precision, refuse_non_finite
@@ -31,6 +31,7 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
 )
 POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings?)$")  # learnt ones, not rotary
+AGAIN = "Copy it again: its files are damaged, or are not of a model that transformers knows."
 GIVE_REWARD = "Give OUT/adapter of a recipe of task: reward."
 
 
@@ -93,7 +94,8 @@ def load_text_model(
     from transformers.utils import logging
 
     folder = resolve(name)
-    config = AutoConfig.from_pretrained(folder)
+    with readable(name, AGAIN):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if config.model_type not in CAUSAL or config.model_type == "whisper":
         raise SpeechftError(
             f"is a {config.model_type} model", where=name, fix="Text recipes need a causal language model."
@@ -116,7 +118,8 @@ def load_text_model(
         raise SpeechftError("is not a reward model", where=adapter, fix=GIVE_REWARD)
     device = torch.device(device) if device else default_device()
     logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with readable(name, AGAIN):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.eos_token is None:
         raise SpeechftError(
             "its tokenizer has no end token, so an answer could not end", where=name,
@@ -129,8 +132,9 @@ def load_text_model(
         tokenizer.chat_template = ("{{ bos_token }}" if starts else "") + PLAIN_TEMPLATE
     kind = AutoModelForSequenceClassification if scalar else AutoModelForCausalLM
     settings = {"dtype": dtype, "use_safetensors": True, **quantization(quantize, device, dtype)}
-    with _quiet():
-        model: Any = kind.from_pretrained(folder, **settings, **({"num_labels": 1} if scalar else {}))
+    with _quiet(), readable(name, AGAIN):
+        labels = {"num_labels": 1} if scalar else {}
+        model: Any = kind.from_pretrained(folder, trust_remote_code=False, **settings, **labels)
     refuse_non_finite(model.parameters(), name, "Copy it again: its files are damaged.")
     keep_differentiable(model)
     if quantize is None:

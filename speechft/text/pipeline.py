@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,7 @@ from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, TextRecipe
 from speechft.text.data import Corpus, Example, blocks_of, drawn, held_out, read
 from speechft.text.files import SPLITS
-from speechft.text.metrics import Measure
+from speechft.text.metrics import METRICS, Measure
 from speechft.text.model import TextModel, load_text_model
 from speechft.text.pretrain import elsewhere, others
 from speechft.text.training import Fitted, forget_checkpoints
@@ -30,6 +31,10 @@ from speechft.validation import validated
 
 NEEDS = {"pretrain": "document", "sft": "answer", "preference": "preference", "reward": "preference",
          "policy": "prompt", "feedback": "prompt"}  # fmt: skip
+# What an adapter's card may say of how it is measured: numbers and choices. Whoever made the adapter does not say which
+# files are read, or who is shown the texts; metrics of the package and nothing else are no places.
+FROM_CARD = ("adapter", "batch_size", "beta", "loss", "max_length", "max_new_tokens", "metrics", "samples", "seed",
+             "stride", "temperature", "test_examples")  # fmt: skip
 
 
 def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict[str, Any]:
@@ -120,11 +125,12 @@ def evaluate(
         split: test where there is one, else dev, else train, unless told.
         model: the bundled one or the adapter's own, unless told.
         out: a folder for result.json.
-        settings: of the recipe, such as `metrics`; those the adapter was trained with unless told, but `reader` and
-            `rows`, which belong to the data.
+        settings: of the recipe, such as `metrics`; unless told, of those the adapter was trained with `FROM_CARD` and a
+            reward that is a metric.
 
     Raises:
-        SpeechftError: no such task or split, or the data, the adapter or the model is wrong.
+        SpeechftError: no such task or split, a judge or a reward model that only the adapter names, or the data, the
+            adapter or the model is wrong.
     """
     if out:
         refuse_foreign_results(out)
@@ -133,9 +139,10 @@ def evaluate(
     task = task or card.get("task")
     if task not in TEXT_RECIPES:
         raise SpeechftError(f"unknown text task '{task}'", fix=f"Use one of {', '.join(TEXT_RECIPES)}.")
-    trained = {k: v for k, v in card.get("recipe", {}).items() if k not in ("reader", "rows")}  # those are of its data
-    values = {**trained, **(settings or {}), "task": task, "data": data, "output_dir": str(out or ".")}
+    values = {**_from_card(card), **(settings or {}), "task": task, "data": data, "output_dir": str(out or ".")}
     values["model"] = model or card.get("model") or values.get("model", "bundled:smollm2")
+    if adapter:
+        _refuse_card_alone(card, values, adapter)
     recipe = validated(TEXT_RECIPES[task], values)
     try:
         corpus = corpus_of(recipe, training=False)
@@ -175,6 +182,25 @@ def evaluate(
     if out:
         write_json(Path(out) / "result.json", result)
     return result
+
+
+def _from_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What an adapter's card says of how it is measured, as far as it is heeded."""
+    said = card.get("recipe", {})
+    found = {key: said[key] for key in FROM_CARD if key in said}
+    return found | ({"reward": said["reward"]} if said.get("reward") in list(METRICS) else {})
+
+
+def _refuse_card_alone(card: Mapping[str, Any], values: Mapping[str, Any], adapter: Path) -> None:
+    """Raises SpeechftError where only the adapter names whom the texts would be shown to."""
+    said = card.get("recipe", {})
+    for key in ("judge", "reward"):
+        if key in TEXT_RECIPES[values["task"]].model_fields and key in said and key not in values:
+            wanted = [f"--set {shlex.quote(f'{name}={said[name]}')}" for name in (key, "rubric") if name in said]
+            raise SpeechftError(
+                f"names its {key}, which is not asked because the adapter says so", where=adapter,
+                fix=f"If you trust it, give {' '.join(wanted)}.",
+            )  # fmt: skip
 
 
 def task_module(task: str) -> ModuleType:

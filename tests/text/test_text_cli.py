@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from speechft.cli import app
 from speechft.errors import SpeechftError
 from speechft.recipes import load_recipe
 from speechft.text.config import TEXT_RECIPES
+from speechft.text.pipeline import evaluate
 
 SPLITS = ["train", "dev", "test"]
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("text_*.yaml"))
@@ -182,3 +185,52 @@ def test_files_for_a_service(tmp_path: Path) -> None:
     with pytest.raises(SpeechftError, match=r"validation\.jsonl: already exists and would be overwritten"):
         CliRunner().invoke(app, ["hosted", str(data), str(tmp_path / "out")], catch_exceptions=False)
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [before]
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("feedback", {"judge": "url:http://127.0.0.1:1/v1 spy", "rubric": "It's good?"}),
+        ("feedback", {"judge": "reward:/etc"}),
+        ("policy", {"reward": "/etc"}),
+        ("policy", {"reward": ["chrf"]}),
+    ],
+)
+def test_whom_the_texts_are_shown_to_is_not_the_adapters_to_say(
+    trained: tuple[Path, Path], tmp_path: Path, task: str, said: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's card could otherwise name an address that gets the user's texts and the key of OPENAI_API_KEY."""
+    asked: list[object] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *given, **more: asked.append(given))
+    data, adapter = trained
+    with_recipe(adapter, tmp_path / "adapter", task=task, **said)
+    with pytest.raises(SpeechftError, match="is not asked because the adapter says so") as raised:
+        evaluate(str(data), adapter=tmp_path / "adapter")
+    assert not asked
+    words = shlex.split(raised.value.fix.removeprefix("If you trust it, give ").removesuffix("."))
+    assert words[1::2] == [f"{key}={value}" for key, value in said.items()]
+
+
+def test_what_else_is_read_is_not_the_adapters_to_say(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    data, adapter = trained
+    secret = tmp_path / "secret.txt"
+    secret.write_text("a line of a file of the user's\n")
+    elsewhere = {"other_domain": str(secret), "data": str(secret), "output_dir": str(tmp_path / "out"), "reader": "x"}
+    with_recipe(adapter, tmp_path / "adapter", task="sft", **elsewhere, model="hub:x", tracking="wandb", unknown=1)
+    found = evaluate(str(data), adapter=tmp_path / "adapter")
+    assert not any("other_domain" in name for name in found["base"])
+    assert set(found["base"]) == set(evaluate(str(data), adapter=adapter)["base"])
+    assert not (tmp_path / "out").exists()
+    with_recipe(adapter, tmp_path / "adapter", task="policy", reward="chrf", max_new_tokens=2)
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "say 1", "answer": "yes"}) + "\n")
+    assert "reward" in evaluate(str(tmp_path / "prompts.jsonl"), adapter=tmp_path / "adapter")  # a metric is no place
+
+
+def with_recipe(adapter: Path, out: Path, *, task: str, **said: object) -> None:
+    """A copy of an adapter whose card says it was trained by another recipe."""
+    shutil.copytree(adapter, out, dirs_exist_ok=True)
+    card = json.loads((adapter / "speechft.json").read_text())
+    recipe = {**card["recipe"], "task": task, **said}
+    if task != "sft":
+        del recipe["metrics"]
+    (out / "speechft.json").write_text(json.dumps({**card, "task": task, "recipe": recipe}))

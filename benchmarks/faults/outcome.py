@@ -14,7 +14,8 @@ from typing import Any
 from common import complaint, speechft
 
 ASIDE = ("report.html", "report.md", "fleet.md", "trials.md", "fleet.jsonl", "study.journal")
-OF_THE_MOMENT = {"seconds", "step_seconds", "real_time_factor", "peak_memory_mb"}  # keys of JSON
+# Keys of JSON: times, memory, and how often a fleet started a run.
+OF_THE_MOMENT = {"seconds", "step_seconds", "real_time_factor", "peak_memory_mb", "starts"}
 SPEECH = ("adapter/adapter_model.safetensors", "checkpoints/latest/state.safetensors", "metrics.jsonl", "result.json")
 MUST_HAVE = {  # by the verb: what must be there for a comparison to say anything
     "prepare": ("manifest.jsonl",),
@@ -58,7 +59,7 @@ def differs(out: Path, expected: dict[str, str]) -> str | None:
 
 
 def timeless(path: Path) -> bytes:
-    """The content of a file; of JSON without the keys that hold times and memory."""
+    """The content of a file; of JSON without what differs from run to run."""
     content = path.read_bytes()
     with contextlib.suppress(ValueError):  # what is no JSON counts as it is
         if path.suffix == ".json":

@@ -14,8 +14,9 @@ from typing import Any
 from common import complaint, speechft
 
 ASIDE = ("report.html", "report.md", "fleet.md", "trials.md", "fleet.jsonl", "study.journal")
-# Keys of JSON: times, memory, and how often a fleet started a run.
-OF_THE_MOMENT = {"seconds", "step_seconds", "real_time_factor", "peak_memory_mb", "starts"}
+# Keys of JSON that tell of the process: times, memory, the padding of the steps that it made itself, and how often a
+# fleet started a run.
+OF_THE_MOMENT = {"seconds", "step_seconds", "real_time_factor", "peak_memory_mb", "padding", "starts"}
 SPEECH = ("adapter/adapter_model.safetensors", "checkpoints/latest/state.safetensors", "metrics.jsonl", "result.json")
 MUST_HAVE = {  # by the verb: what must be there for a comparison to say anything
     "prepare": ("manifest.jsonl",),

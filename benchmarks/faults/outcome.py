@@ -17,6 +17,8 @@ ASIDE = ("report.html", "report.md", "fleet.md", "trials.md", "fleet.jsonl", "st
 # Keys of JSON that tell of the process: times, memory, the padding of the steps that it made itself, and how often a
 # fleet started a run.
 OF_THE_MOMENT = {"seconds", "step_seconds", "real_time_factor", "peak_memory_mb", "padding", "starts"}
+# A study lists a killed trial as failed, and makes it again under the next number.
+FAILED, NUMBER = {"state": "fail"}, "number"
 SPEECH = ("adapter/adapter_model.safetensors", "checkpoints/latest/state.safetensors", "metrics.jsonl", "result.json")
 MUST_HAVE = {  # by the verb: what must be there for a comparison to say anything
     "prepare": ("manifest.jsonl",),
@@ -72,5 +74,9 @@ def timeless(path: Path) -> bytes:
 
 def without_moment(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_moment(each) for key, each in value.items() if key not in OF_THE_MOMENT}
-    return [without_moment(each) for each in value] if isinstance(value, list) else value
+        return {key: without_moment(each) for key, each in value.items() if key not in OF_THE_MOMENT and key != NUMBER}
+    if isinstance(value, list):
+        return [
+            without_moment(each) for each in value if not (isinstance(each, dict) and FAILED.items() <= each.items())
+        ]
+    return value

@@ -139,6 +139,17 @@ def test_any_file_that_differs_is_a_loss_and_times_do_not(faults: Path, tmp_path
         (tmp_path / name).write_text(files[name].replace(old, "3"))
         assert differs(tmp_path, expected) == f"the result differs: {name}"
         (tmp_path / name).write_text(files[name])
+    trials = '{"trials": [{"number": 0, "state": "complete", "value": 0.5}]}'
+    killed = trials.replace("[{", '[{"number": 0, "state": "fail", "value": null}, {').replace(
+        '0, "state": "c', '1, "state": "c'
+    )
+    (tmp_path / "trials.json").write_text(trials)
+    whole = outcome(tmp_path)
+    (tmp_path / "trials.json").write_text(killed)
+    assert differs(tmp_path, whole) is None
+    (tmp_path / "trials.json").write_text(killed.replace("0.5", "0.4"))
+    assert differs(tmp_path, whole) == "the result differs: trials.json"
+    (tmp_path / "trials.json").unlink()
     (tmp_path / "best.tmp").write_text("left behind")
     assert differs(tmp_path, expected) == "the result differs: best.tmp"
     (tmp_path / "best.tmp").unlink()

@@ -14,7 +14,11 @@ from typing import Any
 from common import complaint, speechft
 
 ASIDE = ("report.html", "report.md", "fleet.md", "trials.md", "fleet.jsonl", "study.journal")
-OF_THE_MOMENT = {"seconds", "step_seconds", "real_time_factor", "peak_memory_mb"}  # keys of JSON
+# Keys of JSON that tell of the process: times, memory, the padding of the steps that it made itself, and how often a
+# fleet started a run.
+OF_THE_MOMENT = {"seconds", "step_seconds", "real_time_factor", "peak_memory_mb", "padding", "starts"}
+# A study lists a killed trial as failed, and makes it again under the next number.
+FAILED, NUMBER = {"state": "fail"}, "number"
 SPEECH = ("adapter/adapter_model.safetensors", "checkpoints/latest/state.safetensors", "metrics.jsonl", "result.json")
 MUST_HAVE = {  # by the verb: what must be there for a comparison to say anything
     "prepare": ("manifest.jsonl",),
@@ -58,7 +62,7 @@ def differs(out: Path, expected: dict[str, str]) -> str | None:
 
 
 def timeless(path: Path) -> bytes:
-    """The content of a file; of JSON without the keys that hold times and memory."""
+    """The content of a file; of JSON without what differs from run to run."""
     content = path.read_bytes()
     with contextlib.suppress(ValueError):  # what is no JSON counts as it is
         if path.suffix == ".json":
@@ -70,5 +74,9 @@ def timeless(path: Path) -> bytes:
 
 def without_moment(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_moment(each) for key, each in value.items() if key not in OF_THE_MOMENT}
-    return [without_moment(each) for each in value] if isinstance(value, list) else value
+        return {key: without_moment(each) for key, each in value.items() if key not in OF_THE_MOMENT and key != NUMBER}
+    if isinstance(value, list):
+        return [
+            without_moment(each) for each in value if not (isinstance(each, dict) and FAILED.items() <= each.items())
+        ]
+    return value

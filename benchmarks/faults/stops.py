@@ -87,7 +87,8 @@ def stopped(words: list[str], wanted: signal.Signals, after: float) -> str | Non
         return None  # Python's own words, while it was on its way to the command line
     if process.returncode == -wanted and not said:  # while modules were loaded: nothing was begun
         return None
-    if "Traceback" in said or process.returncode != 128 + wanted:
+    # killed by the signal, which a shell calls 130 or 143 too: Python does that to itself after a Ctrl-C in `exec`
+    if "Traceback" in said or process.returncode not in (128 + wanted, -wanted):
         return f"ended with {process.returncode}: {said.strip()[-300:]}"
     return None if "same command again" in said else "does not say how to go on"
 

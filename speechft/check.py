@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from speechft.audio import SAMPLE_RATE
 from speechft.errors import SpeechftError
+from speechft.files import hindrance
 from speechft.fingerprint import copies, fingerprint
 from speechft.leaks import leaks, split_names
 from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
@@ -173,7 +174,7 @@ def _look_at(u: Utterance, decode: bool, pieces: bool) -> _Look:
 def _quick_seconds(u: Utterance) -> Seconds:
     """The length the manifest states if the file is there, else that of its header."""
     whole = u.start_s is None and u.end_s is None  # times of a part may lie past the end
-    if u.duration_s and whole and u.audio.is_file() and u.audio.stat().st_size:
+    if u.duration_s and whole and not hindrance(u.audio) and u.audio.stat().st_size:
         return u.duration_s
     seconds = probe_duration(u)
     if seconds <= 0:
@@ -230,9 +231,11 @@ def _duplicate(copy: _Copy) -> Problem:
 
 def _kind(u: Utterance, error: SpeechftError) -> str:
     """Which kind of fault kept a recording from being read."""
-    if not u.audio.is_file():
-        return "missing"
-    return error.kind or ("unreadable" if u.audio.stat().st_size else "empty")
+    if error.kind:
+        return error.kind
+    if hindrance(u.audio):
+        return "unreadable" if os.path.isfile(u.audio) else "missing"
+    return "unreadable" if u.audio.stat().st_size else "empty"
 
 
 def _row_number(problem: Problem) -> int:

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted, raise_on_terminate
-from speechft.plain_text import Terminal, escape, shortened
+from speechft.plain_text import Terminal, escape, shortened, visible
 from speechft.supervision import ended_by_itself, memory_limit, supervised
 
 FILE_FAULTS = {
@@ -46,6 +46,9 @@ def file_fault(error: Exception) -> str | None:
         error = OSError(errno.ELOOP, "", circle[1])
     told = re.search(r"os error (\d+)", str(error))  # safetensors has an error of its own
     number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        found = visible(error.object[max(0, error.start - 40) : error.end + 40])
+        return f"A file or folder has a name that is not UTF-8 ('{found}'). Rename it."
     if isinstance(error, ValueError) and "null byte" in str(error):
         return "A file name contains a null byte. Check how the name was made."
     if number not in FILE_FAULTS:

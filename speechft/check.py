@@ -22,7 +22,15 @@ from speechft.fingerprint import copies, fingerprint
 from speechft.leaks import leaks, split_names
 from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
 from speechft.overlap import Overlap, overlap
-from speechft.row_problems import Severity, Tokenizer, audio_problem, length_problems, sample_problems, text_problems
+from speechft.row_problems import (
+    Severity,
+    Tokenizer,
+    audio_problem,
+    in_other_letters,
+    length_problems,
+    sample_problems,
+    text_problems,
+)
 from speechft.split import UNUSED, sentence_key, usual_splits
 
 if TYPE_CHECKING:
@@ -63,6 +71,7 @@ def examine(
     allow_outside: bool = False,
     tokenizer: Tokenizer | None = None,
     progress: Progress | None = None,
+    english: str = "",
 ) -> Checked:
     """Read a manifest and decode every recording in it.
 
@@ -71,6 +80,7 @@ def examine(
         allow_outside: let audio lie outside the manifest's folder.
         tokenizer: the model's, to count tokens; without one the count is estimated and never an error.
         progress: called after each row.
+        english: the model's name, if it is one of English only.
 
     Raises:
         SpeechftError: the manifest itself is missing or isn't JSON lines.
@@ -87,6 +97,12 @@ def examine(
     problems += [_duplicate(copy) for copy in told if not copy.meant]
     problems += leaks(manifest)
     problems += split_names(read)
+    if english and (count := sum(in_other_letters(u.text) for u in manifest)):
+        what = (
+            f"{count} of {len(manifest)} texts are mostly in other letters than English, all that {english} can write"
+        )
+        fix = "Name a multilingual model by --model, and train that one, such as bundled:base."
+        problems.append(Problem("warning", "script", Path(path).name, what, fix))
     if not manifest and not problems:
         problems.append(
             Problem("error", "no-rows", Path(path).name, "holds no utterances", "Write one JSON object a line.")

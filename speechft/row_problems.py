@@ -50,6 +50,8 @@ def text_problems(u: Utterance, tokenizer: Tokenizer | None) -> list[Problem]:
 
 def in_other_letters(text: str) -> bool:
     """Whether most letters of a text are not Latin, so that a model of English cannot have been meant to write it."""
+    if text.isascii():
+        return False
     latin = [unicodedata.name(letter, "").startswith("LATIN") for letter in text if letter.isalpha()]
     return 2 * sum(latin) < len(latin)
 

@@ -159,7 +159,7 @@ def arguments(path: str, adapter: str, given: list[str]) -> list[list[str]]:
     ]  # fmt: skip
     if path:  # an empty one is none
         cases.append(["check", "good.jsonl", "--model", path])
-        for task, setting in (("feedback", "judge=model:"), ("ppo", "reward="), ("sft", "other_domain=")):
+        for task, setting in (("feedback", "judge=model:"), ("policy", "reward="), ("sft", "other_domain=")):
             cases.append(["train", f"task={task}", "data=chat.jsonl", "output_dir=t", "max_steps=1", setting + path])
         cases.append(["export", adapter, "e", "--check", path])
         cases.append(["push", adapter, "me/voice", "--result", path, "--dry-run", "o"])

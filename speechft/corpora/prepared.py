@@ -273,7 +273,11 @@ def corpus_root(source: str | Path, pattern: str, name: str) -> Path:
 def closed_folders(source: Path) -> list[tuple[Path, str]]:
     """Folders below one, hidden ones apart, that cannot be opened, and why: to search them finds nothing."""
     found: list[tuple[Path, str]] = []
-    for _, folders, _ in os.walk(source, onerror=lambda error: found.append((Path(error.filename), error.strerror))):
+
+    def note(error: OSError) -> None:
+        found.append((Path(error.filename), error.strerror or "no reason given"))
+
+    for _, folders, _ in os.walk(source, onerror=note):
         folders[:] = [name for name in folders if not name.startswith(".")]
     return found
 

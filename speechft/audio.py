@@ -7,6 +7,7 @@ every 10 ms, 80 mel bins (128 since large-v3), a floor 80 dB below the loudest v
 from __future__ import annotations
 
 import io
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,7 +16,7 @@ import numpy as np
 import soundfile
 
 from speechft.errors import SpeechftError
-from speechft.files import write_bytes
+from speechft.files import hindrance, write_bytes
 
 if TYPE_CHECKING:
     import torch  # imported where it is used: processes that only decode files are small without it
@@ -75,14 +76,7 @@ def load_audio(
     if isinstance(path, str | Path):
         path = Path(path)
         name, source, where = f"audio '{path.name}'", str(path), where or path
-        if not path.is_file():
-            what = (
-                "is a folder, not a recording"
-                if path.is_dir()
-                else "is not a file"
-                if path.exists()
-                else "does not exist"
-            )
+        if what := hindrance(path):
             raise SpeechftError(f"{name} {what}", where=where, fix="Check the path, or drop the row.")
     else:
         name, source = "the recording", path
@@ -109,7 +103,8 @@ def load_audio(
 
 
 def _read_soundfile(source: str | BinaryIO, start_s: Seconds | None, end_s: Seconds | None) -> tuple[np.ndarray, int]:
-    with soundfile.SoundFile(source) as file:
+    # as bytes: soundfile refuses a text whose name is not UTF-8
+    with soundfile.SoundFile(os.fsencode(source) if isinstance(source, str) else source) as file:
         rate = file.samplerate
         start = round((start_s or 0.0) * rate)
         stop = file.frames if end_s is None else min(file.frames, round(end_s * rate))

@@ -17,17 +17,20 @@ from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.files import safe_name, write_text
 from speechft.manifest import Manifest, Utterance
+from speechft.own_results import refuse_foreign_file
 from speechft.split import auto_split, usual_name
 
 LISTEN_CLIPS = 3
+TITLE = "Variations to listen to"  # by which the page is known as ours
+EXAMPLES = "[0-9]-[0-9][0-9]-*.wav"  # what `_examples` calls them
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><title>Variations to listen to</title>
+<meta name="color-scheme" content="light dark"><title>{title}</title>
 <style>
 body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 48rem; margin: 0 auto; padding: 1rem; }}
 table {{ border-collapse: collapse; width: 100%; }} th, td {{ text-align: left; padding: .3rem .5rem .3rem 0; }}
 audio {{ width: 100%; min-width: 9rem; }} th {{ font-weight: 400; }} .n {{ white-space: nowrap; }}
-</style></head><body><main><h1>Variations to listen to</h1>
+</style></head><body><main><h1>{title}</h1>
 <p>Each recording as it is, then each effect at the two ends of its range, or as asked for.
 What is made here is synthetic.</p>
 {body}</main></body></html>
@@ -185,10 +188,16 @@ def listen(
         manifest, _ = usable(manifest, allow_outside)
     if not len(manifest):
         raise SpeechftError("no recording to vary", where=manifest.path, fix="Name a manifest that holds some.")
-    out = Path(out)
+    page = Path(out) / "index.html"
+    refuse_foreign_file(page, TITLE)
+    if not page.exists() and any(page.parent.glob(EXAMPLES)):
+        raise SpeechftError("holds sounds like those to be written", where=out, fix="Name a new folder.")
     step = max(1, len(manifest) // clips)
-    sections = [_examples(u, number, out, kinds, seed, amounts) for number, u in enumerate(manifest[::step][:clips], 1)]
-    return write_text(out / "index.html", PAGE.format(body="\n".join(sections)))
+    sections = ""
+    for number, utterance in enumerate(manifest[::step][:clips], 1):
+        write_text(page, PAGE.format(title=TITLE, body=sections))  # first: it says whose the sounds beside it are
+        sections += _examples(utterance, number, page.parent, kinds, seed, amounts) + "\n"
+    return write_text(page, PAGE.format(title=TITLE, body=sections.rstrip("\n")))
 
 
 def _examples(

@@ -17,11 +17,20 @@ from typing import TYPE_CHECKING
 
 from speechft.audio import SAMPLE_RATE
 from speechft.errors import SpeechftError
+from speechft.files import hindrance
 from speechft.fingerprint import copies, fingerprint
 from speechft.leaks import leaks, split_names
 from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
 from speechft.overlap import Overlap, overlap
-from speechft.row_problems import Severity, Tokenizer, audio_problem, length_problems, sample_problems, text_problems
+from speechft.row_problems import (
+    Severity,
+    Tokenizer,
+    audio_problem,
+    in_other_letters,
+    length_problems,
+    sample_problems,
+    text_problems,
+)
 from speechft.split import UNUSED, sentence_key, usual_splits
 
 if TYPE_CHECKING:
@@ -62,6 +71,7 @@ def examine(
     allow_outside: bool = False,
     tokenizer: Tokenizer | None = None,
     progress: Progress | None = None,
+    english: str = "",
 ) -> Checked:
     """Read a manifest and decode every recording in it.
 
@@ -70,6 +80,7 @@ def examine(
         allow_outside: let audio lie outside the manifest's folder.
         tokenizer: the model's, to count tokens; without one the count is estimated and never an error.
         progress: called after each row.
+        english: the model's name, if it is one of English only.
 
     Raises:
         SpeechftError: the manifest itself is missing or isn't JSON lines.
@@ -86,6 +97,12 @@ def examine(
     problems += [_duplicate(copy) for copy in told if not copy.meant]
     problems += leaks(manifest)
     problems += split_names(read)
+    if english and (count := sum(in_other_letters(u.text) for u in manifest)):
+        what = (
+            f"{count} of {len(manifest)} texts are mostly in other letters than English, all that {english} can write"
+        )
+        fix = "Name a multilingual model by --model, and train that one, such as bundled:base."
+        problems.append(Problem("warning", "script", Path(path).name, what, fix))
     if not manifest and not problems:
         problems.append(
             Problem("error", "no-rows", Path(path).name, "holds no utterances", "Write one JSON object a line.")
@@ -173,7 +190,7 @@ def _look_at(u: Utterance, decode: bool, pieces: bool) -> _Look:
 def _quick_seconds(u: Utterance) -> Seconds:
     """The length the manifest states if the file is there, else that of its header."""
     whole = u.start_s is None and u.end_s is None  # times of a part may lie past the end
-    if u.duration_s and whole and u.audio.is_file() and u.audio.stat().st_size:
+    if u.duration_s and whole and not hindrance(u.audio) and u.audio.stat().st_size:
         return u.duration_s
     seconds = probe_duration(u)
     if seconds <= 0:
@@ -230,9 +247,11 @@ def _duplicate(copy: _Copy) -> Problem:
 
 def _kind(u: Utterance, error: SpeechftError) -> str:
     """Which kind of fault kept a recording from being read."""
-    if not u.audio.is_file():
-        return "missing"
-    return error.kind or ("unreadable" if u.audio.stat().st_size else "empty")
+    if error.kind:
+        return error.kind
+    if hindrance(u.audio):
+        return "unreadable" if os.path.isfile(u.audio) else "missing"
+    return "unreadable" if u.audio.stat().st_size else "empty"
 
 
 def _row_number(problem: Problem) -> int:

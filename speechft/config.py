@@ -32,6 +32,13 @@ def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
+def _not_empty(path: Any) -> Any:
+    if path == "":
+        raise ValueError("it is empty; '.' is the folder that you are in")
+    return path
+
+
+OutputFolder = Annotated[Path, BeforeValidator(_not_empty), FILE, Mark.NOT_IN_WEIGHTS]
 Factor = Annotated[float, Field(ge=0.1, le=10)]
 Range = Annotated[tuple[Factor, Factor], AfterValidator(_in_order)]
 
@@ -228,7 +235,7 @@ class SpeechRecipe(Settings):
     manifest: Annotated[Path, FILE, Mark.NOT_IN_WEIGHTS]
     speakers: Annotated[Names | None, Mark.NOT_IN_WEIGHTS, Mark.PRIVATE] = None
     split_file: Annotated[Path | None, FILE, Mark.NOT_IN_WEIGHTS] = None
-    output_dir: Annotated[Path, FILE, Mark.NOT_IN_WEIGHTS]
+    output_dir: OutputFolder
     batch_size: Annotated[int, Field(ge=1)] = 8
     batch_seconds: Positive | None = None
     accumulate: Annotated[int, Field(ge=1)] = 1

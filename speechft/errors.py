@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class SpeechftError(Exception):
@@ -41,6 +43,30 @@ def missing_extra(package: str, extra: str | None) -> SpeechftError:
     return SpeechftError(f"{package} is not installed", fix=fix if extra else f"Install it: pip install {package}.")
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written: Python reads a name that is not UTF-8 as one with halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _withheld(where: object) -> SpeechftError | None:
+    """The error for files that are in order, but cannot be opened; None where that is not it."""
+    path = Path(str(where))
+    if not is_utf8(str(path)):
+        what = "has a name that is not UTF-8, which what reads it cannot open"
+        return SpeechftError(what, where=where, fix="Rename it.")
+    try:
+        for file in sorted(path.iterdir()) if os.path.isdir(path) else [path]:
+            if os.path.isfile(file):
+                file.open("rb").close()
+    except PermissionError as error:
+        return SpeechftError("may not be read by you", where=error.filename, fix="Check its permissions.")
+    return None
+
+
 @contextmanager
 def readable(where: object, fix: str) -> Iterator[None]:
     """Turns what libraries raise on damaged files into a sentence about `where`."""
@@ -52,5 +78,7 @@ def readable(where: object, fix: str) -> Iterator[None]:
         if "trust_remote_code" in str(error):  # transformers' advice is to run it
             what, other = "needs code that comes with it, which is not run", "Use a model that transformers knows."
             raise SpeechftError(what, where=where, fix=other) from None
+        if found := _withheld(where):
+            raise found from None
         said = (str(error).splitlines() or [""])[0][:200]
         raise SpeechftError(f"cannot be read ({type(error).__name__}: {said})", where=where, fix=fix) from None

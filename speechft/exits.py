@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 what the user gave was wrong, 128 + the signal when stoppe
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import os
 import re
@@ -16,7 +17,7 @@ from typing import NoReturn
 
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted, raise_on_terminate
-from speechft.plain_text import Terminal, escape, shortened
+from speechft.plain_text import Terminal, escape, shortened, visible
 from speechft.supervision import ended_by_itself, memory_limit, supervised
 
 FILE_FAULTS = {
@@ -34,6 +35,7 @@ FILE_FAULTS = {
     errno.EIO: "The disk may be failing: copy what matters to another one",
 }
 
+CLOSED_PIPE = 141  # 128 + SIGPIPE, which Windows has not
 LONGEST_MESSAGE = 5000  # characters; Rich takes minutes for a megabyte
 MORE_MEMORY = "Free some, lower batch_size, or use a smaller model; then run the same command again to resume."
 
@@ -44,6 +46,9 @@ def file_fault(error: Exception) -> str | None:
         error = OSError(errno.ELOOP, "", circle[1])
     told = re.search(r"os error (\d+)", str(error))  # safetensors has an error of its own
     number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        found = visible(error.object[max(0, error.start - 40) : error.end + 40])
+        return f"A file or folder has a name that is not UTF-8 ('{found}'). Rename it."
     if isinstance(error, ValueError) and "null byte" in str(error):
         return "A file name contains a null byte. Check how the name was made."
     if number not in FILE_FAULTS:
@@ -78,6 +83,13 @@ def run(command: Callable[[], object]) -> NoReturn:
     atexit.register(ended_by_itself)
     try:
         code = command()
+        sys.stdout.flush()  # here, where an error can still be told
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # Typer and Rich end with 1
+            closed_pipe()
+        raise
+    except BrokenPipeError:
+        closed_pipe()
     except SpeechftError as error:
         stop(f"[bold red]Error:[/] {escape(shortened(str(error), LONGEST_MESSAGE))}", 2)
     except KeyboardInterrupt as interrupt:
@@ -89,6 +101,15 @@ def run(command: Callable[[], object]) -> NoReturn:
             stop(f"[bold red]Error:[/] {escape(sentence)}", 2)
         raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def closed_pipe() -> NoReturn:
+    """End as programs do whose reader has gone, as `head` does when it has enough: without a word."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):  # else what is still buffered is one more error when Python ends
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    sys.exit(CLOSED_PIPE)
 
 
 def stop(said: str, code: int) -> NoReturn:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 LONGEST_FIELD = 1 << 30  # of a table, in characters; without it the csv module stops at 131,072
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: relative to the working folder; see renameat2(2)
+NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 LONGEST_NAME = 200  # bytes; most file systems take 255, and an ending and a hash need some
 
 
@@ -51,6 +54,22 @@ class NotAFile(SpeechftError, OSError):
     def __init__(self, path: Path) -> None:
         super().__init__("is a pipe, a socket or a device, not a file", where=path, fix="Check the path.")
         self.strerror = self.what
+
+
+def hindrance(path: Path) -> str:
+    """What keeps a recording from being read, such as `does not exist`; empty where nothing does."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return "is a folder, not a recording"
+        if not stat.S_ISREG(mode):
+            return "is not a file"
+        path.open("rb").close()
+    except ValueError:  # a null byte
+        return "does not exist"
+    except OSError as error:
+        return "does not exist" if error.errno in NOWHERE else f"cannot be read ({error.strerror})"
+    return ""
 
 
 def refuse_special(path: Path) -> Path:

@@ -15,6 +15,7 @@ from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import language_code
+from speechft.row_problems import in_other_letters
 from speechft.whisper import Whisper, core, decoder_states, padding_mask
 
 LISTENED_TO = 16  # clips
@@ -39,9 +40,15 @@ def in_one_language(whisper: Whisper, train: Manifest, on_event: OnEvent = lambd
     """The model told the language that it is to be taught under, and so to decode under.
 
     That is its own, else the one that rows name. Where none names any, it is the one in which their texts are the most
-    probable for their sound; an event says so. Rows of several languages leave it to be guessed clip by clip.
+    probable for their sound; an event says so. Rows of several languages leave it to be guessed clip by clip. An
+    event also tells of texts in other letters that a model of English is to be taught.
     """
-    if whisper.language or not whisper.is_multilingual:
+    if not whisper.is_multilingual:
+        if count := sum(in_other_letters(utterance.text) for utterance in train):
+            why = f"all that this model knows, although {count} of {len(train)} texts are mostly in other letters"
+            on_event({"event": "language", "language": "en", "why": f"{why}: use a multilingual one"})
+        return whisper
+    if whisper.language:
         return whisper
     rows = in_known_languages(whisper, train, lambda *_: None)
     named = {language_code(utterance.language) for utterance in rows if utterance.language}

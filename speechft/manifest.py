@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import overload
 
 from speechft.errors import SpeechftError
-from speechft.files import write_text
+from speechft.files import hindrance, write_text
 from speechft.problems import BadRow, Problem
 from speechft.rows import Folder, duplicate_id, parse_row, read_rows, with_ids
 from speechft.utterance import Seconds, Utterance
@@ -202,11 +203,10 @@ def probe_duration(utterance: Utterance) -> Seconds:
     import soundfile
 
     start, audio = utterance.start_s or 0.0, utterance.audio
-    if not audio.is_file():
-        what = "is not a file" if audio.exists() else "does not exist"
+    if what := hindrance(audio):
         raise SpeechftError(f"audio '{audio.name}' {what}", where=utterance.where, fix="Check the path.")
     try:
-        whole = soundfile.info(str(audio)).duration
+        whole = soundfile.info(os.fsencode(audio)).duration  # as bytes: a name need not be UTF-8
     except (soundfile.SoundFileError, RuntimeError):
         whole = _probe_av(utterance)
     end = whole if utterance.end_s is None else min(whole, utterance.end_s)

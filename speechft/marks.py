@@ -44,7 +44,7 @@ def _moved_model(name: str, move: Move) -> str:
     return str(path) if name and (path.is_dir() or (path.suffix == ".gguf" and path.is_file())) else name
 
 
-FILE = Place(lambda path, move: str(move(expanded(path))))
+FILE = Place(lambda path, move: path and str(move(expanded(path))))
 MODEL = Place(_moved_model)
 
 

@@ -1,20 +1,27 @@
-"""Which results in a folder are ours to replace: what somebody else wrote there is not."""
+"""Which files and folders are ours to replace: what somebody else wrote there, or has corrected, is not."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
+from speechft.adapter_files import CARD
 from speechft.errors import SpeechftError
+from speechft.files import read_text, write_text
 
+TRANSCRIPTS = ".transcripts.made"  # hashes of what `write_transcript` wrote into a folder, a line each
 WITH_A_RESULT = ("report.html", "report.md", "metrics.jsonl")
 
 
-def refuse_foreign_results(out: str | Path) -> None:
+def refuse_foreign_results(out: str | Path, trained: str | None = None) -> None:
     """Raise, before any work, where a folder holds results that speechft did not write.
 
     Ours is a result.json that says of which speechft it is, what lies beside such a one, and what lies beside the lock
     that every run leaves.
+
+    Args:
+        trained: the folder in `out` that a run would replace with what it trains, or delete where that is no better.
 
     Raises:
         SpeechftError: a file would be replaced that is not.
@@ -25,11 +32,49 @@ def refuse_foreign_results(out: str | Path) -> None:
     foreign = [result] if result.exists() and not mine else []
     if not mine and not (out / ".lock").is_file():
         foreign += [out / name for name in WITH_A_RESULT if (out / name).exists()]
+        if trained and (out / trained / CARD).is_file():  # of what has none, `adapters.refuse_foreign` says more
+            raise SpeechftError(
+                "is not of a run in this folder, which would replace or delete it", where=out / trained,
+                fix="Choose another folder, or move it away.",
+            )  # fmt: skip
     if foreign:
         raise SpeechftError(
             "was not made by speechft, which would overwrite it", where=foreign[0],
             fix="Choose another folder, or move it away.",
         )  # fmt: skip
+
+
+def refuse_foreign_file(path: Path, mark: str) -> None:
+    """Raises SpeechftError where a file would be replaced that lacks the text by which ours is known."""
+    if path.is_file() and mark not in read_text(path, errors="replace"):
+        raise SpeechftError(
+            "was not made by this command, which would overwrite it", where=path,
+            fix="Name another file, or move it away.",
+        )  # fmt: skip
+
+
+def refuse_foreign_transcript(path: Path) -> None:
+    """Raises SpeechftError where a transcript would replace a file that `write_transcript` did not leave like that."""
+    if not path.is_file():
+        return
+    record = path.parent / TRANSCRIPTS
+    known = read_text(record).split() if record.is_file() else []
+    if hashlib.sha256(path.read_bytes()).hexdigest() not in known:
+        raise SpeechftError(
+            "exists already, and was not written by 'speechft transcribe' or was changed since", where=path,
+            fix="Move it away, or give another folder by --out.",
+        )  # fmt: skip
+
+
+def write_transcript(path: Path, text: str) -> None:
+    """Write a transcript, which the next run may replace as long as nobody corrects it; raises as above."""
+    refuse_foreign_transcript(path)
+    record = path.parent / TRANSCRIPTS
+    known = read_text(record).split() if record.is_file() else []
+    made = hashlib.sha256(text.encode()).hexdigest()
+    if made not in known:  # first: whenever the process ends, what lies there is known
+        write_text(record, "".join(f"{line}\n" for line in [*known, made]))
+    write_text(path, text)
 
 
 def _is_ours(result: Path) -> bool:

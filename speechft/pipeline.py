@@ -67,7 +67,7 @@ def train(
         SpeechftError: the manifest, the recipe or the model is wrong, or another run is at work in the folder.
     """
     manifest, left_out = prepared(recipe, on_event)
-    refuse_foreign_results(recipe.output_dir)
+    refuse_foreign_results(recipe.output_dir, recipe.adapter.saved_as)
     # `fit` has a lock of its own, which ends too early: the adapter has to stay until it is evaluated
     with locked(Path(recipe.output_dir), ".run") if distributed.is_first() else contextlib.nullcontext():
         return _trained_and_reported(recipe, manifest, left_out, on_event, title, embed_audio_mb)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from speechft.config import SpeechRecipe
-from speechft.errors import SpeechftError
+from speechft.errors import SpeechftError, is_utf8
 from speechft.files import read_text
 from speechft.marks import places
 from speechft.strict_yaml import parsed
@@ -53,6 +53,8 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
             if isinstance(values.get(key), str):
                 values[key] = place.moved(values[key], path.parent.joinpath)
     override(values, overrides or [])
+    if odd := next((value for value in values.values() if isinstance(value, str) and not is_utf8(value)), None):
+        raise SpeechftError("has a name that is not UTF-8", where=odd, fix="Rename it.")
     kind = values.get("task", "speech")
     if not isinstance(kind, str) or kind not in RECIPES:
         raise SpeechftError(f"unknown task {SHORT.repr(kind)}", where=path, fix=f"Known tasks: {', '.join(RECIPES)}.")
@@ -69,6 +71,8 @@ def override(values: dict[str, Any], overrides: Iterable[str]) -> None:
         key, sign, value = text.partition("=")
         if not sign:
             raise SpeechftError(f"'{text[:60]}' is not an override", fix="Write key=value, such as epochs=3.")
+        if not is_utf8(text):
+            raise SpeechftError("has a name that is not UTF-8", where=value, fix="Rename it.")
         try:
             read = parsed(value) if value else None
         except yaml.YAMLError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -45,6 +46,14 @@ def text_problems(u: Utterance, tokenizer: Tokenizer | None) -> list[Problem]:
         what = f"the text is about {tokens} tokens long; Whisper writes {MOST_TOKENS} at most"
         return [Problem("warning", "too-many-tokens", u.where, what, "Cut the recording and its text.")]
     return []
+
+
+def in_other_letters(text: str) -> bool:
+    """Whether most letters of a text are not Latin, so that a model of English cannot have been meant to write it."""
+    if text.isascii():
+        return False
+    latin = [unicodedata.name(letter, "").startswith("LATIN") for letter in text if letter.isalpha()]
+    return 2 * sum(latin) < len(latin)
 
 
 def sample_problems(utterance: Utterance, samples: np.ndarray) -> list[Problem]:

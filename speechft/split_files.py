@@ -46,10 +46,12 @@ def write_split(
         and `sha256`, of all this but the version.
 
     Raises:
-        SpeechftError: the manifest does not fit the protocol, or not the base.
+        SpeechftError: the manifest does not fit the protocol, or not the base; or `out` is another file than a split's.
     """
     if manifest.path and Path(out).resolve() == manifest.path.resolve():
         raise SpeechftError("is the manifest itself", where=out, fix="Name another file for the split.")
+    if Path(out).is_file():
+        _refuse_foreign(Path(out))
     start = apply_split(manifest, base) if base else manifest
     done = protocol(start, name, **options)
     shared = overlap(done)
@@ -74,6 +76,17 @@ def write_split(
     content["sha256"] = _content_hash(content)
     write_text(Path(out), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
     return content
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Raises SpeechftError for a file that is no split file as `write_split` left it."""
+    try:
+        read_split(out)
+    except SpeechftError as error:
+        raise SpeechftError(
+            f"exists already, and would be overwritten: {error.what}", where=out,
+            fix="Name another file for the split, or move it away.",
+        ) from None  # fmt: skip
 
 
 def read_split(path: str | Path) -> dict[str, Any]:

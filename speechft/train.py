@@ -113,7 +113,7 @@ def fit(
             that are not ours.
     """
     distributed.start()
-    refuse_foreign_results(recipe.output_dir)
+    refuse_foreign_results(recipe.output_dir, recipe.adapter.saved_as)
     with locked(Path(recipe.output_dir)) if distributed.is_first() else contextlib.nullcontext():
         return Run(recipe, train, dev, on_event, evaluate_at, decoding).go(card or {}, base)
 

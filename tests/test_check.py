@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from speechft.check import check, examine, usable
+from speechft.cli.common import app
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Problem
 from speechft.overlap import overlap
@@ -342,3 +344,15 @@ def test_a_sentence_is_known_as_the_error_rate_reads_it(folder: Folder) -> None:
     folder.row(None, text="Come at ten o'clock.")
     folder.row("text-leak", "warning", text="come at 10 oclock", split="test")
     assert found(check(folder.write())) == folder.expected
+
+
+def test_texts_that_a_model_of_english_cannot_write_are_told(folder: Folder) -> None:
+    folder.row(None, text="\u4f60\u597d \u043c\u0438\u0440")
+    folder.row(None, text="na\u00efve \u00fcber 42")
+    path = folder.write()
+    assert examine(path).problems == []
+    (found,) = examine(path, english="bundled:tiny.en").problems
+    assert (found.severity, found.kind) == ("warning", "script")
+    assert found.what.startswith("1 of 2 texts are mostly in other letters than English, all that bundled:tiny.en")
+    done = CliRunner().invoke(app, ["check", str(path), "--json"])
+    assert [problem["kind"] for problem in json.loads(done.stdout)["problems"]] == ["script"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from speechft.audio import write_audio
 from speechft.manifest import Manifest
 
 
@@ -127,3 +130,17 @@ def test_help_shows_an_example_for_every_verb() -> None:
 def test_import_is_light() -> None:
     code = "import sys, speechft; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("words", [["--help"], ["check", "m.jsonl"], ["check", "m.jsonl", "--json"]])
+def test_a_reader_who_has_gone_is_no_error(tmp_path: Path, words: list[str]) -> None:
+    """As of `| head -1`: the exit code is that of programs which SIGPIPE ends, and nothing is said."""
+    write_audio(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 16_000))
+    (tmp_path / "m.jsonl").write_text('{"audio": "a.wav", "text": "hello there"}')
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "speechft.cli", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    os.close(writer)
+    assert done.returncode == 141
+    assert "Error" not in done.stderr

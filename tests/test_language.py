@@ -106,3 +106,13 @@ def test_nothing_that_can_be_heard(base: Whisper, voice: Manifest) -> None:
 
 def test_english_models_stay_as_they_are(tiny: Whisper, voice: Manifest) -> None:
     assert in_one_language(tiny, voice) is tiny
+
+
+def test_a_model_of_english_is_not_taught_another_script_without_a_word(tiny: Whisper, voice: Manifest) -> None:
+    told: list[dict[str, Any]] = []
+    rows = Manifest([replace(voice[0], text="\u043f\u0440\u0438\u0432\u0435\u0442"), voice[1]], voice.path)
+    assert in_one_language(tiny, rows, told.append) is tiny
+    assert [event["event"] for event in told] == ["language"]
+    assert "1 of 2 texts are mostly in other letters" in told[0]["why"]
+    assert in_one_language(tiny, voice, told.append) is tiny
+    assert len(told) == 1

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from speechft import adapters
 from speechft.adapter_arithmetic import average
+from speechft.augmented import listen
 from speechft.cli.common import app
 from speechft.cli.evaluation import check_names
 from speechft.comparison import evaluate_adapters
@@ -19,7 +20,7 @@ from speechft.corpora import prepare
 from speechft.errors import SpeechftError
 from speechft.files import write_text
 from speechft.manifest import Manifest
-from speechft.own_results import refuse_foreign_results
+from speechft.own_results import refuse_foreign_results, write_transcript
 from speechft.pipeline import evaluate
 from speechft.plain_text import escape
 from speechft.recipes import load_recipe
@@ -103,12 +104,25 @@ def test_a_manifest_is_not_replaced_by_what_is_made_of_it(voice: Manifest, tmp_p
     assert "hello" in table.read_text()
 
 
-def test_a_transcript_replaces_no_text_beside_a_recording(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").touch()
+def test_a_transcript_replaces_only_what_a_run_wrote_and_nobody_changed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.wav").touch()
+    (tmp_path / "a.wav").symlink_to(tmp_path / "elsewhere" / "a.wav")  # what lies beside the link is the user's too
     check_names([tmp_path / "a.wav"], tmp_path, "txt")
-    (tmp_path / "a.txt").write_text("by hand")
-    with pytest.raises(SpeechftError, match="beside the recording"):
+    mine = tmp_path / "a.txt"
+    for _ in range(2):
+        write_transcript(mine, "heard")
         check_names([tmp_path / "a.wav"], tmp_path, "txt")
+    write_transcript(mine, "heard better")
+    assert mine.read_text() == "heard better"
+    mine.write_text("by hand")
+    for use in (
+        lambda: check_names([tmp_path / "a.wav"], tmp_path, "txt"),
+        lambda: write_transcript(mine, "heard"),
+    ):
+        with pytest.raises(SpeechftError, match="exists already, and was not written by 'speechft transcribe'"):
+            use()
+    assert mine.read_text() == "by hand"
     check_names([tmp_path / "a.wav"], tmp_path / "heard", "txt")
     with pytest.raises(SpeechftError, match="would replace that of"):
         check_names([tmp_path / "x" / "a.wav", tmp_path / "y" / "a.wav"], tmp_path / "heard", "txt")
@@ -148,3 +162,60 @@ def test_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
     said = CliRunner().invoke(app, ["check", str(tmp_path / "m.jsonl")])
     assert "\x1b[31mred" not in said.output
     assert "\x9b" not in said.output
+
+
+def test_a_chart_replaces_only_a_chart(voice: Manifest, tmp_path: Path) -> None:
+    drawn, mine = tmp_path / "rate.svg", tmp_path / "mine.svg"
+    mine.write_text("<svg/>")
+    words = ["train", f"manifest={voice.path}", f"output_dir={tmp_path / 'out'}", "max_steps=5", "--plot-schedule"]
+    for _ in range(2):
+        assert CliRunner().invoke(app, [*words, str(drawn)]).exit_code == 0
+    refused = CliRunner().invoke(app, [*words, str(mine)])
+    assert "was not made by this command" in str(refused.exception)
+    assert mine.read_text() == "<svg/>"
+
+
+def test_a_split_replaces_only_a_split(voice: Manifest, tmp_path: Path) -> None:
+    made, mine = tmp_path / "a.split.json", tmp_path / "thesis.json"
+    for _ in range(2):
+        write_split(voice, made, "prompt-disjoint")
+    mine.write_text("{}")
+    made.write_text(made.read_text().replace('"train"', '"dev"'))  # corrected by hand
+    for path in (made, mine):
+        before = path.read_text()
+        with pytest.raises(SpeechftError, match="exists already, and would be overwritten"):
+            write_split(voice, path, "prompt-disjoint")
+        assert path.read_text() == before
+
+
+def test_examples_replace_only_examples(voice: Manifest, tmp_path: Path) -> None:
+    for _ in range(2):
+        listen(Manifest(voice[:1], voice.path), tmp_path / "l", ("noise",))
+    site, sounds = tmp_path / "site" / "index.html", tmp_path / "sounds" / "1-00-as_recorded.wav"
+    for mine in (site, sounds):
+        mine.parent.mkdir()
+        mine.write_text("mine")
+        with pytest.raises(SpeechftError, match=r"was not made by this command|holds sounds"):
+            listen(Manifest(voice[:1], voice.path), mine.parent, ("noise",))
+        assert [path.read_text() for path in mine.parent.iterdir()] == ["mine"]
+
+
+def test_a_run_deletes_no_adapter_of_another_place(voice: Manifest, tmp_path: Path) -> None:
+    """A card of ours is in every adapter that was ever trained: it does not say that this run may have it."""
+    card = tmp_path / "adapter" / "speechft.json"
+    card.parent.mkdir()
+    card.write_text("{}")
+    recipe = SpeechRecipe(manifest=voice.path, output_dir=tmp_path)
+    for _ in range(2):
+        with pytest.raises(SpeechftError, match="is not of a run in this folder"):
+            fit(recipe, voice[:4], voice[4:6])
+    refuse_foreign_results(tmp_path)  # an evaluation leaves it alone
+    (tmp_path / ".lock").touch()
+    refuse_foreign_results(tmp_path, "adapter")
+
+
+def test_an_output_folder_has_a_name(voice: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("output_dir: ''\n")
+    for path, overrides in ((None, ['output_dir=""']), (tmp_path / "r.yaml", [])):
+        with pytest.raises(SpeechftError, match=r"output_dir.*it is empty"):
+            load_recipe(path, [f"manifest={voice.path}", *overrides])

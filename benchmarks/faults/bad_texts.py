@@ -53,6 +53,8 @@ def main(a: argparse.Namespace) -> Tally:
         good = folder / "good.jsonl"
         rows = [{"audio": f"{number}.wav", "text": text} for number, text in enumerate(SENTENCES)]
         good.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        chat = [{"prompt": f"Say again: {text}.", "completion": text} for text in SENTENCES]
+        Path("chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chat))
         for name, recipe in recipes().items():
             path = folder / "r.yaml"
             path.write_bytes(recipe if isinstance(recipe, bytes) else recipe.encode())
@@ -65,6 +67,8 @@ def main(a: argparse.Namespace) -> Tally:
         for path_text in HOSTILE_PATHS:
             for words in arguments(path_text, str(adapter), given):
                 tally.count(f"{words[0]} {path_text[:40]!r}", in_process(words))
+        for words, codes in in_an_odd_folder():
+            tally.count(f"a folder that is not UTF-8: {words[0]}", in_process(words, codes))
         os.chdir("/")  # the folder is removed
     return tally
 
@@ -73,12 +77,11 @@ def manifests() -> list[tuple[str, bytes, tuple[int, ...]]]:
     """(name, content, exit codes that are right)."""
     row = '{"audio": "a.wav", "text": "hello"}'
     texts = {"rtl": "שלום עולם", "combining": "e\u0301" * 5, "emoji": "hello 👩‍👩‍👧", "other language": "你好 мир"}
-    fine = [(name, f'{{"audio": "a.wav", "text": "{text}"}}\n'.encode(), (0, 2)) for name, text in texts.items()]
-    either = (0, 2)
+    fine = [(name, f'{{"audio": "a.wav", "text": "{text}"}}\n'.encode(), (0,)) for name, text in texts.items()]
     return [
         *fine,
-        ("BOM", b"\xef\xbb\xbf" + row.encode(), either),
-        ("CRLF", (row + "\r\n").encode(), either),
+        ("BOM", b"\xef\xbb\xbf" + row.encode(), (0,)),
+        ("CRLF", (row + "\r\n").encode(), (0,)),
         ("UTF-16", row.encode("utf-16"), (2,)),
         ("latin-1", '{"audio": "a.wav", "text": "Äh"}'.encode("latin-1"), (2,)),
         ("empty", b"", (2,)),
@@ -88,7 +91,7 @@ def manifests() -> list[tuple[str, bytes, tuple[int, ...]]]:
         ("a number", b"3", (2,)),
         ("half a row", row[:20].encode(), (2,)),
         ("binary", bytes(range(256)) * 50, (2,)),
-        ("duplicate keys", b'{"audio": "a.wav", "audio": "b.wav", "text": "x"}', (2,)),
+        ("duplicate keys", b'{"audio": "a.wav", "audio": "0.wav", "text": "x"}', (2,)),
         ("text is a number", b'{"audio": "a.wav", "text": 3}', (2,)),
         ("text is null", b'{"audio": "a.wav", "text": null}', (2,)),
         ("audio is a list", b'{"audio": ["a.wav"], "text": "x"}', (2,)),
@@ -96,8 +99,12 @@ def manifests() -> list[tuple[str, bytes, tuple[int, ...]]]:
         ("times are NaN", b'{"audio": "a.wav", "text": "x", "start_s": NaN}', (2,)),
         ("end before start", b'{"audio": "a.wav", "text": "x", "start_s": 2, "end_s": 1}', (2,)),
         ("a huge number", b'{"audio": "a.wav", "text": "x", "end_s": 1e999}', (2,)),
-        ("a surrogate", b'{"audio": "a.wav", "text": "\\ud800"}', either),
-        ("a line of 10 MB", json.dumps({"audio": "a.wav", "text": "word " * 2_000_000}).encode(), either),
+        ("a surrogate", b'{"audio": "a.wav", "text": "\\ud800"}', (2,)),
+        (
+            "a line of 10 MB",
+            json.dumps({"audio": "a.wav", "text": "word " * 2_000_000}).encode(),
+            (0,),
+        ),  # of test clips a warning
         ("nested deeply", b'{"audio": "a.wav", "text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", (2,)),
         ("the same id twice", (row[:-1] + ', "id": "x"}\n').encode() * 2, (2,)),
         *((f"audio {p[:30]!r}", json.dumps({"audio": p, "text": "x"}).encode(), (2,)) for p in HOSTILE_PATHS),
@@ -144,12 +151,46 @@ def arguments(path: str, adapter: str, given: list[str]) -> list[list[str]]:
         ["average", path, adapter, "--out", "o"], ["scale", path, "good.jsonl", "--out", "o"],
         ["scale", adapter, path, "--out", "o"], ["push", path, "me/voice", "--dry-run", "o"],
     ]  # fmt: skip
+    cases += [
+        ["card", "good.jsonl", "o.md", "--facts", path], ["split", "good.jsonl", "official", "o.json", "--from", path],
+        ["evaluate", "--manifest", "good.jsonl", "--typical", path], ["hosted", path, "ho"],
+        ["hosted", path, "--check"], ["benchmark", "mmlu", "--task-folder", path],
+        ["train", "task=sft", f"data={path}", "output_dir=t"],
+    ]  # fmt: skip
     if path:  # an empty one is none
+        cases.append(["check", "good.jsonl", "--model", path])
+        for task, setting in (("feedback", "judge=model:"), ("policy", "reward="), ("sft", "other_domain=")):
+            cases.append(["train", f"task={task}", "data=chat.jsonl", "output_dir=t", "max_steps=1", setting + path])
+        cases.append(["export", adapter, "e", "--check", path])
         cases.append(["push", adapter, "me/voice", "--result", path, "--dry-run", "o"])
         cases.append(["train", *given, "output_dir=o", f"split_file={path}"])
     if any(trick in path for trick in ("\0", "loop", "xxx", "d/d/")) or path in ("clips", ".", ".."):
         cases.append(["tune", *given, "output_dir=o", "search={seed: [1]}", "--trials", "1", "--storage", path])
+    if any(trick in path for trick in ("\0", "loop", "xxx", "d/d/")) or path in ("/etc/passwd", "/dev/zero", "a.wav"):
+        cases.append(["transcribe", "a.wav", "--out", path])
+        cases.append(["augment", "good.jsonl", "--kind", "noise", "--listen", path])
+        cases.append(["evaluate", "--manifest", "good.jsonl", "--nli", path, "--bert", path])  # after all is decoded
+        if path != "loop.wav":  # a link to nothing is free
+            cases.append(["train", *given, "output_dir=o", "--plot-schedule", path])
     return cases
+
+
+def in_an_odd_folder() -> list[tuple[list[str], tuple[int, ...]]]:
+    """Commands on a copy of the good manifest in a folder whose name is no UTF-8, and the exit codes that are right."""
+    odd = os.fsdecode(b"d\xe9")
+    shutil.copytree(
+        ".", odd, symlinks=True, ignore=lambda _, names: {n for n in names if not n[0].isdigit()} - {"good.jsonl"}
+    )
+    manifest, recording = f"{odd}/good.jsonl", f"{odd}/{os.fsdecode(bytes([0xE9]))}.wav"
+    os.rename(f"{odd}/0.wav", recording)
+    shutil.copy("0.wav", f"{odd}/0.wav")
+    return [
+        (["check", manifest], (0,)), (["transcribe", recording], (0,)), (["card", manifest, "odd.md"], (0,)),
+        (["augment", manifest, "--kind", "noise", "--listen", f"{odd}/l"], (0,)),
+        (["evaluate", "--manifest", manifest], (0,)), (["evaluate", "--manifest", "good.jsonl", "--model", odd], (2,)),
+        (["evaluate", "--manifest", "good.jsonl", "--adapter", odd], (2,)),
+        (["train", f"manifest={manifest}", "output_dir=odd"], (2,)),
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

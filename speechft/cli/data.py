@@ -70,13 +70,18 @@ def check(
     from speechft.check import examine
     from speechft.terminal import Watcher, leakage_lines, problem_lines
 
-    tokenizer = None
+    tokenizer, english = None, "bundled:tiny.en (the default)"  # known without loading it
     if model:
         from speechft.whisper import load_whisper
 
-        tokenizer = load_whisper(model).label_ids
+        whisper = load_whisper(model)
+        tokenizer, english = whisper.label_ids, "" if whisper.is_multilingual else model
     with Watcher(quiet=as_json) as watch:
-        found = examine(manifest, allow_outside, tokenizer, lambda _, total: watch({"event": "checked", "of": total}))
+
+        def progress(_: int, total: int) -> None:
+            watch({"event": "checked", "of": total})
+
+        found = examine(manifest, allow_outside, tokenizer, progress, english)
     rows, problems, shared = found.manifest, found.problems, found.shared
     said = str(shared) if rows.splits else "no splits yet"
     if as_json:

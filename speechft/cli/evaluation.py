@@ -22,6 +22,7 @@ from speechft.cli.common import (
 )
 from speechft.cli.text import evaluate_text, is_text
 from speechft.errors import SpeechftError
+from speechft.own_results import refuse_foreign_transcript, write_transcript
 from speechft.plain_text import escape
 
 if TYPE_CHECKING:
@@ -158,7 +159,6 @@ def transcribe(
 
     Example: `speechft transcribe new.m4a --adapter runs/me/adapter --format srt`
     """
-    from speechft.files import write_text
     from speechft.formats import FORMATS, render
     from speechft.recogniser import load
     from speechft.transcript import DecodeOptions
@@ -185,7 +185,7 @@ def transcribe(
             continue
         text = corrected.beside(recogniser, found, kind) if corrected else render(found, kind)
         if out:
-            write_text(out / f"{path.stem}.{kind}", text)
+            write_transcript(out / f"{path.stem}.{kind}", text)
         elif kind == "txt" and len(audio) > 1:
             sys.stdout.write("".join(f"{path}\t{line}" for line in text.splitlines(keepends=True)))
         else:
@@ -215,12 +215,10 @@ def tell_of(card: Card, adapter: Path | None) -> None:
 
 
 def check_names(audio: Sequence[Path], out: Path, kind: str) -> None:
-    """Raises SpeechftError where a transcript would replace another one, or what somebody wrote beside a recording."""
+    """Raises SpeechftError where a transcript would replace another one, or what somebody wrote."""
     written: dict[str, Path] = {}
     for path in audio:
         other = written.setdefault(path.stem, path)
         if other != path:
             raise SpeechftError(f"its transcript would replace that of {other}", where=path, fix="Rename one of them.")
-        text = out / f"{path.stem}.{kind}"
-        if text.exists() and out.resolve() == path.resolve().parent:
-            raise SpeechftError("exists already, beside the recording", where=text, fix="Give another folder by --out.")
+        refuse_foreign_transcript(out / f"{path.stem}.{kind}")

@@ -10,6 +10,8 @@ import typer
 from speechft.cli.common import AsJson, app, err, print_json, recipe_and_overrides
 from speechft.errors import SpeechftError
 
+SCHEDULE_TITLE = "Learning rate, "
+
 
 @app.command()
 def quickstart(
@@ -37,7 +39,7 @@ def schedule_chart(recipe: Any, steps: int) -> str:
     from speechft.schedule import rate_factor
 
     points = [(float(step), recipe.learning_rate * rate_factor(recipe, step, steps)) for step in range(steps)]
-    title = f"Learning rate, {recipe.schedule}"
+    title = f"{SCHEDULE_TITLE}{recipe.schedule}"
     return standalone(curve(points, title=title, across="optimiser steps", percent=False, dots=False), title)
 
 
@@ -88,8 +90,10 @@ def train(
     settings = load_recipe(*recipe_and_overrides(recipe, overrides))
     if plot_schedule:
         from speechft.files import write_text
+        from speechft.own_results import refuse_foreign_file
         from speechft.schedule import planned_steps
 
+        refuse_foreign_file(plot_schedule, f"<title>{SCHEDULE_TITLE}")
         steps = planned_steps(settings, *training_examples(settings))
         err.print(f"{steps} optimiser steps: {write_text(plot_schedule, schedule_chart(settings, steps))}")
         return

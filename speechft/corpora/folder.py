@@ -129,7 +129,7 @@ def prepare_csv(
         raise SpeechftError("the table does not exist", where=path, fix="Check the path.")
     work = Preparation(path.resolve().parent, out, copy, allow_outside)
     _add_table(work, path.resolve(), columns, set())
-    return work.finish()
+    return work.finish(searched=False)
 
 
 def _files(root: Path, own: Path | None) -> Iterator[Path]:

@@ -31,7 +31,7 @@ def prepare_kaldi(source: str | Path, out: str | Path, *, copy: bool = True, all
     work = Preparation(root, out, copy, allow_outside=True)
     for name, folder in sorted(parts.items()):
         add_data_folder(work, folder, name or None)
-    return work.finish()
+    return work.finish(searched=False)
 
 
 def add_data_folder(
@@ -86,7 +86,7 @@ def _channels(recording: Path) -> int:
     import soundfile
 
     try:
-        return soundfile.info(str(recording)).channels
+        return soundfile.info(os.fsencode(recording)).channels
     except (soundfile.SoundFileError, RuntimeError):
         return 1
 

@@ -151,12 +151,17 @@ class Preparation:
             self.leave_out(path, f"the transcript {error.what}")
             return None
 
-    def finish(self) -> Prepared:
+    def finish(self, searched: bool = True) -> Prepared:
         """Write the manifest and the list of what was left out.
+
+        Args:
+            searched: recordings are whatever lies in the source, so that folders which cannot be opened are left out.
 
         Raises:
             SpeechftError: not a single row could be taken.
         """
+        for folder, reason in closed_folders(self.source) if searched else ():
+            self.leave_out(folder, f"the folder cannot be opened ({reason})")
         self.folder.mkdir(parents=True, exist_ok=True)
         name = "left_out.csv" if self.path.name == "manifest.jsonl" else f"{self.path.stem}.left_out.csv"
         with (self.folder / name).open("w", encoding="utf-8", newline="") as file:
@@ -250,6 +255,10 @@ def corpus_root(source: str | Path, pattern: str, name: str) -> Path:
     given, source = source, Path(source).resolve()
     if not source.is_dir():
         raise SpeechftError("is not a folder", where=given, fix=f"Give the folder that {name} was unpacked into.")
+    try:
+        next(source.iterdir(), None)
+    except OSError as error:
+        raise SpeechftError(f"cannot be opened ({error.strerror})", where=given, fix="Check its permissions.") from None
     if any(source.glob(pattern)):
         return source
     inside = [path for path in sorted(source.iterdir()) if path.is_dir() and any(path.glob(pattern))]
@@ -259,6 +268,18 @@ def corpus_root(source: str | Path, pattern: str, name: str) -> Path:
     if inside:
         what = f"holds several parts that look like {name}: {', '.join(path.name for path in inside[:5])}"
     raise SpeechftError(what, where=given, fix="Give the folder that it was unpacked into; for your own, use folder.")
+
+
+def closed_folders(source: Path) -> list[tuple[Path, str]]:
+    """Folders below one, hidden ones apart, that cannot be opened, and why: to search them finds nothing."""
+    found: list[tuple[Path, str]] = []
+
+    def note(error: OSError) -> None:
+        found.append((Path(error.filename), error.strerror or "no reason given"))
+
+    for _, folders, _ in os.walk(source, onerror=note):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return found
 
 
 def nearest(path: Path, others: Sequence[Path]) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -11,6 +10,7 @@ from speechft.config import (
     AdapterSettings,
     Interval,
     Optimizer,
+    OutputFolder,
     Positive,
     Search,
     Seed,
@@ -80,7 +80,7 @@ class TextRecipe(Settings):
     data: Annotated[str, DATA, Mark.NOT_IN_WEIGHTS]
     reader: str | None = None
     rows: Count | None = None
-    output_dir: Annotated[Path, FILE, Mark.NOT_IN_WEIGHTS]
+    output_dir: OutputFolder
     batch_size: Count = 4
     accumulate: Count = 1
     max_steps: Count | None = None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,9 +231,11 @@ def under_agreement(where: str) -> SpeechftError:
 
 
 def validate(path: str | Path, kind: str) -> list[tuple[int, str]]:
-    """(line, what is wrong) of a file in one of the formats; empty where all is right."""
+    """(line, what is wrong) of a file in one of the formats; empty where all is right. SpeechftError for no file."""
     if kind not in FORMATS:
         raise SpeechftError(f"unknown format '{kind}'", fix=f"Formats: {', '.join(FORMATS)}.")
+    if not os.path.isfile(path):
+        raise SpeechftError("is not a file", where=path, fix="Name the file that the service is to get.")
     problems = []
     with opened(Path(path)) as file:
         for number, line in enumerate(file, 1):
@@ -241,7 +244,7 @@ def validate(path: str | Path, kind: str) -> list[tuple[int, str]]:
             except ValidationError as error:
                 first = error.errors()[0]
                 problems.append((number, f"{complaints.place(first)}: {complaints.sentence(first)}".lstrip(": ")))
-            except ValueError:
+            except (ValueError, RecursionError):
                 problems.append((number, "not JSON"))
     return problems
 

@@ -56,7 +56,7 @@ def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict
         raise SpeechftError("text recipes train in one process", fix="Run it without torchrun or accelerate launch.")
     out = Path(recipe.output_dir)
     adapters.refuse_foreign(out / recipe.adapter.saved_as)
-    refuse_foreign_results(out)
+    refuse_foreign_results(out, recipe.adapter.saved_as)
     with locked(out):
         left_out: list[dict[str, str]] = []
         judge: dict[str, Any] = {}

@@ -153,6 +153,9 @@ def test_a_file_is_checked_from_the_command_line(tmp_path: Path) -> None:
     assert (done.exit_code, "fits" in done.stderr) == (0, True)
     with pytest.raises(SpeechftError, match="OUT"):
         CliRunner().invoke(app, ["hosted", str(path)], catch_exceptions=False)
+    for nothing in (tmp_path, tmp_path / "gone.jsonl"):
+        with pytest.raises(SpeechftError, match="is not a file"):
+            CliRunner().invoke(app, ["hosted", str(nothing), "--check"], catch_exceptions=False)
     with pytest.raises(SpeechftError, match="--check writes nothing"):
         CliRunner().invoke(app, ["hosted", str(path), str(tmp_path / "out"), "--check"], catch_exceptions=False)
 

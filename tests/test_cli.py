@@ -64,7 +64,7 @@ def test_transcribe_writes_each_format(trained: tuple[Path, dict], voice: Manife
     assert json.loads(speechft("transcribe", audio, "--format", "json").stdout)["segments"][0]["words"]
     speechft("transcribe", audio, voice[1].audio, "--format", "srt", "--out", tmp_path)
     assert "-->" in (tmp_path / f"{audio.stem}.srt").read_text()
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.srt"))) == 2
 
 
 def test_one_bad_file_does_not_take_the_others_with_it(voice: Manifest, tmp_path: Path) -> None:

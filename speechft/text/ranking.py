@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechft.errors import SpeechftError
+from speechft.errors import SpeechftError, readable
 from speechft.text.corpora import ranking_prompt
 from speechft.text.files import opened
 from speechft.text.metrics import Measure
@@ -60,8 +60,14 @@ def read_candidates(
 
 
 def lines_of(path: str | Path, fields: int) -> Iterator[list[str]]:
-    """The lines of a file of tabs, one after the other; SpeechftError for one of another number of fields."""
-    with opened(Path(path)) as file:
+    """The lines of a file of tabs, one after the other.
+
+    Raises:
+        SpeechftError: the file is missing or cannot be read, or a line has another number of fields.
+    """
+    if not Path(path).is_file():
+        raise SpeechftError("the file does not exist", where=path, fix="Check the path.")
+    with readable(path, "Give a table of MS MARCO: text with tabs."), opened(Path(path)) as file:
         for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
             if len(row) != fields:
                 raise SpeechftError(

@@ -17,7 +17,7 @@ from speechft.errors import SpeechftError
 from speechft.export import export
 from speechft.hub import push
 from speechft.text import feedback, policy, preferences, reward, sft
-from speechft.text.config import TEXT_RECIPES, PreferenceRecipe, RewardRecipe, TextAdapterSettings
+from speechft.text.config import TEXT_RECIPES, PreferenceRecipe, RewardRecipe, SftRecipe, TextAdapterSettings
 from speechft.text.data import Example, read
 from speechft.text.judge import compare, identity, judge_from, ranking
 from speechft.text.likelihood import answer_logprobs
@@ -375,8 +375,9 @@ def test_rows_that_the_template_refuses_are_left_out_by_name(tiny_llama: Path, t
         Example(prompt=prompt, answer="cat", rejected="dog", where=f"row {n}")
         for n, prompt in enumerate([(turn,), ({"role": "system", "content": "be brief"}, turn), (turn,)])
     ]
-    recipe = PreferenceRecipe(data="d", output_dir=tmp_path)
+    about = {"data": "d", "output_dir": tmp_path}
     for module in (preferences, policy, reward, sft, feedback):
+        recipe = SftRecipe(**about) if module is sft else PreferenceRecipe(**about)
         told: list[dict] = []
         assert module.usable(text, examples, recipe, told.append) == [examples[0], examples[2]], module
         assert [event["where"] for event in told] == ["row 1"]

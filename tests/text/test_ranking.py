@@ -15,7 +15,7 @@ from speechft.recipes import load_recipe
 from speechft.text import ranking
 from speechft.text.model import load_text_model
 from speechft.text.pipeline import train
-from speechft.text.ranking import measure, read_candidates, reciprocal_rank
+from speechft.text.ranking import lines_of, measure, read_candidates, reciprocal_rank
 from speechft.text.reward import rewards
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -103,3 +103,11 @@ def test_the_recipe_counts_what_an_adapter_changed(
     found = json.loads(capsys.readouterr().out)
     assert (found["mrr_before"]["value"], found["mrr"]["value"], found["mrr"]["n"]) == (0.25, 1.0, 4)
     assert json.loads((tmp_path / "ranked" / "result.json").read_text())["measures"] == found
+
+
+def test_a_missing_or_packed_table_ends_in_a_sentence(tmp_path: Path) -> None:
+    packed = tmp_path / "top1000.tsv"
+    packed.write_bytes(b"\x1f\x8b\x08\x00\xff")
+    for file, said in [(tmp_path / "none.tsv", "does not exist"), (packed, "cannot be read")]:
+        with pytest.raises(SpeechftError, match=said):
+            list(lines_of(file, 4))

@@ -94,10 +94,9 @@ def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
     import io
 
     from speechft.cli import main
-    from speechft.cli.common import err
 
     before, said = sys.argv, io.StringIO()
-    sys.argv, err.file = ["speechft", *words], said
+    sys.argv = ["speechft", *words]
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
             main()
@@ -118,17 +117,15 @@ def ended_well(call: Callable[[], object]) -> str | None:
     import contextlib
     import io
 
-    from speechft.cli.common import err
     from speechft.errors import SpeechftError
 
     def late(*_: object) -> None:
         raise Late(f"took more than {PATIENCE} s")
 
-    err.file = io.StringIO()
     signal.signal(signal.SIGALRM, late)
     signal.alarm(PATIENCE)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             call()
     except SpeechftError as error:
         return None if error.what and error.fix else f"no advice: {error}"

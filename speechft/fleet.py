@@ -25,6 +25,7 @@ from speechft.files import read_text, write_json, write_text
 from speechft.locks import locked
 from speechft.markdown import markdown_table
 from speechft.marks import FILE, marked, with_absolute_paths
+from speechft.numbers_as_text import percent
 from speechft.pipeline import known_speakers, prepared, train
 from speechft.result import shared_parts
 from speechft.result_schema import TrainingResult
@@ -257,20 +258,17 @@ def _caveats(scored: list[Event]) -> list[str]:
 
 
 def _markdown(result: Event) -> str:
-    def rate(value: float | None) -> str:
-        return "–" if value is None else f"{value:.1%}"
-
     rows: list[list[Any]] = []
     for row in result["speakers"]:
         if "error" in row:
             rows.append([row["speaker"], *["–"] * 6, row["error"]])
             continue
         kept = "adapter" if row["adapter"] else "base model kept"
-        rates = [rate(row[system]["wer"]) for system in ("base", "adapted")]
+        rates = [percent(row[system]["wer"]) for system in ("base", "adapted")]
         about = [row["base"]["n_words"], row["train_minutes"], row["starts"], kept]
         rows.append([row["speaker"], row["evaluated_on"], *rates, *about])
     for split, pooled in result["pooled"]["on"].items():
-        rates = [rate(pooled["base_wer"]), rate(pooled["adapted_wer"])]
+        rates = [percent(pooled["base_wer"]), percent(pooled["adapted_wer"])]
         rows.append([f"all {pooled['speakers']}", split, *rates, pooled["words"], "", "", ""])
     headings = ["speaker", "on", "base WER", "adapted WER", "words", "minutes trained on", "starts", "kept"]
     notes = "".join(f"**{note}**\n\n" for note in (result["notice"], *result["caveats"]) if note)

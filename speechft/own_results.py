@@ -57,9 +57,7 @@ def refuse_foreign_transcript(path: Path) -> None:
     """Raises SpeechftError where a transcript would replace a file that `write_transcript` did not leave like that."""
     if not path.is_file():
         return
-    record = path.parent / TRANSCRIPTS
-    known = read_text(record).split() if record.is_file() else []
-    if hashlib.sha256(path.read_bytes()).hexdigest() not in known:
+    if hashlib.sha256(path.read_bytes()).hexdigest() not in _made_in(path.parent):
         raise SpeechftError(
             "exists already, and was not written by 'speechft transcribe' or was changed since", where=path,
             fix="Move it away, or give another folder by --out.",
@@ -69,12 +67,16 @@ def refuse_foreign_transcript(path: Path) -> None:
 def write_transcript(path: Path, text: str) -> None:
     """Write a transcript, which the next run may replace as long as nobody corrects it; raises as above."""
     refuse_foreign_transcript(path)
-    record = path.parent / TRANSCRIPTS
-    known = read_text(record).split() if record.is_file() else []
+    known = _made_in(path.parent)
     made = hashlib.sha256(text.encode()).hexdigest()
     if made not in known:  # first: whenever the process ends, what lies there is known
-        write_text(record, "".join(f"{line}\n" for line in [*known, made]))
+        write_text(path.parent / TRANSCRIPTS, "".join(f"{line}\n" for line in [*known, made]))
     write_text(path, text)
+
+
+def _made_in(folder: Path) -> list[str]:
+    record = folder / TRANSCRIPTS
+    return read_text(record).split() if record.is_file() else []
 
 
 def _is_ours(result: Path) -> bool:

@@ -12,9 +12,7 @@ from typing import Any
 from speechft.normalize import unit
 from speechft.numbers_as_text import interval, p_value, percent, points_interval
 from speechft.report_comparison import BestSystem, best_system
-from speechft.significance import ENOUGH_SPEAKERS, ENOUGH_UTTERANCES
-
-SURE = 0.05  # a p value, corrected if need be, has to be below it
+from speechft.significance import ENOUGH_SPEAKERS, ENOUGH_UTTERANCES, SURE
 
 
 def answer(

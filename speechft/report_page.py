@@ -106,9 +106,9 @@ def _figures(systems: Systems) -> str:
     if not systems:
         return ""
     parts = []
-    figures = {f"{_words(systems)} wrong": "wer", "Sentences entirely right": "all_right"}
-    if "Characters wrong" not in figures:
-        figures = {"Words wrong": "wer", "Characters wrong": "cer", "Sentences entirely right": "all_right"}
+    figures = {f"{_words(systems)} wrong": "wer"}
+    figures.setdefault("Characters wrong", "cer")  # which the rate above is where each counts as a word
+    figures["Sentences entirely right"] = "all_right"
     for label, key in figures.items():
         shown = [percent(for_display(scores)[key]) for _, scores in systems]
         was = f"<small>before: {shown[0]}</small>" if len(shown) == 2 else ""

@@ -26,6 +26,7 @@ DRAWS = 10_000
 DRAWN_AT_ONCE = 2_000_000  # counts of one pass, 16 MB: large corpora stay within memory
 SHUFFLES = 2_000
 ROUNDING = 1e-9  # an interval no wider than this has no width
+SURE = 0.05  # a p value, corrected if need be, has to be below it before a change is claimed
 ENOUGH_SPEAKERS = 5  # below it an interval over speakers says little about other people
 ENOUGH_UTTERANCES = 6  # of one voice: below it no sign test is under 5%, and intervals are far too narrow
 ALL_FLIPS = 13  # up to so many blocks every one of 2**13 = 8192 sign flips is tried

@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from speechft.app.store import FREE, Take
-from speechft.significance import ENOUGH_UTTERANCES
-
-SURE = 0.05  # the chance of as large a difference where nothing changed has to be below it
+from speechft.significance import ENOUGH_UTTERANCES, SURE
 
 
 def words_for(result: dict[str, Any], takes: list[Take], trained: bool = False) -> dict[str, Any]:

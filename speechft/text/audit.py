@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from speechft.errors import SpeechftError
 from speechft.files import write_json
 from speechft.own_results import refuse_foreign_results
 from speechft.result import environment
 from speechft.significance import bootstrap_statistic
-from speechft.text.data import Example, drawn, read
-from speechft.text.files import SPLITS
+from speechft.text.data import Example, drawn, part_of, read
 from speechft.text.judge import RUBRIC, SCORE_RUBRIC, Choice, RewardJudge, Verdict, compare, judge_from, score
 from speechft.text.metrics import Measure, cohen_kappa, rounded
 
@@ -134,11 +132,8 @@ def run(
     if out:
         refuse_foreign_results(out)
     corpus = read(data, reader=reader, needs="answer" if scores else "preference", seed=seed, training=False)
-    parts = {name: part for name in ("train", "dev", "test") if (part := getattr(corpus, name))}
-    name = SPLITS.get(split.lower(), split) if split else list(parts)[-1]
-    if name not in parts:
-        raise SpeechftError(f"has no split '{split}'", where=data, fix=f"It has {', '.join(parts)}.")
-    examples = drawn(parts[name], limit, seed)
+    name, part = part_of(corpus, split, data)
+    examples = drawn(part, limit, seed)
     measured = judge_answers if scores else judge_pairs
     settings = {"rubric": rubric} if rubric else {}
     result = {

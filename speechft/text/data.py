@@ -30,7 +30,7 @@ from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.plain_text import encodable
 from speechft.rows import TRUTH
-from speechft.text.files import NO_SPLIT, split_of
+from speechft.text.files import NO_SPLIT, SPLITS, split_of
 from speechft.text.rows import rows_of
 
 Message = dict[str, str]
@@ -195,6 +195,15 @@ def drawn(examples: Sequence[Example], most: int, seed: int) -> tuple[Example, .
     if len(examples) <= most:
         return tuple(examples)
     return tuple(examples[i] for i in sorted(random.Random(seed).sample(range(len(examples)), most)))
+
+
+def part_of(corpus: Corpus, split: str | None, where: str) -> tuple[str, tuple[Example, ...]]:
+    """The name and the examples of a split; test where there is one, else dev, else train, unless told."""
+    parts = {name: part for name in ("train", "dev", "test") if (part := getattr(corpus, name))}
+    name = SPLITS.get(split.lower(), split) if split else list(parts)[-1]
+    if name not in parts:
+        raise SpeechftError(f"has no split '{split}'", where=where, fix=f"It has {', '.join(parts)}.")
+    return name, parts[name]
 
 
 def held_out(corpus: Corpus, recipe: Any) -> tuple[str, tuple[Example, ...]]:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from speechft.events import OnEvent
 from speechft.peft_methods import TEXT_ONLY
-from speechft.text.config import TextRecipe
+from speechft.text.config import PretrainRecipe, SftRecipe
 from speechft.text.model import TextModel, autocast
-from speechft.text.training import OnEvent, import_trl
+from speechft.text.training import import_trl
 
 MOST = 0.1  # of what a text does to the next where both are one: rounding may give a few hundredths, OPT has 0.9
 
 
-def packs(text: TextModel, recipe: TextRecipe, log: OnEvent) -> bool:
-    """Whether to pack: a recipe wants it, and the model allows it; where it does not, that is told.
-
-    Args:
-        recipe: with `packing`.
-    """
-    if not recipe.packing or recipe.adapter.method in TEXT_ONLY:  # type: ignore[attr-defined]
-        return recipe.packing  # type: ignore[attr-defined]
+def packs(text: TextModel, recipe: PretrainRecipe | SftRecipe, log: OnEvent) -> bool:
+    """Whether to pack: a recipe wants it, and the model allows it; where it does not, that is told."""
+    if not recipe.packing or recipe.adapter.method in TEXT_ONLY:
+        return recipe.packing
     if kept_apart(text):
         return True
     kind = text.model.config.model_type

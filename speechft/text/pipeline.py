@@ -21,8 +21,7 @@ from speechft.result import environment
 from speechft.result_schema import FORMAT
 from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, TextRecipe
-from speechft.text.data import Corpus, Example, blocks_of, drawn, held_out, read
-from speechft.text.files import SPLITS
+from speechft.text.data import Corpus, Example, blocks_of, drawn, held_out, part_of, read
 from speechft.text.metrics import METRICS, Measure
 from speechft.text.model import TextModel, load_text_model
 from speechft.text.pretrain import elsewhere, others
@@ -152,15 +151,12 @@ def evaluate(
             raise
         fix = f"If these are the corpus's own files, give --set reader={reader}. {error.fix}"
         raise SpeechftError(error.what, where=error.where, fix=fix) from None
-    parts = {name: part for name in ("train", "dev", "test") if (part := getattr(corpus, name))}
-    split = SPLITS.get(split.lower(), split) if split else list(parts)[-1]
-    if split not in parts:
-        raise SpeechftError(f"has no split '{split}'", where=data, fix=f"It has {', '.join(parts)}.")
+    split, part = part_of(corpus, split, data)
     text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
     module = task_module(task)
     left_out = list(corpus.left_out)
     examples = module.usable(
-        text, drawn(parts[split], recipe.test_examples, recipe.seed), recipe,
+        text, drawn(part, recipe.test_examples, recipe.seed), recipe,
         lambda event: left_out.append((event["where"], event["reason"])),
     )  # fmt: skip
     with adapters.disabled(text.model):

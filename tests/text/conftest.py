@@ -93,3 +93,18 @@ def stop_at_the_end(event: dict) -> None:
     """Ends a run while what it made is measured, as a scheduler's SIGTERM would."""
     if event.get("event") == "final evaluation":
         raise Interrupted(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two words each, to be said the other way round."""
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    words = ["red", "green", "blue", "cat", "dog", "fish"]
+    made = [
+        {"prompt": f"say {a} {b}", "completion": f"{b} {a}", "split": split}
+        for a in words
+        for b in words[:4]
+        for split in ("train", "dev")
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made))
+    return path

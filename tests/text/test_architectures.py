@@ -87,20 +87,6 @@ def test_of_a_llama_they_are_those_that_were_named(tiny_llama: Path) -> None:
     assert layers_of(found[0]) == set(LLAMA)
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    path = tmp_path / "rows.jsonl"
-    words = ["red", "green", "blue", "cat", "dog", "fish"]
-    made = [
-        {"prompt": f"say {a} {b}", "completion": f"{b} {a}", "split": split}
-        for a in words
-        for b in words[:4]
-        for split in ("train", "dev")
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in made))
-    return path
-
-
 def test_gpt2_learns_and_its_adapter_does_the_same(made: Make, rows: Path, tmp_path: Path) -> None:
     recipe = SftRecipe(
         model=str(made("GPT2", **HEADS)), data=str(rows), output_dir=tmp_path / "out", epochs=3, max_length=64,

@@ -24,20 +24,6 @@ METHODS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    words = ["red", "green", "blue", "cat", "dog", "fish"]
-    made = [
-        {"prompt": f"say {a} {b}", "completion": f"{b} {a}", "split": split}
-        for a in words
-        for b in words[:4]
-        for split in ("train", "dev")
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in made))
-    return path
-
-
 @pytest.mark.parametrize("adapter", METHODS, ids=lambda a: a.get("method", a.get("init")))
 def test_a_text_run_learns_resumes_and_loads(
     adapter: dict[str, Any], tiny_llama: Path, rows: Path, tmp_path: Path

@@ -143,6 +143,8 @@ def _written(
     path = folder / f"{safe_name(name)}.flac"
     write_audio(path, samples)
     said = ", ".join(f"{kind} {amount:g}" for kind, amount in amounts.items())
+    if "impairment" in amounts:  # what its speaker is rated as is not what is heard
+        utterance = replace(utterance, severity=None, aetiology=None)
     return replace(
         utterance,
         id=name,

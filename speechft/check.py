@@ -108,6 +108,8 @@ def examine(
             Problem("error", "no-rows", Path(path).name, "holds no utterances", "Write one JSON object a line.")
         )
     shared = overlap(manifest, sounds=[(copy.earlier.id, copy.row.id) for copy in found])
+    copied = {u.id for copy in found if copy.between for u in (copy.earlier, copy.row)}
+    problems += _same_stretches(manifest, shared, copied)
     return Checked(manifest, sorted(problems, key=_row_number), shared)
 
 
@@ -243,6 +245,17 @@ def _duplicate(copy: _Copy) -> Problem:
         what += ", with another text"
     severity: Severity = "error" if copy.between else "warning"
     return audio_problem(u, severity, "duplicate-audio", what, "Keep one of the two rows.")
+
+
+def _same_stretches(manifest: Manifest, shared: Overlap, told: set[str]) -> list[Problem]:
+    """Rows with a stretch of a recording that another part has too, but for the `told`, which are copies as a whole."""
+    problems = []
+    for pair in shared.pairs:
+        for u in (u for u in manifest if u.id in pair.audio and u.id not in told):
+            what = f"holds a stretch of a recording that is in {pair.first} too, while this is in {pair.second}"
+            problems.append(audio_problem(u, "error", "duplicate-audio", what, "Keep one of the two rows."))
+            told.add(u.id)
+    return problems
 
 
 def _kind(u: Utterance, error: SpeechftError) -> str:

@@ -20,7 +20,7 @@ from typing import overload
 from speechft.errors import SpeechftError
 from speechft.files import hindrance, write_text
 from speechft.problems import BadRow, Problem
-from speechft.rows import Folder, duplicate_id, parse_row, read_rows, with_ids
+from speechft.rows import OF_THE_RECORDING, Folder, duplicate_id, parse_row, read_rows, with_ids
 from speechft.utterance import Seconds, Utterance
 
 __all__ = ["Manifest", "Problem", "Seconds", "Utterance", "probe_duration"]
@@ -145,6 +145,8 @@ class Manifest(Sequence[Utterance]):
         return tuple(name for name in names if self._is_group(name))
 
     def _is_group(self, name: str) -> bool:
+        if name in OF_THE_RECORDING:
+            return False
         values = {u.group(name) for u in self} - {""}
         if name in GROUPS:
             return 0 < len(values) <= MAX_GROUP_VALUES

@@ -39,8 +39,8 @@ class CloserText:
 
 
 def clipped_errors(words: ErrorRate) -> int:
-    """Errors of an utterance, at most as many as its text has words; a text without words hides none."""
-    return min(words.errors, words.length) if words.length else words.errors
+    """Errors of an utterance, at most as many as its text has words: a text without words has none."""
+    return min(words.errors, words.length)
 
 
 def closer_text(pairs: Iterable[tuple[ErrorRate, ErrorRate | None]], *, clip: bool = False) -> CloserText:

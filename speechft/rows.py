@@ -17,6 +17,8 @@ from speechft.utterance import TIMES, WORDS, Seconds, Utterance
 
 # Fields that hold true or false; tables and spreadsheets write them as words or 1 and 0.
 FLAGS = ("no_speech", "simulated", "synthetic")
+# What rows say of a recording and nothing of who speaks: results are not broken down by it.
+OF_THE_RECORDING = (*FLAGS, "command", "entities", "synthetic_from", "augmentation", "amounts")
 TRUTH = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0"), False)
 MAX_SECONDS = 1e7  # 115 days: a longer recording is a mistake of unit
 FRAMES_TO_WRITE = 50  # a row is read with more of the stack left than it may be written with

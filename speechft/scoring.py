@@ -155,7 +155,7 @@ class Scores:
 
     def clipped(self) -> float:
         """WER with the errors of a clip counted up to its words: what invented words beyond them hide or show."""
-        errors = sum(clipped_errors(row.words) for row in self.rows if row.words.length)
+        errors = sum(clipped_errors(row.words) for row in self.rows)
         return errors / self.words.length if self.words.length else math.nan
 
     def closer_text(self, clip: bool = False) -> CloserText:

@@ -60,7 +60,7 @@ def semantic(
     Returns:
         `semscore` or None; `phonetic`, its phonetic part; `phonetic_by_word`; with a model, `entailment` and
         `bertscore`, all stretched to 0..1, means over the utterances whose text has words; `sentence_similarity` if
-        asked for; `models`, the folders' names; `note`, why something is missing.
+        asked for; `utterances`, how many have; `models`, the folders' names; `note`, why something is missing.
 
     Raises:
         SpeechftError: a folder is no model of its kind.
@@ -83,6 +83,7 @@ def semantic(
     return {
         "semscore": _mean_of_best(combined, counts) if whole else None,
         **{name: _mean_of_best(values, counts) for name, values in (parts | others).items()},
+        "utterances": len(kept),
         "models": {"nli": nli and Path(nli).name, "bert": bert and Path(bert).name},
         "note": None if whole else "no SemScore: it needs an NLI model and a BERTScore encoder as local folders",
     }

@@ -6,20 +6,18 @@ dev is worse than others' at the same point. The study is a file, and the same c
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from speechft.cluster import cluster, reason
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError, missing_extra
 from speechft.events import Event, OnEvent
-from speechft.files import refuse_special, write_json, write_text
+from speechft.files import write_json, write_text
 from speechft.locks import locked
 from speechft.marks import FILE, marked, with_absolute_paths, without
 from speechft.own_results import refuse_foreign_results
@@ -27,14 +25,13 @@ from speechft.pipeline import train
 from speechft.recipes import RECIPES, Recipe
 from speechft.text.config import DATA
 from speechft.tune_report import markdown, row, search_result
-from speechft.tune_space import Space, default_space, fingerprint
+from speechft.tune_space import Space, default_space
+from speechft.tune_study import Pruning, came_to_an_end, cut_off_again, draw_by, open_study
 from speechft.tune_task import Task, speech_task, text_task
 from speechft.validation import validated
 
-Pruning = Literal["halving", "median", "none"]
 TEXT_EVALUATIONS = 4  # of a trial of text, at even distances: where it can be stopped
 DEV_UTTERANCES = 150  # a trial is judged on; the best recipe's own run is judged on all
-AT_RANDOM = 8  # trials before TPE has enough to learn from
 
 
 def tune(
@@ -81,7 +78,7 @@ def tune(
     with locked(out):
         mine = Worker(recipe, trials, minutes, storage or out / "study.journal", pruning, dev_utterances)
         space, task, study = mine.space, mine.task, mine.study
-        done = _cut_off_again(study)
+        done = cut_off_again(study, space)
         if not study.trials:
             study.enqueue_trial(space.own)
         if trials > done and (workers > 1 or address):
@@ -137,18 +134,20 @@ class Worker:
             self.task = text_task(plain)
         if self.task.steps:  # the data are known now
             self.space = space_of(recipe, self.task.steps)
-        self.study = _open_study(storage, self.space, self.task, pruning, worker)
+        self.study, self.worker = open_study(storage, self.space, self.task, pruning), worker
 
     def go(self, on_event: OnEvent = lambda event: None) -> None:
         """Try one recipe after the other until the study has as many trials as it was asked for, or time is up."""
 
         def ended(study: Any, trial: Any) -> None:
             on_event({"event": "trial", "of": self.trials, **row(trial)})
-            if _came_to_an_end(study) >= self.trials:
+            draw_by(self.space.recipe.seed, study, self.worker)
+            if came_to_an_end(study) >= self.trials:
                 study.stop()
 
-        if _came_to_an_end(self.study) >= self.trials:
+        if came_to_an_end(self.study) >= self.trials:
             return
+        draw_by(self.space.recipe.seed, self.study, self.worker)
         self.study.optimize(
             lambda trial: _objective(trial, self.space, self.task, self.out / "trials"),
             timeout=None if self.minutes is None else 60 * self.minutes,
@@ -209,8 +208,7 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
         if rung := event.get("rung"):
             trial.report(min(values), rung)
             ended = "steps" in event and event["step"] == event["steps"]
-            # asked even at its end: the pruner keeps what later trials are compared with
-            if trial.should_prune() and not ended:
+            if not ended and trial.should_prune():
                 raise optuna.TrialPruned
 
     try:
@@ -227,78 +225,6 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
         if not interrupted:
             trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
         shutil.rmtree(out, ignore_errors=True)
-
-
-def _open_study(storage: Path, space: Space, task: Task, pruning: Pruning, worker: int = 0) -> Any:
-    """The study in a journal, new or as it was left.
-
-    Raises:
-        SpeechftError: the journal cannot be used, or belongs to another recipe, space or data.
-    """
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
-    pruners = {
-        "halving": optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
-        "median": optuna.pruners.MedianPruner(n_startup_trials=4),
-        "none": optuna.pruners.NopPruner(),
-    }
-    refuse_special(storage)
-    lock = JournalFileOpenLock(str(storage))
-    try:
-        storage.parent.mkdir(parents=True, exist_ok=True)
-        if storage.is_file() and storage.stat().st_size:
-            with storage.open("rb") as file:  # Optuna would write to any file
-                first = file.readline()
-            if first.endswith(b"\n") or not first.startswith(b'{"op_code":'):
-                json.loads(first)["op_code"]
-            _cut_half_line(storage, lock)
-        backend = JournalFileBackend(str(storage), lock_obj=lock)
-        study = optuna.create_study(
-            study_name="speechft", storage=JournalStorage(backend), load_if_exists=True, pruner=pruners[pruning]
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SpeechftError(f"is not a study ({error})", where=storage, fix="Give another file.") from None
-    own = fingerprint(space, task.data)
-    if study.user_attrs.setdefault("fingerprint", own) != own:
-        raise SpeechftError(
-            "holds a study of another recipe, search space or data", where=storage, fix="Give another file."
-        )
-    study.set_user_attr("fingerprint", own)
-    # a study that goes on must not draw its first random trials again, nor workers each other's
-    seed = space.recipe.seed * 100_003 + len(study.trials) + 1009 * worker
-    study.sampler = optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=AT_RANDOM, multivariate=True, constant_liar=worker > 0
-    )
-    return study
-
-
-def _cut_half_line(storage: Path, lock: Any) -> None:
-    """Take off what a full disk or a kill left of a journal's last line: with it the next one could not be read."""
-    lock.acquire()  # another worker may be writing one
-    try:
-        lines = storage.read_bytes().splitlines(keepends=True)
-        with contextlib.suppress(ValueError):
-            if lines[-1].endswith(b"\n") and json.loads(lines[-1]):
-                return
-        os.truncate(storage, sum(map(len, lines[:-1])))
-    finally:
-        lock.release()
-
-
-def _cut_off_again(study: Any) -> int:
-    """Queue the trials that ended with their process; returns how many came to an end of any kind."""
-    import optuna
-
-    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
-    return _came_to_an_end(study)
-
-
-def _came_to_an_end(study: Any) -> int:
-    return sum("seconds" in trial.user_attrs for trial in study.trials)
 
 
 def _train_best(best: Recipe, on_event: OnEvent) -> dict[str, Any]:

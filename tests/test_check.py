@@ -143,7 +143,7 @@ def test_every_planted_leak_is_found(folder: Folder, voice: Manifest) -> None:
     folder.row(None, audio=first, text="The kettle is on.", **own)
     folder.row(None, audio=speech("b.wav"), text="Nobody else says this", speaker="ben", session="1")
     folder.row(None, audio=speech("c.wav"), text="Nor this", speaker="ann", session="2")
-    speakers = iter("cdefghijklm")
+    speakers = iter("cdefghijklmnop")
     plant: dict[str, dict[str, Any]] = {
         "speaker-leak": {"speaker": "ben", "session": "7"},
         "session-leak": {"speaker": "ann", "session": "2"},
@@ -159,18 +159,26 @@ def test_every_planted_leak_is_found(folder: Folder, voice: Manifest) -> None:
     for number, (name, sound) in enumerate(same.items()):
         folder.row("duplicate-audio", "error", audio=speech(name, sound), text=f"another {number}", split="test",
                    speaker=next(speakers))  # fmt: skip
+    long = speech("long.wav", np.concatenate([next(clips), next(clips)]))
+    folder.row(None, audio=long, text="the first half", start_s=0.0, end_s=1.5, speaker=next(speakers))
+    folder.row("duplicate-audio", "error", audio=long, text="partly the same", start_s=1.2, end_s=2.5, split="test",
+               speaker=next(speakers))  # fmt: skip
+    folder.row(None, audio=long, text="with nothing of it", start_s=2.5, end_s=3.0, split="test",
+               speaker=next(speakers))  # fmt: skip
     folder.row(None, audio=speech("clean.wav"), text="a clean row", split="test", speaker=next(speakers))
 
     checked = examine(folder.write())
     assert found(checked.problems) == folder.expected
     pair = checked.shared.between("train", "test")
-    ids = [u.id for u in checked.manifest if u.audio.name in same]
+    ids = [u.id for u in checked.manifest if u.audio.name in same or u.text == "partly the same"]
     assert (pair.speakers, pair.sessions) == (("ann", "ben"), ("ann/2",))
     assert (pair.texts, pair.prompts, list(pair.audio)) == (("the kettle is on",), ("p1",), ids)
 
     plain = overlap(checked.manifest).to_dict()  # without decoding only the same bytes are the same
     assert [{**p, "audio": []} for p in plain] == [{**p, "audio": []} for p in checked.shared.to_dict()]
-    assert plain[0]["audio"] == [u.id for u in checked.manifest if u.audio.name == "renamed.wav"]
+    assert plain[0]["audio"] == [
+        u.id for u in checked.manifest if u.audio.name == "renamed.wav" or u.text == "partly the same"
+    ]
     split = write_split(checked.manifest, folder.folder / "s.split.json", "official")
     assert split["leakage"] == plain
 

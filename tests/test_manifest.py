@@ -254,6 +254,7 @@ def test_selections(tmp_path: Path) -> None:
 def test_groups_are_fields_of_few_values() -> None:
     def one(i: int) -> Utterance:
         extra = {"mood": "ab"[i % 2], "clip": f"c{i}", "vector": [1], "level": i % 3}
+        extra |= {"command": i % 2 == 0, "no_speech": False, "synthetic_from": "ab"[i % 2]}
         return Utterance(Path(f"/{i}.wav"), "x", str(i), severity="mild", extra=extra)
 
     assert Manifest(map(one, range(12))).groups == ("severity", "mood", "level")

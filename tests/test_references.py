@@ -59,7 +59,17 @@ def test_without_words_or_without_verbatim() -> None:
     found = closer_text([(ErrorRate(insertions=1), ErrorRate(length=1))])  # "hmm" against "" and against "hmm"
     assert (found.rate, found.verbatim) == (0.0, 1)
     assert closer_text([(ErrorRate(insertions=4), ErrorRate(insertions=4))]).errors == 4
-    assert clipped_errors(ErrorRate(insertions=4)) == 4
+    assert clipped_errors(ErrorRate(insertions=4)) == 0  # it has no words, so clips have at most none
+
+
+def test_words_heard_in_silence_count_in_neither_clipped_rate() -> None:
+    rows = [
+        Utterance(Path("/a.wav"), "open the door now", "a", "x", text_verbatim="um open the door now"),
+        Utterance(Path("/b.wav"), "", "b", "x", extra={"no_speech": True}),
+    ]
+    found = score(rows, ["open the door now", "thank you for watching this video"]).to_dict()
+    assert found["wer"] == 6 / 4
+    assert (found["wer_clipped"], found["wer_closer_text_clipped"]) == (0.0, 0.0)
 
 
 def test_a_result_says_which_text_was_closer() -> None:

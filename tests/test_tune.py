@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,10 @@ from speechft.marks import with_absolute_paths
 from speechft.recipes import load_recipe
 from speechft.schedule import planned_steps
 from speechft.text.config import FeedbackRecipe, PolicyRecipe, SftRecipe
-from speechft.tune import Worker, _cut_off_again, _objective, _open_study, tune
+from speechft.tune import Worker, _objective, tune
 from speechft.tune_report import _importance, search_result
 from speechft.tune_space import SPEECH_SPACE, TEXT_SPACE, Space, default_space, fingerprint, with_values
+from speechft.tune_study import cut_off_again, open_study
 from speechft.tune_task import Task, rungs
 
 SEARCH = {
@@ -61,7 +64,7 @@ def test_half_a_line_of_the_journal_costs_that_line_alone(tmp_path: Path, half: 
     space = Space(SpeechRecipe(manifest=Path("m"), output_dir=tmp_path), {"adapter.rank": [2, 4]})
 
     def opened() -> Any:
-        return _open_study(tmp_path / "study.journal", space, Task("dev WER", (), lambda *_: 0.5), "none")
+        return open_study(tmp_path / "study.journal", space, Task("dev WER", (), lambda *_: 0.5), "none")
 
     (tmp_path / "study.journal").write_text(half)
     if half.endswith("\n"):
@@ -95,11 +98,54 @@ def test_a_trial_that_was_interrupted_is_tried_again(tmp_path: Path) -> None:
 
     with pytest.raises(Interrupted):
         study.optimize(objective, n_trials=1)
-    assert _cut_off_again(study) == 0  # none came to its end
+    assert cut_off_again(study, space) == 0  # none came to its end
     study.optimize(objective, n_trials=1)
     assert seen[0] == seen[1]
     assert study.best_value == 0.5
-    assert _cut_off_again(study) == 1
+    assert cut_off_again(study, space) == 1
+
+
+class Killed(BaseException):
+    """Nobody can catch a kill, and Optuna does not catch this."""
+
+
+@pytest.mark.parametrize("pruning", ["halving", "median"])
+def test_a_study_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
+    voice: Manifest, tmp_path: Path, pruning: str
+) -> None:
+    def study_of(folder: Path, kills: set[int]) -> tuple[list[Any], int]:
+        """Its trials that came to an end, and how often it was started; `kills` are evaluations."""
+        evaluations = 0
+
+        def run(recipe: SpeechRecipe, follow: Callable[[dict], None]) -> float:
+            nonlocal evaluations
+            best = float("inf")
+            for step in (1, 3, 9):
+                evaluations += 1
+                best = min(best, abs(recipe.learning_rate - 0.002) * recipe.adapter.rank / step)
+                follow({"model": "trained", "wer": best, "step": step, "steps": 9, "rung": step})
+                if evaluations in kills:
+                    raise Killed
+            return best
+
+        for starts in range(1, 10):  # noqa: B007
+            worker = Worker(recipe_for(voice, folder), 14, None, folder / "study.journal", pruning, 2)
+            worker.task = replace(worker.task, run=run)
+            cut_off_again(worker.study, worker.space)
+            if not worker.study.trials:
+                worker.study.enqueue_trial(worker.space.own)
+            with contextlib.suppress(Killed):
+                worker.go()
+                break
+        ended = [t for t in worker.study.trials if t.state.name != "FAIL"]
+        return [(t.state, t.params, t.values, t.intermediate_values) for t in ended], starts
+
+    undisturbed, _ = study_of(tmp_path / "undisturbed", set())
+    disturbed, starts = study_of(tmp_path / "disturbed", {1, 2, 5, 9, 17})
+    assert starts > 4
+    assert len(undisturbed) == 14
+    assert {state.name for state, *_ in undisturbed} == {"COMPLETE", "PRUNED"}
+    assert disturbed == undisturbed
 
 
 @pytest.mark.parametrize(

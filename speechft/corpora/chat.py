@@ -165,6 +165,7 @@ def _word(token: str) -> Words:
         return [f"{sounds}@u"], [] if extra else [UNKNOWN]
     word = re.sub(r"@[\w:$&-]*", "", word)
     meant = re.sub(r"↫[^↫]*↫", "", word).replace("(", "").replace(")", "")
-    said = re.sub(r"\([^)]*\)", "", word).replace("↫", "")
+    said = re.sub(r"\([^)]*\)", "", word)
+    said = re.sub(r"↫([^↫]*[^↫-])↫(?=\w)", r"\1-", said).replace("↫", "")  # what is repeated is heard before the word
     clean = [MARKS.sub("", part).replace("_", " ").replace("+", " ").strip(".?!,;").split() for part in (said, meant)]
     return clean[0], [] if extra else clean[1]

@@ -76,9 +76,12 @@ def add_data_folder(
                 **more(utterance, speaker),
             }  # fmt: skip
             work.add(row, where)
-    named = speakers.keys() | (set() if segments else recordings.keys())  # without segments each recording is one
+    named = speakers.keys() | (segments or recordings).keys()  # without segments each recording is one
     for utterance in sorted(named - texts.keys()):
         work.leave_out(f"{folder.name}: {utterance}", "it has no text")
+    cut = {parts[0] for parts in segments.values() if parts}
+    for recording in sorted(recordings.keys() - cut - texts.keys() if segments else ()):
+        work.leave_out(f"{folder.name}/wav.scp: {recording}", "no line of segments is of it")
 
 
 def _channels(recording: Path) -> int:

@@ -27,7 +27,7 @@ from speechft.errors import SpeechftError
         ("0is there +//.", "there", "there"),
         ("ice+cream in New_York .", "ice cream in New York", "ice cream in New York"),
         ("gato@s:spa no [=! shouting] .", "gato no", "gato no"),
-        ("↫s-s↫some wa:ter .", "s-ssome water", "some water"),
+        ("↫s-s↫some wa:ter .", "s-s-some water", "some water"),
         ("(1.5) yes [+ gram] ?", "yes", "yes"),
         ("+< <it is> [/] it is &~gaga here .", "it is it is gaga here", "it is here"),
         ("I (.) [/] I went &=laughs [//] ran .", "I I went ran", "I ran"),

@@ -144,8 +144,9 @@ def test_common_voice(tmp_path: Path) -> None:
 def test_kaldi(tmp_path: Path) -> None:
     data = tmp_path / "data" / "train"
     sound(tmp_path / "audio/long.wav", 3.0)
-    written(data / "wav.scp", f"long {tmp_path}/audio/long.wav\nrel audio/long.wav\npiped sox x.wav -t wav - |\n")
-    written(data / "segments", "u1 long 0.5 1.25\nu2 long 1.5 -1\nu4 nowhere 0 1\n")
+    scp = f"long {tmp_path}/audio/long.wav\nrel audio/long.wav\npiped sox x.wav -t wav - |\nidle audio/rel.wav\n"
+    written(data / "wav.scp", scp)
+    written(data / "segments", "u1 long 0.5 1.25\nu2 long 1.5 -1\nu4 nowhere 0 1\nu5 long 2.5 3\n")
     written(data / "text", "u1 first words\nu2 second\npiped third\nu4 fourth\nrel fifth\n")
     written(data / "utt2spk", "u1 anna\nu2 anna\nrel ben\nu9 ben\n")
     written(data / "spk2gender", "anna f\nben m\n")
@@ -155,8 +156,11 @@ def test_kaldi(tmp_path: Path) -> None:
         "u2": ("second", "anna", "female", 1.5, None),
         "rel": ("fifth", "ben", "male", None, None),
     }
-    assert len(prepared.left_out) == 3
-    assert any("commands are not run" in reason for _, reason in prepared.left_out)
+    left_out = dict(prepared.left_out)
+    assert len(left_out) == 5
+    assert (left_out["train: u5"], left_out["train: u9"]) == ("it has no text", "it has no text")
+    assert left_out["train/wav.scp: idle"] == "no line of segments is of it"
+    assert any("commands are not run" in reason for reason in left_out.values())
     with pytest.raises(SpeechftError, match="Kaldi data folder"):
         prepare("kaldi", tmp_path / "audio", tmp_path / "o2")
     assert prepare("kaldi", tmp_path / "data", tmp_path / "o3").manifest.splits == ("train",)

@@ -13,11 +13,12 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.evaluated_rows import rows_to_evaluate
 from speechft.events import OnEvent
+from speechft.left_out import listed
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare_all, compare_pairs
-from speechft.pipeline import evaluated, forgetting, listed
+from speechft.pipeline import evaluated, forgetting
 from speechft.recogniser import card_of, load
 from speechft.report import write_report
 from speechft.report_data import recordings
@@ -113,7 +114,7 @@ def evaluate_adapters(
         "split_file": about_split(split_file) if split_file else None,
         "overlap": str(shared),
         "leakage": shared.to_dict(),
-        "left_out": listed(given.left_out | base.unreadable),
+        "left_out": listed((given.left_out | base.unreadable).items()),
         "caveats": [
             *bases,
             *(f"{name}: {note}" for name, entry in entries.items() for note in entry.pop("notes")),

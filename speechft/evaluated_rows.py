@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from speechft.audio import WINDOW_SECONDS
 from speechft.events import OnEvent
+from speechft.left_out import tell_errors
 from speechft.manifest import Manifest
 from speechft.seen import NOTHING, Seen
 from speechft.split import usual_name, usual_splits, without_unused
@@ -43,9 +44,7 @@ def rows_to_evaluate(
     left_out: dict[str, str] = {}
     if not isinstance(manifest, Manifest):
         manifest, problems = usable_rows(manifest, split_file, allow_outside, pieces=True)
-        left_out = {problem.where: problem.what for problem in problems if problem.severity == "error"}
-        for where, reason in left_out.items():
-            on_event({"event": "left out", "where": where, "reason": reason})
+        left_out = tell_errors(on_event, problems)
     elif split_file:
         manifest = apply_split(manifest, split_file)
     manifest = usual_splits(manifest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.evaluated_rows import Rows, rows_to_evaluate
 from speechft.events import OnEvent
+from speechft.left_out import listed, tell_errors
 from speechft.locks import locked
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
@@ -136,7 +137,7 @@ def _trained_and_reported(
         "difference": compare(base.scores, adapted.scores),
         "overlap": str(shared),
         "leakage": shared.to_dict(),
-        "left_out": listed(left_out),
+        "left_out": listed(left_out.items()),
         "data": about_data,
         "training": training_summary(trained),
         "recipe": recipe.model_dump(mode="json"),
@@ -165,9 +166,7 @@ def prepared(recipe: SpeechRecipe, on_event: OnEvent = lambda event: None) -> tu
         SpeechftError: the manifest is wrong, too small to be split, or has no utterance of these speakers.
     """
     manifest, problems = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
-    left_out = {p.where: p.what for p in problems if p.severity == "error"}
-    for where, reason in left_out.items():
-        on_event({"event": "left out", "where": where, "reason": reason})
+    left_out = tell_errors(on_event, problems)
     if recipe.speakers is not None:
         wanted = known_speakers(recipe, manifest, recipe.speakers)
         manifest = manifest.filter(lambda u: u.speaker in wanted)
@@ -266,7 +265,7 @@ def evaluate(
         "split_file": about_split(split_file) if split_file else None,
         "overlap": str(shared),
         "leakage": shared.to_dict(),
-        "left_out": listed(rows.left_out | found.unreadable),
+        "left_out": listed((rows.left_out | found.unreadable).items()),
         "caveats": caveats,
         "base": summary(base) if base else None,
         "difference": compare(base.scores, found.scores) if base else None,
@@ -288,17 +287,12 @@ def evaluate(
     return result
 
 
-def listed(left_out: Mapping[str, str]) -> list[dict[str, str]]:
-    """Rows left out, as a result has them."""
-    return [{"where": where, "reason": reason} for where, reason in left_out.items()]
-
-
 def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, Any]:
     """What an adapter costs on speech that the base was good at, as JSON."""
     manifest, (before, after) = rows.chosen, (for_display(one.scores) for one in (base, adapted))
     return {
         "notice": notice(manifest),
-        "left_out": listed(rows.left_out | base.unreadable),
+        "left_out": listed((rows.left_out | base.unreadable).items()),
         "caveats": rows.caveats,
         "manifest_sha256": manifest.sha256,
         "clips": len(manifest),

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from speechft import left_out
 from speechft.normalize import unit
 from speechft.numbers_as_text import NOTHING, interval, percent, points, points_interval
 from speechft.plain_text import Terminal, escape
@@ -65,7 +66,7 @@ class Watcher:
         elif name is None:
             self.say(f"step {event['step']}: dev WER [bold]{percent(event['wer'])}[/] ({event['model']})")
         elif name == "left out":
-            self.say(f"[yellow]left out[/] {escape(str(event['where']))}: {escape(event['reason'])}")
+            self.say(left_out.line(str(event["where"]), event["reason"]))
         elif name in ("decoded", "checked", "spoken", "cached"):
             words = {
                 "decoded": "transcribing",

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft import memory
+from speechft.left_out import listed
 from speechft.manifest import Manifest
+from speechft.paired import compare
+from speechft.report_data import for_display
 from speechft.utterance import SIMULATED_NOTICE
 
 if TYPE_CHECKING:
     from speechft.evaluate import Evaluation
+    from speechft.evaluated_rows import Rows
     from speechft.overlap import Overlap
     from speechft.train import Trained
 
@@ -75,6 +79,27 @@ def shared_parts(overlap: str, leakage: Sequence[Mapping[str, Any]], speakers: i
     """
     kinds = ("sessions", "prompts", "texts", "audio", "alike") + (("speakers",) if speakers != 1 else ())
     return [f"Overlap between splits: {overlap}."] if any(pair.get(k) for pair in leakage for k in kinds) else []
+
+
+def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, Any]:
+    """What an adapter costs on speech that the base was good at, as JSON."""
+    manifest, (before, after) = rows.chosen, (for_display(one.scores) for one in (base, adapted))
+    return {
+        "notice": notice(manifest),
+        "left_out": listed((rows.left_out | base.unreadable).items()),
+        "caveats": rows.caveats,
+        "manifest_sha256": manifest.sha256,
+        "clips": len(manifest),
+        "speakers": len(manifest.speakers),
+        "base": {key: before[key] for key in ("wer", "wer_ci95", "cer")},
+        "adapted": {key: after[key] for key in ("wer", "wer_ci95", "cer")},
+        "difference": compare(base.scores, adapted.scores),
+    }
+
+
+def read_first(said: str | None, caveats: Sequence[str]) -> list[str]:
+    """What must be read before any number."""
+    return [*([said] if said else []), *caveats]
 
 
 def simulated(manifest: Manifest) -> bool:

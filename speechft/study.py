@@ -26,7 +26,7 @@ from speechft.recogniser import load
 from speechft.report import plain, write_report
 from speechft.report_comparison import comparison
 from speechft.report_data import recordings
-from speechft.result import environment, notice, shared_parts
+from speechft.result import environment, notice, read_first, shared_parts
 from speechft.scoring import Scores
 from speechft.split import sentence_key
 from speechft.split_files import about_split
@@ -159,8 +159,7 @@ def cautions(tested: Manifest, manifest: Manifest, shared: Overlap) -> list[str]
     Args:
         tested, manifest, shared: see `write_study`.
     """
-    said = notice(tested, manifest)
-    return [*([said] if said else []), *shared_parts(str(shared), shared.to_dict(), len(manifest.speakers))]
+    return read_first(notice(tested, manifest), shared_parts(str(shared), shared.to_dict(), len(manifest.speakers)))
 
 
 def write_study(

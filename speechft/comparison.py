@@ -21,7 +21,7 @@ from speechft.report import write_report
 from speechft.report_data import recordings
 from speechft.result import environment, forgetting, notice, read_first, summary
 from speechft.result_schema import FORMAT
-from speechft.sources import hub_id
+from speechft.sources import common_name
 
 
 def evaluate_adapters(
@@ -111,7 +111,7 @@ def different_bases(models: Sequence[str]) -> list[str]:
     Args:
         models: names, each adapter's and first that of what they are compared with.
     """
-    others = {name: None for name in models if (hub_id(name) or name) != (hub_id(models[0]) or models[0])}
+    others = {name: None for name in models if common_name(name) != common_name(models[0])}
     if not others:
         return []
     return [

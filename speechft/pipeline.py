@@ -30,6 +30,7 @@ from speechft.result import (
     notice,
     read_first,
     read_metrics,
+    shared_parts,
     simulated,
     summary,
     training_caveats,
@@ -142,7 +143,7 @@ def _trained_and_reported(
         "recipe": recipe.model_dump(mode="json"),
         "environment": environment(),
     }
-    caveats = training_caveats(split, trained, shared, len(manifest.speakers))
+    in_common = shared_parts(str(shared), shared.to_dict(), len(manifest.speakers))
     write_report(
         out,
         result,
@@ -151,7 +152,7 @@ def _trained_and_reported(
         audio=recordings(held_out),
         metrics=read_metrics(out / "metrics.jsonl"),
         title=title or f"{recipe.model} adapted",
-        notes=read_first(said, caveats),
+        notes=read_first(said, [*training_caveats(result), *in_common]),
         embed_audio_mb=embed_audio_mb,
     )
     return result

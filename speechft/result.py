@@ -19,7 +19,6 @@ from speechft.utterance import SIMULATED_NOTICE
 if TYPE_CHECKING:
     from speechft.evaluate import Evaluation
     from speechft.evaluated_rows import Rows
-    from speechft.overlap import Overlap
     from speechft.train import Trained
 
 CORE_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "jiwer", "whisper-normalizer")
@@ -54,20 +53,22 @@ def training_summary(trained: Trained) -> dict[str, Any]:
     }
 
 
-def training_caveats(split: str, trained: Trained, shared: Overlap, speakers: int) -> list[str]:
-    """What a reader must know before quoting the numbers; `speakers` as of `shared_parts`."""
+def training_caveats(result: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before quoting the numbers of a training run; none of another result."""
+    if "evaluated_on" not in result:
+        return []
     notes = []
-    if trained.adapter is None:
+    if result["adapter"] is None:
         notes.append(
             "No trained state was better than the base model on the dev clips, so the base model was kept and there is "
             "no adapter. More recordings help most."
         )
-    if split == "dev":
+    if result["evaluated_on"]["split"] == "dev":
         notes.append(
             "There is no test split: these clips also chose the best state, which makes the result look slightly "
             "better than it is. Keep some recordings aside as test."
         )
-    return notes + shared_parts(str(shared), shared.to_dict(), speakers)
+    return notes
 
 
 def shared_parts(overlap: str, leakage: Sequence[Mapping[str, Any]], speakers: int) -> list[str]:

@@ -27,7 +27,7 @@ import soundfile
 
 from speechft import exits
 from speechft.audio import SAMPLE_RATE
-from speechft.corpora.prepared import gender
+from speechft.corpora.reading import gender
 from speechft.manifest import Manifest, Utterance
 
 LOST, WORDLESS, UNCHECKED = 50, 67, 23  # every so manieth recording is missing, has no text, is not found right

@@ -26,8 +26,8 @@ ENTRIES = ("3.11:oldest", "3.12:newest", "3.13:newest")
 # What depends on the core packages; extras are not installed here.
 TESTS = (
     "adapters", "audio", "augment", "cache", "cli", "config", "decode", "error_rate", "interruption", "manifest",
-    "normalize", "paired", "recording", "result_schema", "scoring", "significance", "sources", "split", "train",
-    "whisper",
+    "matched_pairs", "normalize", "paired", "recording", "result_schema", "scoring", "significance", "sources", "split",
+    "train", "whisper",
 )  # fmt: skip
 TOOLS = ("pytest>=9", "pytest-timeout", "hypothesis", "httpx")
 

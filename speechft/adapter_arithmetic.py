@@ -15,7 +15,7 @@ from speechft.errors import SpeechftError
 from speechft.files import new_folder, refuse_existing, save_tensors
 from speechft.lora_sums import MATRICES, lora_scale, lora_tensors, side_by_side
 from speechft.seen import Seen
-from speechft.sources import hub_id, resolve
+from speechft.sources import common_name, resolve
 from speechft.version import __version__
 
 
@@ -93,7 +93,7 @@ def _same_base(one: Path, other: Path) -> bool:
     """By the weights' hash, which may have two forms; by name where an adapter has none, as those made by others."""
     names = [adapters.base_of(folder) for folder in (one, other)]
     hashes = {adapters.read_card(folder).get("base_sha256") for folder in (one, other)}
-    same_name = len({hub_id(name) or name for name in names}) == 1
+    same_name = len(set(map(common_name, names))) == 1
     if None in hashes or len(hashes) == 1:
         return same_name or None not in hashes
     return same_name and hashes <= adapters.hashes_of(resolve(names[0]))

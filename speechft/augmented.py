@@ -16,6 +16,7 @@ from speechft.corpora.prepared import refuse_changed, save_prepared
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.files import safe_name, write_text
+from speechft.left_out import tell
 from speechft.manifest import Manifest, Utterance
 from speechft.own_results import refuse_foreign_file
 from speechft.split import auto_split, usual_name
@@ -129,7 +130,7 @@ def _originals(path: str | Path, allow_outside: bool, on_event: OnEvent) -> tupl
     good, more = usable(read)
     for problem in (*problems, *more):
         if problem.severity == "error":
-            on_event({"event": "left out", "where": problem.where, "reason": problem.what})
+            tell(on_event, problem.where, problem.what)
     lengths = {u.id: u for u in good}
     return Manifest((lengths.get(u.id, u) for u in read), read.path), set(lengths)
 

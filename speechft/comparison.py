@@ -4,55 +4,42 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from speechft import memory
-from speechft.context import Context
+from speechft.conditions import Conditions
 from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
-from speechft.evaluated_rows import rows_to_evaluate
 from speechft.events import OnEvent
 from speechft.manifest import Manifest
-from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare_all, compare_pairs
-from speechft.pipeline import evaluated, forgetting, listed
-from speechft.recogniser import card_of, load
+from speechft.recogniser import Recogniser, card_of, load
 from speechft.report import write_report
 from speechft.report_data import recordings
-from speechft.result import environment, notice, shared_parts, summary
+from speechft.result import environment, forgetting, notice, read_first, summary
 from speechft.result_schema import FORMAT
-from speechft.seen import Seen
-from speechft.sources import hub_id
-from speechft.split_files import about_split
-from speechft.transcript import DecodeOptions
+from speechft.sources import common_name
 
 
 def evaluate_adapters(
     manifest: str | Path | Manifest,
     adapters: Sequence[str | Path],
     *,
-    split: str | None = None,
-    split_file: str | Path | None = None,
     model: str | None = None,
     out: str | Path | None = None,
-    normalizer: str = "auto",
-    context: str | None = None,
-    language: str | None = None,
-    beams: int = 1,
-    typical: str | Path | Manifest | None = None,
     embed_audio_mb: float = 0.0,
-    allow_outside: bool = False,
     on_event: OnEvent = lambda event: None,
+    **conditions: Any,
 ) -> dict[str, Any]:
     """Evaluate several adapters and their base on the same utterances.
 
     Args:
         adapters: folders, two or more.
-        typical: speech the base was good at; what each adapter costs there is `forgetting`.
-        manifest, split, split_file, model, out, normalizer, context, language, beams, embed_audio_mb: see
-            `speechft.pipeline.evaluate`. The base is `model`, else the one that the first adapter was trained on.
+        manifest, out, embed_audio_mb, on_event, conditions: see `speechft.pipeline.evaluate`.
+        model: the base; the one that the first adapter was trained on unless given.
 
     Returns:
         `base`: its scores; `adapters`: by name, each with its scores, `adapter`, `model`, `difference` (paired, with
@@ -63,38 +50,35 @@ def evaluate_adapters(
     Raises:
         SpeechftError: a folder is no adapter, or is given twice.
     """
+    under = Conditions(**conditions)
     if out:
         refuse_foreign_results(out)
     names = adapter_names([Path(folder) for folder in adapters])
-    seen = Seen.by(card_of(adapter=folder) for folder in adapters)
-    given = rows_to_evaluate(manifest, split, allow_outside, on_event, split_file, seen)
-    rows, split, shared = given.chosen, given.split, overlap(given.whole)
-    other = rows_to_evaluate(typical, None, allow_outside, on_event, seen=seen) if typical else None
-    settings: dict[str, Any] = {"options": DecodeOptions(beams=beams)}
-    forced: dict[str, Any] = {"context": Context(context)} if context else {}
+    rows, typical = under.rows(manifest, [card_of(adapter=folder) for folder in adapters], on_event)
 
-    def both(recogniser: Any, **more: Any) -> tuple[Evaluation, Evaluation | None]:
-        found = evaluated(recogniser, rows, normalizer, on_event, **settings, **more)
-        return found, evaluated(recogniser, other.chosen, normalizer, on_event, **settings, **more) if other else None
+    def both(recogniser: Recogniser, under: Conditions = under) -> tuple[Evaluation, Evaluation | None]:
+        found = under.hear(recogniser, rows.chosen, on_event)
+        return found, under.hear(recogniser, typical.chosen, on_event) if typical else None
 
-    first = load(model, adapters[0], language=language)  # also says at once where the first is no adapter
+    first = load(model, adapters[0], language=under.language)  # also says at once where the first is no adapter
     base_name = first.whisper.name
-    base, base_typical = both(load(base_name, language=first.whisper.language))
+    base, base_typical = both(load(base_name, language=first.whisper.language), replace(under, context=None))
     del first
     found: dict[str, Evaluation] = {}
     entries: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
     for name, folder in names.items():
         on_event({"event": "evaluating", "adapter": name})
-        recogniser = load(model, folder, language=language)
-        found[name], kept = both(recogniser, **forced)
+        recogniser = load(model, folder, language=under.language)
+        found[name], kept = both(recogniser)
         entries[name] = {
             **summary(found[name]),
             "adapter": str(folder),
             "model": recogniser.whisper.name,
-            "context": (forced.get("context") or recogniser.whisper.context).policy,
-            "notes": recogniser.notes,
-            "forgetting": forgetting(base_typical, kept, other) if base_typical and kept and other else None,
+            "context": under.context_of(recogniser),
+            "forgetting": forgetting(base_typical, kept, typical) if base_typical and kept and typical else None,
         }
+        notes += [f"{name}: {note}" for note in recogniser.notes]
         del recogniser
         gc.collect()
         memory.release()
@@ -104,23 +88,12 @@ def evaluate_adapters(
     best = min(["base", *found], key=lambda name: (base if name == "base" else found[name]).scores.wer)
     bases = different_bases([base_name, *(entry["model"] for entry in entries.values())])
     result = {
-        "notice": notice(rows),
+        "notice": notice(rows.chosen),
         "format": FORMAT,
-        "split": split,
-        "clips": len(rows),
-        "speakers": len(rows.speakers),
-        "manifest_sha256": rows.sha256,
-        "split_file": about_split(split_file) if split_file else None,
-        "overlap": str(shared),
-        "leakage": shared.to_dict(),
-        "left_out": listed(given.left_out | base.unreadable),
-        "caveats": [
-            *bases,
-            *(f"{name}: {note}" for name, entry in entries.items() for note in entry.pop("notes")),
-            *given.caveats,
-            *base.caveats,
-            *shared_parts(str(shared), shared.to_dict(), len(given.whole.speakers)),
-        ],
+        "split": rows.split,
+        "clips": len(rows.chosen),
+        "speakers": len(rows.chosen.speakers),
+        **rows.facts(base, [*bases, *notes]),
         "base": {**summary(base), "model": base_name, "forgetting": None},
         "adapters": entries,
         "pairs": compare_pairs({name: evaluation.scores for name, evaluation in found.items()}),
@@ -128,7 +101,7 @@ def evaluate_adapters(
         "environment": environment(),
     }
     if out:
-        report(Path(out), result, base, found, best, rows, embed_audio_mb)
+        report(Path(out), result, base, found, rows.chosen, embed_audio_mb)
     return result
 
 
@@ -138,7 +111,7 @@ def different_bases(models: Sequence[str]) -> list[str]:
     Args:
         models: names, each adapter's and first that of what they are compared with.
     """
-    others = {name: None for name in models if (hub_id(name) or name) != (hub_id(models[0]) or models[0])}
+    others = {name: None for name in models if common_name(name) != common_name(models[0])}
     if not others:
         return []
     return [
@@ -152,13 +125,11 @@ def report(
     result: dict[str, Any],
     base: Evaluation,
     found: dict[str, Evaluation],
-    best: str,
     rows: Manifest,
     embed_audio_mb: float,
 ) -> None:
     """The report of the best adapter against the base, with the table of all on top."""
-    shown = best if best != "base" else min(found, key=lambda name: found[name].scores.wer)
-    notes = [note for note in (result["notice"], *result["caveats"]) if note]
+    shown = min(found, key=lambda name: found[name].scores.wer)
     write_report(
         out,
         {**result, "adapter": shown},
@@ -166,7 +137,7 @@ def report(
         found[shown].scores,
         audio=recordings(rows),
         title=f"{len(found)} adapters; in detail: {shown}",
-        notes=notes,
+        notes=read_first(result["notice"], result["caveats"]),
         embed_audio_mb=embed_audio_mb,
     )
 

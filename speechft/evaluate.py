@@ -18,6 +18,7 @@ from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
+from speechft.left_out import tell
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import AUTO, resolve_normalizer
 from speechft.normalize import normalizer as named_normalizer
@@ -118,7 +119,7 @@ def evaluate_model(
 
     def left_out(utterance: Utterance, reason: str) -> np.ndarray:
         unreadable[utterance.where] = reason
-        on_event({"event": "left out", "where": utterance.where, "reason": reason})
+        tell(on_event, utterance.where, reason)
         return np.zeros(0, np.float32)
 
     def loader(index: int, utterance: Utterance) -> Callable[[], np.ndarray]:

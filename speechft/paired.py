@@ -9,8 +9,9 @@ from typing import Any
 
 from speechft.error_rate import align
 from speechft.errors import SpeechftError
+from speechft.matched_pairs import error_segments, mapsswe
 from speechft.scoring import Scored, Scores, finite
-from speechft.significance import ENOUGH_SPEAKERS, error_segments, holm, mapsswe, paired_bootstrap, sign_flip
+from speechft.significance import ENOUGH_SPEAKERS, holm, paired_bootstrap, sign_flip
 
 
 def compare(base: Scores, other: Scores) -> dict[str, Any]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from speechft import distributed, memory
 from speechft.adapters import base_hash
+from speechft.conditions import Conditions
 from speechft.config import SpeechRecipe
-from speechft.context import Context
 from speechft.errors import SpeechftError
-from speechft.evaluate import Evaluation
-from speechft.evaluated_rows import Rows, rows_to_evaluate
 from speechft.events import OnEvent
+from speechft.left_out import listed, tell_errors
 from speechft.locks import locked
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
@@ -23,10 +23,12 @@ from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare
 from speechft.recogniser import Recogniser, card_of, load
 from speechft.report import write_report
-from speechft.report_data import for_display, recordings
+from speechft.report_data import recordings
 from speechft.result import (
     environment,
+    forgetting,
     notice,
+    read_first,
     read_metrics,
     shared_parts,
     simulated,
@@ -35,12 +37,10 @@ from speechft.result import (
     training_summary,
 )
 from speechft.result_schema import FORMAT
-from speechft.seen import Seen
 from speechft.semantic import semantic
 from speechft.split import auto_split
 from speechft.split_files import about_split, usable_rows
 from speechft.train import fit
-from speechft.transcript import DecodeOptions
 
 
 def train(
@@ -109,16 +109,17 @@ def _trained_and_reported(
     gc.collect()  # the training model and its optimiser hold each other
     memory.release()
     on_event({"event": "final evaluation", "split": split})
-    held_out = manifest.split(split)
+    held_out, usual = manifest.split(split), Conditions(normalizer=recipe.normalizer)
     base = trained.base if split == "dev" and len(dev) <= recipe.dev_clips and not recipe.adapter.quantize else None
     if base is None:  # not these clips, or not these weights, or decoded before this run was resumed
-        base = evaluated(load(recipe.model, language=trained.language), held_out, recipe.normalizer, on_event)
+        base = usual.hear(load(recipe.model, language=trained.language), held_out, on_event)
     adapted = base
     if trained.adapter:
-        adapted = evaluated(load_trained(recipe, trained.adapter), held_out, recipe.normalizer, on_event)
+        adapted = usual.hear(load_trained(recipe, trained.adapter), held_out, on_event)
     left_out |= trained.progress.left_out | base.unreadable
+    said = notice(held_out, manifest)
     result = {
-        "notice": notice(held_out, manifest),
+        "notice": said,
         "format": FORMAT,
         "task": "speech",
         "model": recipe.model,
@@ -136,14 +137,13 @@ def _trained_and_reported(
         "difference": compare(base.scores, adapted.scores),
         "overlap": str(shared),
         "leakage": shared.to_dict(),
-        "left_out": listed(left_out),
+        "left_out": listed(left_out.items()),
         "data": about_data,
         "training": training_summary(trained),
         "recipe": recipe.model_dump(mode="json"),
         "environment": environment(),
     }
-    caveats = training_caveats(split, trained, shared, len(manifest.speakers))
-    notes = [str(note) for note in (result["notice"], *caveats) if note]
+    in_common = shared_parts(str(shared), shared.to_dict(), len(manifest.speakers))
     write_report(
         out,
         result,
@@ -152,7 +152,7 @@ def _trained_and_reported(
         audio=recordings(held_out),
         metrics=read_metrics(out / "metrics.jsonl"),
         title=title or f"{recipe.model} adapted",
-        notes=notes,
+        notes=read_first(said, [*training_caveats(result), *in_common]),
         embed_audio_mb=embed_audio_mb,
     )
     return result
@@ -165,9 +165,7 @@ def prepared(recipe: SpeechRecipe, on_event: OnEvent = lambda event: None) -> tu
         SpeechftError: the manifest is wrong, too small to be split, or has no utterance of these speakers.
     """
     manifest, problems = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
-    left_out = {p.where: p.what for p in problems if p.severity == "error"}
-    for where, reason in left_out.items():
-        on_event({"event": "left out", "where": where, "reason": reason})
+    left_out = tell_errors(on_event, problems)
     if recipe.speakers is not None:
         wanted = known_speakers(recipe, manifest, recipe.speakers)
         manifest = manifest.filter(lambda u: u.speaker in wanted)
@@ -189,85 +187,65 @@ def known_speakers(recipe: SpeechRecipe, manifest: Manifest, wanted: Iterable[st
 def evaluate(
     manifest: str | Path | Manifest,
     *,
-    split: str | None = None,
-    split_file: str | Path | None = None,
     model: str | None = None,
     adapter: str | Path | None = None,
-    out: str | Path | None = None,
-    normalizer: str = "auto",
-    context: str | None = None,
-    language: str | None = None,
-    beams: int = 1,
     against_base: bool = True,
-    typical: str | Path | Manifest | None = None,
     nli: str | Path | None = None,
     bert: str | Path | None = None,
+    out: str | Path | None = None,
     embed_audio_mb: float = 0.0,
-    allow_outside: bool = False,
     on_event: OnEvent = lambda event: None,
+    **conditions: Any,
 ) -> dict[str, Any]:
     """Error rates of a model or adapter on a manifest, and against its own base.
 
     Args:
         manifest: a path, or utterances.
-        split: of the manifest; None means test, else dev, else everything that the adapter was neither trained on nor
-            chosen by.
-        split_file: see `speechft.split_files`; replaces the manifest's own splits.
-        model, adapter, language: see `speechft.load`.
-        out: a folder for result.json, report.md and report.html.
-        context: overrides the policy of model or adapter; `full` shows what other software will get.
-        beams: hypotheses of the search.
+        model, adapter: see `speechft.load`.
         against_base: with an adapter, evaluate the base too and give the paired difference.
-        typical: speech the model was good at before; base and adapter are evaluated on it too (`forgetting`).
         nli, bert: folders of SemScore's models; see `speechft.semantic`.
+        out: a folder for result.json, report.md and report.html.
         embed_audio_mb: of recordings that the page itself holds, see `speechft.report.write_report`.
+        on_event: called as it goes; see `speechft.evaluate.evaluate_model`.
+        conditions: `split`, `split_file`, `allow_outside`, `typical`, `language`, `context`, `beams`, `normalizer`; see
+            `speechft.conditions.Conditions`.
 
     Returns:
         the scores (`wer`, ..., `per_speaker`, `per_group`), `model`, `adapter`, `real_time_factor`, `difference`,
         `semantic`, `forgetting`, what the splits of the whole manifest share (`overlap`, `leakage`), rows that could
         not be used (`left_out`) and what a reader must know besides (`caveats`).
+
+    Raises:
+        SpeechftError: manifest, model or adapter is wrong, or there is nothing to evaluate on.
     """
-    if typical and not adapter:
+    under = Conditions(**conditions)
+    if under.typical and not adapter:
         raise SpeechftError("--typical measures what an adapter costs on typical speech", fix="Give --adapter too.")
     if out:
         refuse_foreign_results(out)
-    options = DecodeOptions(beams=beams)
-    forced = Context(context) if context else None
-    seen = Seen.by([card_of(model, adapter)])
-    rows = rows_to_evaluate(manifest, split, allow_outside, on_event, split_file, seen)
-    chosen, split, shared = rows.chosen, rows.split, overlap(rows.whole)
-    unforgotten = rows_to_evaluate(typical, None, allow_outside, on_event, seen=seen) if typical else None
-    recogniser = load(model, adapter, language=language)
-    found = evaluated(recogniser, chosen, normalizer, on_event, options=options, context=forced)
+    rows, typical = under.rows(manifest, [card_of(model, adapter)], on_event)
+    recogniser = load(model, adapter, language=under.language)
+    found = under.hear(recogniser, rows.chosen, on_event)
     base = kept = None
-    if adapter and (against_base or unforgotten):
+    if adapter and (against_base or typical):
         plain = load(recogniser.whisper.name, language=recogniser.whisper.language)
+        usual = replace(under, context=None)
         if against_base:
-            base = evaluated(plain, chosen, normalizer, on_event, options=options)
-        if unforgotten:
-            before = evaluated(plain, unforgotten.chosen, normalizer, on_event, options=options)
-            after = evaluated(recogniser, unforgotten.chosen, normalizer, on_event, options=options, context=forced)
-            kept = forgetting(before, after, unforgotten)
-    caveats = [
-        *recogniser.notes, *rows.caveats, *found.caveats,
-        *shared_parts(str(shared), shared.to_dict(), len(rows.whole.speakers)),
-    ]  # fmt: skip
+            base = usual.hear(plain, rows.chosen, on_event)
+        if typical:
+            before = usual.hear(plain, typical.chosen, on_event)
+            kept = forgetting(before, under.hear(recogniser, typical.chosen, on_event), typical)
     result = {
-        "notice": notice(chosen),
+        "notice": notice(rows.chosen),
         "format": FORMAT,
         **summary(found),
         "model": recogniser.whisper.name,
         "adapter": str(adapter) if adapter else None,
         "adapter_sha256": base_hash(recogniser.adapter) if recogniser.adapter else None,
-        "context": (forced or recogniser.whisper.context).policy,
-        "beams": beams,
-        "split": split,
-        "manifest_sha256": chosen.sha256,
-        "split_file": about_split(split_file) if split_file else None,
-        "overlap": str(shared),
-        "leakage": shared.to_dict(),
-        "left_out": listed(rows.left_out | found.unreadable),
-        "caveats": caveats,
+        "context": under.context_of(recogniser),
+        "beams": under.beams,
+        "split": rows.split,
+        **rows.facts(found, recogniser.notes),
         "base": summary(base) if base else None,
         "difference": compare(base.scores, found.scores) if base else None,
         "forgetting": kept,
@@ -280,33 +258,12 @@ def evaluate(
             result,
             base.scores if base else None,
             found.scores,
-            audio=recordings(chosen),
-            title=f"{result['model']} on {split or 'all'}",
-            notes=[note for note in (result["notice"], *caveats) if note],
+            audio=recordings(rows.chosen),
+            title=f"{result['model']} on {rows.split or 'all'}",
+            notes=read_first(result["notice"], result["caveats"]),
             embed_audio_mb=embed_audio_mb,
         )
     return result
-
-
-def listed(left_out: Mapping[str, str]) -> list[dict[str, str]]:
-    """Rows left out, as a result has them."""
-    return [{"where": where, "reason": reason} for where, reason in left_out.items()]
-
-
-def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, Any]:
-    """What an adapter costs on speech that the base was good at, as JSON."""
-    manifest, (before, after) = rows.chosen, (for_display(one.scores) for one in (base, adapted))
-    return {
-        "notice": notice(manifest),
-        "left_out": listed(rows.left_out | base.unreadable),
-        "caveats": rows.caveats,
-        "manifest_sha256": manifest.sha256,
-        "clips": len(manifest),
-        "speakers": len(manifest.speakers),
-        "base": {key: before[key] for key in ("wer", "wer_ci95", "cer")},
-        "adapted": {key: after[key] for key in ("wer", "wer_ci95", "cer")},
-        "difference": compare(base.scores, adapted.scores),
-    }
 
 
 def load_trained(recipe: SpeechRecipe, folder: Path) -> Recogniser:
@@ -315,13 +272,3 @@ def load_trained(recipe: SpeechRecipe, folder: Path) -> Recogniser:
     if whole:
         return load(folder, language=recipe.language)
     return load(recipe.model, folder, language=recipe.language, quantize=recipe.adapter.quantize)
-
-
-def evaluated(
-    recogniser: Recogniser,
-    manifest: Manifest,
-    normalizer: str,
-    on_event: OnEvent,
-    **settings: Any,
-) -> Evaluation:
-    return recogniser.evaluate(manifest, normalizer, confidences=True, on_event=on_event, **settings)

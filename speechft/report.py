@@ -17,6 +17,7 @@ from speechft.report_answer import answer
 from speechft.report_comparison import best_system, comparison, explained, pairs
 from speechft.report_data import Clip, Systems, addresses, flat, for_display
 from speechft.report_evidence import dose_table, forgetting_table, forgotten, shared_table
+from speechft.report_limits import limits
 from speechft.report_page import page
 from speechft.report_tables import UNNAMED
 from speechft.scoring import Scored, Scores, worst_clips
@@ -89,14 +90,9 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
     """How sure the numbers are, and of what."""
     if not systems:
         return []
-    notes = list(systems[-1][1].to_dict()["notes"])
     speakers = len(systems[-1][1].per_speaker)
     unit = "speakers" if speakers > 1 else "sentences"
-    if systems[-1][1].closer_text().rate >= 0:  # nan where no text is verbatim
-        notes.append("of two texts of a recording, the lower rate counts (mean of both where equal)")
-    if difference and speakers > 1:  # of one voice the scores' own notes say it already
-        notes += difference["notes"]
-    found = [f"{note[:1].upper()}{note[1:]}." for note in notes]
+    found = limits(systems[-1][1].to_dict(), difference)
     found.append(
         f"Intervals come from resampling {unit} (bootstrap); their ends are estimates, more so with few {unit}."
     )

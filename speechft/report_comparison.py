@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from speechft.numbers_as_text import interval, p_value, percent, points, points_interval
 from speechft.report_data import for_display
 from speechft.significance import ENOUGH_SPEAKERS
-from speechft.sources import hub_id
+from speechft.sources import common_name
 
 PAIRS_OPEN = 10  # more pairs than this are folded away
 
@@ -103,7 +103,7 @@ def pairs(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _with_models(table: list[tuple[str, ...]], models: list[str]) -> list[tuple[str, ...]]:
     """The base model of each row beside its name, where they are not all one."""
-    if len({hub_id(name) or name for name in models}) == 1:
+    if len(set(map(common_name, models))) == 1:
         return table
     return [(row[0], model, *row[1:]) for row, model in zip(table, ["Base model", *models], strict=True)]
 

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechft import memory
+from speechft.left_out import listed
 from speechft.manifest import Manifest
+from speechft.paired import compare
+from speechft.report_data import for_display
 from speechft.utterance import SIMULATED_NOTICE
 
 if TYPE_CHECKING:
     from speechft.evaluate import Evaluation
-    from speechft.overlap import Overlap
+    from speechft.evaluated_rows import Rows
     from speechft.train import Trained
 
 CORE_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "jiwer", "whisper-normalizer")
@@ -50,20 +53,22 @@ def training_summary(trained: Trained) -> dict[str, Any]:
     }
 
 
-def training_caveats(split: str, trained: Trained, shared: Overlap, speakers: int) -> list[str]:
-    """What a reader must know before quoting the numbers; `speakers` as of `shared_parts`."""
+def training_caveats(result: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before quoting the numbers of a training run; none of another result."""
+    if "evaluated_on" not in result:
+        return []
     notes = []
-    if trained.adapter is None:
+    if result["adapter"] is None:
         notes.append(
             "No trained state was better than the base model on the dev clips, so the base model was kept and there is "
             "no adapter. More recordings help most."
         )
-    if split == "dev":
+    if result["evaluated_on"]["split"] == "dev":
         notes.append(
             "There is no test split: these clips also chose the best state, which makes the result look slightly "
             "better than it is. Keep some recordings aside as test."
         )
-    return notes + shared_parts(str(shared), shared.to_dict(), speakers)
+    return notes
 
 
 def shared_parts(overlap: str, leakage: Sequence[Mapping[str, Any]], speakers: int) -> list[str]:
@@ -75,6 +80,27 @@ def shared_parts(overlap: str, leakage: Sequence[Mapping[str, Any]], speakers: i
     """
     kinds = ("sessions", "prompts", "texts", "audio", "alike") + (("speakers",) if speakers != 1 else ())
     return [f"Overlap between splits: {overlap}."] if any(pair.get(k) for pair in leakage for k in kinds) else []
+
+
+def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, Any]:
+    """What an adapter costs on speech that the base was good at, as JSON."""
+    manifest, (before, after) = rows.chosen, (for_display(one.scores) for one in (base, adapted))
+    return {
+        "notice": notice(manifest),
+        "left_out": listed((rows.left_out | base.unreadable).items()),
+        "caveats": rows.caveats,
+        "manifest_sha256": manifest.sha256,
+        "clips": len(manifest),
+        "speakers": len(manifest.speakers),
+        "base": {key: before[key] for key in ("wer", "wer_ci95", "cer")},
+        "adapted": {key: after[key] for key in ("wer", "wer_ci95", "cer")},
+        "difference": compare(base.scores, adapted.scores),
+    }
+
+
+def read_first(said: str | None, caveats: Sequence[str]) -> list[str]:
+    """What must be read before any number."""
+    return [*([said] if said else []), *caveats]
 
 
 def simulated(manifest: Manifest) -> bool:

@@ -5,8 +5,7 @@ the interval speaks about that voice alone (Bisani and Ney, 2004; Liu and Peng, 
 
 What is exact: the sign-flip test, where all flips are tried. What is approximate: bootstrap intervals, which with few
 speakers hold the truth less often than stated even after the correction here (simulated with very different speakers,
-stated 95%: 96% with 40 of them, 92% with 10, 90% with 5, 74% with 3, 51% with 2), and MAPSSWE, which leans on the
-central limit theorem where more than `ALL_FLIPS` segments differ.
+stated 95%: 96% with 40 of them, 92% with 10, 90% with 5, 74% with 3, 51% with 2).
 
 What does not vary cannot be drawn again: where every speaker has the same rate, an interval of no width would claim
 certainty. A rate of 0 or 1 then gets the exact bound of a share (`never`), any other rate and any difference none.
@@ -30,10 +29,6 @@ SURE = 0.05  # a p value, corrected if need be, has to be below it before a chan
 ENOUGH_SPEAKERS = 5  # below it an interval over speakers says little about other people
 ENOUGH_UTTERANCES = 6  # of one voice: below it no sign test is under 5%, and intervals are far too narrow
 ALL_FLIPS = 13  # up to so many blocks every one of 2**13 = 8192 sign flips is tried
-NORMAL_SEGMENTS = 50  # from so many on, MAPSSWE takes a mean for normal
-CORRECT_WORDS = 2  # right in both systems, they end a segment; the default of NIST's sc_stats
-
-Alignment = Sequence[tuple[str, str, str]]  # as `speechft.error_rate.align` gives it
 
 
 class Counts(Protocol):
@@ -172,7 +167,7 @@ def sign_flip(
     differences = _block_sums(rows, blocks)[:, 0]
     n = len(differences)
     if n <= ALL_FLIPS:
-        return _all_flips(differences)
+        return all_flips(differences)
     rng = np.random.default_rng(seed)
     at_once = max(1, DRAWN_AT_ONCE // n)
     as_far = 0
@@ -224,59 +219,6 @@ def shuffled_gap(
     return (as_wide + 1) / (SHUFFLES + 1)
 
 
-def mapsswe(base: Sequence[int], other: Sequence[int]) -> float:
-    """Two-sided p of the matched-pair test on segments (MAPSSWE; Gillick and Cox, 1989; Pallett et al., 1990).
-
-    Args:
-        base, other: word errors of each segment by the two systems; see `error_segments`.
-
-    Returns:
-        p under the normal approximation, which its authors give for 50 segments and more. With fewer it is Student's t
-        of the same statistic; where no more than `ALL_FLIPS` segments differ, all their sign flips are tried, since
-        both find a difference too often then. So it is 1.0 where at most one segment differs. It treats segments as
-        independent, so it is a statement about these speakers.
-
-    >>> mapsswe([3, 2, 4, 1, 0, 2], [1, 2, 2, 1, 0, 1])
-    0.25
-    """
-    from scipy.special import stdtr
-
-    differences = np.asarray([one - two for one, two in zip(base, other, strict=True)], float)
-    n = len(differences)
-    if np.count_nonzero(differences) <= ALL_FLIPS:
-        return _all_flips(differences[differences != 0])
-    deviation = differences.std(ddof=1)
-    if deviation == 0:
-        return 2.0 ** (1 - n)
-    w = abs(differences.mean()) / (deviation / math.sqrt(n))
-    return math.erfc(w / math.sqrt(2)) if n >= NORMAL_SEGMENTS else 2 * float(stdtr(n - 1, -w))
-
-
-def error_segments(base: Alignment, other: Alignment, correct: int = CORRECT_WORDS) -> list[tuple[int, int]]:
-    """Errors of two systems in each stretch of an utterance where either errs.
-
-    Stretches are parted by at least `correct` words in a row that both systems got right with nothing inserted, so
-    that errors in one say little about errors in the next, as in NIST's sc_stats.
-
-    Args:
-        base, other: alignments with the same reference.
-
-    Returns:
-        (errors of base, errors of other) of each stretch, in order; none where both are right throughout.
-    """
-    segments: list[tuple[int, int]] = []
-    one = two = right = 0
-    for place, (first, second) in enumerate(zip(_errors_by_place(base), _errors_by_place(other), strict=True)):
-        if first or second:
-            if right >= correct and (one or two):
-                segments.append((one, two))
-                one = two = 0
-            one, two, right = one + first, two + second, 0
-        elif place % 2:
-            right += 1
-    return [*segments, (one, two)] if one or two else segments
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values corrected for their number (Holm, 1979).
 
@@ -292,7 +234,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def _all_flips(differences: np.ndarray) -> float:
+def all_flips(differences: np.ndarray) -> float:
     """Share of the flips of all signs whose sum is as far from 0 as the one observed; 1 of none."""
     n = len(differences)
     flips = 1.0 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
@@ -309,17 +251,6 @@ def _block_sums(rows: Sequence[Sequence[float]], blocks: Sequence[str] | None) -
     sums = np.zeros((index.max() + 1, table.shape[1]))
     np.add.at(sums, index, table)
     return sums
-
-
-def _errors_by_place(alignment: Alignment) -> list[int]:
-    """Errors at each word of the reference (odd places) and inserted before, between and after them (even places)."""
-    places = [0]
-    for kind, _, _ in alignment:
-        if kind == "insert":
-            places[-1] += 1
-        else:
-            places += [int(kind != "equal"), 0]
-    return places
 
 
 def _resampled(table: np.ndarray, draws: int, seed: int) -> np.ndarray:

@@ -172,6 +172,11 @@ def hub_id(model: str) -> str | None:
     return model.split("@")[0] if _HUB_ID.fullmatch(model) and not Path(model).exists() else None
 
 
+def common_name(model: str) -> str:
+    """A model's name for comparison with others: what hubs call it, or the folder of one's own."""
+    return hub_id(model) or model
+
+
 def _check_folder(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
         raise SpeechftError(

@@ -15,17 +15,18 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation, evaluate_model
 from speechft.events import OnEvent
 from speechft.language import in_one_language
+from speechft.left_out import listed
 from speechft.manifest import Manifest
 from speechft.markdown import markdown_table
 from speechft.overlap import Overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare_all, compare_pairs
-from speechft.pipeline import listed, load_trained, prepared
+from speechft.pipeline import load_trained, prepared
 from speechft.recogniser import load
 from speechft.report import plain, write_report
 from speechft.report_comparison import comparison
 from speechft.report_data import recordings
-from speechft.result import environment, notice, shared_parts
+from speechft.result import environment, notice, read_first, shared_parts
 from speechft.scoring import Scores
 from speechft.split import sentence_key
 from speechft.split_files import about_split
@@ -158,8 +159,7 @@ def cautions(tested: Manifest, manifest: Manifest, shared: Overlap) -> list[str]
     Args:
         tested, manifest, shared: see `write_study`.
     """
-    said = notice(tested, manifest)
-    return [*([said] if said else []), *shared_parts(str(shared), shared.to_dict(), len(manifest.speakers))]
+    return read_first(notice(tested, manifest), shared_parts(str(shared), shared.to_dict(), len(manifest.speakers)))
 
 
 def write_study(
@@ -195,7 +195,7 @@ def write_study(
         **more,
         "overlap": str(shared),
         "leakage": shared.to_dict(),
-        "left_out": listed(left_out),
+        "left_out": listed(left_out.items()),
         "split_file": about_split(recipe.split_file) if recipe.split_file else None,
         "manifest_sha256": manifest.sha256,
         "recipe": recipe.model_dump(mode="json"),

@@ -17,13 +17,16 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from speechft import left_out
 from speechft.normalize import unit
 from speechft.numbers_as_text import NOTHING, interval, percent, points, points_interval
 from speechft.plain_text import Terminal, escape
 from speechft.report_answer import answer
 from speechft.report_comparison import best_system, comparison, pairs
 from speechft.report_data import for_display
+from speechft.report_limits import limits
 from speechft.report_tables import UNNAMED
+from speechft.result import training_caveats
 
 SPEAKERS_SHOWN = 20  # of more, the worst
 WORST_SPEAKERS = 10
@@ -65,7 +68,7 @@ class Watcher:
         elif name is None:
             self.say(f"step {event['step']}: dev WER [bold]{percent(event['wer'])}[/] ({event['model']})")
         elif name == "left out":
-            self.say(f"[yellow]left out[/] {escape(str(event['where']))}: {escape(event['reason'])}")
+            self.say(left_out.line(str(event["where"]), event["reason"]))
         elif name in ("decoded", "checked", "spoken", "cached"):
             words = {
                 "decoded": "transcribing",
@@ -141,7 +144,7 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
         table.add_row("WER, worst speaker", *map(_worst_speaker, (base, adapted)))
     console.print(table)
     _print_speakers(console, {"before": base, "after": adapted})
-    _print_notes(console, adapted["notes"])
+    _print_limits(console, result, adapted, None if kept else result["difference"])
     forgotten = result.get("forgetting")
     if forgotten:
         console.marked(
@@ -160,9 +163,7 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
         )
         if training.get("stopped"):
             console.print(f"Stopped before step {training['steps_planned']}: {training['stopped']}.")
-        if result["adapter"] is None:
-            console.marked("[yellow]No trained state beat the base model on dev, so the base model is kept.[/]")
-        elif out:
+        if out and not kept:
             console.print(f"Transcribe with it:  speechft transcribe new.wav --adapter {out / result['adapter']}")
     if out:
         console.print(f"Report:  {out / 'report.html'}")
@@ -188,7 +189,7 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
         mean, worst = percent(result["wer_speaker_mean"]), _worst_speaker(result)
         console.marked(f"{result['n_speakers']} speakers: mean WER {mean}, worst {worst}")
     _print_speakers(console, {"WER": result})
-    _print_notes(console, result["notes"])
+    _print_limits(console, result, result, None)
     if out:
         console.print(f"Report:  {out / 'report.html'}")
 
@@ -209,7 +210,7 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
             table.add_row(*map(escape, row), style="bold" if row[0] == result["best"] else None)
         console.print(table)
     _print_speakers(console, {"base": result["base"], **result["adapters"]})
-    _print_notes(console, next(iter(result["adapters"].values()))["difference"]["notes"])
+    _print_limits(console, result, shown[-1], best.difference if best else None)
     if out:
         console.print(f"Report:  {out / 'report.html'}")
 
@@ -282,10 +283,15 @@ def _print_speakers(console: Terminal, systems: Mapping[str, Mapping[str, Any]])
         console.print(f"{len(last) - len(order)} more speakers are in the report (--out).")
 
 
-def _print_notes(console: Terminal, notes: Sequence[str]) -> None:
-    """What to know before quoting the numbers, such as that the speakers are too few."""
-    for note in notes:
-        console.marked(f"[yellow]{escape(note[:1].upper() + note[1:])}.[/]")
+def _print_limits(
+    console: Terminal,
+    result: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    difference: Mapping[str, Any] | None,
+) -> None:
+    """What to know before quoting the numbers, as in the report."""
+    for sentence in [*training_caveats(result), *result.get("caveats", ()), *limits(scores, difference)]:
+        console.marked(f"[yellow]{escape(sentence)}[/]")
 
 
 def problem_lines(problems: list[Any]) -> list[str]:

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from speechft import adapters, distributed, memory
+from speechft import adapters, distributed, left_out, memory
 from speechft.averaging import RunningMean
 from speechft.batching import Batch, nothing, teachable
 from speechft.cache import cached_layers, open_or_build
@@ -394,4 +394,4 @@ class Run:
     def _leave_out(self, utterance: Utterance, reason: str) -> None:
         if utterance.where not in self.progress.left_out:
             self.progress.left_out[utterance.where] = reason
-            self.on_event({"event": "left out", "where": utterance.where, "reason": reason})
+            left_out.tell(self.on_event, utterance.where, reason)

@@ -13,8 +13,11 @@ import speechft
 from speechft.manifest import Utterance
 from speechft.paired import compare, compare_all, compare_pairs
 from speechft.plain_text import Terminal
+from speechft.report import write_report
+from speechft.report_limits import limits
 from speechft.scoring import score
 from speechft.terminal import Watcher, before_after, comparison_table, export_table, scores_table
+from speechft.utterance import SIMULATED_NOTICE
 
 ROWS = [Utterance(Path(f"/c/{i}.wav"), "put the kettle on", f"u{i}", f"s{i % 2}") for i in range(4)]
 WORSE = score(ROWS, ["put kettle on", "well", "put the kettle on", "well well"])
@@ -110,6 +113,46 @@ def test_several_adapters(capsys: pytest.CaptureFixture[str]) -> None:
     assert "b against a" in said
     assert "speaker base a b words" in said
     assert "s1 100.0% 37.5% 37.5% 8" in said
+
+
+@pytest.mark.parametrize("speakers", [1, 2])
+def test_what_limits_the_numbers_stands_once_below_each_table_as_in_the_report(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, speakers: int
+) -> None:
+    chose = "4 of these 4 recordings also chose the adapter's best state, which flatters the numbers a little."
+    rows = [replace(u, speaker=f"s{i % speakers}") for i, u in enumerate(ROWS)]
+    worse, better = (score(rows, [row.hypothesis for row in one.rows]) for one in (WORSE, BETTER))
+    entries = {
+        name: {**better.to_dict(), "difference": difference, "forgetting": None}
+        for name, difference in compare_all(worse, {"a": better, "b": better}).items()
+    }
+    difference = compare(worse, better)
+    shared: dict[str, Any] = {"notice": SIMULATED_NOTICE, "caveats": [chose]}
+    results = {
+        comparison_table: {"base": worse.to_dict(), "adapters": entries, "pairs": [], "best": "a", "clips": 4},
+        before_after: {"base": worse.to_dict(), "adapted": better.to_dict(), "adapter": "a", "difference": difference},
+        scores_table: {**better.to_dict(), "model": "tiny", "real_time_factor": 0.1},
+    }
+    for show, result in results.items():
+        alone = show is scores_table
+        sentences = [chose, *limits(better.to_dict(), None if alone else difference)]
+        few = "no p value over speakers can be below 0.5" if not alone else "says nothing about other people"
+        assert any((few if speakers > 1 else "4 recordings: an interval over so few") in text for text in sentences)
+        show(result | shared, None)
+        said = words(capsys)
+        assert [said.count(sentence) for sentence in (SIMULATED_NOTICE, *sentences)] == [1] * (1 + len(sentences))
+        assert min(map(said.index, sentences)) > said.index("WER")
+        write_report(tmp_path, result | shared, None if alone else worse, better, notes=[chose])
+        report = (tmp_path / "report.md").read_text()
+        assert all(sentence in report for sentence in sentences)
+
+
+def test_a_run_without_a_test_split_says_that_its_clips_also_chose(capsys: pytest.CaptureFixture[str]) -> None:
+    training = {"steps": 1, "seconds": 1.0, "peak_memory_mb": 1.0, "trainable": 1, "parameters": 2}
+    result = {"base": WORSE.to_dict(), "adapted": BETTER.to_dict(), "adapter": "adapter", "training": training}
+    for split in ("test", "dev"):
+        before_after(result | {"difference": compare(WORSE, BETTER), "evaluated_on": {"split": split}}, None)
+        assert words(capsys).count("There is no test split: these clips also chose the best state") == (split == "dev")
 
 
 def test_every_speaker_up_to_twenty_and_the_worst_of_more(capsys: pytest.CaptureFixture[str]) -> None:

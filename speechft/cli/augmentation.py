@@ -9,6 +9,7 @@ import typer
 
 from speechft.cli.common import AsJson, ManifestPath, Outside, app, print_json
 from speechft.errors import SpeechftError
+from speechft.left_out import listed
 
 
 @app.command()
@@ -47,12 +48,12 @@ def augment(
     if listen is None and out is None:
         raise SpeechftError("nothing to write", fix="Give --listen FOLDER, --out MANIFEST, or both.")
     kinds, found = tuple(kind or ()), dict[str, Any]()
-    left_out: list[dict[str, str]] = []
+    left_out: list[tuple[str, str]] = []
     shared: dict[str, Any] = {"seed": seed, "amounts": _amounts(amount or []), "allow_outside": allow_outside}
     with Watcher(quiet=as_json) as watch:
 
         def left(event: dict[str, Any]) -> None:
-            left_out.append({"where": event["where"], "reason": event["reason"]})
+            left_out.append((event["where"], event["reason"]))
             watch(event)
 
         if listen:
@@ -65,7 +66,7 @@ def augment(
             count = sum(u.is_synthetic for u in made)
             found |= {"manifest": str(out), "utterances": str(len(made)), "synthetic": str(count)}
     if as_json:
-        print_json(found | {"left_out": left_out})
+        print_json(found | {"left_out": listed(left_out)})
     else:
         typer.echo("\n".join(f"{name}: {value}" for name, value in found.items()))
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from speechft import left_out
 from speechft.cli.common import (
     AsJson,
     ManifestPath,
@@ -17,7 +18,6 @@ from speechft.cli.common import (
     print_json,
 )
 from speechft.corpora import CORPORA
-from speechft.plain_text import escape
 
 
 @app.command()
@@ -44,12 +44,12 @@ def prepare(
                 "manifest": str(manifest.path),
                 "utterances": len(manifest),
                 "minutes": round(manifest.seconds / 60, 2),
-                "left_out": [{"where": where, "reason": reason} for where, reason in prepared.left_out],
+                "left_out": left_out.listed(prepared.left_out),
             }
         )
         return
     for where, reason in prepared.left_out:
-        err.marked(f"[yellow]left out[/] {escape(where)}: {escape(reason)}")
+        err.marked(left_out.line(where, reason))
     typer.echo(
         f"{manifest.path}: {len(manifest)} utterances, {manifest.seconds / 60:.1f} minutes, "
         f"{len(manifest.speakers)} speaker(s); {len(prepared.left_out)} left out"

@@ -109,8 +109,6 @@ def evaluate(
     if as_json:
         print_json(result)
         return
-    for caveat in result["caveats"]:
-        err.marked(f"[yellow]Note:[/] {escape(caveat)}")
     if "adapters" in result:
         comparison_table(result, out)
     elif result["base"]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from speechft import left_out
 from speechft.cli.common import AdapterPath, AsJson, app, err, print_json
 from speechft.errors import SpeechftError
 from speechft.plain_text import Terminal, escape
@@ -191,7 +192,7 @@ def export_hosted(
     needs = "preference" if to == "openai-preference" else "answer"
     made = export(read(data, reader=reader, needs=needs), out, to, epochs=epochs, price_per_million=price)
     for where, reason in made.left_out:
-        err.marked(f"[yellow]left out[/] {escape(where)}: {escape(reason)}")
+        err.marked(left_out.line(where, reason))
     for split, path in made.files.items():
         err.print(f"{path}: {made.examples[split]} examples")
     cost = f", about {made.cost} at that price" if made.cost is not None else ""

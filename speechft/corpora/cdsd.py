@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, key_and_text
+from speechft.corpora.prepared import Preparation, Prepared, key_and_text
+from speechft.corpora.reading import corpus_root
 
 SPLITS = ("train", "dev", "test")
 

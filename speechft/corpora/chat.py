@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from speechft.audio import Seconds
-from speechft.corpora.prepared import read_text
+from speechft.corpora.reading import read_text
 from speechft.errors import SpeechftError
 
 BULLET = re.compile(r"\x15-?(\d+)_(\d+)-?\x15")  # milliseconds; a hyphen tells players to skip the stretch

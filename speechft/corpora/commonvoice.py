@@ -13,7 +13,8 @@ import io
 import os
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, read_text
+from speechft.corpora.prepared import Preparation, Prepared
+from speechft.corpora.reading import corpus_root, read_text
 from speechft.files import LONGEST_FIELD
 
 SPLITS = ("train", "dev", "test")

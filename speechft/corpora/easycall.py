@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender
+from speechft.corpora.prepared import Preparation, Prepared
+from speechft.corpora.reading import corpus_root, gender
 
 NAME = re.compile(r"([fm]c?\d\d) ?_(\d+)_(.+)", re.IGNORECASE)  # some names of m13 have a space before the first "_"
 SEVERITY = ("mild", "mild to moderate", "moderate", "moderate to severe", "severe")

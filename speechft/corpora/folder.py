@@ -21,7 +21,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from speechft.corpora.prepared import AUDIO_ENDINGS, Preparation, Prepared, read_text
+from speechft.corpora.prepared import Preparation, Prepared
+from speechft.corpora.reading import AUDIO_ENDINGS, read_text
 from speechft.errors import SpeechftError
 from speechft.files import LONGEST_FIELD
 from speechft.problems import BadRow

@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, gender, key_and_text
+from speechft.corpora.prepared import Preparation, Prepared, key_and_text
+from speechft.corpora.reading import gender
 from speechft.errors import SpeechftError
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root
+from speechft.corpora.prepared import Preparation, Prepared
+from speechft.corpora.reading import corpus_root
 
 LANGUAGES = {
     "Arabic": ("ABA", "SKA", "YBAA", "ZHAA"), "Mandarin": ("BWC", "LXC", "NCC", "TXHC"),

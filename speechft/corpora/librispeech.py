@@ -11,7 +11,8 @@ import os
 from glob import escape
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender, key_and_text, read_text
+from speechft.corpora.prepared import Preparation, Prepared, key_and_text
+from speechft.corpora.reading import corpus_root, gender, read_text
 
 
 def prepare_librispeech(

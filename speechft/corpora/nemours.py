@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, nearest
+from speechft.corpora.prepared import Preparation, Prepared
+from speechft.corpora.reading import corpus_root, nearest
 
 PAUSES = {"", "sil", "pau", "sp", "h#", "#", "."}
 EXPERIMENTER = "JP"

@@ -14,7 +14,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, read_json
+from speechft.corpora.prepared import Preparation, Prepared
+from speechft.corpora.reading import corpus_root, read_json
 from speechft.errors import SpeechftError
 
 SPLIT = re.compile(r"(?i)(?<![a-z])(train|dev|test)(?![a-z])")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from speechft.corpora.kaldi import add_data_folder
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, key_and_text, read_json
+from speechft.corpora.prepared import Preparation, Prepared, key_and_text
+from speechft.corpora.reading import corpus_root, read_json
 from speechft.errors import SpeechftError
 
 SCORES = ("accuracy", "completeness", "fluency", "prosodic", "total")

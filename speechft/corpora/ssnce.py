@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender, read_text
+from speechft.corpora.prepared import Preparation, Prepared
+from speechft.corpora.reading import corpus_root, gender, read_text
 from speechft.errors import SpeechftError
 
 NUMBER = re.compile(r"_?(\d+)")  # what follows the speaker in the name of a recording

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from speechft.corpora.chat import Line, Transcript, read_chat
-from speechft.corpora.prepared import AUDIO_ENDINGS, Preparation, Prepared, corpus_root, gender, nearest
+from speechft.corpora.prepared import Preparation, Prepared
+from speechft.corpora.reading import AUDIO_ENDINGS, corpus_root, gender, nearest
 from speechft.errors import SpeechftError
 
 PARTICIPANT = "PAR"

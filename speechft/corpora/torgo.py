@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, gender
+from speechft.corpora.prepared import Preparation, Prepared
+from speechft.corpora.reading import corpus_root, gender
 
 SPEAKER = re.compile(r"[FM]C?\d\d")
 MICROPHONES = ("wav_headMic", "wav_arrayMic")  # the first that has the utterance is taken

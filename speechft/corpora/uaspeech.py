@@ -12,7 +12,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from speechft.corpora.prepared import Preparation, Prepared, corpus_root, read_text
+from speechft.corpora.prepared import Preparation, Prepared
+from speechft.corpora.reading import corpus_root, read_text
 from speechft.split import UNUSED
 
 NAME = re.compile(r"(C?[FM]\d\d)_(B[123])_([A-Z]+\d*)_(M\d)")

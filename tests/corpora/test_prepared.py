@@ -14,7 +14,8 @@ import pytest
 import soundfile
 
 from speechft import corpora
-from speechft.corpora.prepared import Prepared, read_text
+from speechft.corpora.prepared import Prepared
+from speechft.corpora.reading import read_text
 from speechft.errors import SpeechftError
 
 

@@ -1,0 +1,75 @@
+"""The conditions of an evaluation, the same for all that it compares: which rows, how they are heard, how judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechft.context import Context
+from speechft.evaluate import Evaluation
+from speechft.evaluated_rows import Rows, rows_to_evaluate
+from speechft.events import OnEvent
+from speechft.manifest import Manifest
+from speechft.recogniser import Recogniser
+from speechft.seen import Seen
+from speechft.transcript import DecodeOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What models and adapters are evaluated under.
+
+    Attributes:
+        split: of the manifest; None means test, else dev, else everything that no adapter was trained on or chosen by.
+        split_file: see `speechft.split_files`; replaces the manifest's own splits.
+        allow_outside: recordings may lie outside the manifest's folder.
+        typical: speech the base model was good at before: what an adapter costs there is its `forgetting`.
+        language: see `speechft.load`.
+        context: overrides the policy of model or adapter, but not of the base it is compared with; `full` shows what
+            other software will get.
+        beams: hypotheses of the search.
+        normalizer: see `speechft.normalize`.
+    """
+
+    split: str | None = None
+    split_file: str | Path | None = None
+    allow_outside: bool = False
+    typical: str | Path | Manifest | None = None
+    language: str | None = None
+    context: str | None = None
+    beams: int = 1
+    normalizer: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.context:
+            Context(self.context)  # one that there is not is refused now, not after a model is loaded
+
+    def rows(
+        self, manifest: str | Path | Manifest, cards: Iterable[Mapping[str, Any]], on_event: OnEvent
+    ) -> tuple[Rows, Rows | None]:
+        """What is heard, and the typical speech that is heard too; of neither what is in no split, but was learnt.
+
+        Args:
+            cards: of the adapters that hear it.
+
+        Raises:
+            SpeechftError: a manifest is wrong, has no such split, or no row that the adapters have not learnt.
+        """
+        seen = Seen.by(cards)
+        rows = rows_to_evaluate(manifest, self.split, self.allow_outside, on_event, self.split_file, seen)
+        if not self.typical:
+            return rows, None
+        return rows, rows_to_evaluate(self.typical, None, self.allow_outside, on_event, seen=seen)
+
+    def hear(self, recogniser: Recogniser, rows: Manifest, on_event: OnEvent) -> Evaluation:
+        """What a model makes of rows, with the confidence of every word."""
+        return recogniser.evaluate(
+            rows, self.normalizer, options=DecodeOptions(beams=self.beams), confidences=True, on_event=on_event,
+            context=Context(self.context) if self.context else None,
+        )  # fmt: skip
+
+    def context_of(self, recogniser: Recogniser) -> str:
+        """The policy that a model hears with."""
+        return Context(self.context).policy if self.context else recogniser.whisper.context.policy

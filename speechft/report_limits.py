@@ -1,0 +1,21 @@
+"""How far the numbers of a result reach, in sentences: the same in the report and on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def limits(scores: Mapping[str, Any], difference: Mapping[str, Any] | None) -> list[str]:
+    """What must be known to quote the numbers, such as that the speakers are too few to speak of others.
+
+    Args:
+        scores: `Scores.to_dict` of the system that the result is about.
+        difference: `paired.compare` of the system before it and this one.
+    """
+    notes = list(scores["notes"])
+    if scores.get("wer_closer_text") is not None:
+        notes.append("of two texts of a recording, the lower rate counts (mean of both where equal)")
+    if difference and scores["n_speakers"] > 1:  # of one voice the scores' own notes say it already
+        notes += difference["notes"]
+    return [f"{note[:1].upper()}{note[1:]}." for note in notes]

@@ -112,7 +112,8 @@ def card_problems(fields: Mapping[str, Any], body: str) -> list[str]:
     found = [f"'{name}' is missing" for name in wanted if name not in fields]
     found += [f"unknown field '{name}'" for name in fields if name not in (*wanted, *OPTIONAL_FIELDS)]
     for name, value in fields.items():
-        if name in LISTS and not (_is_open(value) or (isinstance(value, list) and value)):
+        may_be_empty = name == "protocols"  # labels without recordings have none
+        if name in LISTS and not (_is_open(value) or (isinstance(value, list) and (value or may_be_empty))):
             found.append(f"'{name}' is not a list with something in it")
         elif name not in LISTS and not isinstance(value, str | int | float):
             found.append(f"'{name}' is not a text or a number")

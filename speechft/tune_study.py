@@ -49,7 +49,7 @@ def open_study(storage: Path, space: Space, task: Task, pruning: Pruning) -> Any
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-    pruners = {
+    pruners: dict[str, Any] = {
         "halving": Halving(),
         "median": optuna.pruners.MedianPruner(n_startup_trials=4),
         "none": optuna.pruners.NopPruner(),

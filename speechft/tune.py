@@ -26,7 +26,7 @@ from speechft.recipes import RECIPES, Recipe
 from speechft.text.config import DATA
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import Space, default_space
-from speechft.tune_study import Pruning, came_to_an_end, cut_off_again, draw_by, open_study
+from speechft.tune_study import Pruning, came_to_an_end, cut_off_again, disk_error, draw_by, open_study
 from speechft.tune_task import Task, speech_task, text_task
 from speechft.validation import validated
 
@@ -197,7 +197,7 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
     import optuna
 
     values: list[float] = []
-    started, interrupted = time.perf_counter(), False
+    started = time.perf_counter()
     out = folder / str(trial.number)
 
     def follow(event: Event) -> None:
@@ -211,20 +211,26 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
             if not ended and trial.should_prune():
                 raise optuna.TrialPruned
 
+    def ended(error: Exception | None = None) -> None:
+        trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
+        if error:
+            trial.set_user_attr("error", str(error))
+
     try:
         recipe = space.at(space.ask(trial))
-        return task.run(recipe.model_copy(update={"output_dir": out, "checkpoint_every": 10**9}), follow)
-    except SpeechftError as error:
-        trial.set_user_attr("error", str(error))
+        value = task.run(recipe.model_copy(update={"output_dir": out, "checkpoint_every": 10**9}), follow)
+    except optuna.TrialPruned:
+        ended()
         raise
-    except KeyboardInterrupt:
-        interrupted = True
-        trial.study.enqueue_trial(trial.params)  # tried again when the study goes on
+    except Exception as error:
+        if full := disk_error(error):  # no fault of the recipe, which is tried again when the study goes on
+            raise full from None
+        ended(error)
         raise
     finally:
-        if not interrupted:
-            trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
         shutil.rmtree(out, ignore_errors=True)
+    ended()
+    return value
 
 
 def _train_best(best: Recipe, on_event: OnEvent) -> dict[str, Any]:

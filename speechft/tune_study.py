@@ -6,9 +6,11 @@ Every trial is drawn by a seed of its own, from those that came to an end, and c
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,16 +110,29 @@ def _cut_half_line(storage: Path, lock: Any) -> None:
 
 
 def cut_off_again(study: Any, space: Space) -> int:
-    """Queue the trials that ended with their process; returns how many came to an end of any kind."""
+    """Queue the trials that ended with their process, or for want of space; returns how many came to an end."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(states=[TrialState.RUNNING]):
-        params = trial.system_attrs.get("fixed_params") or trial.params
         study.tell(trial.number, state=TrialState.FAIL)
-        # else it was cut off while it was drawn, and is drawn again, or it had failed already
-        if params.keys() == space.choices.keys() and "error" not in trial.user_attrs:
-            study.enqueue_trial(params)
+    params = [trial.system_attrs.get("fixed_params") or trial.params for trial in study.trials]
+    for trial, own in zip(study.trials, params, strict=True):
+        cut_off = trial.state == TrialState.FAIL and "error" not in trial.user_attrs
+        # one that was cut off while it was drawn is drawn again
+        if cut_off and own.keys() == space.choices.keys() and own not in params[trial.number + 1 :]:
+            study.enqueue_trial(own)
     return came_to_an_end(study)
+
+
+def disk_error(error: BaseException | None) -> OSError | None:
+    """The error of a disk that is full or may not be written to, where that is behind another error; else None."""
+    while error:
+        told = re.search(r"os error (\d+)", str(error))  # safetensors has an error of its own
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            return OSError(number, os.strerror(number), getattr(error, "filename", None))
+        error = error.__context__  # also of those that are raised "from None"
+    return None
 
 
 def came_to_an_end(study: Any) -> int:

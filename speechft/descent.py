@@ -58,7 +58,7 @@ class Descender:
         optimizer: Any,
         parameters: dict[str, nn.Parameter],
         on_event: OnEvent,
-        nothing: Batch,
+        empty_batch: Batch,
     ) -> None:
         """
         Args:
@@ -67,11 +67,11 @@ class Descender:
             share_of: a batch's part of the loss of a step that has so many target tokens.
             parameters: that are trained, by name.
             on_event: called with `{"event": "less memory", ...}` when passes become smaller.
-            nothing: a batch without targets, for processes that have to make as many passes as others.
+            empty_batch: a batch without targets, for processes that have to make as many passes as others.
         """
         self.recipe, self.train, self.accelerator, self.on_event = recipe, train, accelerator, on_event
         self.share_of, self.optimizer, self.parameters = share_of, optimizer, list(parameters.values())
-        self.nothing = nothing
+        self.empty_batch = empty_batch
         self.most_frames = math.inf
 
     def __call__(self, step: int, batches: list[Batch], rate: float) -> Descent:
@@ -127,7 +127,7 @@ class Descender:
         if not distributed.is_sharded():
             return parts, 1
         most = distributed.largest(len(parts), like=self.parameters[0])
-        return parts + [self.nothing] * (most - len(parts)), distributed.world()
+        return parts + [self.empty_batch] * (most - len(parts)), distributed.world()
 
     def _check_weights(self, step: int, rate: float) -> None:
         """A finite gradient at too high a rate can make weights that are not finite, and no later step mends them."""
@@ -157,7 +157,7 @@ class Descender:
         return distributed.summed([number], like=self.parameters[0])
 
 
-def bear_with(
+def count_skipped(
     descent: Descent,
     step: int,
     batches: Sequence[Batch],

@@ -23,12 +23,12 @@ from torch import Tensor
 
 from speechft import adapters, distributed, left_out, memory
 from speechft.averaging import RunningMean
-from speechft.batching import Batch, nothing, teachable
+from speechft.batching import Batch, empty_batch, with_labels
 from speechft.cache import cached_layers, open_or_build
 from speechft.checkpoint import Progress, append_metrics, trim_metrics
 from speechft.config import SpeechRecipe
 from speechft.context import Context
-from speechft.descent import Descender, bear_with
+from speechft.descent import Descender, count_skipped
 from speechft.errors import SpeechftError
 from speechft.eva import initialise_from_data
 from speechft.evaluate import Evaluation, Rates, normalizer_for
@@ -156,7 +156,7 @@ class Run:
         base = load(recipe.model, language=recipe.language, quantize=recipe.adapter.quantize).whisper
         train = in_known_languages(base, train, self._leave_out)
         self.base = in_one_language(base, train, self.on_event)
-        self.train, self.labels = teachable(self.base, train, self._leave_out)
+        self.train, self.labels = with_labels(self.base, train, self._leave_out)
         self.context = Context(recipe.context)
         self.whisper = self.base.with_(
             model=self._adapted(self.base.model),
@@ -196,7 +196,7 @@ class Run:
         self.optimizer = self.accelerator.prepare_optimizer(made)
         self.descend = Descender(
             recipe, self.train, self.accelerator, self._share, self.optimizer, self.parameters, self.on_event,
-            nothing(self.base.n_mels),
+            empty_batch(self.base.n_mels),
         )  # fmt: skip
         self.mean = RunningMean(self.parameters)
         self.state = RunState(
@@ -284,7 +284,7 @@ class Run:
         descent = self.descend(step, batches, rate)
         if descent.empty:  # in every process: no step to average or log
             return
-        bear_with(descent, step, batches, self.train, self.progress, self.recipe, self.on_event)
+        count_skipped(descent, step, batches, self.train, self.progress, self.recipe, self.on_event)
         if step % RELEASE_EVERY == 0:
             memory.release()
         if self.recipe.average and step >= self.steps // 2:

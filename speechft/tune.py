@@ -201,7 +201,7 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
     started, interrupted = time.perf_counter(), False
     out = folder / str(trial.number)
 
-    def follow(event: Event) -> None:
+    def on_event(event: Event) -> None:
         value = event.get("wer", event.get("dev"))
         if value is None or event.get("model") == "base":
             return
@@ -215,7 +215,7 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
 
     try:
         recipe = space.at(space.ask(trial))
-        return task.run(recipe.model_copy(update={"output_dir": out, "checkpoint_every": 10**9}), follow)
+        return task.run(recipe.model_copy(update={"output_dir": out, "checkpoint_every": 10**9}), on_event)
     except SpeechftError as error:
         trial.set_user_attr("error", str(error))
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.manifest import Manifest
 from speechft.precision import all_finite
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ class Descender:
         self,
         recipe: SpeechRecipe,
         train: Manifest,
-        accelerator: Any,
+        accelerator: Accelerator,
         share_of: Callable[[Batch, float], Tensor],
-        optimizer: Any,
+        optimizer: torch.optim.Optimizer,
         parameters: dict[str, nn.Parameter],
         on_event: OnEvent,
         empty_batch: Batch,

@@ -125,7 +125,7 @@ def flops(recipe: Any, clips: Manifest) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     from speechft import adapters, attention
-    from speechft.batching import teachable
+    from speechft.batching import with_labels
     from speechft.cache import cached_layers, open_or_build
     from speechft.feed import Feed
     from speechft.objective import TokenLoss
@@ -135,7 +135,7 @@ def flops(recipe: Any, clips: Manifest) -> float:
     # as plain products at every length and in every format: the counter does not know the CPU's kernel
     attention.MOST_POSITIONS, attention.FORMATS = 1500, (torch.bfloat16, torch.float32)
     whisper = load_whisper(recipe.model)
-    train, labels = teachable(whisper, clips, lambda *_: None)
+    train, labels = with_labels(whisper, clips, lambda *_: None)
     model = adapters.attach(whisper.model, **recipe.adapter.attach_arguments())
     feed = Feed(whisper, train, labels, recipe, lambda *_: None)
     layers = cached_layers(model, recipe)

@@ -117,13 +117,13 @@ class Batch:
         )
 
 
-def nothing(n_mels: int) -> Batch:
+def empty_batch(n_mels: int) -> Batch:
     """A batch without targets: a process without clips makes as many passes as the others."""
     x, ids = torch.zeros(1, n_mels, FRAMES_PER_SECOND), torch.zeros(1, 1, dtype=torch.long)
     return Batch(x, ids, torch.full_like(ids, IGNORED), ())
 
 
-def teachable(
+def with_labels(
     whisper: Whisper, train: Manifest, leave_out: Callable[[Utterance, str], None]
 ) -> tuple[Manifest, list[list[int]]]:
     """The utterances the decoder can be taught, and their token ids.

@@ -19,7 +19,7 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import normalizer_for
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import normalizer, resolve_normalizer
-from speechft.recogniser import load
+from speechft.recogniser import Recogniser, load
 from speechft.scoring import finite
 from speechft.significance import bootstrap_ci, paired_bootstrap
 from speechft.text.data import Message
@@ -54,7 +54,9 @@ class NBest:
     reference: str
 
 
-def n_best_lists(recogniser: Any, manifest: Manifest, beams: int = BEAMS, normalise: str = "auto") -> list[NBest]:
+def n_best_lists(
+    recogniser: Recogniser, manifest: Manifest, beams: int = BEAMS, normalise: str = "auto"
+) -> list[NBest]:
     """N-best lists of a manifest's clips.
 
     Args:

@@ -23,7 +23,7 @@ from speechft.normalize import language_code
 from speechft.precision import inference_dtype
 from speechft.prefetch import prefetch
 from speechft.search import beam_search, greedy_search
-from speechft.transcript import DecodeOptions, Transcript, better, judged
+from speechft.transcript import DecodeOptions, Transcript, better, guarded
 from speechft.whisper import Whisper, encode
 
 BATCH_FRAMES = {"cpu": 14_000, "cuda": 56_000}  # log-mel frames decoded together: 28 clips of 5 s on a CPU
@@ -212,7 +212,7 @@ def _search(
     else:
         results = beam_search(whisper, cache, logits, caps, options.length_penalty)
     return [
-        judged(
+        guarded(
             Transcript(
                 text=whisper.text(hypotheses[0][0]).strip(),
                 tokens=tuple(hypotheses[0][0]),

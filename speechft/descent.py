@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.manifest import Manifest
 from speechft.precision import all_finite
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,12 @@ class Descender:
         self,
         recipe: SpeechRecipe,
         train: Manifest,
-        accelerator: Any,
+        accelerator: Accelerator,
         share_of: Callable[[Batch, float], Tensor],
-        optimizer: Any,
+        optimizer: torch.optim.Optimizer,
         parameters: dict[str, nn.Parameter],
         on_event: OnEvent,
-        nothing: Batch,
+        empty_batch: Batch,
     ) -> None:
         """
         Args:
@@ -67,11 +70,11 @@ class Descender:
             share_of: a batch's part of the loss of a step that has so many target tokens.
             parameters: that are trained, by name.
             on_event: called with `{"event": "less memory", ...}` when passes become smaller.
-            nothing: a batch without targets, for processes that have to make as many passes as others.
+            empty_batch: a batch without targets, for processes that have to make as many passes as others.
         """
         self.recipe, self.train, self.accelerator, self.on_event = recipe, train, accelerator, on_event
         self.share_of, self.optimizer, self.parameters = share_of, optimizer, list(parameters.values())
-        self.nothing = nothing
+        self.empty_batch = empty_batch
         self.most_frames = math.inf
 
     def __call__(self, step: int, batches: list[Batch], rate: float) -> Descent:
@@ -127,7 +130,7 @@ class Descender:
         if not distributed.is_sharded():
             return parts, 1
         most = distributed.largest(len(parts), like=self.parameters[0])
-        return parts + [self.nothing] * (most - len(parts)), distributed.world()
+        return parts + [self.empty_batch] * (most - len(parts)), distributed.world()
 
     def _check_weights(self, step: int, rate: float) -> None:
         """A finite gradient at too high a rate can make weights that are not finite, and no later step mends them."""
@@ -157,7 +160,7 @@ class Descender:
         return distributed.summed([number], like=self.parameters[0])
 
 
-def bear_with(
+def count_skipped(
     descent: Descent,
     step: int,
     batches: Sequence[Batch],

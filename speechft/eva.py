@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from speechft.distributed import from_first
+
+if TYPE_CHECKING:
+    from speechft.batching import Batch
 
 BATCHES = 4
 MOST_BYTES = 1e9  # of sums at a time: a model with wider or more layers is passed through more than once
@@ -41,7 +44,7 @@ class InputMoments:
         return found * largest.sign()  # an eigenvector has no sign of its own: this one is the same on every machine
 
 
-def initialise_from_data(model: Any, batches: Iterable[Any], forward: Callable[[Any], Any]) -> None:
+def initialise_from_data(model: nn.Module, batches: Iterable[Batch], forward: Callable[[Batch], object]) -> None:
     """Start the A's of LoRA at the main directions of their inputs.
 
     Does nothing to an adapter that was not attached with `init="eva"`. Of several processes all start where the first

@@ -70,8 +70,8 @@ def fleet(
     if recipe.task != "speech":
         raise SpeechftError("a fleet trains speech recipes only", fix="Train text recipes with 'speechft train'.")
     manifest, _ = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
-    teachable = manifest.filter(lambda u: u.split in (None, "train")).speakers
-    chosen = list(speakers or recipe.speakers or teachable)
+    with_training_rows = manifest.filter(lambda u: u.split in (None, "train")).speakers
+    chosen = list(speakers or recipe.speakers or with_training_rows)
     known_speakers(recipe, manifest, chosen)
     if not chosen:
         raise SpeechftError("no training row names a speaker", where=recipe.manifest, fix="Add a 'speaker' field.")

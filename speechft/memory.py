@@ -10,7 +10,10 @@ import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -21,7 +24,7 @@ R = TypeVar("R")
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
 
 
-def on_device(sizes: Mapping[str, int], device: Any) -> int:
+def on_device(sizes: Mapping[str, int], device: torch.device) -> int:
     """The size that suits a kind of device; one unknown is like a GPU."""
     return sizes.get(device.type, sizes["cuda"])
 

@@ -25,6 +25,7 @@ from speechft.config import SpeechRecipe
 from speechft.errors import readable
 from speechft.manifest import Manifest
 from speechft.marks import Mark, without
+from speechft.peft_methods import RankSchedule
 
 MEAN, RANKS = "mean/", "ranks/"  # prefixes of checkpoint entries that are not trained weights
 
@@ -45,8 +46,8 @@ class RunState:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     mean: RunningMean
-    ranks: Any
-    scaler: Any
+    ranks: RankSchedule | None
+    scaler: torch.amp.GradScaler | None
     progress: Progress
 
     def save(self, folder: Path, fingerprint: str) -> None:

@@ -6,9 +6,11 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from speechft.config import SpeechRecipe
     from speechft.recipes import Recipe
 
 Schedule = Literal["constant", "linear", "cosine", "cosine-restarts", "inverse-sqrt", "warmup-stable-decay"]
+MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
 
 
 def learning_rate_factor(
@@ -73,6 +75,15 @@ def planned_steps(recipe: Recipe, examples: int, seconds: float = 0.0) -> int:
         return recipe.max_steps or max(1, per_epoch * recipe.epochs)
     steps = per_epoch * max(recipe.epochs, math.ceil(least / per_epoch))
     return min(steps, recipe.max_steps or steps)
+
+
+def even_steps(recipe: SpeechRecipe, steps: int, per_epoch: int) -> range:
+    """The steps after which a run of so many evaluates: the recipe's number of times, else after each epoch, or of many
+    epochs after every few."""
+    every = per_epoch * -(-steps // (per_epoch * MOST_EVALUATIONS))
+    if recipe.evaluations:
+        every = evaluation_interval(recipe.evaluations, steps)
+    return range(every, steps + 1, every)
 
 
 def evaluation_interval(evaluations: int, steps: int) -> int:

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from torch import nn
 
 from speechft import adapters, distributed
 from speechft.averaging import RunningMean, in_place, mean_with_base
@@ -80,7 +81,7 @@ class Selection:
             progress.stale += 1
         self.log({"step": progress.step, **named(rates), "model": label, "best": progress.stale == 0})
 
-    def consider_means(self, model: Any, mean: RunningMean, with_base: bool) -> None:
+    def consider_means(self, model: nn.Module, mean: RunningMean, with_base: bool) -> None:
         """Consider the mean of the late weights and, with `with_base`, the mean of that and the base model."""
         late = mean.values if mean.count > 1 else None
         with in_place(model, late) if late else contextlib.nullcontext():

@@ -31,7 +31,7 @@ from speechft.error_rate import align
 from speechft.errors import SpeechftError, missing_extra
 
 if TYPE_CHECKING:
-    from speechft.scoring import Scores
+    from speechft.scoring import Scored, Scores
 
 WEIGHTS = {"entailment": 0.4012, "bertscore": 0.2785, "phonetic": 0.3201}
 RANGES = {
@@ -89,7 +89,7 @@ def semantic(
     }
 
 
-def texts_of(row: Any) -> list[str]:
+def texts_of(row: Scored) -> list[str]:
     """The text, and the verbatim text where there is one."""
     return [row.reference, *([row.verbatim] if row.verbatim is not None else [])]
 

@@ -11,6 +11,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -21,6 +22,7 @@ from speechft import left_out
 from speechft.normalize import unit
 from speechft.numbers_as_text import NOTHING, interval, percent, points, points_interval
 from speechft.plain_text import Terminal, escape
+from speechft.problems import Problem
 from speechft.report_answer import answer
 from speechft.report_comparison import best_system, comparison, pairs
 from speechft.report_data import for_display
@@ -50,8 +52,8 @@ class Watcher:
             console=self.console,
             transient=True,
         )
-        self.training: Any = None
-        self.counting: Any = None
+        self.training: TaskID | None = None
+        self.counting: TaskID | None = None
         self.counted = 0
 
     def __enter__(self) -> Watcher:
@@ -294,7 +296,7 @@ def _print_limits(
         console.marked(f"[yellow]{escape(sentence)}[/]")
 
 
-def problem_lines(problems: list[Any]) -> list[str]:
+def problem_lines(problems: Sequence[Problem]) -> list[str]:
     """A coloured line a problem."""
     return [f"[{COLOURS[p.severity]}]{p.severity}[/] {escape(str(p))}" for p in problems]
 

@@ -7,7 +7,6 @@ optimiser moments and counters, and a killed run goes on to the same bits.
 from __future__ import annotations
 
 import contextlib
-import copy
 import shutil
 import signal
 import time
@@ -23,13 +22,12 @@ from torch import Tensor
 
 from speechft import adapters, distributed, left_out, memory
 from speechft.averaging import RunningMean
-from speechft.batching import Batch, nothing, teachable
+from speechft.batching import Batch, empty_batch, with_labels
 from speechft.cache import cached_layers, open_or_build
 from speechft.checkpoint import Progress, append_metrics, trim_metrics
 from speechft.config import SpeechRecipe
 from speechft.context import Context
-from speechft.descent import Descender, bear_with
-from speechft.errors import SpeechftError
+from speechft.descent import Descender, count_skipped
 from speechft.eva import initialise_from_data
 from speechft.evaluate import Evaluation, Rates, normalizer_for
 from speechft.events import Event, OnEvent
@@ -48,9 +46,10 @@ from speechft.prefetch import prefetch
 from speechft.quantization import optimizer
 from speechft.recogniser import load
 from speechft.run_state import RunState, fingerprint
-from speechft.schedule import evaluation_interval, planned_steps, rate_factor
+from speechft.schedule import even_steps, planned_steps, rate_factor
 from speechft.seen import Seen, hashes
 from speechft.selection import Selection
+from speechft.sharding import gather, whole_copy
 from speechft.sources import resolve
 from speechft.tracking import Tracking
 from speechft.transcript import DecodeOptions
@@ -58,7 +57,6 @@ from speechft.whisper import Whisper, core
 
 RELEASE_EVERY = 4  # steps
 BY_HEART = 10  # passes over the clips from which on they are few: no early end, and half of the change is tried too
-MOST_EVALUATIONS = 10  # of a run: a corpus of 30 clips has epochs too short to evaluate each
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,6 @@ class Run:
         adapters.refuse_foreign(self.out / recipe.adapter.saved_as)  # now, not after hours
         self.on_event = on_event if distributed.is_first() else lambda event: None
         self.dev = dev.spread(recipe.dev_clips)
-        self.evaluate_at = evaluate_at
         self.progress = Progress()
         best = self.out / "checkpoints" / "best.safetensors"
         self.selection = Selection(recipe, self.dev, self.progress, best, self._now, self.on_event, self._log, decoding)
@@ -156,7 +153,7 @@ class Run:
         base = load(recipe.model, language=recipe.language, quantize=recipe.adapter.quantize).whisper
         train = in_known_languages(base, train, self._leave_out)
         self.base = in_one_language(base, train, self.on_event)
-        self.train, self.labels = teachable(self.base, train, self._leave_out)
+        self.train, self.labels = with_labels(self.base, train, self._leave_out)
         self.context = Context(recipe.context)
         self.whisper = self.base.with_(
             model=self._adapted(self.base.model),
@@ -176,16 +173,14 @@ class Run:
         self.feed = Feed(self.base, self.train, self.labels, recipe, self._leave_out)
         self.per_epoch = self.feed.per_epoch
         self.steps = planned_steps(recipe, len(self.train), sum(self.feed.seconds))
-        self.every = self.per_epoch * -(-self.steps // (self.per_epoch * MOST_EVALUATIONS))
-        if recipe.evaluations:
-            self.every = evaluation_interval(recipe.evaluations, self.steps)
+        self.evaluate_at = even_steps(recipe, self.steps, self.per_epoch) if evaluate_at is None else evaluate_at
         with self.accelerator.autocast():
             initialise_from_data(
                 self.whisper.model, self._first_batches(), lambda batch: loss_of(*batch.tensors(self.base.device))
             )
-        self.judged = self.whisper
+        self.whole = self.whisper  # what is decoded and saved
         if distributed.is_sharded():
-            self.judged = self._in_one_piece()
+            self.whole = whole_copy(self.whisper, recipe)
             model = core(self.whisper.model).model
             distributed.shard(loss_of, [*model.encoder.layers, *model.decoder.layers])
         self.parameters = dict(adapters.trainable(self.whisper.model))
@@ -196,35 +191,18 @@ class Run:
         self.optimizer = self.accelerator.prepare_optimizer(made)
         self.descend = Descender(
             recipe, self.train, self.accelerator, self._share, self.optimizer, self.parameters, self.on_event,
-            nothing(self.base.n_mels),
+            empty_batch(self.base.n_mels),
         )  # fmt: skip
         self.mean = RunningMean(self.parameters)
         self.state = RunState(
             self.whisper.model, self.optimizer, self.mean, ranks, self.accelerator.scaler, self.progress
         )
 
-    def _in_one_piece(self) -> Whisper:
-        """A copy for the first process, which decodes dev and saves; its trained weights come from the sharded one.
-
-        Raises:
-            SpeechftError: what the recipe wants has not been tried with sharded weights.
-        """
-        recipe, settings = self.recipe, self.recipe.adapter
-        special = settings.quantize or settings.method == "adalora" or settings.init != "zero"
-        if special or recipe.cache == "on" or recipe.optimizer != "adamw":
-            raise SpeechftError(
-                "quantize, adalora, init, cache=on and optimisers other than adamw do not work with sharded weights",
-                where="recipe", fix="Leave them out, or launch without FSDP.",
-            )  # fmt: skip
-        return self.whisper.with_(model=copy.deepcopy(self.whisper.model)) if distributed.is_first() else self.whisper
-
     def _now(self) -> Whisper:
         """The model with its present weights, to decode with or to save; of several processes, in the first one."""
         if distributed.is_sharded():
-            state = adapters.trainable_state(self.whisper.model)
-            if distributed.is_first():
-                adapters.load_trainable_state(self.judged.model, state)
-        return self.judged
+            gather(self.whisper, self.whole)
+        return self.whole
 
     def go(self, card: dict[str, Any], base: Rates | None = None) -> Trained:
         """Train, evaluate, keep the best; the whole course of a run."""
@@ -249,7 +227,7 @@ class Run:
                     self._train_step(step, batches)
                 progress.step = step + 1
                 last = progress.step == self.steps
-                if last or self._is_due(progress.step):
+                if last or progress.step in self.evaluate_at:
                     self._evaluate_here(last)
                 (stop,) = distributed.summed([asked()], like=next(iter(self.parameters.values())))
                 if stop or last or progress.stopped or progress.step % self.recipe.checkpoint_every == 0:
@@ -260,9 +238,6 @@ class Run:
                     )
                 self.began = time.perf_counter()
         return self._finish(card)
-
-    def _is_due(self, step: int) -> bool:
-        return step % self.every == 0 if self.evaluate_at is None else step in self.evaluate_at
 
     def _evaluate_here(self, last: bool) -> None:
         """Evaluations that are due at this step, and what they say about going on."""
@@ -284,7 +259,7 @@ class Run:
         descent = self.descend(step, batches, rate)
         if descent.empty:  # in every process: no step to average or log
             return
-        bear_with(descent, step, batches, self.train, self.progress, self.recipe, self.on_event)
+        count_skipped(descent, step, batches, self.train, self.progress, self.recipe, self.on_event)
         if step % RELEASE_EVERY == 0:
             memory.release()
         if self.recipe.average and step >= self.steps // 2:
@@ -315,7 +290,7 @@ class Run:
 
     def _evaluate_base(self) -> Rates:
         # the adapter is zero still: decoding a merged copy is the base model, without its detour
-        untrained = self.judged.with_(context=self.base.context)
+        untrained = self.whole.with_(context=self.base.context)
         self.untrained = self.selection.evaluate(untrained, confidences=True)
         return self.untrained.rates
 
@@ -326,9 +301,9 @@ class Run:
         if not distributed.is_first():
             adapter = self.out / kind if progress.best_step is not None else None
         elif progress.best_step is not None:
-            adapters.load_trainable_state(self.judged.model, load_file(refuse_special(self.selection.path)))
+            adapters.load_trainable_state(self.whole.model, load_file(refuse_special(self.selection.path)))
             card = self._card() | card
-            adapter = adapters.save(self.judged.model, self.out / kind, card, self.recipe.model, self.folder)
+            adapter = adapters.save(self.whole.model, self.out / kind, card, self.recipe.model, self.folder)
         else:
             shutil.rmtree(self.out / kind, ignore_errors=True)  # of an earlier run here: it is not this run's result
         self.tracking.finish()

@@ -116,7 +116,7 @@ def compression_ratio(text: str) -> float:
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
-def judged(transcript: Transcript, capped: bool, options: DecodeOptions) -> Transcript:
+def guarded(transcript: Transcript, capped: bool, options: DecodeOptions) -> Transcript:
     """Apply the guards: silence becomes an empty text, a bad result gets its problem named."""
     guessing = transcript.mean_logprob < options.mean_logprob
     if transcript.no_speech > options.no_speech and guessing:

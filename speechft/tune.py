@@ -200,15 +200,15 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
     started = time.perf_counter()
     out = folder / str(trial.number)
 
-    def follow(event: Event) -> None:
+    def on_event(event: Event) -> None:
         value = event.get("wer", event.get("dev"))
         if value is None or event.get("model") == "base":
             return
         values.append(value)
         if rung := event.get("rung"):
             trial.report(min(values), rung)
-            ended = "steps" in event and event["step"] == event["steps"]
-            if not ended and trial.should_prune():
+            last = "steps" in event and event["step"] == event["steps"]
+            if not last and trial.should_prune():
                 raise optuna.TrialPruned
 
     def ended(error: Exception | None = None) -> None:
@@ -218,7 +218,7 @@ def _objective(trial: Any, space: Space, task: Task, folder: Path) -> float:
 
     try:
         recipe = space.at(space.ask(trial))
-        value = task.run(recipe.model_copy(update={"output_dir": out, "checkpoint_every": 10**9}), follow)
+        value = task.run(recipe.model_copy(update={"output_dir": out, "checkpoint_every": 10**9}), on_event)
     except optuna.TrialPruned:
         ended()
         raise

@@ -48,7 +48,7 @@ def default_space(recipe: Recipe, steps: Callable[[Any], int] | None = None) -> 
     return space | {"learning_rate": SearchRange(low=rates.low * factor, high=rates.high * factor, log=True)}
 
 
-def _epochs_matter(recipe: Any, space: Search, steps: Callable[[Any], int]) -> bool:
+def _epochs_matter(recipe: Recipe, space: Search, steps: Callable[[Any], int]) -> bool:
     """Whether runs of one batch size differ in length by their epochs: `min_steps` or `max_steps` may decide it."""
     epochs, sizes = ([getattr(recipe, key), *cast(list, space[key])] for key in ("epochs", "batch_size"))
     lengths = ({steps(recipe.model_copy(update={"epochs": n, "batch_size": size})) for n in epochs} for size in sizes)

@@ -62,7 +62,7 @@ def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
     base: dict[Any, tuple[float, float]] = {}  # of the untrained model: the first trial measures it for all
     own, seconds = recipe, sum(lengths(train))
 
-    def run(recipe: SpeechRecipe, follow: OnEvent) -> float:
+    def run(recipe: SpeechRecipe, on_event: OnEvent) -> float:
         untrained = (recipe.model, recipe.language, recipe.normalizer, recipe.adapter.quantize, recipe.precision)
         at = rungs(recipe, own, train)
         if recipe.cache == "auto" and _cached_of(recipe) != _cached_of(own):
@@ -74,7 +74,7 @@ def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
                 base[untrained] = event["wer"], event["cer"]
             elif event.get("model") == "trained" and event["step"] in at:
                 event = event | {"rung": at[event["step"]]}
-            follow(event)
+            on_event(event)
 
         trained = fit(
             recipe, train, dev, on_event=told, base=base.get(untrained), evaluate_at=at, decoding=WITHOUT_RETRIES
@@ -131,13 +131,13 @@ def text_task(recipe: TextRecipe) -> Task:
     # what was judged does not depend on what is searched: all trials read it from the study's folder
     shared = {"judged_in": Path(recipe.output_dir) / "judged"} if recipe.task == "feedback" else {}
 
-    def run(recipe: TextRecipe, follow: OnEvent) -> float:
+    def run(recipe: TextRecipe, on_event: OnEvent) -> float:
         seen = 0
 
         def told(event: Event) -> None:
             nonlocal seen
             seen += "dev" in event
-            follow(event | {"rung": seen} if "dev" in event and seen < recipe.evaluations else event)
+            on_event(event | {"rung": seen} if "dev" in event and seen < recipe.evaluations else event)
 
         best = float(task_module(recipe.task).train(recipe, corpus, told, **shared).best)
         forget_checkpoints(recipe.output_dir)

@@ -15,7 +15,7 @@ from speechft.decode import decode
 from speechft.decoder import inference_copy
 from speechft.manifest import Manifest
 from speechft.search import suppressed
-from speechft.transcript import DecodeOptions, Transcript, better, compression_ratio, judged
+from speechft.transcript import DecodeOptions, Transcript, better, compression_ratio, guarded
 from speechft.whisper import Whisper, load_whisper
 
 PLAIN = DecodeOptions(temperatures=())
@@ -81,13 +81,13 @@ def test_the_original_model_is_not_changed(tiny: Whisper, clips: list[np.ndarray
 def test_guards_name_loops_and_guesses() -> None:
     options = DecodeOptions()
     loop = Transcript("ha " * 60, tokens=(1,) * 60, logprobs=(-0.1,) * 60)
-    assert judged(loop, False, options).problem == "repeats itself"
+    assert guarded(loop, False, options).problem == "repeats itself"
     stutter = Transcript("I I I want want to go go home", tokens=(1,) * 10, logprobs=(-0.1,) * 10)
-    assert judged(stutter, False, options).problem == ""  # real stutter is no loop
+    assert guarded(stutter, False, options).problem == ""  # real stutter is no loop
     guess = Transcript("perhaps", tokens=(1,), logprobs=(-3.0,), end_logprob=-1.0)
-    assert judged(guess, False, options).problem == "uncertain"
+    assert guarded(guess, False, options).problem == "uncertain"
     silence = Transcript("thank you", tokens=(1, 2), logprobs=(-3.0, -2.0), no_speech=0.9)
-    assert judged(silence, False, options).text == ""
+    assert guarded(silence, False, options).text == ""
 
 
 def test_a_guess_is_better_than_a_loop_that_is_sure_of_itself() -> None:

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from speechft.audio import SAMPLE_RATE
-from speechft.batching import teachable
+from speechft.batching import with_labels
 from speechft.config import SpeechRecipe
 from speechft.evaluate import evaluate_model
 from speechft.language import in_known_languages, in_one_language
@@ -81,7 +81,7 @@ def test_what_is_taught_under_is_what_is_judged_under(base: Whisper, voice: Mani
     assert [u.id for u in known] == [rows[0].id, rows[2].id]
     assert left_out == ["the model does not know the language 'tlh'"]
     for told, codes in ((base, ("de", "en")), (base.with_(language="fr"), ("fr", "fr"))):
-        _, labels = teachable(told, known, lambda *_: None)
+        _, labels = with_labels(told, known, lambda *_: None)
         assert [ids[1] for ids in labels] == [base.language_id(code) for code in codes]
     assert in_one_language(base, spoken(voice, "de", "tlh")).language == "de"
 

@@ -19,7 +19,7 @@ from speechft import adapters, pipeline
 from speechft.batching import IGNORED, Batch, plan_epoch
 from speechft.config import SpeechRecipe
 from speechft.context import Context
-from speechft.descent import bear_with
+from speechft.descent import count_skipped
 from speechft.errors import SpeechftError
 from speechft.feed import Feed
 from speechft.manifest import Manifest
@@ -292,7 +292,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(parts: tuple[Manifest, M
     poisoned = replace(bad, x=torch.full_like(bad.x, float("nan")))
     before = adapters.trainable_state(run.whisper.model)
     descent = run.descend(0, [good, poisoned], 1e-3)
-    bear_with(descent, 0, [good, poisoned], run.train, run.progress, run.recipe, run.on_event)
+    count_skipped(descent, 0, [good, poisoned], run.train, run.progress, run.recipe, run.on_event)
     assert not descent.finite
     (event,) = told
     assert event["rows"] == [train[index].where for index in bad.indices]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from speechft.cli.common import AsJson, ManifestPath, Model, Outside, app, err, print_json, refuse_given
+
+if TYPE_CHECKING:
+    from speechft.evaluated_rows import Rows
 
 
 @app.command()
@@ -76,7 +79,7 @@ def export(
         export_table(result, made)
 
 
-def _rows_to_check(manifest: Path, split: str | None, allow_outside: bool, model: str | None, adapter: Path) -> Any:
+def _rows_to_check(manifest: Path, split: str | None, allow_outside: bool, model: str | None, adapter: Path) -> Rows:
     from speechft.evaluated_rows import rows_to_evaluate
     from speechft.recogniser import card_of
     from speechft.seen import Seen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -13,10 +13,13 @@ from speechft.cli.common import AdapterPath, AsJson, app, err, print_json
 from speechft.errors import SpeechftError
 from speechft.plain_text import Terminal, escape
 
+if TYPE_CHECKING:
+    from speechft.text.config import TextRecipe
+
 NAMED = 10  # items in the training data that the terminal names
 
 
-def train_text(recipe: Any, as_json: bool) -> None:
+def train_text(recipe: TextRecipe, as_json: bool) -> None:
     """`speechft train` with a recipe of a text task."""
     from speechft.terminal import Watcher
     from speechft.text.pipeline import train

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from speechft.cli.common import AsJson, app, err, print_json, recipe_and_overrides
 from speechft.errors import SpeechftError
+
+if TYPE_CHECKING:
+    from speechft.recipes import Recipe
 
 SCHEDULE_TITLE = "Learning rate, "
 
@@ -33,7 +36,7 @@ def quickstart(
         before_after(result, out)
 
 
-def schedule_chart(recipe: Any, steps: int) -> str:
+def schedule_chart(recipe: Recipe, steps: int) -> str:
     """The learning rate of a recipe over so many optimiser steps, as an SVG that stands alone."""
     from speechft.report_charts import curve, standalone
     from speechft.schedule import rate_factor
@@ -43,9 +46,11 @@ def schedule_chart(recipe: Any, steps: int) -> str:
     return standalone(curve(points, title=title, across="optimiser steps", percent=False, dots=False), title)
 
 
-def training_examples(recipe: Any) -> tuple[int, float]:
+def training_examples(recipe: Recipe) -> tuple[int, float]:
     """How many a run of this recipe would train on, and how many seconds of speech they are."""
-    if recipe.task == "speech":
+    from speechft.config import SpeechRecipe
+
+    if isinstance(recipe, SpeechRecipe):
         from speechft.pipeline import prepared
 
         train = prepared(recipe)[0].split("train")

@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markdown import Markdown
@@ -15,6 +15,9 @@ from speechft.cli.common import AsJson, app, err, print_json, recipe_and_overrid
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import read_text
 from speechft.plain_text import Terminal, escape, visible
+
+if TYPE_CHECKING:
+    from speechft.recipes import Recipe
 
 RecipePath = Annotated[Path | None, typer.Argument(help="YAML file; leave out to start from the defaults.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, with dots for groups: adapter.rank=16.")]
@@ -77,12 +80,13 @@ def tune(
         err.print(f"Best recipe: {settings.output_dir / 'best.yaml'}")
 
 
-def _find_lr(settings: Any, as_json: bool) -> None:
+def _find_lr(settings: Recipe, as_json: bool) -> None:
+    from speechft.config import SpeechRecipe
     from speechft.lr_finder import find_learning_rate, plot
     from speechft.pipeline import prepared
     from speechft.terminal import Watcher
 
-    if settings.task != "speech":
+    if not isinstance(settings, SpeechRecipe):
         raise SpeechftError("the range test is for speech recipes", fix="Leave --find-lr out: tune searches for it.")
     if importlib.util.find_spec("matplotlib") is None:  # now, not after all its steps
         raise missing_extra("matplotlib", "tune")

@@ -42,10 +42,10 @@ def evaluate_adapters(
         model: the base; the one that the first adapter was trained on unless given.
 
     Returns:
-        `base`: its scores; `adapters`: by name, each with its scores, `adapter`, `model`, `difference` (paired, with
-        `p_speakers_holm` and `p_mapsswe_holm` for the number of adapters), `forgetting`; `pairs`: every two of them
-        (`paired.compare_pairs`); `best`: the name with the lowest WER, or `base`; `split`, `notice`,
-        `manifest_sha256`, `overlap`, `leakage`, `left_out`, `caveats`, `environment`.
+        `base`: its scores and settings (`Conditions.settings_of`); `adapters`: by name, each with the same, `adapter`,
+        `difference` (paired, with `p_speakers_holm` and `p_mapsswe_holm` for the number of adapters), `forgetting`;
+        `pairs`: every two of them (`paired.compare_pairs`); `best`: the name with the lowest WER, or `base`; `split`,
+        `notice`, `manifest_sha256`, `overlap`, `leakage`, `left_out`, `caveats`, `environment`.
 
     Raises:
         SpeechftError: a folder is no adapter, or is given twice.
@@ -62,8 +62,10 @@ def evaluate_adapters(
 
     first = load(model, adapters[0], language=under.language)  # also says at once where the first is no adapter
     base_name = first.whisper.name
-    base, base_typical = both(load(base_name, language=first.whisper.language), replace(under, context=None))
-    del first
+    plain, usual = load(base_name, language=first.whisper.language), replace(under, context=None)
+    base, base_typical = both(plain, usual)
+    of_base = usual.settings_of(plain)
+    del first, plain
     found: dict[str, Evaluation] = {}
     entries: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
@@ -74,8 +76,7 @@ def evaluate_adapters(
         entries[name] = {
             **summary(found[name]),
             "adapter": str(folder),
-            "model": recogniser.whisper.name,
-            "context": under.context_of(recogniser),
+            **under.settings_of(recogniser),
             "forgetting": forgetting(base_typical, kept, typical) if base_typical and kept and typical else None,
         }
         notes += [f"{name}: {note}" for note in recogniser.notes]
@@ -88,13 +89,13 @@ def evaluate_adapters(
     best = min(["base", *found], key=lambda name: (base if name == "base" else found[name]).scores.wer)
     bases = different_bases([base_name, *(entry["model"] for entry in entries.values())])
     result = {
-        "notice": notice(rows.chosen),
+        "notice": notice(base.heard),
         "format": FORMAT,
         "split": rows.split,
-        "clips": len(rows.chosen),
-        "speakers": len(rows.chosen.speakers),
+        "clips": len(base.heard),
+        "speakers": len(base.heard.speakers),
         **rows.facts(base, [*bases, *notes]),
-        "base": {**summary(base), "model": base_name, "forgetting": None},
+        "base": {**summary(base), **of_base, "forgetting": None},
         "adapters": entries,
         "pairs": compare_pairs({name: evaluation.scores for name, evaluation in found.items()}),
         "best": best,

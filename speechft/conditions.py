@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechft.adapters import base_hash
 from speechft.context import Context
 from speechft.evaluate import Evaluation
 from speechft.evaluated_rows import Rows, rows_to_evaluate
@@ -14,6 +15,7 @@ from speechft.events import OnEvent
 from speechft.manifest import Manifest
 from speechft.recogniser import Recogniser
 from speechft.seen import Seen
+from speechft.sources import resolve
 from speechft.transcript import DecodeOptions
 
 
@@ -70,6 +72,14 @@ class Conditions:
             context=Context(self.context) if self.context else None,
         )  # fmt: skip
 
-    def context_of(self, recogniser: Recogniser) -> str:
-        """The policy that a model hears with."""
-        return Context(self.context).policy if self.context else recogniser.whisper.context.policy
+    def settings_of(self, recogniser: Recogniser) -> dict[str, Any]:
+        """What must be known to hear the same with a model again, as JSON."""
+        whisper = recogniser.whisper
+        return {
+            "model": whisper.name,
+            "model_sha256": base_hash(resolve(whisper.name)),
+            "adapter_sha256": base_hash(recogniser.adapter) if recogniser.adapter else None,
+            "language": whisper.language,
+            "context": Context(self.context).policy if self.context else whisper.context.policy,
+            "beams": self.beams,
+        }

@@ -67,7 +67,7 @@ def n_best_lists(
     found = recogniser.evaluate(manifest, normalise, confidences=True, options=DecodeOptions(beams=beams))
     return [
         n_best(written, transcript.alternatives, normalise, utterance)
-        for utterance, transcript, written in zip(manifest, found.transcripts, found.written, strict=True)
+        for utterance, transcript, written in zip(found.heard, found.transcripts, found.written, strict=True)
     ]
 
 

@@ -41,15 +41,18 @@ class Evaluation:
     """The transcripts and scores of a model on a manifest.
 
     Attributes:
-        scores: error rates over all utterances; an unreadable clip counts as an empty transcript.
-        transcripts: one an utterance, in order.
-        unreadable: rows whose audio could not be read, or in a language that the model does not know; with the reason.
+        heard: the utterances that could be heard, in order: what the scores are over.
+        scores: their error rates.
+        transcripts: one of each.
+        unreadable: the other rows, whose audio could not be read or whose language the model does not know; with the
+            reason.
         seconds: of wall-clock time, audio decoding and features included.
         audio_seconds: of sound.
         written: the words of each transcript with their confidences; empty unless asked for.
         caveats: what a reader of the scores must know.
     """
 
+    heard: Manifest
     scores: Scores
     transcripts: list[Transcript]
     unreadable: dict[str, str]
@@ -102,7 +105,7 @@ def evaluate_model(
         on_event: called with `{"event": "decoded", "clips": n, "of": all}` as it goes.
 
     Raises:
-        SpeechftError: the manifest is empty, or a row's `command` or `entities` are no texts.
+        SpeechftError: the manifest is empty, none of it can be heard, or a row's `command` or `entities` are no texts.
     """
     if not len(manifest):
         raise SpeechftError(
@@ -113,11 +116,13 @@ def evaluate_model(
     for utterance in manifest:  # before the work, not after it
         command_of(utterance, named_normalizer(normalizer))
         entities_of(utterance, named_normalizer(normalizer))
+    unheard: set[str] = set()  # ids
     unreadable: dict[str, str] = {}
     lengths: list[float] = []
     long: list[int] = []  # longer than the window: heard in pieces, one clip after the other
 
     def left_out(utterance: Utterance, reason: str) -> np.ndarray:
+        unheard.add(utterance.id)
         unreadable[utterance.where] = reason
         tell(on_event, utterance.where, reason)
         return np.zeros(0, np.float32)
@@ -159,9 +164,16 @@ def evaluate_model(
         pieces = transcribe(model, samples, options, context=context, language=language, ready=True).segments
         transcripts[index] = joined([piece.transcript for piece in pieces])
     seconds = time.perf_counter() - started
-    scores = score(list(manifest), [t.text for t in transcripts], normalizer)
+    transcripts = [t for u, t in zip(manifest, transcripts, strict=True) if u.id not in unheard]
+    heard = manifest.filter(lambda u: u.id not in unheard)
+    if not len(heard):
+        where, reason = next(iter(unreadable.items()))
+        what = f"{reason}, and none of the other rows can be heard"
+        raise SpeechftError(what, where=where, fix="'speechft check' says why.")
+    scores = score(list(heard), [t.text for t in transcripts], normalizer)
     written = tuple(written_words(whisper, t) for t in transcripts) if confidences else ()
-    return Evaluation(scores, transcripts, unreadable, seconds, sum(lengths), written, [NO_LANGUAGE] if unsaid else [])
+    caveats = [NO_LANGUAGE] if unsaid else []
+    return Evaluation(heard, scores, transcripts, unreadable, seconds, sum(lengths), written, caveats)
 
 
 def normalizer_for(whisper: Whisper, rows: Iterable[Utterance], normalizer: str = AUTO) -> str:

@@ -160,8 +160,8 @@ class _Refinement(Run):
             self.whisper, self.train, self.recipe.normalizer, options=self.options, on_event=self.on_event
         )
         self.whisper.model.train()
-        lists = []
-        for utterance, transcript in zip(self.train, found.transcripts, strict=True):
+        lists: dict[str, list[Hypothesis]] = {}
+        for utterance, transcript in zip(found.heard, found.transcripts, strict=True):
             reference = clean(utterance.text)
             language = self.base.language_of(utterance.language)
             own = []
@@ -169,8 +169,8 @@ class _Refinement(Run):
                 ids = self.base.label_ids(text, language)[: None if ended else -1]
                 if len(ids) <= self.base.max_tokens:
                     own.append((ids, word_errors(reference, clean(text)).errors))
-            lists.append(own)
-        return lists
+            lists[utterance.id] = own
+        return [lists.get(utterance.id, []) for utterance in self.train]
 
 
 def _written(transcript: Transcript) -> dict[str, bool]:

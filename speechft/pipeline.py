@@ -38,6 +38,7 @@ from speechft.result import (
 )
 from speechft.result_schema import FORMAT
 from speechft.semantic import semantic
+from speechft.sources import resolve
 from speechft.split import auto_split
 from speechft.split_files import about_split, usable_rows
 from speechft.train import fit
@@ -117,12 +118,14 @@ def _trained_and_reported(
     if trained.adapter:
         adapted = usual.hear(load_trained(recipe, trained.adapter), held_out, on_event)
     left_out |= trained.progress.left_out | base.unreadable
+    held_out = base.heard
     said = notice(held_out, manifest)
     result = {
         "notice": said,
         "format": FORMAT,
         "task": "speech",
         "model": recipe.model,
+        "model_sha256": base_hash(resolve(recipe.model)),
         "adapter": str(trained.adapter.relative_to(out)) if trained.adapter else None,
         "adapter_sha256": base_hash(trained.adapter) if trained.adapter else None,
         "kept": trained.adapter.name if trained.adapter else "base",
@@ -236,14 +239,11 @@ def evaluate(
             before = usual.hear(plain, typical.chosen, on_event)
             kept = forgetting(before, under.hear(recogniser, typical.chosen, on_event), typical)
     result = {
-        "notice": notice(rows.chosen),
+        "notice": notice(found.heard),
         "format": FORMAT,
         **summary(found),
-        "model": recogniser.whisper.name,
         "adapter": str(adapter) if adapter else None,
-        "adapter_sha256": base_hash(recogniser.adapter) if recogniser.adapter else None,
-        "context": under.context_of(recogniser),
-        "beams": under.beams,
+        **under.settings_of(recogniser),
         "split": rows.split,
         **rows.facts(found, recogniser.notes),
         "base": summary(base) if base else None,

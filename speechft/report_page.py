@@ -231,6 +231,10 @@ SCORES = {"base", "adapted", "difference", "per_speaker", "per_group", "by_lengt
 SCORES |= {"adapters", "arms", "pairs", "calibration", "hallucination", "forgetting", "semantic", "leakage"}
 
 
+# Of each that was compared, beside its scores.
+SETTINGS = ("adapter", "adapter_sha256", "model", "model_sha256", "language", "context", "beams")
+
+
 def _appendix(result: Mapping[str, Any]) -> str:
     """Settings and hashes to repeat it, and what was left out."""
     parts = []
@@ -241,7 +245,9 @@ def _appendix(result: Mapping[str, Any]) -> str:
         parts.append(f"<details><summary>Left out: {len(left_out)} recordings</summary>{left}</details>")
     single = {key: value for key, value in result.items() if key not in SCORES and not isinstance(value, Mapping)}
     nested = {key: value for key, value in result.items() if key not in SCORES and isinstance(value, Mapping)}
-    for name, value in [("result", single), *nested.items()]:
+    compared = {"base": result["base"], **result["adapters"]} if "adapters" in result else {}
+    each = {name: {key: entry[key] for key in SETTINGS if key in entry} for name, entry in compared.items()}
+    for name, value in [("result", single), *nested.items(), *each.items()]:
         rows = [[f"<code>{esc(key)}</code>", esc(text)] for key, text in flat(value)]
         if rows:
             facts = table(f"{esc(name)}", [], rows, "facts")

@@ -84,7 +84,7 @@ def shared_parts(overlap: str, leakage: Sequence[Mapping[str, Any]], speakers: i
 
 def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, Any]:
     """What an adapter costs on speech that the base was good at, as JSON."""
-    manifest, (before, after) = rows.chosen, (for_display(one.scores) for one in (base, adapted))
+    manifest, (before, after) = base.heard, (for_display(one.scores) for one in (base, adapted))
     return {
         "notice": notice(manifest),
         "left_out": listed((rows.left_out | base.unreadable).items()),

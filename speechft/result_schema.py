@@ -116,6 +116,7 @@ class TrainingResult(Part):
     task: Literal["speech"]
     notice: str | None
     model: str
+    model_sha256: str | None = None
     adapter: str | None
     adapter_sha256: str | None = None
     kept: Literal["adapter", "model", "base"]
@@ -139,7 +140,9 @@ class EvaluationResult(Scores):
     notice: str | None
     model: str
     adapter: str | None
+    model_sha256: str | None = None
     adapter_sha256: str | None = None
+    language: str | None = None
     context: str
     beams: Count
     split: str | None

@@ -77,6 +77,17 @@ def test_one_table_of_several_adapters(adapters: list[Path], voice: Manifest, tm
         assert all(entry in text for entry in ("All compared", *(name for name in result["adapters"])))
 
 
+def test_each_says_what_it_takes_to_hear_the_same_again(adapters: list[Path], voice: Manifest, tmp_path: Path) -> None:
+    result = evaluate_adapters(voice[:2], adapters, out=tmp_path / "out", beams=2, normalizer="basic")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for entry in result["adapters"].values():
+        assert len(entry["adapter_sha256"]) == len(entry["model_sha256"]) == 64
+        assert (entry["beams"], entry["model_sha256"]) == (2, result["base"]["model_sha256"])
+        assert entry["context"]
+        assert entry["adapter_sha256"] in page
+    assert result["base"]["adapter_sha256"] is None
+
+
 def test_adapters_of_different_models_are_called_so() -> None:
     assert different_bases(["bundled:tiny.en", "openai/whisper-tiny.en", "bundled:tiny.en"]) == []
     (caveat,) = different_bases(["bundled:tiny.en", "bundled:base", "bundled:tiny.en"])

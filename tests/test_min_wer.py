@@ -104,7 +104,9 @@ def test_hypotheses_are_scored_as_they_were_written(
         Transcript("ja", end_logprob=-0.1, alternatives=("ja ja ja", "ja"), alternatives_end=(0.0, 0.0)),
         Transcript("", alternatives=("no",), alternatives_end=(-0.2,)),
     ]
-    monkeypatch.setattr("speechft.min_wer.evaluate_model", lambda *a, **k: SimpleNamespace(transcripts=found))
+    monkeypatch.setattr(
+        "speechft.min_wer.evaluate_model", lambda *a, **k: SimpleNamespace(heard=run.train, transcripts=found)
+    )
     lists = [[ids for ids, _ in own] for own in run._n_best()]
     ids = run.base.label_ids
     assert lists == [[ids("ja", "de"), ids("ja ja ja", "de")[:-1]], [ids("", "en"), ids("no", "en")]]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import errno
+import filecmp
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,7 @@ class Preparation:
         self._placed: dict[Path, Path] = {}
         self._targets: set[Path] = set()
         self._ids: set[str] = set()
+        self._taken: dict[Hashable, list[Path]] = defaultdict(list)
 
     def leave_out(self, where: object, reason: str) -> None:
         """Remember something that isn't taken; `where` is a path in the corpus or "file:row"."""
@@ -105,6 +108,9 @@ class Preparation:
             if missing := utterance.missing(seconds):
                 what = f"audio '{audio.name}' ends {missing:.2f} s before end_s ({utterance.end_s:g})"
                 raise BadRow("times", what, "")
+            if earlier := self._taken_before(utterance):
+                what = f"the same recording and text as {self.name_of(earlier)}"
+                raise BadRow("duplicate-audio", what, "")
             placed = self._place(audio)
         except (BadRow, SpeechftError) as bad:
             outside = isinstance(bad, BadRow) and bad.kind == "outside"
@@ -171,6 +177,19 @@ class Preparation:
                 fix=f"The first:{reasons} All are in {name}." if reasons else "Is this the right folder?",
             )
         return Prepared(save_prepared(Manifest(with_ids(self.utterances, self._ids), self.path)), tuple(self.left_out))
+
+    def _taken_before(self, utterance: Utterance) -> Path | None:
+        """The recording of an earlier row that is this one again, byte for byte, with the same text; None if none is.
+
+        One in another split, by another speaker or of another session is for `speechft check` to name: which of them is
+        right, nobody knows.
+        """
+        u = utterance
+        same = self._taken[u.text, u.speaker, u.split, u.session, u.start_s, u.end_s, u.audio.stat().st_size]
+        earlier = next((path for path in same if path == u.audio or filecmp.cmp(path, u.audio, shallow=False)), None)
+        if earlier is None:
+            same.append(u.audio)
+        return earlier
 
     def _place(self, audio: Path) -> Path:
         """Where the manifest finds a recording: itself, or its copy."""

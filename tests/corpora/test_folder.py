@@ -341,8 +341,8 @@ def test_table_rows_left_out(tmp_path: Path) -> None:
         "gone.wav,x,2",
         "a.wav,,3",
         ",x,4",
-        f"{outside},x,5",
-        "../private.wav,x,6",
+        f"{outside},v,5",
+        "../private.wav,w,6",
         "a.wav,y,1",
     ]
     (tmp_path / "s/t.csv").write_text("\n".join(["path,sentence,id", *rows]))

@@ -41,6 +41,17 @@ def prepare(name: str, source: Path, out: Path) -> dict[str, str]:
     return dict(prepared.left_out)
 
 
+def test_a_recording_that_is_there_twice_is_taken_once(tmp_path: Path) -> None:
+    one = clip(tmp_path / "source" / "a.wav", "one")
+    for name, text in (("again.wav", "one"), ("other.wav", "another text")):
+        (tmp_path / "source" / name).write_bytes(one.read_bytes())
+        (tmp_path / "source" / name).with_suffix(".txt").write_text(text)
+    prepared = corpora.prepare("folder", tmp_path / "source", tmp_path / "out")
+    assert [(u.audio.name, u.text) for u in prepared.manifest] == [("a.wav", "one"), ("other.wav", "another text")]
+    assert prepared.left_out == (("again.wav", "the same recording and text as a.wav"),)
+    assert not list((tmp_path / "out").rglob("again.wav"))
+
+
 ODD_NAMES = ("a\0b.wav", "n" * 300 + ".wav", "d/" * 3000 + "a.wav", "\ud800.wav", "loop.wav", "loop/a.wav")
 
 

@@ -56,12 +56,16 @@ def shared_table(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def speed(result: Mapping[str, Any]) -> str:
     """How long transcribing took, a sentence; nothing where it was not measured."""
-    measured = [found.get("real_time_factor") for found in (result.get("base") or {}, result.get("adapted") or result)]
-    before, after = measured
+    before, after = (found.get("real_time_factor") for found in (result.get("base") or {}, _in_detail(result)))
     if after is None:
         return ""
     was = f"; before: {before:.2f} s" if before is not None else ""
     return f"Transcribing took {after:.2f} s for each second of sound (real-time factor{was})."
+
+
+def _in_detail(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The scores of what the page is about: of several adapters the one that is shown, else what was evaluated."""
+    return (result.get("adapters") or {}).get(result.get("adapter")) or result.get("adapted") or result
 
 
 def _confusions(systems: Systems) -> str:
@@ -135,8 +139,7 @@ def _invented(systems: Systems) -> str:
 
 def _confidence(result: Mapping[str, Any]) -> str:
     """Whether the confidence of words means what it says."""
-    shown = (result.get("adapters") or {}).get(result.get("adapter")) or result.get("adapted") or result
-    named = [("before: ", result.get("base")), ("after: ", shown)]
+    named = [("before: ", result.get("base")), ("after: ", _in_detail(result))]
     found = [(name, entry["calibration"]) for name, entry in named if entry and entry.get("calibration")]
     if not found:
         return ""

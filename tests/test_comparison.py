@@ -85,6 +85,7 @@ def test_each_says_what_it_takes_to_hear_the_same_again(adapters: list[Path], vo
         assert (entry["beams"], entry["model_sha256"]) == (2, result["base"]["model_sha256"])
         assert entry["context"]
         assert entry["adapter_sha256"] in page
+    assert "real-time factor" in page
     assert result["base"]["adapter_sha256"] is None
 
 

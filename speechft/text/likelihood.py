@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from speechft.text.batches import by_length, padded
 from speechft.text.chat import IGNORED, tokenize_chat, tokenize_document
 from speechft.text.data import Message
-from speechft.text.model import TextModel, autocast, padded
+from speechft.text.model import TextModel, autocast
 
 Part = tuple[float, float]  # a sum and what to divide it by
 
@@ -47,10 +48,8 @@ def sequence_logprobs(
     """
     was_training = text.model.training
     text.model.eval()
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     found: list[Part] = [(0.0, 0.0)] * len(ids)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    for chosen in by_length(ids, batch_size):
         batch, mask = padded([ids[i] for i in chosen], text.tokenizer.pad_token_id)
         targets, _ = padded([labels[i] for i in chosen], IGNORED)
         with autocast(text.device):

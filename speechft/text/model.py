@@ -20,6 +20,7 @@ from speechft.peft_methods import TEXT_ONLY, block_projections
 from speechft.precision import default_device, mixed_precision, refuse_non_finite
 from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
+from speechft.text.batches import by_length, padded
 from speechft.text.chat import rendered
 from speechft.text.data import Example, made_of
 
@@ -220,10 +221,8 @@ def generate(
         torch.manual_seed(seed)
     was_training = text.model.training
     text.model.eval()
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     found: dict[int, list[int]] = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    for chosen in by_length(prompts, batch_size):
         ids, mask = padded([prompts[i] for i in chosen], text.tokenizer.pad_token_id, left=True)
         with autocast(text.device):
             out = text.model.generate(
@@ -276,18 +275,6 @@ def end_tokens(text: TextModel) -> set[int]:
     named = getattr(text.model.generation_config, "eos_token_id", None)
     ids = [named] if isinstance(named, int) else named or []
     return {*ids, text.tokenizer.eos_token_id}
-
-
-def padded(rows: Sequence[Sequence[int]], pad: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and their mask, shape (rows, longest)."""
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), pad)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        place = slice(longest - len(row), None) if left else slice(len(row))
-        ids[i, place] = torch.tensor(list(row), dtype=ids.dtype)
-        mask[i, place] = 1
-    return ids, mask
 
 
 def autocast(device: torch.device, cache: bool = True, precision: str = "auto") -> torch.autocast:

@@ -23,11 +23,12 @@ from speechft.checkpoint import load_checkpoint, save_checkpoint, with_prefix, w
 from speechft.interruption import Interrupted, deferred
 from speechft.quantization import optimizer as made
 from speechft.schedule import evaluation_interval, rate_factor
+from speechft.text.batches import padded
 from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
 from speechft.text.data import Example
 from speechft.text.likelihood import logprobs
-from speechft.text.model import TextModel, autocast, generate, padded, prompt_tokens
+from speechft.text.model import TextModel, autocast, generate, prompt_tokens
 from speechft.text.training import Best, Fitted
 
 Reward = Callable[[Sequence[Example], Sequence[str]], list[float]]

@@ -11,11 +11,12 @@ import torch
 from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
+from speechft.text.batches import by_length, padded
 from speechft.text.chat import rendered
 from speechft.text.config import RewardRecipe
 from speechft.text.data import Corpus, Example, Message, drawn, held_out, made_of, rejected
 from speechft.text.metrics import Measure, won
-from speechft.text.model import GIVE_REWARD, TextModel, autocast, load_text_model, padded
+from speechft.text.model import GIVE_REWARD, TextModel, autocast, load_text_model
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 
 
@@ -80,10 +81,8 @@ def rewards(
     """
     text.model.eval()
     rows = [_tokens(text, messages, max_length) for messages in conversations]
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     found = [0.0] * len(rows)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    for chosen in by_length(rows, batch_size):
         ids, mask = padded([rows[i] for i in chosen], text.tokenizer.pad_token_id)
         with autocast(text.device):
             values = text.model(input_ids=ids.to(text.device), attention_mask=mask.to(text.device)).logits[:, 0]

@@ -17,11 +17,12 @@ from speechft.errors import SpeechftError
 from speechft.export import export
 from speechft.hub import push
 from speechft.text import feedback, policy, preferences, reward, sft
+from speechft.text.batches import padded
 from speechft.text.config import TEXT_RECIPES, PreferenceRecipe, RewardRecipe, SftRecipe, TextAdapterSettings
 from speechft.text.data import Example, read
 from speechft.text.judge import compare, identity, judge_from, ranking
 from speechft.text.likelihood import answer_logprobs
-from speechft.text.model import autocast, load_text_model, padded
+from speechft.text.model import autocast, load_text_model
 from speechft.text.pipeline import evaluate, measures, train
 from speechft.text.preferences import measure
 from speechft.text.reward import load_reward_model, rewards

@@ -107,6 +107,7 @@ def run(
     judge: str,
     *,
     rubric: str | None = None,
+    label: str | None = None,
     scores: bool = False,
     reader: str | None = None,
     split: str | None = None,
@@ -118,7 +119,7 @@ def run(
 
     Args:
         data: pairs, see `speechft.text.data.read`; with `scores`, answers or pairs.
-        judge: see `judge_from`.
+        judge, label: see `judge_from`.
         rubric: what the judge is told to look for.
         scores: show it one answer at a time, to be scored from 1 to 10, in place of two.
         reader: the layout of a known corpus.
@@ -141,7 +142,7 @@ def run(
         "data": data,
         "split": name,
         "examples": len(examples),
-        "measures": measured(judge_from(judge), examples, **settings),
+        "measures": measured(judge_from(judge, label), examples, **settings),
         "left_out": [{"where": where, "reason": reason} for where, reason in corpus.left_out],
         "environment": environment(),
     }

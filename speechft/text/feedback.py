@@ -79,7 +79,7 @@ def _judged_splits(
     recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent, folder: Path
 ) -> dict[str, tuple[Sequence[Example], list[Judged]]]:
     """By split; the model that sampled and the judge are gone from memory when this returns."""
-    judge = judge_from(recipe.judge)
+    judge = judge_from(recipe.judge, recipe.reward_label)
     text = load_text_model(recipe.model, quantize=recipe.adapter.quantize)
     parts = {"train": corpus.train, "dev": drawn(corpus.dev, recipe.dev_examples, recipe.seed)}
     return {name: (part, judged_prompts(text, judge, part, recipe, log, folder)) for name, part in parts.items()}
@@ -90,7 +90,7 @@ def judged_prompts(
 ) -> list[Judged]:
     """Answers to each prompt and the judge's verdicts on them, kept in a folder."""
     found: list[Judged] = []
-    of = [adapters.base_hash(text.folder), identity(recipe.judge, recipe.rubric)]
+    of = [adapters.base_hash(text.folder), identity(recipe.judge, recipe.rubric, recipe.reward_label)]
     for start in range(0, len(examples), AT_ONCE):
         part = examples[start : start + AT_ONCE]
         found += judged_answers(text, judge, part, recipe, folder, of, recipe.seed + start)
@@ -175,7 +175,7 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: FeedbackRecipe
 
     The judge that taught the model also marks it here, so this says that it learnt what the judge likes, no more.
     """
-    judge = judge_from(recipe.judge)
+    judge = judge_from(recipe.judge, recipe.reward_label)
     prompts = [example.prompt for example in examples]
     settings = {"max_new_tokens": recipe.max_new_tokens, "temperature": recipe.temperature, "seed": recipe.seed}
     ours = answers(text, prompts, **settings)

@@ -256,6 +256,7 @@ def longest(text: TextModel) -> int | None:
     """Tokens that a model can read at most, prompt and answer, where its positions are learnt; else no such end."""
     tables = [
         module.num_embeddings
+        - (0 if module.padding_idx is None else module.padding_idx + 1)  # RoBERTa counts from there
         for name, module in text.model.named_modules()
         if isinstance(module, torch.nn.Embedding) and POSITIONS.search(name)
     ]

@@ -20,11 +20,12 @@ from speechft.own_results import refuse_foreign_results
 from speechft.result import environment
 from speechft.result_schema import FORMAT
 from speechft.sources import resolve_adapter
-from speechft.text.config import TEXT_RECIPES, TextRecipe
+from speechft.text.config import TEXT_RECIPES, RewardRecipe, TextRecipe
 from speechft.text.data import Corpus, Example, blocks_of, drawn, held_out, part_of, read
 from speechft.text.metrics import METRICS, Measure
 from speechft.text.model import TextModel, load_text_model
 from speechft.text.pretrain import elsewhere, others
+from speechft.text.reward import load_reward_model
 from speechft.text.training import Fitted, forget_checkpoints
 from speechft.validation import validated
 
@@ -152,7 +153,10 @@ def evaluate(
         fix = f"If these are the corpus's own files, give --set reader={reader}. {error.fix}"
         raise SpeechftError(error.what, where=error.where, fix=fix) from None
     split, part = part_of(corpus, split, data)
-    text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
+    if isinstance(recipe, RewardRecipe) and (recipe.reward_label or not adapter):
+        text = load_reward_model(adapter or recipe.model, recipe.reward_label)  # which refuses a label of an adapter
+    else:
+        text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
     module = task_module(task)
     left_out = list(corpus.left_out)
     examples = module.usable(
@@ -192,7 +196,8 @@ def _refuse_card_alone(card: Mapping[str, Any], values: Mapping[str, Any], adapt
     said = card.get("recipe", {})
     for key in ("judge", "reward"):
         if key in TEXT_RECIPES[values["task"]].model_fields and key in said and key not in values:
-            wanted = [f"--set {shlex.quote(f'{name}={said[name]}')}" for name in (key, "rubric") if name in said]
+            named = [name for name in (key, "reward_label", "rubric") if said.get(name)]
+            wanted = [f"--set {shlex.quote(f'{name}={said[name]}')}" for name in named]
             raise SpeechftError(
                 f"names its {key}, which is not asked because the adapter says so", where=adapter,
                 fix=f"If you trust it, give {' '.join(wanted)}.",

@@ -27,7 +27,7 @@ from speechft.text.batches import padded
 from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
 from speechft.text.data import Example
-from speechft.text.likelihood import logprobs
+from speechft.text.likelihood import label_logprobs
 from speechft.text.model import TextModel, autocast, generate, prompt_tokens
 from speechft.text.training import Best, Fitted
 
@@ -148,13 +148,14 @@ class Policy(nn.Module):
         nn.init.zeros_(self.value.bias)
         self.eval()  # for good: with dropout, old and new probabilities differ by more than the update
 
-    def forward(self, ids: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability of each token after the first, and the value before it: shapes (rows, tokens - 1)."""
+    def forward(self, ids: Tensor, attention: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of each token of the answers, and the value before it: shapes (rows, tokens - 1), else 0."""
+        labels = nn.functional.pad(ids[:, 1:].masked_fill(mask == 0, IGNORED), (1, 0), value=IGNORED)
         with autocast(self.text.device, precision=self.precision):
-            out = self.model(input_ids=ids, attention_mask=attention, output_hidden_states=True, use_cache=False)
-        labels = ids.masked_fill(attention == 0, IGNORED)
-        values = self.value(out.hidden_states[-1][:, :-1].float())[..., 0]
-        return logprobs(out.logits.float() / self.temperature, labels), values
+            found, out = label_logprobs(
+                self.model, ids, attention, labels, self.temperature, output_hidden_states=True, use_cache=False
+            )
+        return found, self.value(out.hidden_states[-1][:, :-1].float())[..., 0] * mask
 
 
 def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe: PolicyRecipe, seed: int) -> Rollout:
@@ -177,10 +178,9 @@ def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe
     ids, attention, mask = (t.to(text.device) for t in (ids, attention, mask))
     parts = [slice(start, start + recipe.batch_size) for start in range(0, len(ids), recipe.batch_size)]
     with torch.no_grad():
-        old, values = (torch.cat(t) for t in zip(*(policy(ids[p], attention[p]) for p in parts), strict=True))
+        old, values = (torch.cat(t) for t in zip(*(policy(ids[p], attention[p], mask[p]) for p in parts), strict=True))
         with adapters.disabled(text.model):
-            reference = torch.cat([policy(ids[p], attention[p])[0] for p in parts])
-    old, values, reference = old * mask, values * mask, reference * mask
+            reference = torch.cat([policy(ids[p], attention[p], mask[p])[0] for p in parts])
     gains, returns = advantages(
         token_rewards(scores, old - reference, mask, recipe.kl), values, mask, recipe.gamma, recipe.lam
     )
@@ -260,7 +260,7 @@ def update(
     for _ in range(recipe.ppo_epochs):
         for index in torch.randperm(len(rollout.scores), generator=generator).split(recipe.batch_size):
             batch = rollout.rows(index.to(rollout.ids.device))
-            new, values = policy(batch.ids, batch.attention)
+            new, values = policy(batch.ids, batch.attention, batch.mask)
             surrogate, clipped = policy_loss(new, batch.logprobs, batch.advantages, batch.mask, recipe.clip)
             error = value_loss(values, batch.values, batch.returns, batch.mask, recipe.value_clip)
             loss = surrogate + recipe.value_weight * error

@@ -105,8 +105,8 @@ def test_a_rollout_lines_up_with_the_model(tiny_llama: Path, prompts: Path, tmp_
     assert (rollout.logprobs[rollout.mask == 0] == 0).all()
     assert (rollout.logprobs != rollout.reference).any()
     with adapters.disabled(text.model), torch.no_grad():
-        again, _ = policy(rollout.ids, rollout.attention)
-    torch.testing.assert_close(again * rollout.mask, rollout.reference)
+        again, _ = policy(rollout.ids, rollout.attention, rollout.mask)
+    torch.testing.assert_close(again, rollout.reference)
     sizes: list[int] = []
     policy.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     roll_out(policy, examples, reward, recipe, seed=1)
@@ -121,6 +121,40 @@ def with_some_change(recipe: PolicyRecipe) -> Policy:
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     return Policy(text, recipe.temperature)
+
+
+def test_logits_of_answers_alone_are_those_of_the_whole_text(
+    tiny_llama: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log-probabilities, values and gradients, to float32's rounding; the prompts' logits are not computed."""
+    monkeypatch.setattr("speechft.precision.has_native_bf16", lambda: False)
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="f1", max_new_tokens=5, temperature=0.7,
+    )  # fmt: skip
+    policy = with_some_change(recipe)
+    torch.nn.init.normal_(policy.value.weight)
+    rollout = roll_out(policy, read(str(prompts)).train[:6], worth_its_length, recipe, seed=1)
+    parameters = [p for _, p in adapters.trainable(policy.text.model)]
+
+    def gradients(found: torch.Tensor, values: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad((found + 0.1 * values).sum(), parameters))
+
+    found, values = policy(rollout.ids, rollout.attention, rollout.mask)
+    whole = policy.model(rollout.ids, attention_mask=rollout.attention, output_hidden_states=True)
+    scores = (whole.logits[:, :-1] / 0.7).log_softmax(-1)
+    expected = scores.gather(-1, rollout.ids[:, 1:, None])[..., 0] * rollout.mask
+    expected_values = policy.value(whole.hidden_states[-1][:, :-1])[..., 0] * rollout.mask
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(values, expected_values)
+    ours, theirs = gradients(found, values), gradients(expected, expected_values)
+    assert any(gradient.abs().max() > 0.1 for gradient in ours)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    sizes: list[int] = []
+    head = policy.model.get_output_embeddings()
+    head.register_forward_hook(lambda _, given, out: sizes.append(out.shape[:-1].numel()))
+    policy(rollout.ids, rollout.attention, rollout.mask)
+    assert sizes == [int(rollout.mask.sum())]
 
 
 def worth_its_length(examples: object, answers: Sequence[str]) -> list[float]:

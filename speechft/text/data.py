@@ -96,12 +96,14 @@ class Corpus:
     Attributes:
         train, dev, test: never share a question unless the data's own splits do; see `overlap`.
         left_out: (where, reason) of every row that could not be used.
+        other: documents of another domain that a recipe names, to measure what was forgotten.
     """
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
     test: tuple[Example, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    other: tuple[Example, ...] = ()
 
     @property
     def overlap(self) -> int:
@@ -111,7 +113,7 @@ class Corpus:
 
     @property
     def sha256(self) -> str:
-        """Of all examples in order."""
+        """Of all examples of the splits in order."""
         digest = hashlib.sha256()
         for name in ("train", "dev", "test"):
             for example in getattr(self, name):

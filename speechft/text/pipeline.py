@@ -82,7 +82,7 @@ def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict
         split, examples = held_out(corpus, recipe)
         on_event({"event": "final evaluation", "split": split})
         examples = module.usable(fitted.text, examples, recipe, told)
-        base, adapted = before_and_after(fitted, module, examples, recipe)
+        base, adapted = before_and_after(fitted, module, examples, recipe, corpus.other)
         result = {
             "format": FORMAT,
             "task": recipe.task,
@@ -164,8 +164,8 @@ def evaluate(
         lambda event: left_out.append((event["where"], event["reason"])),
     )  # fmt: skip
     with adapters.disabled(text.model):
-        base = measures(module, text, examples, recipe)
-    found = measures(module, text, examples, recipe) if adapter else base
+        base = measures(module, text, examples, recipe, corpus.other)
+    found = measures(module, text, examples, recipe, corpus.other) if adapter else base
     result = {
         "format": FORMAT,
         "task": task,
@@ -217,27 +217,29 @@ def task_module(task: str) -> ModuleType:
 
 
 def before_and_after(
-    fitted: Fitted, module: ModuleType, examples: Sequence[Example], recipe: TextRecipe
+    fitted: Fitted, module: ModuleType, examples: Sequence[Example], recipe: TextRecipe, other: Sequence[Example] = ()
 ) -> tuple[dict[str, Measure], dict[str, Measure]]:
     """Measures of the model before training and of what was kept, on the same examples."""
     if recipe.adapter.method == "full":
         text = load_text_model(recipe.model, scalar=recipe.task == "reward")
-        base = measures(module, text, examples, recipe)
+        base = measures(module, text, examples, recipe, other)
     else:
         with adapters.disabled(fitted.text.model):
-            base = measures(module, fitted.text, examples, recipe)
-    return base, measures(module, fitted.text, examples, recipe) if fitted.better else base
+            base = measures(module, fitted.text, examples, recipe, other)
+    return base, measures(module, fitted.text, examples, recipe, other) if fitted.better else base
 
 
-def measures(module: ModuleType, text: TextModel, examples: Sequence[Example], recipe: TextRecipe) -> dict[str, Any]:
-    """What a task measures, and what became of another domain where the recipe names one.
+def measures(
+    module: ModuleType, text: TextModel, examples: Sequence[Example], recipe: TextRecipe, other: Sequence[Example] = ()
+) -> dict[str, Any]:
+    """What a task measures, and what became of another domain where there are documents of one.
 
     Examples that are alike are drawn together for intervals; a measure of some of them says itself which are.
     """
     blocks = blocks_of(examples)
     found = module.measure(text, examples, recipe).items()
     own = {name: replace(one, blocks=blocks) if one.n == len(examples) else one for name, one in found}
-    return {**own, **elsewhere(text, recipe)}
+    return {**own, **elsewhere(text, other, recipe)}
 
 
 def about(corpus: Corpus, left_out: Collection[str]) -> dict[str, Any]:
@@ -250,10 +252,11 @@ def about(corpus: Corpus, left_out: Collection[str]) -> dict[str, Any]:
 
 
 def corpus_of(recipe: TextRecipe, training: bool = True) -> Corpus:
-    """The examples of a recipe, split; where they are not for `training`, any split may be empty."""
-    others(recipe)  # what is wrong with them is said before hours of training, not after
+    """The examples of a recipe, split, and another domain's; where not for `training`, any split may be empty."""
+    other = others(recipe)  # what is wrong with them is said before hours of training, not after
     needs, rows, seed = _needs(recipe), recipe.rows, recipe.seed
-    return read(recipe.data, reader=recipe.reader, needs=needs, rows=rows, seed=seed, training=training)
+    corpus = read(recipe.data, reader=recipe.reader, needs=needs, rows=rows, seed=seed, training=training)
+    return replace(corpus, other=other)
 
 
 def _needs(recipe: TextRecipe) -> str:

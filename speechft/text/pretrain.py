@@ -62,9 +62,8 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe
     return {"perplexity": perplexity(text, examples, recipe)}
 
 
-def elsewhere(text: TextModel, recipe: TextRecipe) -> dict[str, Measure]:
-    """Perplexity of documents of another domain, if a recipe of any task names one."""
-    examples = others(recipe)
+def elsewhere(text: TextModel, examples: Sequence[Example], recipe: TextRecipe) -> dict[str, Measure]:
+    """Perplexity of documents of another domain, if there are any."""
     if not examples:
         return {}
     return {"perplexity_other_domain": replace(perplexity(text, examples, recipe), blocks=blocks_of(examples))}

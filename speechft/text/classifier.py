@@ -19,7 +19,7 @@ from speechft.precision import default_device, refuse_non_finite
 from speechft.sources import resolve
 from speechft.text.chat import rendered
 from speechft.text.data import Message
-from speechft.text.model import AGAIN, TextModel, longest
+from speechft.text.model import AGAIN, TextModel, longest, stored_for_inference
 
 LEAST_TOKENS = 8  # of a text, whatever a tokenizer says of its longest
 HEADLESS = "Give a reward model or a classifier, or train a reward model of it first with a recipe of task: reward."
@@ -74,7 +74,9 @@ def load_classifier(name: str | Path, label: str | None = None, device: str | to
     pad = config.get_text_config().pad_token_id
     known = pad is not None and 0 <= pad < len(tokenizer)
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad) if known else None
-    model.requires_grad_(False).eval().to(torch.device(device) if device else default_device())
+    device = torch.device(device) if device else default_device()
+    stored_for_inference(model.requires_grad_(False).eval(), device)
+    model.to(device)
     return Classifier(str(name), folder, model, tokenizer, place, sign)
 
 

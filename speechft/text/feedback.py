@@ -80,7 +80,7 @@ def _judged_splits(
 ) -> dict[str, tuple[Sequence[Example], list[Judged]]]:
     """By split; the model that sampled and the judge are gone from memory when this returns."""
     judge = judge_from(recipe.judge, recipe.reward_label)
-    text = load_text_model(recipe.model, quantize=recipe.adapter.quantize)
+    text = load_text_model(recipe.model, quantize=recipe.adapter.quantize, inference=True)
     parts = {"train": corpus.train, "dev": drawn(corpus.dev, recipe.dev_examples, recipe.seed)}
     return {name: (part, judged_prompts(text, judge, part, recipe, log, folder)) for name, part in parts.items()}
 

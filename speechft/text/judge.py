@@ -262,7 +262,7 @@ def judge_from(name: str, label: str | None = None) -> LocalJudge | EndpointJudg
     if label and kind != "reward":
         raise SpeechftError(f"'{name}' has no label '{label}'", fix="Leave it out, or use a classifier: reward:NAME.")
     if kind == "model" and rest:
-        return LocalJudge(load_text_model(rest))
+        return LocalJudge(load_text_model(rest, inference=True))
     if kind == "reward" and rest:
         from speechft.text.reward import load_reward_model
 

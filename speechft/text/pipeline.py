@@ -156,7 +156,9 @@ def evaluate(
     if isinstance(recipe, RewardRecipe) and (recipe.reward_label or not adapter):
         text = load_reward_model(adapter or recipe.model, recipe.reward_label)  # which refuses a label of an adapter
     else:
-        text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
+        text = load_text_model(
+            recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward", inference=True
+        )
     module = task_module(task)
     left_out = list(corpus.left_out)
     examples = module.usable(

@@ -137,10 +137,10 @@ def load_reward_model(name: str | Path, label: str | None = None) -> TextModel:
             f"is a reward model without labels, so it has no '{label}'", where=name, fix="Leave reward_label out."
         )
     if adapters.is_whole_model(folder):
-        return load_text_model(folder, scalar=True)
+        return load_text_model(folder, scalar=True, inference=True)
     # on other weights than those it was trained on it says something else
     bits = card.get("recipe", {}).get("adapter", {}).get("quantize")
-    return load_text_model(adapters.base_of(folder), adapter=folder, quantize=bits, scalar=True)
+    return load_text_model(adapters.base_of(folder), adapter=folder, quantize=bits, scalar=True, inference=True)
 
 
 def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[str, Measure]:

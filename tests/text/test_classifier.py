@@ -115,6 +115,16 @@ def test_a_classifier_reads_the_answer_and_gives_the_log_odds_of_its_label(class
         assert against == pytest.approx([-value for value in odds], abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2"])
+def test_in_bf16_rewards_are_nearly_the_same(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bert(tmp_path, kind, num_labels=1)
+    exact = rewards(load_reward_model(folder), TALKS)
+    monkeypatch.setattr("speechft.precision.has_native_bf16", lambda: True)
+    text = load_reward_model(folder)
+    assert {p.dtype for p in text.model.parameters()} == {torch.bfloat16, torch.float32}
+    assert rewards(text, TALKS) == pytest.approx(exact, abs=0.1)
+
+
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
 def test_labels_that_exclude_nothing_are_rated_by_their_own_output(kind: str, tmp_path: Path) -> None:
     folder = bert(tmp_path, problem_type=kind, **labels(LABELS))

@@ -130,12 +130,14 @@ class SftRecipe(TextRecipe):
     Attributes:
         packing: several conversations in one sequence, none seeing another, where the model can keep them apart.
         metrics: of generated answers against the references; see `speechft.text.metrics.ANSWER_METRICS`.
+        encoder: of `bert_score`: a folder or a hub id; see `speechft.text.metrics.bert_score`.
         max_new_tokens: of a generated answer.
     """
 
     task: Literal["sft"] = "sft"
     packing: bool = False
     metrics: list[str] = Field(default=["exact_match", "f1", "rougeL"])
+    encoder: Annotated[str | None, MODEL, Mark.NOT_IN_WEIGHTS] = None
     max_new_tokens: Count = 64
 
     @field_validator("metrics")
@@ -144,6 +146,12 @@ class SftRecipe(TextRecipe):
         if unknown := [name for name in metrics if name not in ANSWER_METRICS]:
             raise ValueError(f"unknown metric '{unknown[0]}'; known are {', '.join(ANSWER_METRICS)}")
         return metrics
+
+    @model_validator(mode="after")
+    def _encoder_is_used(self) -> SftRecipe:
+        if self.encoder and "bert_score" not in self.metrics:
+            raise ValueError("encoder is of bert_score: add that to metrics, or leave encoder out")
+        return self
 
 
 class PairRecipe(TextRecipe):

@@ -90,8 +90,8 @@ def sequence_logprobs(
         batch, mask = padded([ids[i] for i in chosen], text.tokenizer.pad_token_id)
         targets, _ = padded([labels[i] for i in chosen], IGNORED)
         with autocast(text.device):
-            given = (t.to(text.device) for t in (batch, mask, targets))
-            sums = label_logprobs(text.model, *given, temperature)[0].sum(1)
+            given = [t.to(text.device) for t in (batch, mask, targets)]
+            sums = label_logprobs(text.model, given[0], given[1], given[2], temperature)[0].sum(1)
         counts = (targets[:, 1:] != IGNORED).sum(1)
         for i, total, count in zip(chosen, sums.tolist(), counts.tolist(), strict=True):
             found[i] = (total, float(count))

@@ -72,5 +72,5 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: SftRecipe) -> 
     """Perplexity of the reference answers, and the recipe's metrics of generated ones."""
     nll = answer_logprobs(text, [example.messages for example in examples], recipe.max_length, recipe.batch_size)
     found = answers(text, [example.prompt for example in examples], max_new_tokens=recipe.max_new_tokens)
-    scores = score_answers(found, [example.references for example in examples], recipe.metrics)
+    scores = score_answers(found, [example.references for example in examples], recipe.metrics, recipe.encoder)
     return {"perplexity": Measure.perplexity([(-total, count) for total, count in nll]), **scores}

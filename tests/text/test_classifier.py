@@ -122,7 +122,7 @@ def test_in_bf16_rewards_are_nearly_the_same(kind: str, tmp_path: Path, monkeypa
     monkeypatch.setattr("speechft.precision.has_native_bf16", lambda: True)
     text = load_reward_model(folder)
     assert {p.dtype for p in text.model.parameters()} == {torch.bfloat16, torch.float32}
-    assert rewards(text, TALKS) == pytest.approx(exact, abs=0.1)
+    assert rewards(text, TALKS) == pytest.approx(exact, abs=0.3)
 
 
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])

@@ -14,7 +14,8 @@ from speechft.files import write_json
 from speechft.own_results import refuse_foreign_results
 from speechft.result import environment
 from speechft.significance import bootstrap_statistic
-from speechft.text.data import Example, drawn, part_of, read
+from speechft.text.data import drawn, part_of, read
+from speechft.text.examples import Example
 from speechft.text.judge import RUBRIC, SCORE_RUBRIC, Choice, RewardJudge, Verdict, compare, judge_from, score
 from speechft.text.metrics import Measure, cohen_kappa, rounded
 

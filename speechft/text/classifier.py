@@ -18,7 +18,7 @@ from speechft.errors import SpeechftError, readable
 from speechft.precision import default_device, refuse_non_finite
 from speechft.sources import resolve
 from speechft.text.chat import rendered
-from speechft.text.data import Message
+from speechft.text.examples import Message
 from speechft.text.model import AGAIN, TextModel, longest, stored_for_inference
 
 LEAST_TOKENS = 8  # of a text, whatever a tokenizer says of its longest

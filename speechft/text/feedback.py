@@ -20,7 +20,8 @@ from speechft.text import preferences
 from speechft.text.audit import audit
 from speechft.text.chat import rendered
 from speechft.text.config import FeedbackRecipe
-from speechft.text.data import Corpus, Example, drawn, made_of
+from speechft.text.data import Corpus, drawn
+from speechft.text.examples import Example, made_of
 from speechft.text.judge import Verdict, every_two, identity, judge_from, points_of, ranking
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, answers, load_text_model

@@ -23,7 +23,7 @@ import torch
 from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.sources import resolve
-from speechft.text.data import Message
+from speechft.text.examples import Message
 from speechft.text.model import TextModel, autocast, load_text_model, prompt_tokens, reward_identity
 from speechft.text.replies import said_option
 

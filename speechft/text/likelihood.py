@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from speechft.text.batches import by_length, padded
 from speechft.text.chat import IGNORED, tokenize_chat, tokenize_document
-from speechft.text.data import Message
+from speechft.text.examples import Message
 from speechft.text.model import TextModel, autocast
 
 Part = tuple[float, float]  # a sum and what to divide it by

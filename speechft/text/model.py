@@ -22,7 +22,7 @@ from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
 from speechft.text.batches import by_length, padded
 from speechft.text.chat import rendered
-from speechft.text.data import Example, made_of
+from speechft.text.examples import Example, made_of
 
 # For models without a template of their own: roles as words, and the end token after every turn, after the start token
 # where the tokenizer puts one. A prompt ends before the space: tokenizers make one token of it and the answer's first

@@ -21,7 +21,8 @@ from speechft.result import environment
 from speechft.result_schema import FORMAT
 from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, RewardRecipe, TextRecipe
-from speechft.text.data import Corpus, Example, blocks_of, drawn, held_out, part_of, read
+from speechft.text.data import Corpus, drawn, held_out, part_of, read
+from speechft.text.examples import Example, blocks_of
 from speechft.text.metrics import METRICS, Measure
 from speechft.text.model import TextModel, load_text_model
 from speechft.text.pretrain import elsewhere, others

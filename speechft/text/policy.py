@@ -17,7 +17,8 @@ from speechft.text import ppo
 from speechft.text.chat import IGNORED
 from speechft.text.classifier import Classifier
 from speechft.text.config import PolicyRecipe
-from speechft.text.data import Corpus, Example, drawn, held_out
+from speechft.text.data import Corpus, drawn, held_out
+from speechft.text.examples import Example
 from speechft.text.likelihood import sequence_logprobs
 from speechft.text.metrics import METRICS, Measure
 from speechft.text.model import TextModel, autocast, fitting, generate, prompt_tokens

@@ -26,7 +26,7 @@ from speechft.schedule import evaluation_interval, rate_factor
 from speechft.text.batches import padded
 from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
-from speechft.text.data import Example
+from speechft.text.examples import Example
 from speechft.text.likelihood import label_logprobs
 from speechft.text.model import TextModel, autocast, generate, prompt_tokens
 from speechft.text.training import Best, Fitted

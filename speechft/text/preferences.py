@@ -13,7 +13,8 @@ from speechft.events import OnEvent
 from speechft.peft_methods import TEXT_ONLY, has_reference
 from speechft.text.chat import refuse_unlocated
 from speechft.text.config import PairRecipe
-from speechft.text.data import Corpus, Example, blocks_of, drawn, held_out, made_of, rejected
+from speechft.text.data import Corpus, drawn, held_out
+from speechft.text.examples import Example, blocks_of, made_of, rejected
 from speechft.text.likelihood import Part, answer_logprobs
 from speechft.text.metrics import Measure, won
 from speechft.text.model import TextModel, fitting

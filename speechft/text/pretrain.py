@@ -8,7 +8,8 @@ from dataclasses import replace
 from speechft.events import OnEvent
 from speechft.text.chat import tokenize_document
 from speechft.text.config import PretrainRecipe, TextRecipe
-from speechft.text.data import Corpus, Example, blocks_of, drawn, read
+from speechft.text.data import Corpus, drawn, read
+from speechft.text.examples import Example, blocks_of
 from speechft.text.likelihood import document_nll
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel

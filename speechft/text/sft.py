@@ -9,7 +9,8 @@ from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.text.chat import IGNORED, refuse_unlocated, tokenize_chat
 from speechft.text.config import SftRecipe
-from speechft.text.data import Corpus, Example, drawn, held_out, made_of
+from speechft.text.data import Corpus, drawn, held_out
+from speechft.text.examples import Example, made_of
 from speechft.text.likelihood import answer_logprobs
 from speechft.text.metrics import Measure, score_answers
 from speechft.text.model import TextModel, answers, prompt_tokens, refuse_too_long

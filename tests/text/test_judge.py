@@ -26,7 +26,7 @@ from speechft.errors import SpeechftError
 from speechft.text import feedback, judge
 from speechft.text.audit import audit, audit_scores
 from speechft.text.config import FeedbackRecipe, PolicyRecipe, RewardRecipe
-from speechft.text.data import Example
+from speechft.text.examples import Example
 from speechft.text.judge import (
     TRIES,
     EndpointJudge,

@@ -19,7 +19,8 @@ from speechft.hub import push
 from speechft.text import feedback, policy, preferences, reward, sft
 from speechft.text.batches import padded
 from speechft.text.config import TEXT_RECIPES, PreferenceRecipe, RewardRecipe, SftRecipe, TextAdapterSettings
-from speechft.text.data import Example, read
+from speechft.text.data import read
+from speechft.text.examples import Example
 from speechft.text.judge import compare, identity, judge_from, ranking
 from speechft.text.likelihood import answer_logprobs
 from speechft.text.model import autocast, load_text_model

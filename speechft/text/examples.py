@@ -45,7 +45,7 @@ class Example:
     @property
     def messages(self) -> list[Message]:
         """The conversation with its answer."""
-        return [*self.prompt, {"role": "assistant", "content": self.answer}]
+        return answered(self.prompt, self.answer)
 
     @property
     def together(self) -> str:
@@ -59,9 +59,14 @@ class Example:
         return " ".join(text.lower().split())
 
 
+def answered(prompt: Sequence[Message], answer: str) -> list[Message]:
+    """A conversation with the assistant's next turn."""
+    return [*prompt, {"role": "assistant", "content": answer}]
+
+
 def rejected(example: Example) -> list[Message]:
     """The conversation with the worse answer."""
-    return [*example.prompt, {"role": "assistant", "content": example.rejected or ""}]
+    return answered(example.prompt, example.rejected or "")
 
 
 def made_of(examples: Sequence[Example], make: Callable[[Example], Any], log: OnEvent) -> list[Any]:

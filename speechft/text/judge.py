@@ -23,7 +23,7 @@ import torch
 from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.sources import resolve
-from speechft.text.examples import Message
+from speechft.text.examples import Message, answered
 from speechft.text.model import TextModel, autocast, load_text_model, prompt_tokens, reward_identity
 from speechft.text.replies import said_option
 
@@ -245,7 +245,7 @@ class RewardJudge:
         """For the first answer, 0 to 1."""
         from speechft.text.reward import rewards
 
-        one, two = rewards(self.text, [[*prompt, {"role": "assistant", "content": said}] for said in (first, second)])
+        one, two = rewards(self.text, [answered(prompt, said) for said in (first, second)])
         return 1 / (1 + math.exp(two - one))
 
 

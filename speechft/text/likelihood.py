@@ -13,7 +13,7 @@ from speechft.text.chat import IGNORED, tokenize_chat, tokenize_document
 from speechft.text.examples import Message
 from speechft.text.model import TextModel, autocast
 
-Part = tuple[float, float]  # a sum and what to divide it by
+SumAndCount = tuple[float, float]  # of log-probabilities, and of their tokens
 
 
 def logprobs(logits: Tensor, targets: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def sequence_logprobs(
     labels: Sequence[Sequence[int]],
     batch_size: int = 8,
     temperature: float = 1.0,
-) -> list[Part]:
+) -> list[SumAndCount]:
     """(sum of log-probabilities, number of tokens) of each sequence's labelled tokens, natural logarithms.
 
     Args:
@@ -85,15 +85,15 @@ def sequence_logprobs(
     """
     was_training = text.model.training
     text.model.eval()
-    found: list[Part] = [(0.0, 0.0)] * len(ids)
-    for chosen in by_length(ids, batch_size):
-        batch, mask = padded([ids[i] for i in chosen], text.tokenizer.pad_token_id)
-        targets, _ = padded([labels[i] for i in chosen], IGNORED)
+    found: list[SumAndCount] = [(0.0, 0.0)] * len(ids)
+    for places in by_length(ids, batch_size):
+        batch, mask = padded([ids[i] for i in places], text.tokenizer.pad_token_id)
+        targets, _ = padded([labels[i] for i in places], IGNORED)
         with autocast(text.device):
             given = [t.to(text.device) for t in (batch, mask, targets)]
             sums = label_logprobs(text.model, given[0], given[1], given[2], temperature)[0].sum(1)
         counts = (targets[:, 1:] != IGNORED).sum(1)
-        for i, total, count in zip(chosen, sums.tolist(), counts.tolist(), strict=True):
+        for i, total, count in zip(places, sums.tolist(), counts.tolist(), strict=True):
             found[i] = (total, float(count))
     text.model.train(was_training)
     return found
@@ -101,7 +101,7 @@ def sequence_logprobs(
 
 def answer_logprobs(
     text: TextModel, conversations: Sequence[Sequence[Message]], max_length: int = 512, batch_size: int = 8
-) -> list[Part]:
+) -> list[SumAndCount]:
     """(sum of log-probabilities, tokens) of the last answer of each conversation, its end token among them.
 
     Of an answer that lies beyond `max_length` nothing is counted.
@@ -112,7 +112,7 @@ def answer_logprobs(
 
 def document_nll(
     text: TextModel, documents: Sequence[str], window: int = 512, stride: int | None = None, batch_size: int = 8
-) -> list[Part]:
+) -> list[SumAndCount]:
     """(negative log-likelihood, tokens) of each document; `exp(sum / tokens)` over all is the perplexity.
 
     A document longer than the window is read in windows that overlap: each token is counted once, and all but those

@@ -240,8 +240,8 @@ def generate(
     was_training = text.model.training
     text.model.eval()
     found: dict[int, list[int]] = {}
-    for chosen in by_length(prompts, batch_size):
-        ids, mask = padded([prompts[i] for i in chosen], text.tokenizer.pad_token_id, left=True)
+    for places in by_length(prompts, batch_size):
+        ids, mask = padded([prompts[i] for i in places], text.tokenizer.pad_token_id, left=True)
         with autocast(text.device):
             out = text.model.generate(
                 input_ids=ids.to(text.device),
@@ -251,7 +251,7 @@ def generate(
                 eos_token_id=sorted(ends),
                 **sampling,
             )
-        for i, row in zip(chosen, out[:, ids.shape[1] :].tolist(), strict=True):
+        for i, row in zip(places, out[:, ids.shape[1] :].tolist(), strict=True):
             length = next((n + 1 for n, token in enumerate(row) if token in ends), len(row))
             found[i] = row[:length]
     text.model.train(was_training)
@@ -261,8 +261,12 @@ def generate(
 def answers(text: TextModel, conversations: Sequence[Sequence[dict[str, str]]], **settings: Any) -> list[str]:
     """The assistant's next turn in each conversation, as text; settings as in `generate`."""
     prompts = [prompt_tokens(text, messages) for messages in conversations]
-    found = generate(text, prompts, **settings)
-    return [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
+    return decoded(text, generate(text, prompts, **settings))
+
+
+def decoded(text: TextModel, answers: Sequence[Sequence[int]]) -> list[str]:
+    """What answers say, without what ends them."""
+    return [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in answers]
 
 
 def prompt_tokens(text: TextModel, messages: Sequence[dict[str, str]]) -> list[int]:

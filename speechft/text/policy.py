@@ -18,10 +18,10 @@ from speechft.text.chat import IGNORED
 from speechft.text.classifier import Classifier
 from speechft.text.config import PolicyRecipe
 from speechft.text.data import Corpus, drawn, held_out
-from speechft.text.examples import Example
+from speechft.text.examples import Example, answered
 from speechft.text.likelihood import sequence_logprobs
 from speechft.text.metrics import METRICS, Measure
-from speechft.text.model import TextModel, autocast, fitting, generate, prompt_tokens
+from speechft.text.model import TextModel, autocast, decoded, fitting, generate, prompt_tokens
 from speechft.text.reward import load_reward_model, refuse_unread, rewards
 from speechft.text.training import Best, Fitted, arguments, fit, for_training, import_trl
 
@@ -101,9 +101,7 @@ def reward_function(recipe: PolicyRecipe, examples: Sequence[Example]) -> ppo.Re
     model = load_reward_model(recipe.reward, recipe.reward_label)
 
     def worth(examples: Sequence[Example], said: Sequence[str]) -> list[float]:
-        conversations = [
-            [*e.prompt, {"role": "assistant", "content": one}] for e, one in zip(examples, said, strict=True)
-        ]
+        conversations = [answered(e.prompt, one) for e, one in zip(examples, said, strict=True)]
         return rewards(model, conversations, None if isinstance(model, Classifier) else recipe.max_length)
 
     for example in examples:
@@ -144,7 +142,7 @@ def measured(
         found = generate(
             text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=recipe.seed
         )
-    said = [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
+    said = decoded(text, found)
     ids = [p + a for p, a in zip(prompts, found, strict=True)]
     labels = [[IGNORED] * len(p) + a for p, a in zip(prompts, found, strict=True)]
     here = sequence_logprobs(text, ids, labels, recipe.batch_size, recipe.temperature)

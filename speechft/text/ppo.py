@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from speechft import adapters
 from speechft.checkpoint import load_checkpoint, save_checkpoint, with_prefix, without_prefixes
 from speechft.interruption import Interrupted, deferred
-from speechft.quantization import optimizer as made
+from speechft.quantization import optimizer as optimizer_of
 from speechft.schedule import evaluation_interval, rate_factor
 from speechft.text.batches import padded
 from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
 from speechft.text.examples import Example
 from speechft.text.likelihood import label_logprobs
-from speechft.text.model import TextModel, autocast, generate, prompt_tokens
+from speechft.text.model import TextModel, autocast, decoded, generate, prompt_tokens
 from speechft.text.training import Best, Fitted
 
 Reward = Callable[[Sequence[Example], Sequence[str]], list[float]]
@@ -169,8 +169,7 @@ def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe
     text = policy.text
     prompts = [prompt_tokens(text, example.prompt) for example in examples]
     found = generate(text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=seed)
-    said = [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
-    scores = torch.tensor(reward(examples, said), device=text.device)
+    scores = torch.tensor(reward(examples, decoded(text, found)), device=text.device)
     ids, attention = padded([p + a for p, a in zip(prompts, found, strict=True)], text.tokenizer.pad_token_id)
     mask = torch.zeros(ids.shape[0], ids.shape[1] - 1)
     for row, (prompt, answer) in enumerate(zip(prompts, found, strict=True)):
@@ -203,7 +202,7 @@ def train(recipe: PolicyRecipe, text: TextModel, examples: Sequence[Example], re
     started = time.perf_counter()
     policy = Policy(text, recipe.temperature, recipe.precision)
     adapter = [p for _, p in adapters.trainable(text.model)]
-    optimizer = made(
+    optimizer = optimizer_of(
         recipe.optimizer, [*adapter, *policy.value.parameters()], recipe.learning_rate, recipe.weight_decay
     )
     first = _resumed(policy, optimizer, best)
@@ -214,7 +213,9 @@ def train(recipe: PolicyRecipe, text: TextModel, examples: Sequence[Example], re
             rate = recipe.learning_rate * rate_factor(recipe, step, recipe.max_steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            rollout = roll_out(policy, chosen(examples, recipe, step), reward, recipe, seed=recipe.seed + step)
+            rollout = roll_out(
+                policy, prompts_of_round(examples, recipe, step), reward, recipe, seed=recipe.seed + step
+            )
             line = update(policy, rollout, optimizer, recipe, seed=recipe.seed + step)
             best.write({"step": step + 1, **line, "learning_rate": rate})
             last = step + 1 == recipe.max_steps
@@ -231,7 +232,7 @@ def train(recipe: PolicyRecipe, text: TextModel, examples: Sequence[Example], re
     return best.fitted(recipe.max_steps, time.perf_counter() - started)
 
 
-def chosen(examples: Sequence[Example], recipe: PolicyRecipe, step: int) -> list[Example]:
+def prompts_of_round(examples: Sequence[Example], recipe: PolicyRecipe, step: int) -> list[Example]:
     """The prompts of a round: each epoch in another order, a function of seed and step alone."""
     picked = []
     for place in range(step * recipe.rollouts, (step + 1) * recipe.rollouts):

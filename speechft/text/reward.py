@@ -64,12 +64,12 @@ def tokenized(text: TextModel, examples: Sequence[Example], max_length: int, log
 def usable(text: TextModel, examples: Sequence[Example], recipe: RewardRecipe, log: OnEvent) -> list[Example]:
     """Those that can be scored; the others, which the template refuses, are left out by name."""
 
-    def scored(example: Example) -> Example:
+    def readable(example: Example) -> Example:
         for messages in (example.messages, rejected(example)):
             _inputs(text, messages, recipe.max_length)
         return example
 
-    return made_of(examples, scored, log)
+    return made_of(examples, readable, log)
 
 
 def _inputs(text: TextModel, messages: Sequence[Message], max_length: int | None) -> dict[str, list[int]]:
@@ -104,13 +104,13 @@ def rewards(
     rows = [_inputs(text, messages, max_length) for messages in conversations]
     pad = text.tokenizer.pad_token_id
     found = [0.0] * len(rows)
-    for chosen in by_length([row["input_ids"] for row in rows], 1 if pad is None else batch_size):
-        given = {key: padded([rows[i][key] for i in chosen], 0)[0] for key in rows[chosen[0]]}
-        given["input_ids"], given["attention_mask"] = padded([rows[i]["input_ids"] for i in chosen], pad or 0)
+    for places in by_length([row["input_ids"] for row in rows], 1 if pad is None else batch_size):
+        given = {key: padded([rows[i][key] for i in places], 0)[0] for key in rows[places[0]]}
+        given["input_ids"], given["attention_mask"] = padded([rows[i]["input_ids"] for i in places], pad or 0)
         with autocast(text.device):
             logits = text.model(**{key: value.to(text.device) for key, value in given.items()}).logits.float()
         values = log_odds(text, logits) if isinstance(text, Classifier) else logits[:, 0]
-        for i, value in zip(chosen, values.tolist(), strict=True):
+        for i, value in zip(places, values.tolist(), strict=True):
             found[i] = value
     return found
 

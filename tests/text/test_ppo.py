@@ -21,7 +21,16 @@ from speechft.text.data import read
 from speechft.text.model import TextModel, answers, generate, load_text_model, prompt_tokens
 from speechft.text.pipeline import evaluate, train
 from speechft.text.policy import measured, standardised
-from speechft.text.ppo import Policy, advantages, chosen, policy_loss, roll_out, token_rewards, update, value_loss
+from speechft.text.ppo import (
+    Policy,
+    advantages,
+    policy_loss,
+    prompts_of_round,
+    roll_out,
+    token_rewards,
+    update,
+    value_loss,
+)
 from speechft.text.training import for_training
 
 WORDS = ["cat", "dog", "bird", "fish", "story", "tree", "house", "water"]
@@ -92,7 +101,7 @@ def test_a_rollout_lines_up_with_the_model(tiny_llama: Path, prompts: Path, tmp_
             torch.nn.init.normal_(parameter, std=0.05)
     policy = Policy(text, 1.0)
     corpus = read(str(prompts), needs="prompt")
-    examples = chosen(corpus.train, recipe, 0)
+    examples = prompts_of_round(corpus.train, recipe, 0)
     said: list[str] = []
 
     def reward(examples: object, answers: object) -> list[float]:
@@ -169,7 +178,7 @@ def test_before_an_update_every_ratio_is_one_whatever_the_dropout(
         batch_size=6, ppo_epochs=1, adapter={"dropout": 0.5}, clip=1e-3,
     )  # fmt: skip
     policy = with_some_change(recipe)
-    examples = chosen(read(str(prompts), needs="prompt").train, recipe, 0)
+    examples = prompts_of_round(read(str(prompts), needs="prompt").train, recipe, 0)
     rollout = roll_out(policy, examples, worth_its_length, recipe, seed=1)
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
     assert update(policy, rollout, optimizer, recipe, seed=0)["clipped"] == 0
@@ -231,9 +240,11 @@ def test_prompts_of_a_round_are_a_function_of_seed_and_step(prompts: Path, tmp_p
     recipe = PolicyRecipe(data=str(prompts), output_dir=tmp_path, reward="f1", rollouts=10)
     train_part = read(str(prompts), needs="prompt").train
     size = len(train_part)
-    seen = [example.key for step in range(-(-size // 10)) for example in chosen(train_part, recipe, step)][:size]
+    seen = [example.key for step in range(-(-size // 10)) for example in prompts_of_round(train_part, recipe, step)][
+        :size
+    ]
     assert sorted(seen) == sorted(example.key for example in train_part)
-    assert chosen(train_part, recipe, 3) == chosen(train_part, recipe, 3)
+    assert prompts_of_round(train_part, recipe, 3) == prompts_of_round(train_part, recipe, 3)
 
 
 SLOW = pytest.mark.slow

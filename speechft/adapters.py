@@ -50,7 +50,7 @@ from speechft.version import __version__
 from speechft.weights_hash import base_hash, hashes_of
 
 __all__ = [  # all that callers need for adapters, wherever it is written
-    "CARD", "CONFIG", "VOICE_LICENCE", "attach", "base_hash", "base_of", "disabled", "hashes_of",
+    "CARD", "CONFIG", "VOICE_LICENCE", "attach", "base_hash", "base_of", "changes_base", "disabled", "hashes_of",
     "is_plain_lora", "is_whole_model", "load", "load_trainable_state", "loftq_kind", "merge", "mergeable", "own_card",
     "read_card", "read_config", "read_object", "refuse_foreign", "refuse_loftq", "save", "store_frozen", "task_of",
     "trainable", "trainable_state", "unload",

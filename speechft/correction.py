@@ -22,7 +22,7 @@ from speechft.normalize import normalizer, resolve_normalizer
 from speechft.recogniser import Recogniser, load
 from speechft.scoring import finite
 from speechft.significance import bootstrap_ci, paired_bootstrap
-from speechft.text.data import Message
+from speechft.text.examples import Message
 from speechft.text.model import TextModel, answers
 from speechft.train import fit
 from speechft.transcript import DecodeOptions

@@ -151,4 +151,4 @@ def load_corrector(folder: str | Path) -> Corrector:
     if card.level == 0:
         return Corrector(card, None)
     adapter = Path(folder) / card.adapter if card.adapter else None
-    return Corrector(card, load_text_model(card.model, adapter=adapter))
+    return Corrector(card, load_text_model(card.model, adapter=adapter, inference=True))

@@ -29,7 +29,7 @@ TEXT_SPACE: Search = {
     "adapter.rank": [8, 16, 32],
     "schedule": ["linear", "cosine", "constant"],
 }
-OF_THE_OBJECTIVE = ("beta", "loss", "kl", "reward", "judge", "rubric")  # of text: keys that give it another unit
+OF_THE_OBJECTIVE = ("beta", "loss", "kl", "reward", "reward_label", "judge", "rubric")  # of text: give it another unit
 WITHOUT_RANK = ("full", "bitfit", "norms", "ia3", "prompt", "prefix")
 
 

@@ -242,7 +242,8 @@ def trained_model(voice: Manifest) -> Callable[..., Any]:
 
 
 def real_model(kind: str, voice: Manifest, bits: str | None = None) -> Any:
-    from speechft.text.model import load_text_model, padded
+    from speechft.text.batches import padded
+    from speechft.text.model import load_text_model
     from speechft.whisper import load_whisper
 
     if kind == "SmolLM2":

@@ -87,13 +87,14 @@ import sys
 from speechft.errors import SpeechftError
 from speechft.text.metrics import bert_score
 from speechft.text.model import load_text_model
+from speechft.text.reward import load_reward_model
 from speechft.whisper import load_whisper
 
 def scored(folder):
     bert_score(["a"], [["a"]], folder)
 
 for folder in sys.argv[1:]:
-    for load in (load_whisper, load_text_model, scored):
+    for load in (load_whisper, load_text_model, load_reward_model, scored):
         try:
             load(folder)
         except (SpeechftError, ValueError) as error:
@@ -123,7 +124,14 @@ def test_code_of_a_models_own_is_not_run_whatever_is_answered(tmp_path: Path) ->
     assert not (tmp_path / "was here").exists()
     assert "[y/N]" not in done.stdout + done.stderr
     refused = [line for line in done.stdout.splitlines() if "needs code that comes with it, which is not run" in line]
-    assert [line.split()[0] for line in refused] == ["load_whisper", "load_text_model", "load_text_model"]
+    of_text = ["load_text_model", "load_reward_model", "scored"]
+    assert [line.split()[0] for line in refused] == [
+        "load_whisper",
+        *of_text,
+        "load_text_model",
+        "scored",
+        "load_reward_model",
+    ]
 
 
 # Runs before all else in every Python process of a run: writes down whom it asks for, by name or number.

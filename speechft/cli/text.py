@@ -125,8 +125,11 @@ def benchmark(
 @app.command("judge")
 def measure_judge(
     data: Annotated[str, typer.Argument(help="Pairs of a chosen and a rejected answer, as in a text recipe's data.")],
-    judge: Annotated[str, typer.Option(help="model:NAME, reward:FOLDER or 'url:https://host/v1 MODEL'.")],
+    judge: Annotated[str, typer.Option(help="model:NAME, reward:NAME or 'url:https://host/v1 MODEL'.")],
     rubric: Annotated[str | None, typer.Option(help="What the judge is told to look for.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Of a classifier as reward:NAME, the label of a better answer; -LABEL, a worse.")
+    ] = None,
     scores: Annotated[
         bool, typer.Option("--scores", help="One answer at a time, scored 1 to 10; needs no pairs.")
     ] = False,
@@ -144,7 +147,9 @@ def measure_judge(
     """
     from speechft.text.audit import run
 
-    result = run(data, judge, rubric=rubric, scores=scores, reader=reader, split=split, limit=limit, out=out)
+    result = run(
+        data, judge, rubric=rubric, label=label, scores=scores, reader=reader, split=split, limit=limit, out=out
+    )
     if as_json:
         print_json(result)
         return

@@ -14,7 +14,8 @@ from speechft.files import write_json
 from speechft.own_results import refuse_foreign_results
 from speechft.result import environment
 from speechft.significance import bootstrap_statistic
-from speechft.text.data import Example, drawn, part_of, read
+from speechft.text.data import drawn, part_of, read
+from speechft.text.examples import Example
 from speechft.text.judge import RUBRIC, SCORE_RUBRIC, Choice, RewardJudge, Verdict, compare, judge_from, score
 from speechft.text.metrics import Measure, cohen_kappa, rounded
 
@@ -107,6 +108,7 @@ def run(
     judge: str,
     *,
     rubric: str | None = None,
+    label: str | None = None,
     scores: bool = False,
     reader: str | None = None,
     split: str | None = None,
@@ -118,7 +120,7 @@ def run(
 
     Args:
         data: pairs, see `speechft.text.data.read`; with `scores`, answers or pairs.
-        judge: see `judge_from`.
+        judge, label: see `judge_from`.
         rubric: what the judge is told to look for.
         scores: show it one answer at a time, to be scored from 1 to 10, in place of two.
         reader: the layout of a known corpus.
@@ -141,7 +143,7 @@ def run(
         "data": data,
         "split": name,
         "examples": len(examples),
-        "measures": measured(judge_from(judge), examples, **settings),
+        "measures": measured(judge_from(judge, label), examples, **settings),
         "left_out": [{"where": where, "reason": reason} for where, reason in corpus.left_out],
         "environment": environment(),
     }

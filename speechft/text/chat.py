@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from speechft.errors import SpeechftError
-from speechft.text.data import Message
+from speechft.text.examples import Message
 
 IGNORED = -100
 

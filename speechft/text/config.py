@@ -27,11 +27,12 @@ from speechft.sources import local_adapter
 from speechft.text.metrics import ANSWER_METRICS, METRICS
 
 Count = Annotated[int, Field(ge=1)]
+RewardLabel = Annotated[str | None, Field(min_length=1)]
 
 
 def _moved_reward(name: str, move: Move) -> str:
-    path = move(expanded(name))
-    return str(path) if name not in METRICS and ("/" in name or path.is_dir()) else name
+    folder = None if name in METRICS else local_adapter(name, move(expanded(name)))
+    return str(folder) if folder and ("/" in name or folder.is_dir()) else name
 
 
 def _moved_judge(judge: str, move: Move) -> str:
@@ -129,12 +130,14 @@ class SftRecipe(TextRecipe):
     Attributes:
         packing: several conversations in one sequence, none seeing another, where the model can keep them apart.
         metrics: of generated answers against the references; see `speechft.text.metrics.ANSWER_METRICS`.
+        encoder: of `bert_score`: a folder or a hub id; see `speechft.text.metrics.bert_score`.
         max_new_tokens: of a generated answer.
     """
 
     task: Literal["sft"] = "sft"
     packing: bool = False
     metrics: list[str] = Field(default=["exact_match", "f1", "rougeL"])
+    encoder: Annotated[str | None, MODEL, Mark.NOT_IN_WEIGHTS] = None
     max_new_tokens: Count = 64
 
     @field_validator("metrics")
@@ -143,6 +146,12 @@ class SftRecipe(TextRecipe):
         if unknown := [name for name in metrics if name not in ANSWER_METRICS]:
             raise ValueError(f"unknown metric '{unknown[0]}'; known are {', '.join(ANSWER_METRICS)}")
         return metrics
+
+    @model_validator(mode="after")
+    def _encoder_is_used(self) -> SftRecipe:
+        if self.encoder and "bert_score" not in self.metrics:
+            raise ValueError("encoder is of bert_score: add that to metrics, or leave encoder out")
+        return self
 
 
 class PairRecipe(TextRecipe):
@@ -172,9 +181,14 @@ class PreferenceRecipe(PairRecipe):
 
 
 class RewardRecipe(TextRecipe):
-    """A reward model: a scalar for a conversation, from pairs (Bradley and Terry, 1952)."""
+    """A reward model: a scalar for a conversation, from pairs (Bradley and Terry, 1952).
+
+    Attributes:
+        reward_label: for `speechft evaluate` of a public classifier, as in a policy's recipe.
+    """
 
     task: Literal["reward"] = "reward"
+    reward_label: Annotated[RewardLabel, Mark.NOT_IN_WEIGHTS] = None
     learning_rate: Positive = 1e-4
 
     @model_validator(mode="after")
@@ -190,8 +204,10 @@ class PolicyRecipe(TextRecipe):
     Attributes:
         algorithm: `ppo` (Schulman et al., 2017, arXiv 1707.06347), `rloo` (Ahmadian et al., 2024, arXiv 2402.14740)
             or `grpo` (Shao et al., 2024, arXiv 2402.03300).
-        reward: folder of a reward model trained here, or `exact_match`, `f1`, `rouge1`, `rouge2`, `rougeL` or `chrf`
-            against the reference answer.
+        reward: a reward model, trained here or public, or a public classifier, by its folder or hub id; or
+            `exact_match`, `f1`, `rouge1`, `rouge2`, `rougeL` or `chrf` against the reference answer.
+        reward_label: of a classifier, the label whose log-odds are the reward; with a minus before it (`-toxic`),
+            answers get more the less likely they have the label.
         kl: weight of the divergence from the model before training.
         samples: answers to a prompt in an RLOO or GRPO group.
         rollouts: prompts answered before PPO changes the policy; `ppo_epochs` passes are made over them.
@@ -203,6 +219,7 @@ class PolicyRecipe(TextRecipe):
     task: Literal["policy"] = "policy"
     algorithm: Literal["ppo", "rloo", "grpo"] = "ppo"
     reward: Annotated[str, REWARD]
+    reward_label: RewardLabel = None
     kl: Annotated[float, Field(ge=0)] = 0.05
     samples: Annotated[int, Field(ge=2)] = 4
     rollouts: Count = 16
@@ -226,19 +243,27 @@ class PolicyRecipe(TextRecipe):
             raise ValueError("ppo updates after every batch: give a larger batch_size instead of accumulate")
         return self
 
+    @model_validator(mode="after")
+    def _labels_are_of_classifiers(self) -> PolicyRecipe:
+        if self.reward_label and self.reward in METRICS:
+            raise ValueError(f"reward {self.reward} has no labels: leave reward_label out")
+        return self
+
 
 class FeedbackRecipe(PairRecipe):
     """RLAIF: answers are sampled, a judge compares them, and preferences train the model.
 
     Attributes:
         judge: `model:NAME` for a local model, `url:ADDRESS MODEL` for an OpenAI-compatible endpoint, or
-            `reward:FOLDER`.
+            `reward:NAME` for a reward model or a classifier, see `PolicyRecipe`.
+        reward_label: of a classifier, as in a policy's recipe.
         rubric: what the judge is told to look for.
         samples: answers to a prompt; the best and the worst by the judge become a pair.
     """
 
     task: Literal["feedback"] = "feedback"
     judge: Annotated[str, JUDGE]
+    reward_label: RewardLabel = None
     rubric: str = "Which answer is more helpful, correct and to the point?"
     samples: Annotated[int, Field(ge=2)] = 4
     temperature: Positive = 1.0

@@ -9,7 +9,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from speechft.errors import SpeechftError
-from speechft.text.data import Unusable, to_example
+from speechft.text.layouts import Unusable, to_example
 from speechft.text.rows import rows_of
 
 NGRAM = 13  # words, the most that the study of GPT-3 asks to be the same; its least is the next

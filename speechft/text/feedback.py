@@ -20,7 +20,8 @@ from speechft.text import preferences
 from speechft.text.audit import audit
 from speechft.text.chat import rendered
 from speechft.text.config import FeedbackRecipe
-from speechft.text.data import Corpus, Example, drawn, made_of
+from speechft.text.data import Corpus, drawn
+from speechft.text.examples import Example, made_of
 from speechft.text.judge import Verdict, every_two, identity, judge_from, points_of, ranking
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel, answers, load_text_model
@@ -79,8 +80,8 @@ def _judged_splits(
     recipe: FeedbackRecipe, corpus: Corpus, log: OnEvent, folder: Path
 ) -> dict[str, tuple[Sequence[Example], list[Judged]]]:
     """By split; the model that sampled and the judge are gone from memory when this returns."""
-    judge = judge_from(recipe.judge)
-    text = load_text_model(recipe.model, quantize=recipe.adapter.quantize)
+    judge = judge_from(recipe.judge, recipe.reward_label)
+    text = load_text_model(recipe.model, quantize=recipe.adapter.quantize, inference=True)
     parts = {"train": corpus.train, "dev": drawn(corpus.dev, recipe.dev_examples, recipe.seed)}
     return {name: (part, judged_prompts(text, judge, part, recipe, log, folder)) for name, part in parts.items()}
 
@@ -90,7 +91,7 @@ def judged_prompts(
 ) -> list[Judged]:
     """Answers to each prompt and the judge's verdicts on them, kept in a folder."""
     found: list[Judged] = []
-    of = [adapters.base_hash(text.folder), identity(recipe.judge, recipe.rubric)]
+    of = [adapters.base_hash(text.folder), identity(recipe.judge, recipe.rubric, recipe.reward_label)]
     for start in range(0, len(examples), AT_ONCE):
         part = examples[start : start + AT_ONCE]
         found += judged_answers(text, judge, part, recipe, folder, of, recipe.seed + start)
@@ -175,7 +176,7 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: FeedbackRecipe
 
     The judge that taught the model also marks it here, so this says that it learnt what the judge likes, no more.
     """
-    judge = judge_from(recipe.judge)
+    judge = judge_from(recipe.judge, recipe.reward_label)
     prompts = [example.prompt for example in examples]
     settings = {"max_new_tokens": recipe.max_new_tokens, "temperature": recipe.temperature, "seed": recipe.seed}
     ours = answers(text, prompts, **settings)

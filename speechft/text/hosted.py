@@ -26,8 +26,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from speechft import complaints
 from speechft.errors import SpeechftError
 from speechft.files import write_text
-from speechft.text.data import Corpus, Example, Unusable
+from speechft.text.data import Corpus
+from speechft.text.examples import Example
 from speechft.text.files import opened
+from speechft.text.layouts import Unusable
 
 CHARACTERS_A_TOKEN = 4  # of English, for the estimate alone; the service counts with its own tokenizer
 # Around each message OpenAI's models see its role and two marks: `tokens_per_message` in its cookbook's counting of

@@ -23,7 +23,7 @@ import torch
 from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.sources import resolve
-from speechft.text.data import Message
+from speechft.text.examples import Message, answered
 from speechft.text.model import TextModel, autocast, load_text_model, prompt_tokens, reward_identity
 from speechft.text.replies import said_option
 
@@ -245,33 +245,38 @@ class RewardJudge:
         """For the first answer, 0 to 1."""
         from speechft.text.reward import rewards
 
-        one, two = rewards(self.text, [[*prompt, {"role": "assistant", "content": said}] for said in (first, second)])
+        one, two = rewards(self.text, [answered(prompt, said) for said in (first, second)])
         return 1 / (1 + math.exp(two - one))
 
 
-def judge_from(name: str) -> LocalJudge | EndpointJudge | RewardJudge:
-    """The judge a recipe names: `model:NAME`, `url:ADDRESS MODEL` or `reward:FOLDER`.
+def judge_from(name: str, label: str | None = None) -> LocalJudge | EndpointJudge | RewardJudge:
+    """The judge a recipe names: `model:NAME`, `url:ADDRESS MODEL` or `reward:NAME`.
+
+    Args:
+        label: of a public classifier as the reward model, see `speechft.text.classifier.load_classifier`.
 
     Raises:
-        SpeechftError: none of these, or an address that is not http(s).
+        SpeechftError: none of these, or an address that is not http(s); or a label for what has none.
     """
     kind, _, rest = name.partition(":")
+    if label and kind != "reward":
+        raise SpeechftError(f"'{name}' has no label '{label}'", fix="Leave it out, or use a classifier: reward:NAME.")
     if kind == "model" and rest:
-        return LocalJudge(load_text_model(rest))
+        return LocalJudge(load_text_model(rest, inference=True))
     if kind == "reward" and rest:
         from speechft.text.reward import load_reward_model
 
-        return RewardJudge(load_reward_model(rest))
+        return RewardJudge(load_reward_model(rest, label))
     address, _, model = rest.strip().partition(" ")
     if kind == "url" and address.startswith(("http://", "https://")) and model:
         return EndpointJudge(address, model.strip())
     raise SpeechftError(
-        f"'{name}' is not a judge", fix="Use model:NAME, reward:FOLDER, or 'url:https://host/v1 MODEL' in quotes."
+        f"'{name}' is not a judge", fix="Use model:NAME, reward:NAME, or 'url:https://host/v1 MODEL' in quotes."
     )
 
 
-def identity(name: str, rubric: str = RUBRIC) -> list[Any]:
-    """What a judge's verdicts depend on: its name, its weights and what it is asked; as JSON.
+def identity(name: str, rubric: str = RUBRIC, label: str | None = None) -> list[Any]:
+    """What a judge's verdicts depend on: its name, its weights, its label and what it is asked; as JSON.
 
     A model or a reward model that was trained again in the same folder is another judge. Of an endpoint's model the
     weights cannot be seen: it is told by its address, its name there and how long its replies may be.
@@ -281,7 +286,7 @@ def identity(name: str, rubric: str = RUBRIC) -> list[Any]:
     if kind == "model":
         inside = [adapters.base_hash(resolve(rest))]
     elif kind == "reward":
-        inside = reward_identity(rest)
+        inside = [*reward_identity(rest), *([label] if label else [])]
     elif kind == "url":
         inside = [MOST_TOKENS]
     return [name, inside, _pair("question", "first", "second", rubric), question(SEVERAL_TURNS)]

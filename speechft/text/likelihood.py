@@ -3,32 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from speechft.text.batches import by_length, padded
 from speechft.text.chat import IGNORED, tokenize_chat, tokenize_document
-from speechft.text.data import Message
-from speechft.text.model import TextModel, autocast, padded
+from speechft.text.examples import Message
+from speechft.text.model import TextModel, autocast
 
-Part = tuple[float, float]  # a sum and what to divide it by
+SumAndCount = tuple[float, float]  # of log-probabilities, and of their tokens
 
 
-def logprobs(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-probability of each label, 0 where it is ignored.
+def logprobs(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability of each target, in float32.
 
     Args:
-        logits: shape (rows, tokens, vocabulary), where position t predicts token t + 1.
-        labels: shape (rows, tokens).
+        logits: shape (tokens, vocabulary). Over one that is not the last of several dimensions torch sums less
+            exactly, by 1e-4.
+        targets: shape (tokens,).
 
     Returns:
-        shape (rows, tokens - 1).
+        shape (tokens,).
+    """
+    return -nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def label_logprobs(
+    model: Any, ids: Tensor, attention: Tensor, labels: Tensor, temperature: float = 1.0, **settings: Any
+) -> tuple[Tensor, Any]:
+    """Log-probability of each label by a model, 0 where it is ignored, and what else the model gives.
+
+    The head sees the places before labels alone: over a large vocabulary the logits of a prompt cost more memory than
+    the rest of the model, and nobody asks for them.
+
+    Args:
+        model: transformers, adapted or not.
+        ids, attention, labels: shape (rows, tokens).
+        temperature: of the distribution.
+        settings: of the model's forward pass.
+
+    Returns:
+        shape (rows, tokens - 1), and the model's output, whose logits are those places' alone.
     """
     targets = labels[:, 1:]
-    # one row a token: over a vocabulary that is not the last dimension torch sums less exactly, by 1e-4 in float32
-    rows = logits[:, :-1].float().flatten(0, 1)
-    losses = nn.functional.cross_entropy(rows, targets.flatten(), reduction="none", ignore_index=IGNORED)
-    return -losses.view_as(targets)
+    wanted = nn.functional.pad(targets != IGNORED, (0, 1))
+    narrowed: list[bool] = []
+
+    def at_labels(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = given[0]
+        own = hidden.shape[1] - wanted.shape[1]  # prompt tuning puts its own positions before the text
+        narrowed.append(True)
+        return hidden[nn.functional.pad(wanted, (own, 0))][None], *given[1:]
+
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(at_labels) if head is not None else None
+    try:
+        out = model(input_ids=ids, attention_mask=attention, **settings)
+    finally:
+        if hook is not None:
+            hook.remove()
+    logits = out.logits[0] if narrowed else out.logits[:, -ids.shape[1] :][wanted]
+    found = logprobs(logits.float() / temperature, targets[wanted[:, :-1]])
+    return torch.zeros_like(targets, dtype=found.dtype).masked_scatter(wanted[:, :-1], found), out
 
 
 @torch.inference_mode()
@@ -38,7 +76,7 @@ def sequence_logprobs(
     labels: Sequence[Sequence[int]],
     batch_size: int = 8,
     temperature: float = 1.0,
-) -> list[Part]:
+) -> list[SumAndCount]:
     """(sum of log-probabilities, number of tokens) of each sequence's labelled tokens, natural logarithms.
 
     Args:
@@ -47,18 +85,15 @@ def sequence_logprobs(
     """
     was_training = text.model.training
     text.model.eval()
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    found: list[Part] = [(0.0, 0.0)] * len(ids)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch, mask = padded([ids[i] for i in chosen], text.tokenizer.pad_token_id)
-        targets, _ = padded([labels[i] for i in chosen], IGNORED)
+    found: list[SumAndCount] = [(0.0, 0.0)] * len(ids)
+    for places in by_length(ids, batch_size):
+        batch, mask = padded([ids[i] for i in places], text.tokenizer.pad_token_id)
+        targets, _ = padded([labels[i] for i in places], IGNORED)
         with autocast(text.device):
-            logits = text.model(input_ids=batch.to(text.device), attention_mask=mask.to(text.device)).logits
-        logits = logits[:, -batch.shape[1] :]  # prompt tuning puts its own positions before them
-        sums = logprobs(logits.float() / temperature, targets.to(text.device)).sum(1)
+            given = [t.to(text.device) for t in (batch, mask, targets)]
+            sums = label_logprobs(text.model, given[0], given[1], given[2], temperature)[0].sum(1)
         counts = (targets[:, 1:] != IGNORED).sum(1)
-        for i, total, count in zip(chosen, sums.tolist(), counts.tolist(), strict=True):
+        for i, total, count in zip(places, sums.tolist(), counts.tolist(), strict=True):
             found[i] = (total, float(count))
     text.model.train(was_training)
     return found
@@ -66,7 +101,7 @@ def sequence_logprobs(
 
 def answer_logprobs(
     text: TextModel, conversations: Sequence[Sequence[Message]], max_length: int = 512, batch_size: int = 8
-) -> list[Part]:
+) -> list[SumAndCount]:
     """(sum of log-probabilities, tokens) of the last answer of each conversation, its end token among them.
 
     Of an answer that lies beyond `max_length` nothing is counted.
@@ -77,7 +112,7 @@ def answer_logprobs(
 
 def document_nll(
     text: TextModel, documents: Sequence[str], window: int = 512, stride: int | None = None, batch_size: int = 8
-) -> list[Part]:
+) -> list[SumAndCount]:
     """(negative log-likelihood, tokens) of each document; `exp(sum / tokens)` over all is the perplexity.
 
     A document longer than the window is read in windows that overlap: each token is counted once, and all but those

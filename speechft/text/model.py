@@ -20,8 +20,9 @@ from speechft.peft_methods import TEXT_ONLY, block_projections
 from speechft.precision import default_device, mixed_precision, refuse_non_finite
 from speechft.quantization import keep_differentiable, quantization
 from speechft.sources import resolve, resolve_adapter
+from speechft.text.batches import by_length, padded
 from speechft.text.chat import rendered
-from speechft.text.data import Example, made_of
+from speechft.text.examples import Example, made_of
 
 # For models without a template of their own: roles as words, and the end token after every turn, after the start token
 # where the tokenizer puts one. A prompt ends before the space: tokenizers make one token of it and the answer's first
@@ -67,6 +68,7 @@ def load_text_model(
     device: str | torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     scalar: bool = False,
+    inference: bool = False,
 ) -> TextModel:
     """Load a causal language model, with an adapter or without.
 
@@ -78,6 +80,7 @@ def load_text_model(
         device: `cpu`, `cuda` or `mps`; the best there is unless given.
         dtype: of the weights.
         scalar: with a head that gives one number for a sequence (a reward model) in place of the vocabulary.
+        inference: nothing of it will be trained or saved: see `stored_for_inference`.
 
     Raises:
         SpeechftError: no such model, one that is no causal language model or has no end token, or a reward model taken
@@ -137,6 +140,11 @@ def load_text_model(
         model: Any = kind.from_pretrained(folder, trust_remote_code=False, **settings, **labels)
     refuse_non_finite(model.parameters(), name, "Copy it again: its files are damaged.")
     keep_differentiable(model)
+    model.requires_grad_(False).eval()
+    # not where an adapter takes its initial values out of the weights: their rounding would be in what it leaves
+    early = inference and not (adapter and adapters.changes_base(adapters.read_config(adapter)))
+    if early:
+        stored_for_inference(model, device)
     if quantize is None:
         model.to(device)
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -145,12 +153,23 @@ def load_text_model(
         model.generation_config = GenerationConfig(
             bos_token_id=shipped.bos_token_id, eos_token_id=shipped.eos_token_id, pad_token_id=tokenizer.pad_token_id
         )
-    model.requires_grad_(False).eval()
     if scalar and not headed:
         model.score.weight.data.zero_()  # the head is new: it starts at no opinion, whatever the seed
     if adapter is not None:
         model = adapters.load(model, adapter, folder)
+    if inference and not early:
+        stored_for_inference(model, device)
     return TextModel(str(name), folder, model, tokenizer)
+
+
+def stored_for_inference(model: Any, device: torch.device) -> None:
+    """Keep a model's matrices in bf16 where that is what the device multiplies them in, as training keeps frozen ones.
+
+    Half the memory of float32, and none is cast again at every token. What is computed is the same but for the
+    rounding of embeddings; an evaluation then repeats what training measured.
+    """
+    if mixed_precision("auto", device) == "bf16":
+        adapters.store_frozen(model, torch.bfloat16)
 
 
 def trainable_text_model(
@@ -220,11 +239,9 @@ def generate(
         torch.manual_seed(seed)
     was_training = text.model.training
     text.model.eval()
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     found: dict[int, list[int]] = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        ids, mask = padded([prompts[i] for i in chosen], text.tokenizer.pad_token_id, left=True)
+    for places in by_length(prompts, batch_size):
+        ids, mask = padded([prompts[i] for i in places], text.tokenizer.pad_token_id, left=True)
         with autocast(text.device):
             out = text.model.generate(
                 input_ids=ids.to(text.device),
@@ -234,7 +251,7 @@ def generate(
                 eos_token_id=sorted(ends),
                 **sampling,
             )
-        for i, row in zip(chosen, out[:, ids.shape[1] :].tolist(), strict=True):
+        for i, row in zip(places, out[:, ids.shape[1] :].tolist(), strict=True):
             length = next((n + 1 for n, token in enumerate(row) if token in ends), len(row))
             found[i] = row[:length]
     text.model.train(was_training)
@@ -244,8 +261,12 @@ def generate(
 def answers(text: TextModel, conversations: Sequence[Sequence[dict[str, str]]], **settings: Any) -> list[str]:
     """The assistant's next turn in each conversation, as text; settings as in `generate`."""
     prompts = [prompt_tokens(text, messages) for messages in conversations]
-    found = generate(text, prompts, **settings)
-    return [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
+    return decoded(text, generate(text, prompts, **settings))
+
+
+def decoded(text: TextModel, answers: Sequence[Sequence[int]]) -> list[str]:
+    """What answers say, without what ends them."""
+    return [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in answers]
 
 
 def prompt_tokens(text: TextModel, messages: Sequence[dict[str, str]]) -> list[int]:
@@ -257,6 +278,7 @@ def longest(text: TextModel) -> int | None:
     """Tokens that a model can read at most, prompt and answer, where its positions are learnt; else no such end."""
     tables = [
         module.num_embeddings
+        - (0 if module.padding_idx is None else module.padding_idx + 1)  # RoBERTa counts from there
         for name, module in text.model.named_modules()
         if isinstance(module, torch.nn.Embedding) and POSITIONS.search(name)
     ]
@@ -276,18 +298,6 @@ def end_tokens(text: TextModel) -> set[int]:
     named = getattr(text.model.generation_config, "eos_token_id", None)
     ids = [named] if isinstance(named, int) else named or []
     return {*ids, text.tokenizer.eos_token_id}
-
-
-def padded(rows: Sequence[Sequence[int]], pad: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and their mask, shape (rows, longest)."""
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), pad)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        place = slice(longest - len(row), None) if left else slice(len(row))
-        ids[i, place] = torch.tensor(list(row), dtype=ids.dtype)
-        mask[i, place] = 1
-    return ids, mask
 
 
 def autocast(device: torch.device, cache: bool = True, precision: str = "auto") -> torch.autocast:

@@ -20,11 +20,13 @@ from speechft.own_results import refuse_foreign_results
 from speechft.result import environment
 from speechft.result_schema import FORMAT
 from speechft.sources import resolve_adapter
-from speechft.text.config import TEXT_RECIPES, TextRecipe
-from speechft.text.data import Corpus, Example, blocks_of, drawn, held_out, part_of, read
+from speechft.text.config import TEXT_RECIPES, RewardRecipe, TextRecipe
+from speechft.text.data import Corpus, drawn, held_out, part_of, read
+from speechft.text.examples import Example, blocks_of
 from speechft.text.metrics import METRICS, Measure
 from speechft.text.model import TextModel, load_text_model
 from speechft.text.pretrain import elsewhere, others
+from speechft.text.reward import load_reward_model
 from speechft.text.training import Fitted, forget_checkpoints
 from speechft.validation import validated
 
@@ -81,7 +83,7 @@ def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict
         split, examples = held_out(corpus, recipe)
         on_event({"event": "final evaluation", "split": split})
         examples = module.usable(fitted.text, examples, recipe, told)
-        base, adapted = before_and_after(fitted, module, examples, recipe)
+        base, adapted = before_and_after(fitted, module, examples, recipe, corpus.other)
         result = {
             "format": FORMAT,
             "task": recipe.task,
@@ -152,7 +154,12 @@ def evaluate(
         fix = f"If these are the corpus's own files, give --set reader={reader}. {error.fix}"
         raise SpeechftError(error.what, where=error.where, fix=fix) from None
     split, part = part_of(corpus, split, data)
-    text = load_text_model(recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward")
+    if isinstance(recipe, RewardRecipe) and (recipe.reward_label or not adapter):
+        text = load_reward_model(adapter or recipe.model, recipe.reward_label)  # which refuses a label of an adapter
+    else:
+        text = load_text_model(
+            recipe.model, adapter=adapter, quantize=recipe.adapter.quantize, scalar=task == "reward", inference=True
+        )
     module = task_module(task)
     left_out = list(corpus.left_out)
     examples = module.usable(
@@ -160,8 +167,8 @@ def evaluate(
         lambda event: left_out.append((event["where"], event["reason"])),
     )  # fmt: skip
     with adapters.disabled(text.model):
-        base = measures(module, text, examples, recipe)
-    found = measures(module, text, examples, recipe) if adapter else base
+        base = measures(module, text, examples, recipe, corpus.other)
+    found = measures(module, text, examples, recipe, corpus.other) if adapter else base
     result = {
         "format": FORMAT,
         "task": task,
@@ -192,7 +199,8 @@ def _refuse_card_alone(card: Mapping[str, Any], values: Mapping[str, Any], adapt
     said = card.get("recipe", {})
     for key in ("judge", "reward"):
         if key in TEXT_RECIPES[values["task"]].model_fields and key in said and key not in values:
-            wanted = [f"--set {shlex.quote(f'{name}={said[name]}')}" for name in (key, "rubric") if name in said]
+            named = [name for name in (key, "reward_label", "rubric") if said.get(name)]
+            wanted = [f"--set {shlex.quote(f'{name}={said[name]}')}" for name in named]
             raise SpeechftError(
                 f"names its {key}, which is not asked because the adapter says so", where=adapter,
                 fix=f"If you trust it, give {' '.join(wanted)}.",
@@ -212,27 +220,29 @@ def task_module(task: str) -> ModuleType:
 
 
 def before_and_after(
-    fitted: Fitted, module: ModuleType, examples: Sequence[Example], recipe: TextRecipe
+    fitted: Fitted, module: ModuleType, examples: Sequence[Example], recipe: TextRecipe, other: Sequence[Example] = ()
 ) -> tuple[dict[str, Measure], dict[str, Measure]]:
     """Measures of the model before training and of what was kept, on the same examples."""
     if recipe.adapter.method == "full":
         text = load_text_model(recipe.model, scalar=recipe.task == "reward")
-        base = measures(module, text, examples, recipe)
+        base = measures(module, text, examples, recipe, other)
     else:
         with adapters.disabled(fitted.text.model):
-            base = measures(module, fitted.text, examples, recipe)
-    return base, measures(module, fitted.text, examples, recipe) if fitted.better else base
+            base = measures(module, fitted.text, examples, recipe, other)
+    return base, measures(module, fitted.text, examples, recipe, other) if fitted.better else base
 
 
-def measures(module: ModuleType, text: TextModel, examples: Sequence[Example], recipe: TextRecipe) -> dict[str, Any]:
-    """What a task measures, and what became of another domain where the recipe names one.
+def measures(
+    module: ModuleType, text: TextModel, examples: Sequence[Example], recipe: TextRecipe, other: Sequence[Example] = ()
+) -> dict[str, Any]:
+    """What a task measures, and what became of another domain where there are documents of one.
 
     Examples that are alike are drawn together for intervals; a measure of some of them says itself which are.
     """
     blocks = blocks_of(examples)
     found = module.measure(text, examples, recipe).items()
     own = {name: replace(one, blocks=blocks) if one.n == len(examples) else one for name, one in found}
-    return {**own, **elsewhere(text, recipe)}
+    return {**own, **elsewhere(text, other, recipe)}
 
 
 def about(corpus: Corpus, left_out: Collection[str]) -> dict[str, Any]:
@@ -245,10 +255,11 @@ def about(corpus: Corpus, left_out: Collection[str]) -> dict[str, Any]:
 
 
 def corpus_of(recipe: TextRecipe, training: bool = True) -> Corpus:
-    """The examples of a recipe, split; where they are not for `training`, any split may be empty."""
-    others(recipe)  # what is wrong with them is said before hours of training, not after
+    """The examples of a recipe, split, and another domain's; where not for `training`, any split may be empty."""
+    other = others(recipe)  # what is wrong with them is said before hours of training, not after
     needs, rows, seed = _needs(recipe), recipe.rows, recipe.seed
-    return read(recipe.data, reader=recipe.reader, needs=needs, rows=rows, seed=seed, training=training)
+    corpus = read(recipe.data, reader=recipe.reader, needs=needs, rows=rows, seed=seed, training=training)
+    return replace(corpus, other=other)
 
 
 def _needs(recipe: TextRecipe) -> str:

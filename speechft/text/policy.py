@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,14 +12,17 @@ from speechft import adapters
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.peft_methods import has_reference
+from speechft.sources import local_adapter
 from speechft.text import ppo
 from speechft.text.chat import IGNORED
+from speechft.text.classifier import Classifier
 from speechft.text.config import PolicyRecipe
-from speechft.text.data import Corpus, Example, drawn, held_out
+from speechft.text.data import Corpus, drawn, held_out
+from speechft.text.examples import Example, answered
 from speechft.text.likelihood import sequence_logprobs
 from speechft.text.metrics import METRICS, Measure
-from speechft.text.model import TextModel, autocast, fitting, generate, prompt_tokens
-from speechft.text.reward import load_reward_model, rewards
+from speechft.text.model import TextModel, autocast, decoded, fitting, generate, prompt_tokens
+from speechft.text.reward import load_reward_model, refuse_unread, rewards
 from speechft.text.training import Best, Fitted, arguments, fit, for_training, import_trl
 
 
@@ -71,13 +73,14 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
 
 
 def reward_function(recipe: PolicyRecipe, examples: Sequence[Example]) -> ppo.Reward:
-    """What an answer is worth: a metric against the reference answers, or a trained reward model.
+    """What an answer is worth: a metric against the reference answers, a reward model or a classifier.
 
     Args:
         examples: all that it will be asked about.
 
     Raises:
-        SpeechftError: no such metric or folder, or an example without the answers that a metric compares with.
+        SpeechftError: no such metric or model, an example without the answers that a metric compares with, or one that
+            the reward model's chat template refuses.
     """
     if recipe.reward in METRICS:
         metric = METRICS[recipe.reward]
@@ -89,17 +92,21 @@ def reward_function(recipe: PolicyRecipe, examples: Sequence[Example]) -> ppo.Re
         return lambda examples, said: [
             max(metric(one, right) for right in example.references) for example, one in zip(examples, said, strict=True)
         ]
-    if not Path(recipe.reward).is_dir():
+    folder = local_adapter(recipe.reward)
+    if folder and not folder.is_dir():
         raise SpeechftError(
             f"reward '{recipe.reward}' is neither a metric nor a folder",
-            fix=f"Give a folder with a trained reward model, or one of {', '.join(METRICS)}.",
+            fix=f"Give a reward model's folder or hub id (USER/NAME), or one of {', '.join(METRICS)}.",
         )
-    model = load_reward_model(recipe.reward)
-    return lambda examples, said: rewards(
-        model,
-        [[*e.prompt, {"role": "assistant", "content": one}] for e, one in zip(examples, said, strict=True)],
-        recipe.max_length,
-    )
+    model = load_reward_model(recipe.reward, recipe.reward_label)
+
+    def worth(examples: Sequence[Example], said: Sequence[str]) -> list[float]:
+        conversations = [answered(e.prompt, one) for e, one in zip(examples, said, strict=True)]
+        return rewards(model, conversations, None if isinstance(model, Classifier) else recipe.max_length)
+
+    for example in examples:
+        refuse_unread(model, example)
+    return worth
 
 
 def standardised(text: TextModel, dev: Sequence[Example], recipe: PolicyRecipe, reward: ppo.Reward) -> ppo.Reward:
@@ -135,7 +142,7 @@ def measured(
         found = generate(
             text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=recipe.seed
         )
-    said = [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
+    said = decoded(text, found)
     ids = [p + a for p, a in zip(prompts, found, strict=True)]
     labels = [[IGNORED] * len(p) + a for p, a in zip(prompts, found, strict=True)]
     here = sequence_logprobs(text, ids, labels, recipe.batch_size, recipe.temperature)

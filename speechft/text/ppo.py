@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from speechft import adapters
 from speechft.checkpoint import load_checkpoint, save_checkpoint, with_prefix, without_prefixes
 from speechft.interruption import Interrupted, deferred
-from speechft.quantization import optimizer as made
+from speechft.quantization import optimizer as optimizer_of
 from speechft.schedule import evaluation_interval, rate_factor
+from speechft.text.batches import padded
 from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
-from speechft.text.data import Example
-from speechft.text.likelihood import logprobs
-from speechft.text.model import TextModel, autocast, generate, padded, prompt_tokens
+from speechft.text.examples import Example
+from speechft.text.likelihood import label_logprobs
+from speechft.text.model import TextModel, autocast, decoded, generate, prompt_tokens
 from speechft.text.training import Best, Fitted
 
 Reward = Callable[[Sequence[Example], Sequence[str]], list[float]]
@@ -147,13 +148,14 @@ class Policy(nn.Module):
         nn.init.zeros_(self.value.bias)
         self.eval()  # for good: with dropout, old and new probabilities differ by more than the update
 
-    def forward(self, ids: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability of each token after the first, and the value before it: shapes (rows, tokens - 1)."""
+    def forward(self, ids: Tensor, attention: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of each token of the answers, and the value before it: shapes (rows, tokens - 1), else 0."""
+        labels = nn.functional.pad(ids[:, 1:].masked_fill(mask == 0, IGNORED), (1, 0), value=IGNORED)
         with autocast(self.text.device, precision=self.precision):
-            out = self.model(input_ids=ids, attention_mask=attention, output_hidden_states=True, use_cache=False)
-        labels = ids.masked_fill(attention == 0, IGNORED)
-        values = self.value(out.hidden_states[-1][:, :-1].float())[..., 0]
-        return logprobs(out.logits.float() / self.temperature, labels), values
+            found, out = label_logprobs(
+                self.model, ids, attention, labels, self.temperature, output_hidden_states=True, use_cache=False
+            )
+        return found, self.value(out.hidden_states[-1][:, :-1].float())[..., 0] * mask
 
 
 def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe: PolicyRecipe, seed: int) -> Rollout:
@@ -167,8 +169,7 @@ def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe
     text = policy.text
     prompts = [prompt_tokens(text, example.prompt) for example in examples]
     found = generate(text, prompts, max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature, seed=seed)
-    said = [text.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in found]
-    scores = torch.tensor(reward(examples, said), device=text.device)
+    scores = torch.tensor(reward(examples, decoded(text, found)), device=text.device)
     ids, attention = padded([p + a for p, a in zip(prompts, found, strict=True)], text.tokenizer.pad_token_id)
     mask = torch.zeros(ids.shape[0], ids.shape[1] - 1)
     for row, (prompt, answer) in enumerate(zip(prompts, found, strict=True)):
@@ -176,10 +177,9 @@ def roll_out(policy: Policy, examples: Sequence[Example], reward: Reward, recipe
     ids, attention, mask = (t.to(text.device) for t in (ids, attention, mask))
     parts = [slice(start, start + recipe.batch_size) for start in range(0, len(ids), recipe.batch_size)]
     with torch.no_grad():
-        old, values = (torch.cat(t) for t in zip(*(policy(ids[p], attention[p]) for p in parts), strict=True))
+        old, values = (torch.cat(t) for t in zip(*(policy(ids[p], attention[p], mask[p]) for p in parts), strict=True))
         with adapters.disabled(text.model):
-            reference = torch.cat([policy(ids[p], attention[p])[0] for p in parts])
-    old, values, reference = old * mask, values * mask, reference * mask
+            reference = torch.cat([policy(ids[p], attention[p], mask[p])[0] for p in parts])
     gains, returns = advantages(
         token_rewards(scores, old - reference, mask, recipe.kl), values, mask, recipe.gamma, recipe.lam
     )
@@ -202,7 +202,7 @@ def train(recipe: PolicyRecipe, text: TextModel, examples: Sequence[Example], re
     started = time.perf_counter()
     policy = Policy(text, recipe.temperature, recipe.precision)
     adapter = [p for _, p in adapters.trainable(text.model)]
-    optimizer = made(
+    optimizer = optimizer_of(
         recipe.optimizer, [*adapter, *policy.value.parameters()], recipe.learning_rate, recipe.weight_decay
     )
     first = _resumed(policy, optimizer, best)
@@ -213,7 +213,9 @@ def train(recipe: PolicyRecipe, text: TextModel, examples: Sequence[Example], re
             rate = recipe.learning_rate * rate_factor(recipe, step, recipe.max_steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            rollout = roll_out(policy, chosen(examples, recipe, step), reward, recipe, seed=recipe.seed + step)
+            rollout = roll_out(
+                policy, prompts_of_round(examples, recipe, step), reward, recipe, seed=recipe.seed + step
+            )
             line = update(policy, rollout, optimizer, recipe, seed=recipe.seed + step)
             best.write({"step": step + 1, **line, "learning_rate": rate})
             last = step + 1 == recipe.max_steps
@@ -230,7 +232,7 @@ def train(recipe: PolicyRecipe, text: TextModel, examples: Sequence[Example], re
     return best.fitted(recipe.max_steps, time.perf_counter() - started)
 
 
-def chosen(examples: Sequence[Example], recipe: PolicyRecipe, step: int) -> list[Example]:
+def prompts_of_round(examples: Sequence[Example], recipe: PolicyRecipe, step: int) -> list[Example]:
     """The prompts of a round: each epoch in another order, a function of seed and step alone."""
     picked = []
     for place in range(step * recipe.rollouts, (step + 1) * recipe.rollouts):
@@ -259,7 +261,7 @@ def update(
     for _ in range(recipe.ppo_epochs):
         for index in torch.randperm(len(rollout.scores), generator=generator).split(recipe.batch_size):
             batch = rollout.rows(index.to(rollout.ids.device))
-            new, values = policy(batch.ids, batch.attention)
+            new, values = policy(batch.ids, batch.attention, batch.mask)
             surrogate, clipped = policy_loss(new, batch.logprobs, batch.advantages, batch.mask, recipe.clip)
             error = value_loss(values, batch.values, batch.returns, batch.mask, recipe.value_clip)
             loss = surrogate + recipe.value_weight * error

@@ -13,8 +13,9 @@ from speechft.events import OnEvent
 from speechft.peft_methods import TEXT_ONLY, has_reference
 from speechft.text.chat import refuse_unlocated
 from speechft.text.config import PairRecipe
-from speechft.text.data import Corpus, Example, blocks_of, drawn, held_out, made_of, rejected
-from speechft.text.likelihood import Part, answer_logprobs
+from speechft.text.data import Corpus, drawn, held_out
+from speechft.text.examples import Example, blocks_of, made_of, rejected
+from speechft.text.likelihood import SumAndCount, answer_logprobs
 from speechft.text.metrics import Measure, won
 from speechft.text.model import TextModel, fitting
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
@@ -42,7 +43,7 @@ def train(recipe: PairRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     train_rows = rows(corpus.train)
     trainer = kind(
         model=text.model,
-        args=arguments(config, recipe, text.device, beta=recipe.beta, **_loss(recipe.loss, train_rows)),
+        args=arguments(config, recipe, text.device, beta=recipe.beta, **_loss_settings(recipe.loss, train_rows)),
         train_dataset=train_rows,
         eval_dataset=rows(drawn(corpus.dev, recipe.dev_examples, recipe.seed)),
         processing_class=text.tokenizer,
@@ -80,7 +81,7 @@ def _trainer(trl: Any, loss: str) -> tuple[Any, Any]:
     return trl.DPOTrainer, trl.DPOConfig
 
 
-def _loss(loss: str, rows: Any) -> dict[str, Any]:
+def _loss_settings(loss: str, rows: Any) -> dict[str, Any]:
     if loss == "kto":  # good and bad answers weigh alike in sum, as section 4.2 of the paper advises
         good = sum(rows["label"])
         bad = len(rows) - good
@@ -152,8 +153,8 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[s
     """
     pairs = [example for example in examples if example.rejected is not None]
     single = [example for example in examples if example.rejected is None]
-    chosen, others = _sides(text, pairs, recipe)
-    judged = _answers(text, single, recipe)
+    chosen, others = _both_logprobs(text, pairs, recipe)
+    judged = _logprobs(text, single, recipe)
     good = [*pairs, *(example for example in single if example.label)]
     nll = [*chosen, *(part for part, example in zip(judged, single, strict=True) if example.label)]
     found: dict[str, Measure] = {}
@@ -166,7 +167,7 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[s
     if not hasattr(text.model, "disable_adapter"):
         return found
     with adapters.disabled(text.model):
-        before, judged_before = _sides(text, pairs, recipe), _answers(text, single, recipe)
+        before, judged_before = _both_logprobs(text, pairs, recipe), _logprobs(text, single, recipe)
     if pairs:
         margins = [
             recipe.beta * ((c[0] - bc[0]) - (r[0] - br[0]))
@@ -181,11 +182,13 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: Any) -> dict[s
     return found
 
 
-def _sides(text: TextModel, pairs: Sequence[Example], recipe: Any) -> tuple[list[Part], list[Part]]:
-    return _answers(text, pairs, recipe), answer_logprobs(
+def _both_logprobs(
+    text: TextModel, pairs: Sequence[Example], recipe: Any
+) -> tuple[list[SumAndCount], list[SumAndCount]]:
+    return _logprobs(text, pairs, recipe), answer_logprobs(
         text, [rejected(e) for e in pairs], recipe.max_length, recipe.batch_size
     )
 
 
-def _answers(text: TextModel, examples: Sequence[Example], recipe: Any) -> list[Part]:
+def _logprobs(text: TextModel, examples: Sequence[Example], recipe: Any) -> list[SumAndCount]:
     return answer_logprobs(text, [e.messages for e in examples], recipe.max_length, recipe.batch_size)

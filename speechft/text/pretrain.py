@@ -8,7 +8,8 @@ from dataclasses import replace
 from speechft.events import OnEvent
 from speechft.text.chat import tokenize_document
 from speechft.text.config import PretrainRecipe, TextRecipe
-from speechft.text.data import Corpus, Example, blocks_of, drawn, read
+from speechft.text.data import Corpus, drawn, read
+from speechft.text.examples import Example, blocks_of
 from speechft.text.likelihood import document_nll
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel
@@ -62,9 +63,8 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe
     return {"perplexity": perplexity(text, examples, recipe)}
 
 
-def elsewhere(text: TextModel, recipe: TextRecipe) -> dict[str, Measure]:
-    """Perplexity of documents of another domain, if a recipe of any task names one."""
-    examples = others(recipe)
+def elsewhere(text: TextModel, examples: Sequence[Example], recipe: TextRecipe) -> dict[str, Measure]:
+    """Perplexity of documents of another domain, if there are any."""
     if not examples:
         return {}
     return {"perplexity_other_domain": replace(perplexity(text, examples, recipe), blocks=blocks_of(examples))}

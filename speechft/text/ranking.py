@@ -11,6 +11,7 @@ from pathlib import Path
 
 from speechft.errors import SpeechftError, readable
 from speechft.text.corpora import ranking_prompt
+from speechft.text.examples import answered
 from speechft.text.files import opened
 from speechft.text.metrics import Measure
 from speechft.text.model import TextModel
@@ -100,7 +101,7 @@ def measure(text: TextModel, queries: Sequence[Candidates], at: int = 10, max_le
     ranked, before = [], []
     for query in queries:
         asked = {"role": "user", "content": ranking_prompt(query.query)}
-        conversations = [[asked, {"role": "assistant", "content": passage}] for passage in query.passages]
+        conversations = [answered([asked], passage) for passage in query.passages]
         ranked.append(reciprocal_rank(rewards(text, conversations, max_length), query.relevant, at))
         before.append(reciprocal_rank([0.0] * len(query.passages), query.relevant, at))
     return {"mrr": Measure.mean(ranked), "mrr_before": Measure.mean(before)}

@@ -9,7 +9,8 @@ from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.text.chat import IGNORED, refuse_unlocated, tokenize_chat
 from speechft.text.config import SftRecipe
-from speechft.text.data import Corpus, Example, drawn, held_out, made_of
+from speechft.text.data import Corpus, drawn, held_out
+from speechft.text.examples import Example, made_of
 from speechft.text.likelihood import answer_logprobs
 from speechft.text.metrics import Measure, score_answers
 from speechft.text.model import TextModel, answers, prompt_tokens, refuse_too_long
@@ -72,5 +73,5 @@ def measure(text: TextModel, examples: Sequence[Example], recipe: SftRecipe) -> 
     """Perplexity of the reference answers, and the recipe's metrics of generated ones."""
     nll = answer_logprobs(text, [example.messages for example in examples], recipe.max_length, recipe.batch_size)
     found = answers(text, [example.prompt for example in examples], max_new_tokens=recipe.max_new_tokens)
-    scores = score_answers(found, [example.references for example in examples], recipe.metrics)
+    scores = score_answers(found, [example.references for example in examples], recipe.metrics, recipe.encoder)
     return {"perplexity": Measure.perplexity([(-total, count) for total, count in nll]), **scores}

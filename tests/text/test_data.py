@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from speechft.errors import SpeechftError
 from speechft.text import files
 from speechft.text.corpora import READERS, legal_vocabulary, vocabulary_share
-from speechft.text.data import Example, Unusable, blocks_of, drawn, read, split_examples, to_example
+from speechft.text.data import drawn, read, split_examples
+from speechft.text.examples import Example, blocks_of
 from speechft.text.files import split_of
+from speechft.text.layouts import Unusable, to_example
 from speechft.text.rows import read_file
 
 USER = ({"role": "user", "content": "Name a fruit."},)

@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 
 from speechft.cli import app
 from speechft.errors import SpeechftError
-from speechft.text.data import Corpus, Example, to_example
+from speechft.text.data import Corpus
+from speechft.text.examples import Example
 from speechft.text.hosted import FORMATS, export, validate
+from speechft.text.layouts import to_example
 
 
 def corpus(rows: list[dict]) -> Corpus:

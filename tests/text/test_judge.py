@@ -26,7 +26,7 @@ from speechft.errors import SpeechftError
 from speechft.text import feedback, judge
 from speechft.text.audit import audit, audit_scores
 from speechft.text.config import FeedbackRecipe, PolicyRecipe, RewardRecipe
-from speechft.text.data import Example
+from speechft.text.examples import Example
 from speechft.text.judge import (
     TRIES,
     EndpointJudge,
@@ -406,7 +406,7 @@ def test_each_part_of_the_prompts_is_sampled_with_other_random_numbers(
 ) -> None:
     seeds: list[int] = []
     monkeypatch.setattr(feedback, "answers", lambda text, asked, seed, **_: seeds.append(seed) or ["cat"] * len(asked))
-    monkeypatch.setattr(feedback, "identity", lambda name, rubric: [])
+    monkeypatch.setattr(feedback, "identity", lambda *named: [])
     recipe = FeedbackRecipe(model=str(tiny_llama), data="-", output_dir=tmp_path, judge="url:http://h/v1 m", seed=3)
     prompts = [Example(({"role": "user", "content": f"say {i}"},)) for i in range(2 * feedback.AT_ONCE)]
     text = SimpleNamespace(folder=tiny_llama)

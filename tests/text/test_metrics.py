@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from speechft.errors import SpeechftError
 from speechft.text import metrics, replies
 from speechft.text.chat import IGNORED
+from speechft.text.config import SftRecipe
 from speechft.text.likelihood import answer_logprobs, document_nll, logprobs, sequence_logprobs
 from speechft.text.metrics import METRICS, Measure, cohen_kappa, score_answers
 from speechft.text.model import load_text_model, prompt_tokens
+from speechft.text.pipeline import evaluate
 
 WORDS = st.lists(st.sampled_from(["the", "a", "cat", "dog", "sat", "mat"]), min_size=1, max_size=9).map(" ".join)
 
@@ -102,6 +104,52 @@ def test_an_empty_answer_scores_nothing_by_bert_score() -> None:
     assert score_answers([""], [[""]], ["bert_score"])["bert_score"].value == 0
 
 
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    """A BERT of three layers of random weights that reads with MiniLM's tokenizer."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(metrics.minilm_folder())
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    return tmp_path / "encoder"
+
+
+def test_the_encoder_of_bert_score_is_the_recipes_and_is_named(encoder: Path, tmp_path: Path, tiny_llama: Path) -> None:
+    bert = pytest.importorskip("bert_score")
+    found, references = ["the cat sat", "rain tomorrow"], ["a cat was sitting", "it will rain"]
+    _, _, expected = bert.score(found, references, model_type=str(encoder), num_layers=3, device="cpu")
+    own = score_answers(found, [[one] for one in references], ["bert_score"], str(encoder))["bert_score"].summary()
+    assert own["value"] == pytest.approx(expected.mean().item(), abs=1e-5)
+    assert (own["encoder"], own["layer"]) == (str(encoder), 3)
+    usual = score_answers(["a"], [["a"]], ["bert_score"])["bert_score"].summary()
+    assert (usual["encoder"], usual["layer"]) == ("sentence-transformers/all-MiniLM-L6-v2", 6)
+    data = tmp_path / "test.jsonl"
+    data.write_text('{"prompt": "say cat", "completion": "the cat"}\n' * 2)
+    settings = {"metrics": ["bert_score"], "encoder": str(encoder), "max_new_tokens": 4}
+    result = evaluate(str(data), task="sft", model=str(tiny_llama), settings=settings)
+    assert result["bert_score"]["encoder"] == str(encoder)
+
+
+def test_the_layer_is_the_one_that_bert_score_recommends(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    utils = pytest.importorskip("bert_score.utils")
+    monkeypatch.setattr(metrics, "resolve", lambda name: encoder)
+    monkeypatch.setitem(utils.model2layers, "small-bert", 2)
+    for name in ("small-bert", "someone/small-bert", "someone/small-bert@v1"):
+        assert metrics.bert_score(["a"], [["b"]], name).layer == 2
+    assert metrics.bert_score(["a"], [["b"]], "someone/other").layer == 3
+
+
+def test_an_encoder_that_nothing_asks_for_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="encoder is of bert_score"):
+        SftRecipe(data="d", output_dir=tmp_path, encoder="roberta-large")
+    with pytest.raises(SpeechftError, match="is not a model folder"):
+        metrics.bert_score(["a"], [["b"]], str(tmp_path / "none"))
+
+
 def test_intervals_hold_the_value_and_a_real_difference_is_seen() -> None:
     base, better = Measure.mean([0.1, 0.3, 0.2, 0.4] * 10), Measure.mean([0.6, 0.7, 0.5, 0.9] * 10)
     low, high = base.summary()["ci95"]
@@ -180,11 +228,12 @@ def test_log_probabilities_as_exact_as_float32_holds() -> None:
     labels = torch.randint(0, 49_152, (2, 9), generator=generator)
     labels[1, 6:] = IGNORED
     exact = torch.log_softmax(logits[:, :-1].double(), -1)
-    wanted = exact.gather(-1, labels[:, 1:].clamp(min=0)[..., None])[..., 0] * (labels[:, 1:] != IGNORED)
-    found = logprobs(logits, labels)
-    assert found.shape == (2, 8)
+    known = labels[:, 1:] != IGNORED
+    wanted = exact.gather(-1, labels[:, 1:].clamp(min=0)[..., None])[..., 0][known]
+    found = logprobs(logits[:, :-1][known], labels[:, 1:][known])
+    assert found.shape == (13,)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(found.double().sum(1), wanted.sum(1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.double().sum(), wanted.sum(), rtol=1e-6, atol=0)
 
 
 def test_perplexity_by_definition_and_windows_count_each_token_once(tiny_llama: Path) -> None:

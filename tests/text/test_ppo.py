@@ -21,7 +21,16 @@ from speechft.text.data import read
 from speechft.text.model import TextModel, answers, generate, load_text_model, prompt_tokens
 from speechft.text.pipeline import evaluate, train
 from speechft.text.policy import measured, standardised
-from speechft.text.ppo import Policy, advantages, chosen, policy_loss, roll_out, token_rewards, update, value_loss
+from speechft.text.ppo import (
+    Policy,
+    advantages,
+    policy_loss,
+    prompts_of_round,
+    roll_out,
+    token_rewards,
+    update,
+    value_loss,
+)
 from speechft.text.training import for_training
 
 WORDS = ["cat", "dog", "bird", "fish", "story", "tree", "house", "water"]
@@ -92,7 +101,7 @@ def test_a_rollout_lines_up_with_the_model(tiny_llama: Path, prompts: Path, tmp_
             torch.nn.init.normal_(parameter, std=0.05)
     policy = Policy(text, 1.0)
     corpus = read(str(prompts), needs="prompt")
-    examples = chosen(corpus.train, recipe, 0)
+    examples = prompts_of_round(corpus.train, recipe, 0)
     said: list[str] = []
 
     def reward(examples: object, answers: object) -> list[float]:
@@ -105,8 +114,8 @@ def test_a_rollout_lines_up_with_the_model(tiny_llama: Path, prompts: Path, tmp_
     assert (rollout.logprobs[rollout.mask == 0] == 0).all()
     assert (rollout.logprobs != rollout.reference).any()
     with adapters.disabled(text.model), torch.no_grad():
-        again, _ = policy(rollout.ids, rollout.attention)
-    torch.testing.assert_close(again * rollout.mask, rollout.reference)
+        again, _ = policy(rollout.ids, rollout.attention, rollout.mask)
+    torch.testing.assert_close(again, rollout.reference)
     sizes: list[int] = []
     policy.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     roll_out(policy, examples, reward, recipe, seed=1)
@@ -123,6 +132,40 @@ def with_some_change(recipe: PolicyRecipe) -> Policy:
     return Policy(text, recipe.temperature)
 
 
+def test_logits_of_answers_alone_are_those_of_the_whole_text(
+    tiny_llama: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log-probabilities, values and gradients, to float32's rounding; the prompts' logits are not computed."""
+    monkeypatch.setattr("speechft.precision.has_native_bf16", lambda: False)
+    recipe = PolicyRecipe(
+        model=str(tiny_llama), data=str(prompts), output_dir=tmp_path, reward="f1", max_new_tokens=5, temperature=0.7,
+    )  # fmt: skip
+    policy = with_some_change(recipe)
+    torch.nn.init.normal_(policy.value.weight)
+    rollout = roll_out(policy, read(str(prompts)).train[:6], worth_its_length, recipe, seed=1)
+    parameters = [p for _, p in adapters.trainable(policy.text.model)]
+
+    def gradients(found: torch.Tensor, values: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad((found + 0.1 * values).sum(), parameters))
+
+    found, values = policy(rollout.ids, rollout.attention, rollout.mask)
+    whole = policy.model(rollout.ids, attention_mask=rollout.attention, output_hidden_states=True)
+    scores = (whole.logits[:, :-1] / 0.7).log_softmax(-1)
+    expected = scores.gather(-1, rollout.ids[:, 1:, None])[..., 0] * rollout.mask
+    expected_values = policy.value(whole.hidden_states[-1][:, :-1])[..., 0] * rollout.mask
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(values, expected_values)
+    ours, theirs = gradients(found, values), gradients(expected, expected_values)
+    assert any(gradient.abs().max() > 0.1 for gradient in ours)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    sizes: list[int] = []
+    head = policy.model.get_output_embeddings()
+    head.register_forward_hook(lambda _, given, out: sizes.append(out.shape[:-1].numel()))
+    policy(rollout.ids, rollout.attention, rollout.mask)
+    assert sizes == [int(rollout.mask.sum())]
+
+
 def worth_its_length(examples: object, answers: Sequence[str]) -> list[float]:
     return [float(len(answer)) for answer in answers]
 
@@ -135,7 +178,7 @@ def test_before_an_update_every_ratio_is_one_whatever_the_dropout(
         batch_size=6, ppo_epochs=1, adapter={"dropout": 0.5}, clip=1e-3,
     )  # fmt: skip
     policy = with_some_change(recipe)
-    examples = chosen(read(str(prompts), needs="prompt").train, recipe, 0)
+    examples = prompts_of_round(read(str(prompts), needs="prompt").train, recipe, 0)
     rollout = roll_out(policy, examples, worth_its_length, recipe, seed=1)
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
     assert update(policy, rollout, optimizer, recipe, seed=0)["clipped"] == 0
@@ -197,9 +240,11 @@ def test_prompts_of_a_round_are_a_function_of_seed_and_step(prompts: Path, tmp_p
     recipe = PolicyRecipe(data=str(prompts), output_dir=tmp_path, reward="f1", rollouts=10)
     train_part = read(str(prompts), needs="prompt").train
     size = len(train_part)
-    seen = [example.key for step in range(-(-size // 10)) for example in chosen(train_part, recipe, step)][:size]
+    seen = [example.key for step in range(-(-size // 10)) for example in prompts_of_round(train_part, recipe, step)][
+        :size
+    ]
     assert sorted(seen) == sorted(example.key for example in train_part)
-    assert chosen(train_part, recipe, 3) == chosen(train_part, recipe, 3)
+    assert prompts_of_round(train_part, recipe, 3) == prompts_of_round(train_part, recipe, 3)
 
 
 SLOW = pytest.mark.slow

@@ -17,11 +17,13 @@ from speechft.errors import SpeechftError
 from speechft.export import export
 from speechft.hub import push
 from speechft.text import feedback, policy, preferences, reward, sft
+from speechft.text.batches import padded
 from speechft.text.config import TEXT_RECIPES, PreferenceRecipe, RewardRecipe, SftRecipe, TextAdapterSettings
-from speechft.text.data import Example, read
+from speechft.text.data import read
+from speechft.text.examples import Example
 from speechft.text.judge import compare, identity, judge_from, ranking
 from speechft.text.likelihood import answer_logprobs
-from speechft.text.model import autocast, load_text_model, padded
+from speechft.text.model import autocast, load_text_model
 from speechft.text.pipeline import evaluate, measures, train
 from speechft.text.preferences import measure
 from speechft.text.reward import load_reward_model, rewards
@@ -265,17 +267,17 @@ def test_a_reward_model_is_used_on_the_tokens_it_was_trained_on(
 
 
 def test_kto_is_given_good_and_bad_answers_in_mixed_order_and_equal_weight(pairs: Path) -> None:
-    from speechft.text.preferences import _loss, unpaired
+    from speechft.text.preferences import _loss_settings, unpaired
 
     rows = unpaired(read(str(pairs), needs="judgement").train, seed=0)
     neighbours = zip(rows["prompt"], rows["prompt"][1:], strict=False)
     assert sum(one == two for one, two in neighbours) <= 3
-    assert _loss("kto", rows) == {"desirable_weight": 1, "undesirable_weight": 1}
+    assert _loss_settings("kto", rows) == {"desirable_weight": 1, "undesirable_weight": 1}
     few_good = rows.filter(lambda row: not row["label"] or "cat" in row["completion"][0]["content"])
-    weights = _loss("kto", few_good)
+    weights = _loss_settings("kto", few_good)
     assert weights["desirable_weight"] * sum(few_good["label"]) == pytest.approx(len(few_good) - sum(few_good["label"]))
     with pytest.raises(SpeechftError, match="good answers and bad"):
-        _loss("kto", rows.filter(lambda row: row["label"]))
+        _loss_settings("kto", rows.filter(lambda row: row["label"]))
 
 
 def test_a_reward_does_not_depend_on_its_neighbours(tiny_llama: Path, pairs: Path, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from text.conftest import stop_at_the_end
 
 from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
+from speechft.text import data
 from speechft.text.chat import tokenize_document
 from speechft.text.config import PretrainRecipe
 from speechft.text.pipeline import evaluate, train
+from speechft.text.rows import rows_of
 
 
 def sentences(words: str, seed: int) -> list[str]:
@@ -64,6 +66,20 @@ def test_perplexity_falls_in_the_domain_and_is_measured_outside(
     assert result["difference"]["perplexity_other_domain"]["ratio"] > 2 * own
     again = evaluate(str(domains[0]), adapter=tmp_path / "adapter", settings={"other_domain": str(domains[1])})
     assert again["perplexity"]["value"] == pytest.approx(result["adapted"]["perplexity"]["value"], rel=0.02)
+
+
+def test_another_domain_is_read_once(
+    tiny_llama: Path, domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(data, "rows_of", lambda source, *more: read.append(source) or rows_of(source, *more))
+    recipe = PretrainRecipe(
+        model=str(tiny_llama), data=str(domains[0]), other_domain=str(domains[1]), output_dir=tmp_path, max_length=32,
+        max_steps=1, evaluations=1, test_examples=2,
+    )  # fmt: skip
+    train(recipe)
+    evaluate(str(domains[0]), task="pretrain", model=str(tiny_llama), settings={"other_domain": str(domains[1])})
+    assert sorted(read) == sorted(map(str, [*domains, *domains]))
 
 
 def test_another_domain_that_cannot_be_read_is_named_before_training(

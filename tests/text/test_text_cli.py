@@ -30,6 +30,7 @@ def test_every_recipe_is_valid_and_says_how_it_is_launched(path: Path) -> None:
 
 def test_paths_are_relative_to_the_recipe_and_names_are_not(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
+    (tmp_path / "models").mkdir()
     values = {"task": "policy", "data": "hub:name", "output_dir": "out", "reward": "models/reward"}
     path.write_text(yaml.safe_dump(values))
     recipe = load_recipe(path)

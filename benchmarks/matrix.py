@@ -1,11 +1,12 @@
 """The tests of the core at both ends of what is supported, each in an environment of its own.
 
     python benchmarks/matrix.py [3.11:oldest 3.12:newest 3.13:newest] [--work .matrix] [--tests tests/test_train.py ...]
-        [--absent-ok] [--out DIR]
+        [--absent-ok] [--once] [--out DIR]
 
 An entry is a Python and a file of constraints. A Python that is not on this machine is a failure, or with --absent-ok
 only named; where none of them is here, nothing was tried, and that is a failure too.
-Environments are kept under --work until their constraints or pyproject.toml change: a second run installs nothing.
+Environments are kept under --work until their constraints or pyproject.toml change: a second run installs nothing. With
+--once each is removed before the next is made, for they take some gigabytes.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entries", nargs="*", default=ENTRIES)
     parser.add_argument("--absent-ok", action="store_true", help="leave out Pythons that are not here")
+    parser.add_argument("--once", action="store_true", help="keep no environment")
     parser.add_argument("--work", type=Path, default=ROOT / ".matrix")
     parser.add_argument("--tests", nargs="+", default=[f"tests/test_{name}.py" for name in TESTS])
     parser.add_argument("--out", type=Path, help="folder for the count as JSON")
@@ -43,7 +45,7 @@ def main() -> None:
     absent = [entry for entry in a.entries if not interpreter(entry.partition(":")[0])] if a.absent_ok else []
     for entry in absent:
         print(f"{entry}: no such Python here, left out")
-    results = {entry: tested(entry, a.work, a.tests) for entry in a.entries if entry not in absent}
+    results = {entry: tested(entry, a.work, a.tests, a.once) for entry in a.entries if entry not in absent}
     print("\n| Python: constraints | result | |\n|---|---|---|")
     for entry, (passed, said) in results.items():
         print(f"| {entry} | {'passed' if passed else 'FAILED'} | {said} |")
@@ -54,7 +56,7 @@ def main() -> None:
     sys.exit(bool(tally.lost) or not tally.tried)
 
 
-def tested(entry: str, work: Path, tests: list[str]) -> tuple[bool, str]:
+def tested(entry: str, work: Path, tests: list[str], once: bool) -> tuple[bool, str]:
     """Whether the tests pass with a Python and constraints, and pytest's last line."""
     version, _, constraints = entry.partition(":")
     python = interpreter(version)
@@ -72,6 +74,8 @@ def tested(entry: str, work: Path, tests: list[str]) -> tuple[bool, str]:
     installed = time.perf_counter() - started
     command = [venv / "bin" / "python", "-m", "pytest", "-q", "-m", "not slow and not gpu", *tests]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if once:
+        shutil.rmtree(venv)
     print(done.stdout[-3000:] if done.returncode else "", flush=True)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-200:]
     return done.returncode == 0, f"{last}; installed in {installed:.0f} s"

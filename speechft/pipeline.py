@@ -234,7 +234,7 @@ def evaluate(
         plain = load(recogniser.whisper.name, language=recogniser.whisper.language)
         usual = replace(under, context=None)
         if against_base:
-            base = usual.hear(plain, rows.chosen, on_event)
+            base = usual.hear(plain, found.heard, on_event)
         if typical:
             before = usual.hear(plain, typical.chosen, on_event)
             kept = forgetting(before, under.hear(recogniser, typical.chosen, on_event), typical)

@@ -55,6 +55,7 @@ class Watcher:
         self.training: TaskID | None = None
         self.counting: TaskID | None = None
         self.counted = 0
+        self.left_out: set[str] = set()
 
     def __enter__(self) -> Watcher:
         self.bars.__enter__()
@@ -70,7 +71,10 @@ class Watcher:
         elif name is None:
             self.say(f"step {event['step']}: dev WER [bold]{percent(event['wer'])}[/] ({event['model']})")
         elif name == "left out":
-            self.say(left_out.line(str(event["where"]), event["reason"]))
+            line = left_out.line(str(event["where"]), event["reason"])
+            if line not in self.left_out:  # each evaluation of a run meets it again
+                self.left_out.add(line)
+                self.say(line)
         elif name in ("decoded", "checked", "spoken", "cached"):
             words = {
                 "decoded": "transcribing",

@@ -93,6 +93,13 @@ def test_names_in_events_are_shown_as_they_are(capsys: pytest.CaptureFixture[str
     assert NAME in capsys.readouterr().err
 
 
+def test_a_row_that_several_evaluations_leave_out_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with Watcher() as watch:
+        for reason in ("cannot be decoded", "cannot be decoded", "is not there"):
+            watch({"event": "left out", "where": "m.jsonl:4", "reason": reason})
+    assert capsys.readouterr().err.count("m.jsonl:4") == 2
+
+
 def test_nothing_prints_past_the_one_console_that_escapes() -> None:
     source = Path(speechft.__file__).parent
     using = {path.name for path in source.rglob("*.py") if "rich.console" in path.read_text(encoding="utf-8")}

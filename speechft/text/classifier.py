@@ -19,9 +19,8 @@ from speechft.precision import default_device, refuse_non_finite
 from speechft.sources import resolve
 from speechft.text.chat import rendered
 from speechft.text.examples import Message
-from speechft.text.model import AGAIN, TextModel, longest, stored_for_inference
+from speechft.text.model import AGAIN, TextModel, readable_tokens, stored_for_inference
 
-LEAST_TOKENS = 8  # of a text, whatever a tokenizer says of its longest
 HEADLESS = "Give a reward model or a classifier, or train a reward model of it first with a recipe of task: reward."
 
 
@@ -51,7 +50,9 @@ def load_classifier(name: str | Path, label: str | None = None, device: str | to
         SpeechftError: no such model or label, none with a head of its own, or one that needs code that comes with it.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     folder = resolve(name)
     with readable(name, AGAIN):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -99,7 +100,10 @@ def _refuse_headless(config: Any, name: str | Path) -> None:
 def _named(config: Any, label: str | None, name: str | Path) -> tuple[int, int]:
     """The place of a label, and 1, or -1 where its opposite is meant."""
     labels = [str(config.id2label.get(place, place)) for place in range(config.num_labels)]
-    fix = f"Give reward_label, one of: {', '.join(labels)}; with a minus before it ('-{labels[0]}') for its opposite."
+    fix = (
+        f"Give reward_label (--label of speechft judge), one of: {', '.join(labels)}; with a minus before it "
+        f"('-{labels[0]}') for its opposite."
+    )
     if label is None:
         if len(labels) > 1:
             raise SpeechftError(f"is a classifier with {len(labels)} labels", where=name, fix=fix)
@@ -124,7 +128,8 @@ def encoded(text: Classifier, messages: Sequence[Message], max_length: int | Non
     Raises:
         SpeechftError: its template refuses the conversation.
     """
-    most = min(limit for limit in (max_length, _limit(text)) if limit is not None)
+    most = readable_tokens(text.model, text.tokenizer)
+    most = most if max_length is None else min(max_length, most)
     if text.tokenizer.chat_template is not None:
         whole = rendered(text.tokenizer, messages)
         return {"input_ids": text.tokenizer(whole, add_special_tokens=False)["input_ids"][-most:]}
@@ -132,10 +137,6 @@ def encoded(text: Classifier, messages: Sequence[Message], max_length: int | Non
     parts = [before] if before and text.model.config.num_labels == 1 else []
     found = text.tokenizer(*parts, messages[-1]["content"], truncation=True, max_length=most)
     return {key: list(found[key]) for key in ("input_ids", "token_type_ids") if key in found}
-
-
-def _limit(text: Classifier) -> int:
-    return max(LEAST_TOKENS, min(longest(text) or text.tokenizer.model_max_length, text.tokenizer.model_max_length))
 
 
 def log_odds(text: Classifier, logits: Tensor) -> Tensor:

@@ -315,6 +315,7 @@ def bert_score(found: Sequence[str], references: Sequence[Sequence[str]], encode
     from transformers import AutoConfig, AutoTokenizer
 
     from speechft.precision import default_device
+    from speechft.text.model import readable_tokens
 
     folder = resolve(encoder) if encoder else minilm_folder()
     with readable(encoder, "Give a folder or a hub id of a model like BERT, such as FacebookAI/roberta-large."):
@@ -323,6 +324,7 @@ def bert_score(found: Sequence[str], references: Sequence[Sequence[str]], encode
     name = "" if encoder is None or expanded(encoder).exists() else encoder.split("@")[0]
     layer = model2layers.get(name) or model2layers.get(name.rpartition("/")[2]) or last
     scorer = BERTScorer(model_type=str(folder), num_layers=layer, device=str(default_device()), batch_size=32)
+    scorer._tokenizer.model_max_length = readable_tokens(scorer._model, scorer._tokenizer)  # many do not know theirs
     said = [
         [one for one in own if one.strip()] if answer.strip() else []
         for answer, own in zip(found, references, strict=True)

@@ -33,6 +33,7 @@ PLAIN_TEMPLATE = (
 )
 POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings?)$")  # learnt ones, not rotary
 AGAIN = "Copy it again: its files are damaged, or are not of a model that transformers knows."
+NO_END = 1 << 31  # tokens; a tokenizer that knows no end says 1e30, which its own truncation does not take
 GIVE_REWARD = "Give OUT/adapter of a recipe of task: reward."
 
 
@@ -274,21 +275,26 @@ def prompt_tokens(text: TextModel, messages: Sequence[dict[str, str]]) -> list[i
     return text.tokenizer(rendered(text.tokenizer, messages, opened=True), add_special_tokens=False)["input_ids"]
 
 
-def longest(text: TextModel) -> int | None:
+def longest(model: Any) -> int | None:
     """Tokens that a model can read at most, prompt and answer, where its positions are learnt; else no such end."""
     tables = [
         module.num_embeddings
         - (0 if module.padding_idx is None else module.padding_idx + 1)  # RoBERTa counts from there
-        for name, module in text.model.named_modules()
+        for name, module in model.named_modules()
         if isinstance(module, torch.nn.Embedding) and POSITIONS.search(name)
     ]
-    most = getattr(text.model.config, "max_position_embeddings", None)
+    most = getattr(model.config, "max_position_embeddings", None)
     return min(*tables, most or tables[0]) if tables else None
+
+
+def readable_tokens(model: Any, tokenizer: Any) -> int:
+    """Tokens that a text is to be cut to: what model and tokenizer can take, as far as they say."""
+    return min(longest(model) or NO_END, tokenizer.model_max_length, NO_END)
 
 
 def refuse_too_long(text: TextModel, tokens: int, fix: str) -> None:
     """Raises SpeechftError where a model has no positions for so many tokens."""
-    most = longest(text)
+    most = longest(text.model)
     if most is not None and tokens > most:
         raise SpeechftError(f"can read {most} tokens at most, not {tokens}", where=text.name, fix=fix)
 

@@ -125,7 +125,11 @@ def load_reward_model(name: str | Path, label: str | None = None) -> TextModel:
     Raises:
         SpeechftError: it is another kind of adapter, or a model without a head for labels, or see `load_classifier`.
     """
-    folder = resolve_adapter(name)
+    try:
+        folder = resolve_adapter(name)
+    except SpeechftError as error:
+        fix = "Give a reward model's folder, or its hub id (USER/NAME), and check the connection."
+        raise SpeechftError(error.what, where=name, fix=fix) from None
     if not folder.is_dir():
         folder = resolve(name)
     card = adapters.own_card(folder)

@@ -127,7 +127,7 @@ def test_what_is_longer_than_the_table_of_positions_is_refused_in_a_sentence(mad
         Example(prompt=({"role": "user", "content": "x"},), answer="y"),
     ]
     assert sft.usable(text, examples, recipe.model_copy(update={"max_new_tokens": 8}), ignore) == examples[1:]
-    assert longest(load_text_model(made("GPTNeoX", **WIDE))) is None
+    assert longest(load_text_model(made("GPTNeoX", **WIDE)).model) is None
 
 
 def test_names_of_layers_that_a_model_does_not_have_are_told(made: Make, rows: Path, tmp_path: Path) -> None:

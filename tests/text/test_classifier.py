@@ -199,8 +199,10 @@ def test_long_texts_are_cut_to_what_the_model_can_read(rater: Path, tmp_path: Pa
     assert len(encoded(text, talk("say " * 40, "cat " * 40))["input_ids"]) == 24
     assert len(encoded(text, talk("say " * 40, "cat " * 40), max_length=12)["input_ids"]) == 12
     other = load_classifier(bert(tmp_path, "roberta", num_labels=1))
-    assert longest(other) == 23  # its positions count from the padding's on
+    assert longest(other.model) == 23  # its positions count from the padding's on
     assert len(rewards(other, [talk("say " * 40, "cat " * 40)])) == 1
+    endless = load_classifier(bert(tmp_path / "endless", "deberta-v2", num_labels=1, position_biased_input=False))
+    assert len(encoded(endless, talk("say " * 40, "cat " * 40))["input_ids"]) == 83
 
 
 def test_answers_of_a_policy_are_read_in_the_classifiers_own_tokens(

@@ -111,9 +111,15 @@ def encoder(tmp_path: Path) -> Path:
 
     tokenizer = AutoTokenizer.from_pretrained(metrics.minilm_folder())
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32
+        max_position_embeddings=32,
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
     )
     BertModel(config).save_pretrained(tmp_path / "encoder")
+    tokenizer.model_max_length = int(1e30)  # as of those that do not know it
     tokenizer.save_pretrained(tmp_path / "encoder")
     return tmp_path / "encoder"
 
@@ -121,10 +127,14 @@ def encoder(tmp_path: Path) -> Path:
 def test_the_encoder_of_bert_score_is_the_recipes_and_is_named(encoder: Path, tmp_path: Path, tiny_llama: Path) -> None:
     bert = pytest.importorskip("bert_score")
     found, references = ["the cat sat", "rain tomorrow"], ["a cat was sitting", "it will rain"]
-    _, _, expected = bert.score(found, references, model_type=str(encoder), num_layers=3, device="cpu")
+    scorer = bert.BERTScorer(model_type=str(encoder), num_layers=3, device="cpu")
+    scorer._tokenizer.model_max_length = 32  # or it fails
+    _, _, expected = scorer.score(found, references)
     own = score_answers(found, [[one] for one in references], ["bert_score"], str(encoder))["bert_score"].summary()
     assert own["value"] == pytest.approx(expected.mean().item(), abs=1e-5)
     assert (own["encoder"], own["layer"]) == (str(encoder), 3)
+    long = score_answers(["cat " * 90], [["cat " * 90]], ["bert_score"], str(encoder))["bert_score"]
+    assert long.value == pytest.approx(1, abs=1e-5)
     usual = score_answers(["a"], [["a"]], ["bert_score"])["bert_score"].summary()
     assert (usual["encoder"], usual["layer"]) == ("sentence-transformers/all-MiniLM-L6-v2", 6)
     data = tmp_path / "test.jsonl"

@@ -81,8 +81,8 @@ def test_a_study_asks_a_judge_once(talker: Path, tmp_path: Path, monkeypatch: py
         first, second = asked[-1].split("Answer A: ")[1].split("\n\nReply")[0].split("\n\nAnswer B: ")
         return [0.9, 0.1] if len(first) > len(second) else [0.1, 0.9]
 
-    monkeypatch.setattr(feedback, "judge_from", lambda name: prefers_longer)
-    monkeypatch.setattr(feedback, "identity", lambda name, rubric: [])
+    monkeypatch.setattr(feedback, "judge_from", lambda *named: prefers_longer)
+    monkeypatch.setattr(feedback, "identity", lambda *named: [])
     monkeypatch.setattr(feedback, "measure", lambda text, examples, recipe: {})
     rows = [{"prompt": f"say {a} {b}", "split": split} for a, split in (("cat", "train"), ("dog", "dev"))
             for b in ("bird", "fish", "tree")]  # fmt: skip

@@ -23,7 +23,8 @@ from speechft.recogniser import Recogniser, load
 from speechft.scoring import finite
 from speechft.significance import bootstrap_ci, paired_bootstrap
 from speechft.text.examples import Message
-from speechft.text.model import TextModel, answers
+from speechft.text.generation import answers
+from speechft.text.model import TextModel
 from speechft.train import fit
 from speechft.transcript import DecodeOptions
 

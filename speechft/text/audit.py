@@ -17,7 +17,8 @@ from speechft.significance import bootstrap_statistic
 from speechft.text.data import drawn, part_of, read
 from speechft.text.examples import Example
 from speechft.text.judge import RUBRIC, SCORE_RUBRIC, Choice, RewardJudge, Verdict, compare, judge_from, score
-from speechft.text.metrics import Measure, cohen_kappa, rounded
+from speechft.text.measure import Measure, rounded
+from speechft.text.metrics import cohen_kappa
 
 
 def audit(

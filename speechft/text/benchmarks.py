@@ -21,7 +21,7 @@ from speechft.own_results import refuse_foreign_results
 from speechft.result import environment
 from speechft.sources import resolve_adapter
 from speechft.text.contamination import contaminated, items_of, training_texts
-from speechft.text.metrics import rounded
+from speechft.text.measure import rounded
 from speechft.text.model import TextModel, load_text_model
 
 # What the usual names mean in the harness. HELM has a tool of its own: see docs/text/benchmarks.md.

@@ -22,9 +22,10 @@ from speechft.text.chat import rendered
 from speechft.text.config import FeedbackRecipe
 from speechft.text.data import Corpus, drawn
 from speechft.text.examples import Example, made_of
+from speechft.text.generation import answers
 from speechft.text.judge import Verdict, every_two, identity, judge_from, points_of, ranking
-from speechft.text.metrics import Measure
-from speechft.text.model import TextModel, answers, load_text_model
+from speechft.text.measure import Measure
+from speechft.text.model import TextModel, load_text_model
 from speechft.text.training import Fitted
 
 AT_ONCE = 16  # prompts, sampled and judged before that is written

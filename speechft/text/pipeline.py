@@ -23,7 +23,8 @@ from speechft.sources import resolve_adapter
 from speechft.text.config import TEXT_RECIPES, RewardRecipe, TextRecipe
 from speechft.text.data import Corpus, drawn, held_out, part_of, read
 from speechft.text.examples import Example, blocks_of
-from speechft.text.metrics import METRICS, Measure
+from speechft.text.measure import Measure
+from speechft.text.metrics import METRICS
 from speechft.text.model import TextModel, load_text_model
 from speechft.text.pretrain import elsewhere, others
 from speechft.text.reward import load_reward_model

@@ -19,9 +19,11 @@ from speechft.text.classifier import Classifier
 from speechft.text.config import PolicyRecipe
 from speechft.text.data import Corpus, drawn, held_out
 from speechft.text.examples import Example, answered
+from speechft.text.generation import decoded, generate
 from speechft.text.likelihood import sequence_logprobs
-from speechft.text.metrics import METRICS, Measure
-from speechft.text.model import TextModel, autocast, decoded, fitting, generate, prompt_tokens
+from speechft.text.measure import Measure
+from speechft.text.metrics import METRICS
+from speechft.text.model import TextModel, autocast, fitting, prompt_tokens
 from speechft.text.reward import load_reward_model, refuse_unread, rewards
 from speechft.text.training import Best, Fitted, arguments, fit, for_training, import_trl
 

@@ -27,8 +27,9 @@ from speechft.text.batches import padded
 from speechft.text.chat import IGNORED
 from speechft.text.config import PolicyRecipe
 from speechft.text.examples import Example
+from speechft.text.generation import decoded, generate
 from speechft.text.likelihood import label_logprobs
-from speechft.text.model import TextModel, autocast, decoded, generate, prompt_tokens
+from speechft.text.model import TextModel, autocast, prompt_tokens
 from speechft.text.training import Best, Fitted
 
 Reward = Callable[[Sequence[Example], Sequence[str]], list[float]]

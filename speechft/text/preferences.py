@@ -16,7 +16,8 @@ from speechft.text.config import PairRecipe
 from speechft.text.data import Corpus, drawn, held_out
 from speechft.text.examples import Example, blocks_of, made_of, rejected
 from speechft.text.likelihood import SumAndCount, answer_logprobs
-from speechft.text.metrics import Measure, won
+from speechft.text.measure import Measure
+from speechft.text.metrics import won
 from speechft.text.model import TextModel, fitting
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 

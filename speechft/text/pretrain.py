@@ -11,7 +11,7 @@ from speechft.text.config import PretrainRecipe, TextRecipe
 from speechft.text.data import Corpus, drawn, read
 from speechft.text.examples import Example, blocks_of
 from speechft.text.likelihood import document_nll
-from speechft.text.metrics import Measure
+from speechft.text.measure import Measure
 from speechft.text.model import TextModel
 from speechft.text.packing import packs
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl

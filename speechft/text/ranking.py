@@ -13,7 +13,7 @@ from speechft.errors import SpeechftError, readable
 from speechft.text.corpora import ranking_prompt
 from speechft.text.examples import answered
 from speechft.text.files import opened
-from speechft.text.metrics import Measure
+from speechft.text.measure import Measure
 from speechft.text.model import TextModel
 from speechft.text.reward import rewards
 

@@ -18,7 +18,8 @@ from speechft.text.classifier import Classifier, encoded, load_classifier, log_o
 from speechft.text.config import RewardRecipe
 from speechft.text.data import Corpus, drawn, held_out
 from speechft.text.examples import Example, Message, made_of, rejected
-from speechft.text.metrics import Measure, won
+from speechft.text.measure import Measure
+from speechft.text.metrics import won
 from speechft.text.model import GIVE_REWARD, TextModel, autocast, load_text_model
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 

@@ -11,9 +11,11 @@ from speechft.text.chat import IGNORED, refuse_unlocated, tokenize_chat
 from speechft.text.config import SftRecipe
 from speechft.text.data import Corpus, drawn, held_out
 from speechft.text.examples import Example, made_of
+from speechft.text.generation import answers
 from speechft.text.likelihood import answer_logprobs
-from speechft.text.metrics import Measure, score_answers
-from speechft.text.model import TextModel, answers, prompt_tokens, refuse_too_long
+from speechft.text.measure import Measure
+from speechft.text.metrics import score_answers
+from speechft.text.model import TextModel, prompt_tokens, refuse_too_long
 from speechft.text.packing import packs
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 

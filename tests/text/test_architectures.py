@@ -15,7 +15,8 @@ from speechft.errors import SpeechftError
 from speechft.text import sft
 from speechft.text.config import TEXT_RECIPES, SftRecipe, TextAdapterSettings
 from speechft.text.examples import Example
-from speechft.text.model import generate, load_text_model, longest, trainable_text_model
+from speechft.text.generation import generate
+from speechft.text.model import load_text_model, longest, trainable_text_model
 from speechft.text.packing import kept_apart
 from speechft.text.pipeline import corpus_of, evaluate, train
 from speechft.text.training import for_training

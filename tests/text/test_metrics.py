@@ -17,7 +17,8 @@ from speechft.text import metrics, replies
 from speechft.text.chat import IGNORED
 from speechft.text.config import SftRecipe
 from speechft.text.likelihood import answer_logprobs, document_nll, logprobs, sequence_logprobs
-from speechft.text.metrics import METRICS, Measure, cohen_kappa, score_answers
+from speechft.text.measure import Measure
+from speechft.text.metrics import METRICS, cohen_kappa, score_answers
 from speechft.text.model import load_text_model, prompt_tokens
 from speechft.text.pipeline import evaluate
 

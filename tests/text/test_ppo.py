@@ -18,7 +18,8 @@ from speechft.errors import SpeechftError
 from speechft.interruption import Interrupted
 from speechft.text.config import PolicyRecipe, RewardRecipe
 from speechft.text.data import read
-from speechft.text.model import TextModel, answers, generate, load_text_model, prompt_tokens
+from speechft.text.generation import answers, generate
+from speechft.text.model import TextModel, load_text_model, prompt_tokens
 from speechft.text.pipeline import evaluate, train
 from speechft.text.policy import measured, standardised
 from speechft.text.ppo import (

@@ -99,7 +99,7 @@ def tune(
             best = space.at(study.best_trial.params).model_copy(update={"output_dir": out / "best"})
             result["best_run"] = _train_best(best, on_event)
             if result["best_run"]["evaluated_on"]["split"] != "test":  # it looked at dev again
-                study.set_user_attr("tested", tested)
+                study.set_user_attr("tested", [number for number in tested if number != result["best"]["number"]])
         result["test_looked_at"] = len(study.user_attrs.get("tested", []))
         write_json(out / "trials.json", result)
         write_text(out / "trials.md", markdown(result))

@@ -313,6 +313,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("office")
     voice = Manifest.load(prepare_simulated(folder / "me", n_sentences=12, severity=0.5))
     (folder / "m.jsonl").write_text((folder / "me/manifest.jsonl").read_text().replace("clips/", "me/clips/"))
+    shutil.copy(voice[0].audio, folder / "new.wav")
     for corpus in ("torgo", "librispeech", "corpus", "cohort"):
         shutil.copytree(folder / "me", folder / corpus)
     speakers = ("F01", "M01", "MC01")

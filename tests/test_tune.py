@@ -19,6 +19,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend
 
 from speechft.config import AdapterSettings, SpeechRecipe
 from speechft.errors import SpeechftError
@@ -324,6 +325,12 @@ def test_a_study_without_test_says_that_its_clips_were_optimised(voice: Manifest
     assert found["test_looked_at"] == 0
     table = (tmp_path / "trials.md").read_text()
     assert "These clips were optimised" in table
+    journal = optuna.load_study(
+        study_name="speechft",
+        storage=optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "study.journal"))),
+    )
+    journal.set_user_attr("tested", [0])  # as a kill in the best recipe's run leaves it
+    assert tune(recipe_for(voice, tmp_path, test=False), trials=1, dev_utterances=2)["test_looked_at"] == 0
     found = tune(recipe_for(voice, tmp_path), trials=1, dev_utterances=2)
     assert found["test_looked_at"] == 1
     assert "These clips were optimised" not in (tmp_path / "trials.md").read_text()

@@ -34,9 +34,11 @@ from speechft.whisper import Whisper
 
 REPORT = "export_check.json"
 CLIPS = 100
+LOUD_PADDING = "ctranslate2"  # faster-whisper pads log-mel features with 0.0, which is louder than silence
 PLAIN = DecodeOptions(temperatures=())
 Clips = Sequence[np.ndarray]  # mono, 16 kHz
 Languages = Sequence[str]  # of each clip, as a code
+Caps = Sequence[int]  # tokens that may be written of each clip, as our own decoding has it: a loop costs all as much
 
 
 def check_export(
@@ -65,7 +67,8 @@ def check_export(
     Returns:
         what is written to export_check.json beside the export: `theirs`, `ours` (at 30 s, as they decode) and
         `ours_at_its_context`, each with `wer` and `wer_ci95`; `difference`, theirs against ours; `words_that_differ`,
-        as a share; `software` and its version; `context`, that theirs heard; `overlap` and `leakage`, what the splits
+        as a share; of faster-whisper `theirs_after_silence`, with silence put after each clip up to 30 s, and its
+        `difference`; `software` and its version; `context`, that theirs heard; `overlap` and `leakage`, what the splits
         of the data share; `caveats`, such as that the adapter was trained on these clips.
 
     Raises:
@@ -85,13 +88,23 @@ def check_export(
     heard = own if to == "onnx" else Context("full")
     transcripts = {own: decode(whisper, clips, PLAIN, context=own, languages=named)}
     languages = [transcript.language for transcript in transcripts[own]]
-    said: list[str] = []
-    for text in run(Path(exported), whisper, clips, languages):
-        said.append(text)
-        on_event({"event": "decoded", "clips": 1, "of": len(rows)})
+
+    most = whisper.max_tokens - 8
+    caps = [
+        min(most, PLAIN.most_tokens(len(clip), SAMPLE_RATE, code)) for clip, code in zip(clips, languages, strict=True)
+    ]
+
+    def theirs(clips: Clips) -> Scores:
+        said: list[str] = []
+        for text in run(Path(exported), whisper, clips, languages, caps):
+            said.append(text)
+            on_event({"event": "decoded", "clips": 1, "of": len(rows)})
+        return score(list(rows), said, normalizer)
+
+    found = theirs(clips)
     if heard != own:
         transcripts[heard] = decode(whisper, clips, PLAIN, context=heard, languages=languages)
-    ours = {context: score(list(rows), [t.text for t in found], normalizer) for context, found in transcripts.items()}
+    ours = {context: score(list(rows), [t.text for t in made], normalizer) for context, made in transcripts.items()}
     shared = overlap(whole or rows)
     result = {
         "notice": notice(rows),
@@ -102,9 +115,13 @@ def check_export(
         "overlap": str(shared),
         "leakage": shared.to_dict(),
         "caveats": recogniser.notes + Seen.by([card_of(model, adapter)]).caveats(rows),
-        **_compared(score(list(rows), said, normalizer), ours[heard]),
+        **_compared(found, ours[heard]),
         "ours_at_its_context": {**_summary(ours[own]), "context": own.policy},
     }
+    if to == LOUD_PADDING:
+        after_silence = theirs([np.pad(clip, (0, MAX_FRAMES * HOP_LENGTH - len(clip))) for clip in clips])
+        difference = compare(ours[heard], after_silence)
+        result["theirs_after_silence"] = {**_summary(after_silence), "difference": difference}
     write_json(Path(exported) / REPORT, result)
     return result
 
@@ -127,38 +144,36 @@ def _summary(scores: Scores) -> Event:
     return {key: found[key] for key in ("wer", "wer_ci95", "cer", "n_utterances", "n_words")}
 
 
-def _transformers(folder: Path, whisper: Whisper, clips: Clips, languages: Languages) -> Iterator[str]:
+def _transformers(folder: Path, whisper: Whisper, clips: Clips, languages: Languages, caps: Caps) -> Iterator[str]:
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
     processor: Any = WhisperProcessor.from_pretrained(folder, trust_remote_code=False)
     model: Any = WhisperForConditionalGeneration.from_pretrained(
         folder, dtype=torch.float32, trust_remote_code=False
     ).eval()
-    for clip, code in zip(clips, languages, strict=True):
+    for clip, code, cap in zip(clips, languages, caps, strict=True):
         language = {"language": code, "task": "transcribe"} if whisper.is_multilingual else {}
         frames = processor(clip, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
         with torch.inference_mode():
-            ids = model.generate(
-                frames, max_new_tokens=_cap(whisper, clip, code), do_sample=False, num_beams=1, **language
-            )
+            ids = model.generate(frames, max_new_tokens=cap, do_sample=False, num_beams=1, **language)
         yield processor.batch_decode(ids, skip_special_tokens=True)[0]
 
 
-def _faster_whisper(folder: Path, whisper: Whisper, clips: Clips, languages: Languages) -> Iterator[str]:
+def _faster_whisper(folder: Path, whisper: Whisper, clips: Clips, languages: Languages, caps: Caps) -> Iterator[str]:
     try:
         from faster_whisper import WhisperModel
     except ImportError:
         raise missing_extra("faster-whisper", "export") from None
     model = WhisperModel(str(folder), device="cpu", compute_type="default", cpu_threads=torch.get_num_threads())
-    for clip, code in zip(clips, languages, strict=True):
+    for clip, code, cap in zip(clips, languages, caps, strict=True):
         found, _ = model.transcribe(
             clip, language=code, beam_size=1, temperature=0.0, without_timestamps=True,
-            condition_on_previous_text=False, no_speech_threshold=None, max_new_tokens=_cap(whisper, clip, code),
+            condition_on_previous_text=False, no_speech_threshold=None, max_new_tokens=cap,
         )  # fmt: skip
         yield " ".join(segment.text for segment in found)
 
 
-def _whisper_cpp(folder: Path, whisper: Whisper, clips: Clips, languages: Languages) -> Iterator[str]:
+def _whisper_cpp(folder: Path, whisper: Whisper, clips: Clips, languages: Languages, caps: Caps) -> Iterator[str]:
     try:
         from pywhispercpp.model import Model
     except ImportError:
@@ -168,31 +183,26 @@ def _whisper_cpp(folder: Path, whisper: Whisper, clips: Clips, languages: Langua
         no_timestamps=True, temperature_inc=0.0, suppress_blank=True, no_context=True,
         single_segment=True,
     )  # fmt: skip
-    for clip, code in zip(clips, languages, strict=True):
-        found = model.transcribe(clip, language=code, max_tokens=_cap(whisper, clip, code))
+    for clip, code, cap in zip(clips, languages, caps, strict=True):
+        found = model.transcribe(clip, language=code, max_tokens=cap)
         yield " ".join(segment.text for segment in found)
 
 
-def _onnxruntime(folder: Path, whisper: Whisper, clips: Clips, languages: Languages) -> Iterator[str]:
+def _onnxruntime(folder: Path, whisper: Whisper, clips: Clips, languages: Languages, caps: Caps) -> Iterator[str]:
     """At the adapter's own context, which these graphs can keep."""
     from speechft.onnx_export import OnnxCache, OnnxModel
 
     model = OnnxModel(folder)
-    for clip, code in zip(clips, languages, strict=True):
+    for clip, code, cap in zip(clips, languages, caps, strict=True):
         mel = log_mel(clip, whisper.n_mels)
         states = model.encode(pad_frames([mel], whisper.context.frames(mel.shape[1])).numpy())
         states = states[:, : whisper.context.shown(mel.shape[1]) // 2]
         cache = OnnxCache(model, states, np.array([whisper.prompt(code)]))
-        ((ids, _, _),) = greedy_search(whisper, cache, cache.logits, [_cap(whisper, clip, code)])[0]
+        ((ids, _, _),) = greedy_search(whisper, cache, cache.logits, [cap])[0]
         yield whisper.text(ids)
 
 
-def _cap(whisper: Whisper, clip: np.ndarray, language: str) -> int:
-    """Tokens at most, as our own decoding has it: a loop costs them all as much as us."""
-    return min(whisper.max_tokens - 8, PLAIN.most_tokens(len(clip), SAMPLE_RATE, language))
-
-
-Runtime = Callable[[Path, Whisper, Clips, Languages], Iterator[str]]
+Runtime = Callable[[Path, Whisper, Clips, Languages, Caps], Iterator[str]]
 RUNTIMES: dict[str, tuple[str, Runtime]] = {
     "huggingface": ("transformers", _transformers),
     "ctranslate2": ("faster-whisper", _faster_whisper),

@@ -231,6 +231,9 @@ def export_table(result: dict[str, Any], out: Path) -> None:
     for column in ("", "WER", "95% interval", "CER"):
         table.add_column(column, justify="right" if column else "left")
     rows = {f"{result['software']}, {context}": result["theirs"], f"speechft, {context}": result["ours"]}
+    after = result.get("theirs_after_silence")
+    if after:
+        rows[f"{result['software']}, silence after each clip"] = after
     for name, scores in (rows | {f"speechft, {own['context']}": own}).items():
         scores = for_display(scores)
         table.add_row(name, percent(scores["wer"]), interval(scores["wer_ci95"]), percent(scores["cer"]))
@@ -242,6 +245,9 @@ def export_table(result: dict[str, Any], out: Path) -> None:
         f"Theirs minus ours: {points(difference['wer'], HUNDREDTHS)} points of WER{sure}; "
         f"{percent(result['words_that_differ'])} of the words differ."
     )
+    if after:
+        told = points(after["difference"]["wer"], HUNDREDTHS)
+        console.print(f"With silence after each clip up to 30 s, theirs minus ours: {told} points.")
     for caveat in result["caveats"]:
         console.marked(f"[yellow]{escape(caveat)}[/]")
     console.print(f"Splits: {result['overlap']}.")

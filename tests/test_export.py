@@ -87,6 +87,10 @@ def test_its_own_software_says_the_same(
     assert abs(found["theirs"]["wer"] - found["ours"]["wer"] - found["difference"]["wer"]) < 1e-9
     assert found["ours_at_its_context"]["context"] == "clip+10s"
     assert found["theirs"]["n_words"] > 20
+    assert ("theirs_after_silence" in found) is (to == "ctranslate2")
+    if after := found.get("theirs_after_silence"):
+        assert abs(after["wer"] - found["ours"]["wer"] - after["difference"]["wer"]) < 1e-9
+        assert abs(after["difference"]["wer"]) <= 0.05
     assert found["notice"], "a simulated voice"
     assert found["caveats"] == ["1 of these 6 recordings were trained on: the numbers say little about new ones."]
     assert {pair["first"] for pair in found["leakage"]} >= {"train"}
@@ -105,7 +109,7 @@ def test_each_clip_is_heard_in_its_own_language(
         ours.append(languages)
         return [SimpleNamespace(text="ja", language=whisper.language or code or "cs") for code in languages]
 
-    def run(folder: Path, whisper: Whisper, clips: list, languages: list) -> list[str]:
+    def run(folder: Path, whisper: Whisper, clips: list, languages: list, caps: list) -> list[str]:
         theirs.append(languages)
         return ["ja"] * len(clips)
 

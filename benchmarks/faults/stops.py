@@ -46,12 +46,14 @@ def main(a: argparse.Namespace) -> Tally:
 def disturb(tally: Tally, name: str, words: list[str], folder: Path, count: int, rng: random.Random) -> None:
     """Count everything that may happen to a job."""
     out = folder / "out"
-    started = time.perf_counter()
-    expected, seconds = undisturbed(words, out), time.perf_counter() - started
 
     def fresh() -> None:
         shutil.rmtree(out, ignore_errors=True)
         forget_caches(folder)
+
+    fresh()
+    started = time.perf_counter()
+    expected, seconds = undisturbed(words, out), time.perf_counter() - started
 
     def attempt(number: int) -> bool:
         nonlocal seconds

@@ -92,7 +92,8 @@ def stopped(words: list[str], wanted: signal.Signals, after: float) -> str | Non
     # killed by the signal, which a shell calls 130 or 143 too: Python does that to itself after a Ctrl-C in `exec`
     if "Traceback" in said or process.returncode not in (128 + wanted, -wanted):
         return f"ended with {process.returncode}: {said.strip()[-300:]}"
-    return None if "same command again" in said else "does not say how to go on"
+    plain = " ".join(said.split())  # which may be broken into lines anywhere
+    return None if "same command again" in plain else f"does not say how to go on: {plain[-300:]}"
 
 
 def finished(

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from app.conftest import CHROMIUM, App, Microphone
 
+from speechft.app.job import PLACE
 from speechft.audio import SAMPLE_RATE
 from speechft.error_rate import word_errors
 
@@ -82,7 +83,7 @@ def test_the_whole_story(app: App, new_page: NewPage, microphone: Microphone, sa
     exported = tmp_path / "voice.zip"
     download.value.save_as(exported)
     delete(page)
-    left = [path for path in app.data.rglob("*") if path.is_file() and path.name != "pace.json"]
+    left = [path for path in app.data.rglob("*") if path.is_file() and path.name not in ("pace.json", PLACE)]
     assert left == []
 
     page.click("text=Bring a voice from another computer")

@@ -185,7 +185,8 @@ class Scores:
         if nameless and n > 1:
             notes.append(f"{nameless} of {len(self.rows)} recordings name no speaker: they count as one speaker")
         if n == 1 and len(self.rows) < ENOUGH_UTTERANCES:
-            notes.append(f"{len(self.rows)} recordings: an interval over so few is far too narrow")
+            few = f"{len(self.rows)} recording{'s' if len(self.rows) > 1 else ''}"
+            notes.append(f"{few}: an interval over so few is far too narrow")
         if splits(self.normalizer):
             notes.append(SPLIT)
         if self.rows and not self.words.length:

@@ -77,13 +77,13 @@ def disturb(tally: Tally, name: str, words: list[str], folder: Path, count: int,
 def stopped(words: list[str], wanted: signal.Signals, after: float) -> str | None:
     """What is wrong with how a command ends when it is asked to; None if nothing is, or OVER."""
     command = [sys.executable, "-m", "speechft.cli", *words]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         process.wait(timeout=after)
     except subprocess.TimeoutExpired:
         process.send_signal(wanted)
-    _, said = process.communicate()
-    if process.returncode == 0:
+    shown, said = process.communicate()
+    if process.returncode == 0 or (process.returncode == -wanted and "Report:" in shown):  # Python was on its way out
         return OVER
     if "KeyboardInterrupt" in said and "speechft/cli" not in said:
         return None  # Python's own words, while it was on its way to the command line

@@ -242,7 +242,8 @@ def _appendix(result: Mapping[str, Any]) -> str:
     if left_out:
         rows = [[esc(item["where"]), esc(item["reason"])] for item in left_out]
         left = table("Recordings that were left out", ["Where", "Why"], rows)
-        parts.append(f"<details><summary>Left out: {len(left_out)} recordings</summary>{left}</details>")
+        how_many = f"{len(left_out)} recording{'s' if len(left_out) > 1 else ''}"
+        parts.append(f"<details><summary>Left out: {how_many}</summary>{left}</details>")
     single = {key: value for key, value in result.items() if key not in SCORES and not isinstance(value, Mapping)}
     nested = {key: value for key, value in result.items() if key not in SCORES and isinstance(value, Mapping)}
     compared = {"base": result["base"], **result["adapters"]} if "adapters" in result else {}

@@ -76,7 +76,8 @@ def test_a_model_of_ones_own_is_beside_its_recipe(model: str, meant: str, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("reward", "meant"), [("rm", "{}/rm"), ("no/rm", "{}/no/rm"), ("f1", "f1"), ("rouge9", "rouge9")]
+    ("reward", "meant"),
+    [("rm", "{}/rm"), ("rm/adapter", "{}/rm/adapter"), ("no/rm", "no/rm"), ("f1", "f1"), ("rouge9", "rouge9")],
 )
 def test_a_reward_model_is_beside_its_recipe(reward: str, meant: str, tmp_path: Path) -> None:
     (tmp_path / "rm").mkdir()

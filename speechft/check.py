@@ -249,13 +249,15 @@ def _duplicate(copy: _Copy) -> Problem:
 
 def _same_stretches(manifest: Manifest, shared: Overlap, told: set[str]) -> list[Problem]:
     """Rows with a stretch of a recording that another part has too, but for the `told`, which are copies as a whole."""
-    problems = []
+    rows = {u.id: u for u in manifest}
+    problems = {}
     for pair in shared.pairs:
-        for u in (u for u in manifest if u.id in pair.audio and u.id not in told):
-            what = f"holds a stretch of a recording that is in {pair.first} too, while this is in {pair.second}"
-            problems.append(audio_problem(u, "error", "duplicate-audio", what, "Keep one of the two rows."))
-            told.add(u.id)
-    return problems
+        what = f"holds a stretch of a recording that is in {pair.first} too, while this is in {pair.second}"
+        for name in pair.audio:
+            if name not in told and name not in problems:
+                fix = "Keep one of the two rows."
+                problems[name] = audio_problem(rows[name], "error", "duplicate-audio", what, fix)
+    return list(problems.values())
 
 
 def _kind(u: Utterance, error: SpeechftError) -> str:

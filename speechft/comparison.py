@@ -16,7 +16,7 @@ from speechft.events import OnEvent
 from speechft.manifest import Manifest
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare_all, compare_pairs
-from speechft.recogniser import Recogniser, card_of, load
+from speechft.recogniser import card_of, load
 from speechft.report import write_report
 from speechft.report_data import recordings
 from speechft.result import environment, forgetting, notice, read_first, summary
@@ -56,14 +56,11 @@ def evaluate_adapters(
     names = adapter_names([Path(folder) for folder in adapters])
     rows, typical = under.rows(manifest, [card_of(adapter=folder) for folder in adapters], on_event)
 
-    def both(recogniser: Recogniser, under: Conditions = under) -> tuple[Evaluation, Evaluation | None]:
-        found = under.hear(recogniser, rows.chosen, on_event)
-        return found, under.hear(recogniser, typical.chosen, on_event) if typical else None
-
     first = load(model, adapters[0], language=under.language)  # also says at once where the first is no adapter
     base_name = first.whisper.name
     plain, usual = load(base_name, language=first.whisper.language), replace(under, context=None)
-    base, base_typical = both(plain, usual)
+    base = usual.hear(plain, rows.chosen, on_event)
+    base_typical = usual.hear(plain, typical.chosen, on_event) if typical else None
     of_base = usual.settings_of(plain)
     del first, plain
     found: dict[str, Evaluation] = {}
@@ -72,7 +69,8 @@ def evaluate_adapters(
     for name, folder in names.items():
         on_event({"event": "evaluating", "adapter": name})
         recogniser = load(model, folder, language=under.language)
-        found[name], kept = both(recogniser)
+        found[name] = under.hear(recogniser, base.heard, on_event)
+        kept = under.hear(recogniser, base_typical.heard, on_event) if base_typical else None
         entries[name] = {
             **summary(found[name]),
             "adapter": str(folder),

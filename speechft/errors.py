@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,12 @@ def missing_extra(package: str, extra: str | None) -> SpeechftError:
     """The error for a feature whose optional packages are not installed; no extra for those that none of ours has."""
     fix = f"It comes with an extra of this package: pip install 'speechft[{extra}]'."
     return SpeechftError(f"{package} is not installed", fix=fix if extra else f"Install it: pip install {package}.")
+
+
+def error_number(error: BaseException) -> int | None:
+    """The system's number (`errno`) for what went wrong; None where it was nothing of the system's."""
+    told = re.search(r"os error (\d+)", str(error))  # safetensors has an error of its own
+    return error.errno if isinstance(error, OSError) else int(told[1]) if told else None
 
 
 def is_utf8(text: str) -> bool:

@@ -116,14 +116,12 @@ def evaluate_model(
     for utterance in manifest:  # before the work, not after it
         command_of(utterance, named_normalizer(normalizer))
         entities_of(utterance, named_normalizer(normalizer))
-    unheard: set[str] = set()  # ids
-    unreadable: dict[str, str] = {}
+    unheard: dict[str, tuple[str, str]] = {}  # by id: where, and why
     lengths: list[float] = []
     long: list[int] = []  # longer than the window: heard in pieces, one clip after the other
 
     def left_out(utterance: Utterance, reason: str) -> np.ndarray:
-        unheard.add(utterance.id)
-        unreadable[utterance.where] = reason
+        unheard[utterance.id] = utterance.where, reason
         tell(on_event, utterance.where, reason)
         return np.zeros(0, np.float32)
 
@@ -167,12 +165,13 @@ def evaluate_model(
     transcripts = [t for u, t in zip(manifest, transcripts, strict=True) if u.id not in unheard]
     heard = manifest.filter(lambda u: u.id not in unheard)
     if not len(heard):
-        where, reason = next(iter(unreadable.items()))
+        where, reason = next(iter(unheard.values()))
         what = f"{reason}, and none of the other rows can be heard"
         raise SpeechftError(what, where=where, fix="'speechft check' says why.")
     scores = score(list(heard), [t.text for t in transcripts], normalizer)
     written = tuple(written_words(whisper, t) for t in transcripts) if confidences else ()
     caveats = [NO_LANGUAGE] if unsaid else []
+    unreadable = dict(unheard.values())
     return Evaluation(heard, scores, transcripts, unreadable, seconds, sum(lengths), written, caveats)
 
 

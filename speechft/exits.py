@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from speechft.errors import SpeechftError
+from speechft.errors import SpeechftError, error_number
 from speechft.interruption import Interrupted, raise_on_terminate
 from speechft.plain_text import Terminal, escape, shortened, visible
 from speechft.supervision import ended_by_itself, memory_limit, supervised
@@ -44,8 +44,7 @@ def file_fault(error: Exception) -> str | None:
     """The sentence for a disk that is full, read-only or broken, or a name no file can have; None for other errors."""
     if circle := re.match("Symlink loop from '(.*)'", str(error)):  # Path.resolve's own, before Python 3.13
         error = OSError(errno.ELOOP, "", circle[1])
-    told = re.search(r"os error (\d+)", str(error))  # safetensors has an error of its own
-    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    number = error_number(error)
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
         found = visible(error.object[max(0, error.start - 40) : error.end + 40])
         return f"A file or folder has a name that is not UTF-8 ('{found}'). Rename it."

@@ -89,7 +89,7 @@ def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, A
         "notice": notice(manifest),
         "left_out": listed((rows.left_out | base.unreadable).items()),
         "caveats": rows.caveats,
-        "manifest_sha256": manifest.sha256,
+        "manifest_sha256": rows.chosen.sha256,
         "clips": len(manifest),
         "speakers": len(manifest.speakers),
         "base": {key: before[key] for key in ("wer", "wer_ci95", "cer")},

@@ -10,11 +10,10 @@ import errno
 import json
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any, Literal
 
-from speechft.errors import SpeechftError
+from speechft.errors import SpeechftError, error_number
 from speechft.files import refuse_special
 from speechft.tune_space import Space, fingerprint
 from speechft.tune_task import Task
@@ -115,8 +114,9 @@ def cut_off_again(study: Any, space: Space) -> int:
 
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)
-    params = [trial.system_attrs.get("fixed_params") or trial.params for trial in study.trials]
-    for trial, own in zip(study.trials, params, strict=True):
+    trials = study.trials
+    params = [trial.system_attrs.get("fixed_params") or trial.params for trial in trials]
+    for trial, own in zip(trials, params, strict=True):
         cut_off = trial.state == TrialState.FAIL and "error" not in trial.user_attrs
         # one that was cut off while it was drawn is drawn again
         if cut_off and own.keys() == space.choices.keys() and own not in params[trial.number + 1 :]:
@@ -127,8 +127,7 @@ def cut_off_again(study: Any, space: Space) -> int:
 def disk_error(error: BaseException | None) -> OSError | None:
     """The error of a disk that is full or may not be written to, where that is behind another error; else None."""
     while error:
-        told = re.search(r"os error (\d+)", str(error))  # safetensors has an error of its own
-        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        number = error_number(error)
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             return OSError(number, os.strerror(number), getattr(error, "filename", None))
         error = error.__context__  # also of those that are raised "from None"

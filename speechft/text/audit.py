@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from speechft.files import write_json
+from speechft.left_out import listed
 from speechft.own_results import refuse_foreign_results
 from speechft.result import environment
 from speechft.significance import bootstrap_statistic
@@ -145,7 +146,7 @@ def run(
         "split": name,
         "examples": len(examples),
         "measures": measured(judge_from(judge, label), examples, **settings),
-        "left_out": [{"where": where, "reason": reason} for where, reason in corpus.left_out],
+        "left_out": listed(corpus.left_out),
         "environment": environment(),
     }
     if out:

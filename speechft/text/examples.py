@@ -8,6 +8,7 @@ from typing import Any
 
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
+from speechft.left_out import tell
 
 Message = dict[str, str]
 
@@ -82,7 +83,7 @@ def made_of(examples: Sequence[Example], make: Callable[[Example], Any], log: On
             made.append(make(example))
         except SpeechftError as error:
             refused.append(error)
-            log({"event": "left out", "where": example.where, "reason": error.what})
+            tell(log, example.where, error.what)
     if refused and not made:
         raise SpeechftError(f"no example fits: {refused[0].what}", where=examples[0].where, fix=refused[0].fix)
     return made

@@ -15,6 +15,7 @@ from speechft import adapters, distributed, memory, quantization
 from speechft.errors import SpeechftError
 from speechft.events import Event, OnEvent
 from speechft.files import write_json
+from speechft.left_out import listed, tell
 from speechft.locks import locked
 from speechft.own_results import refuse_foreign_results
 from speechft.result import environment
@@ -75,7 +76,7 @@ def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict
 
         corpus = corpus_of(recipe)
         for where, reason in corpus.left_out:
-            told({"event": "left out", "where": where, "reason": reason})
+            tell(told, where, reason)
         on_event({"event": "examples", "train": len(corpus.train), "dev": len(corpus.dev), "test": len(corpus.test)})
         module = task_module(recipe.task)
         fitted = module.train(recipe, corpus, told)  # which may leave out more
@@ -180,7 +181,7 @@ def evaluate(
         **{name: measure.summary() for name, measure in found.items()},
         "base": {name: measure.summary() for name, measure in base.items()} if adapter else None,
         "difference": {n: m.against(base[n]) for n, m in found.items() if n in base} if adapter else None,
-        "left_out": [{"where": where, "reason": reason} for where, reason in left_out],
+        "left_out": listed(left_out),
         "environment": environment(),
     }
     if out:

@@ -43,10 +43,10 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/decoding.py $(MANIFEST)
 	$(BIN)/python benchmarks/time_to_wer.py $(MANIFEST) $(BENCH_FLAGS)
 
-# Everything that can go wrong, counted: hours. The part on full disks needs root.
+# Everything that can go wrong, counted: hours, stopped and gone on with as you like. The part on full disks needs root.
 reliability: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[release]"
-	$(BIN)/python benchmarks/faults/table.py
+	$(BIN)/python benchmarks/faults/table.py $(if $(MANIFEST),--manifest $(MANIFEST))
 
 # The tests of the core with the oldest and the newest packages, on each Python that is here.
 matrix:

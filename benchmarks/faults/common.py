@@ -13,11 +13,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 PATIENCE = 30  # seconds for what should be refused at once, or be done in one
+CHANGED = " + changes"  # of a commit whose files were changed since
 OVER = "over before it was disturbed"  # what is wrong with a case that never came to be one
 
 
 class Late(BaseException):
     """No reader of damaged files takes this for a fault of theirs."""
+
+
+def commit() -> str:
+    """The last commit that changed the code under trial; documents do not count."""
+    git = ["git", "-C", Path(__file__).parents[2]]
+    code = ["speechft", "recipes", "benchmarks", "tests", "pyproject.toml"]
+    last = subprocess.run([*git, "log", "-1", "--format=%h", "--", *code], capture_output=True, text=True)
+    same = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *code]).returncode == 0
+    return (last.stdout.strip() or "no commit") + ("" if same else CHANGED)
 
 
 @dataclass
@@ -30,6 +40,7 @@ class Tally:
         survived: times it ended as it should.
         lost: what happened in the others.
         notes: what is to be known of it.
+        commit: of the code that was tried.
     """
 
     name: str
@@ -37,6 +48,7 @@ class Tally:
     survived: int = 0
     lost: list[str] = field(default_factory=list)
     notes: str = ""
+    commit: str = field(default_factory=commit)
 
     def count(self, what: str, wrong: str | None) -> None:
         """Count one case; `wrong` says what it should not have done."""

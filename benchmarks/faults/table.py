@@ -1,21 +1,22 @@
 """Runs everything that counts reliability, some five hours of it, and writes the table of docs/reliability.md.
 
-    python benchmarks/faults/table.py [--only stops little_memory] [--out docs/reliability.md]
-    python benchmarks/faults/table.py --tallies kills/tally.json soak/tally.json
+    python benchmarks/faults/table.py [--only stops little_memory] [--manifest MANIFEST] [--work .reliability]
 
-With --only or --tallies, the other rows stay as they are in the file.
+What was counted of this very commit with nothing lost is not counted again, so a run that was stopped goes on where it
+was, and two with other --only can share the work. With --only, the other rows of the table stay as they are, and so
+does all that stands below it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
+from common import CHANGED, commit
 from suites import SUITES
 
 HERE = Path(__file__).parent
@@ -34,56 +35,52 @@ where, and what to do; no traceback; nothing else affected; and after a kill, a 
 ends as if nothing had happened, with the same files bit for bit (in JSON but for times, memory, the padding of
 a process's own steps, and how often a fleet started a run; reports, logs and hidden files are not compared).
 
-| fault | tried | survived | lost | |
-|---|---|---|---|---|
-"""
-TAIL = """
-`make reliability` also has rows for what `make test-all` tests (`benchmarks/faults/suites.py` names the files) and for
-the wheel; they appear in the table once they have been run for it. In addition, `benchmarks/server.py` counts mixed-up
-and lost answers of a server that is killed under load, `benchmarks/fuzz.py` sends ten thousand hostile requests, and
-browser tests kill the app in mid-training.
-
-Known and not fixed: a change to a file of the model cache that leaves its size and time the same is not noticed
-(docs/security.md says why); a recording whose own name is not UTF-8 is left out, not renamed.
-
-Not covered: Windows and macOS; the system killing the process to reclaim memory (that is a kill -9, and the same
-command resumes); a GPU running out of memory (the code is the same, but this was not seen on a GPU); a disk that
-returns other bytes than were written; a power failure between a write and the disk (folders are renamed, not flushed);
-killed studies of text recipes; a clock that jumps between processes on one cluster.
+| fault | tried | survived | lost | counted of | |
+|---|---|---|---|---|---|
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--tallies", type=Path, nargs="+", help="take these counts instead of running anything")
+    parser.add_argument("--work", type=Path, default=Path(".reliability"), help="folder of the tallies")
+    parser.add_argument("--manifest", help="real recordings for the decoder; the simulated voice unless given")
     parser.add_argument("--out", type=Path, default=Path("docs/reliability.md"))
     a = parser.parse_args()
-    rows = rows_of(a.out)
-    for tally in map(read, a.tallies) if a.tallies else map(counted, a.only):
-        rows[tally["name"]] = (tally["tried"], tally["survived"], len(tally["lost"]), tally["notes"])
-        # a row at a time: the whole takes hours, and may be stopped
-        lines = [f"| {' | '.join(map(str, (name, *row)))} |\n" for name, row in rows.items()]
-        a.out.write_text(HEAD + "".join(lines) + TAIL, encoding="utf-8")
-    sys.exit(any(lost for _, _, lost, _ in rows.values()))
+    if a.manifest:
+        PARTS["parity"] += ["--manifest", a.manifest]
+    for part in a.only:
+        tally = counted(part, a.work / part)
+        # a row at a time, of the file as it is then: the whole takes hours, may be stopped, or be shared
+        rows, below = read_page(a.out)
+        rows[tally["name"]] = tuple(str(tally[key]) for key in ("tried", "survived", "lost", "commit", "notes"))
+        lines = [f"| {' | '.join((name, *row))} |\n" for name, row in rows.items()]
+        a.out.write_text(HEAD + "".join(lines) + below, encoding="utf-8")
+    sys.exit(any(row[2] != "0" for row in read_page(a.out)[0].values()))
 
 
-def counted(part: str) -> dict:
-    """What a script counted."""
-    with tempfile.TemporaryDirectory() as work:
+def counted(part: str, work: Path) -> dict:
+    """What a script counted of this commit: before, or now."""
+    found = read_tally(work)
+    if not found or found["lost"] or found["commit"] != commit() or found["commit"].endswith(CHANGED):
         subprocess.run([sys.executable, *PARTS[part], "--out", work], check=False)
-        return read(Path(work) / "tally.json")
+        found = read_tally(work)
+    assert found, f"{part} counted nothing"
+    return found | {"lost": len(found["lost"])}
 
 
-def read(tally: Path) -> dict:
-    return json.loads(tally.read_text(encoding="utf-8"))
+def read_tally(work: Path) -> dict | None:
+    tally = work / "tally.json"
+    return json.loads(tally.read_text(encoding="utf-8")) if tally.is_file() else None
 
 
-def rows_of(page: Path) -> dict[str, tuple[int, int, int, str]]:
-    """The rows of a table written before."""
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    found = re.findall(r"^\| ([^|]+) \| (\d+) \| (\d+) \| (\d+) \| (.*) \|$", text, re.M)
-    return {name: (int(tried), int(survived), int(lost), notes) for name, tried, survived, lost, notes in found}
+def read_page(page: Path) -> tuple[dict[str, tuple[str, ...]], str]:
+    """The rows of a table written before, by name, and what stands below it."""
+    text = page.read_text(encoding="utf-8") if page.is_file() else HEAD
+    _, _, table = text.partition(HEAD.splitlines()[-1] + "\n")
+    lines = list(itertools.takewhile(lambda line: line.startswith("|"), table.splitlines(keepends=True)))
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|", 5)] for line in lines]
+    return {name: tuple(row) for name, *row in rows}, table.removeprefix("".join(lines))
 
 
 if __name__ == "__main__":

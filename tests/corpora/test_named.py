@@ -400,6 +400,31 @@ def test_the_speech_accessibility_project_leaves_out_what_nobody_understood_or_i
     assert dict(prepared.left_out)["TRAIN/none.json"].startswith("is not a contributor's file")
 
 
+def test_ratings_of_the_speech_accessibility_project_are_a_persons_severity(tmp_path: Path) -> None:
+    def ratings(*levels: object) -> list[object]:
+        of_intelligibility = [{"Dimension Description": "Intelligibility", "Level": level} for level in levels]
+        return [{"Dimension Description": "Harsh voice", "Level": "7"}, *of_intelligibility]
+
+    said = {"Prompt": {"Transcript": "Yes"}}
+    people = {
+        "rated": [
+            {"Filename": "a.wav", **said, "Ratings": ratings("3")},
+            {"Filename": "bb.wav", **said, "Ratings": ratings(2)},
+        ],
+        "not": [{"Filename": "c.wav", **said, "Ratings": ratings("", None, "nan")}, "odd"],
+        "odd": [{"Filename": "d.wav", **said, "Ratings": "odd"}],
+        "abroad": [{"Filename": "e.wav", "Prompt": {"Transcript": "Yes {f:}"}}],
+    }
+    for person, files in people.items():
+        written(tmp_path / f"DEV/{person}.json", json.dumps({"Contributor ID": person, "Files": files}))
+    for name in ("a", "bb", "c", "d", "e"):
+        sound(tmp_path / f"DEV/{name}.wav")
+    rows = by_id(prepared := prepare("sap", tmp_path, tmp_path / "out"))
+    rated = "intelligibility rated 3"  # 2.5 and up
+    assert {u.id: u.severity for u in rows.values()} == {"a": rated, "bb": rated, "c": None, "d": None}
+    assert dict(prepared.left_out)["abroad.json:1"] == "a part of it is in another language, and not written down"
+
+
 def test_the_split_of_the_speech_accessibility_project_is_a_whole_word_in_the_path(tmp_path: Path) -> None:
     folder = tmp_path / "latest/Dev/0a-1"
     files = [{"Filename": "a.wav", "Prompt": {"Transcript": "Yes"}}]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # the system's numbers for a disk that is full
 
 
 class SpeechftError(Exception):
@@ -48,6 +51,16 @@ def error_number(error: BaseException) -> int | None:
     """The system's number (`errno`) for what went wrong; None where it was nothing of the system's."""
     told = re.search(r"os error (\d+)", str(error))  # safetensors has an error of its own
     return error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+
+
+def disk_error(error: BaseException | None) -> OSError | None:
+    """The error of a disk that is full or may not be written to, where that is behind another error; else None."""
+    while error:
+        number = error_number(error)
+        if number in (*NO_ROOM, errno.EROFS):
+            return OSError(number, os.strerror(number), getattr(error, "filename", None))
+        error = error.__context__  # also of those that are raised "from None"
+    return None
 
 
 def is_utf8(text: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from speechft.cluster import cluster, reason
 from speechft.config import SpeechRecipe
-from speechft.errors import SpeechftError, missing_extra
+from speechft.errors import SpeechftError, disk_error, missing_extra
 from speechft.events import Event, OnEvent
 from speechft.files import write_json, write_text
 from speechft.locks import locked
@@ -26,7 +26,7 @@ from speechft.recipes import RECIPES, Recipe
 from speechft.text.config import DATA
 from speechft.tune_report import markdown, row, search_result
 from speechft.tune_space import Space, default_space
-from speechft.tune_study import Pruning, came_to_an_end, cut_off_again, disk_error, draw_by, open_study
+from speechft.tune_study import Pruning, came_to_an_end, cut_off_again, draw_by, open_study
 from speechft.tune_task import Task, speech_task, text_task
 from speechft.validation import validated
 

@@ -6,14 +6,13 @@ Every trial is drawn by a seed of its own, from those that came to an end, and c
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
 from pathlib import Path
 from typing import Any, Literal
 
-from speechft.errors import SpeechftError, error_number
+from speechft.errors import SpeechftError
 from speechft.files import refuse_special
 from speechft.tune_space import Space, fingerprint
 from speechft.tune_task import Task
@@ -122,16 +121,6 @@ def cut_off_again(study: Any, space: Space) -> int:
         if cut_off and own.keys() == space.choices.keys() and own not in params[trial.number + 1 :]:
             study.enqueue_trial(own)
     return came_to_an_end(study)
-
-
-def disk_error(error: BaseException | None) -> OSError | None:
-    """The error of a disk that is full or may not be written to, where that is behind another error; else None."""
-    while error:
-        number = error_number(error)
-        if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            return OSError(number, os.strerror(number), getattr(error, "filename", None))
-        error = error.__context__  # also of those that are raised "from None"
-    return None
 
 
 def came_to_an_end(study: Any) -> int:

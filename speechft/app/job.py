@@ -10,7 +10,6 @@ next one begins anew.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import sys
@@ -35,7 +34,7 @@ from speechft.app.training import (
 from speechft.app.vault import Vault, memory_folder
 from speechft.audio import Seconds
 from speechft.config import SpeechRecipe
-from speechft.errors import SpeechftError
+from speechft.errors import NO_ROOM, SpeechftError, disk_error
 from speechft.events import Event
 from speechft.files import replace_folder
 from speechft.locks import AnotherRun, locked
@@ -156,7 +155,7 @@ def _fail(voice: VoiceFolder, reason: str) -> None:
 
 def _reason(error: Exception) -> str:
     """Why a training failed, for the person who waits for it."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if (full := disk_error(error)) and full.errno in NO_ROOM:
         return "There is no room left on the disk. Make room, and train again."
     if isinstance(error, MemoryError):
         return "This computer has too little memory free. Close other programs, and train again."

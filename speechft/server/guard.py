@@ -8,7 +8,6 @@ name we serve under, and a page may only call us if it came from us (Origin).
 from __future__ import annotations
 
 import asyncio
-import errno
 import hmac
 import logging
 import traceback
@@ -21,7 +20,7 @@ from urllib.parse import unquote
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from speechft.errors import SpeechftError
+from speechft.errors import NO_ROOM, SpeechftError
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 COOKIE = "speechft"
@@ -177,7 +176,7 @@ def public_message(error: BaseException) -> str:
 
 def failed_file(error: OSError) -> JSONResponse:
     """What to say of a file that could not be read or written, without its path."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_ROOM:
         return failure(507, "There is no room left on the disk. Make room, then try again.")
     log.error("a file could not be read or written: %s", error.strerror)
     return failure(500, f"A file could not be read or written ({error.strerror}).")

@@ -724,6 +724,7 @@ def test_a_training_that_is_killed_at_its_very_end_is_gone_on_with_or_done(
     ("error", "says"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "/home/anna"), "no room left on the disk"),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "no room left"),
         (MemoryError(), "too little memory"),
         (RuntimeError("/home/anna/voices: mat1 and mat2"), "should not (RuntimeError)"),
     ],

@@ -20,7 +20,8 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
     Returns:
         `wer` (other - base; negative is better) with `wer_ci95` over speakers; `relative` to base; `p_speakers` by
         flipping speakers (is it so for other people?) and `p_mapsswe` over `segments` (is it so for these?); how many
-        utterances and speakers are `better`, `worse`, `same`; `notes`.
+        utterances and speakers are `better`, `worse`, `same`; `notes`. With few speakers, interval and `p_speakers`
+        are over recordings, and about these people.
 
     Raises:
         SpeechftError: the utterances, their texts or the normaliser differ.
@@ -36,11 +37,11 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
     for speaker, change in zip(base.speakers, changes, strict=True):
         of_speaker[speaker] += change
     segments = [pair for b, a in zip(base.rows, other.rows, strict=True) for pair in _segments(b, a)]
-    n = len(of_speaker)
+    n = len({row.speaker for row in base.rows if row.words.length})
     one_voice = "one speaker: interval and p value are about this voice only"
     if n == 1 and "" in of_speaker:
         one_voice = "speakers are not named: interval and p value are over recordings only"
-    few = f"{n} speakers: no p value over speakers can be below {2.0 ** (1 - n):g}" if n < ENOUGH_SPEAKERS else ""
+    few = f"{n} speakers: interval and p value are over their recordings, not about other people"
     return {
         "wer": finite(difference),
         "wer_ci95": [finite(bound) for bound in bounds],

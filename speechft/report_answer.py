@@ -1,7 +1,8 @@
 """The result in one sentence, the same on the page, in Markdown and on the terminal: no more than the clips can carry.
 
-A bootstrap over two to four speakers, or over few recordings of one, is far too narrow (`benchmarks/coverage.py`), and
-the best of several systems looks better than it is: words wrong fell only where the p value agrees with the interval.
+Two to four speakers say nothing about others, a bootstrap over few recordings is far too narrow
+(`benchmarks/coverage.py`), and the best of several systems looks better than it is: words wrong fell only where the p
+value agrees with the interval.
 """
 
 from __future__ import annotations
@@ -79,9 +80,10 @@ def answer(
 
 def _few(scores: Mapping[str, Any]) -> str:
     """What there are too few of to speak of more than these recordings: speakers or, of one voice, recordings."""
-    if 1 < scores["n_speakers"] < ENOUGH_SPEAKERS:
+    spoke = sum(entry["wer"] is not None for entry in scores["per_speaker"].values())
+    if 1 < spoke < ENOUGH_SPEAKERS:
         return "speakers"
-    return "recordings" if scores["n_speakers"] == 1 and scores["n_utterances"] < ENOUGH_UTTERANCES else ""
+    return "recordings" if spoke < 2 and scores["n_utterances"] < ENOUGH_UTTERANCES else ""
 
 
 def _in_brackets(*parts: str) -> str:

@@ -51,10 +51,8 @@ def explained(result: Mapping[str, Any]) -> str:
     """What the columns of the tables mean; of whom they speak depends on how many speakers there are."""
     speakers = _speakers(result)
     asked = "'speakers' asks whether it holds for other people"
-    if speakers < 2:
+    if speakers < ENOUGH_SPEAKERS:
         asked = "'recordings' asks whether it holds for other recordings like these"
-    elif speakers < ENOUGH_SPEAKERS:
-        asked += f", which {speakers} speakers cannot show"
     return (
         "Differences are in points of WER, on the same recordings. p values are corrected for the number of rows that "
         f"have one (Holm); {asked}, 'segments' (MAPSSWE) for these recordings."
@@ -117,7 +115,7 @@ def _difference(found: Mapping[str, Any] | None) -> tuple[str, str, str, str]:
 
 def _headings(result: Mapping[str, Any]) -> tuple[str, str, str]:
     """Of a difference's interval and p values; of one voice it is recordings that were drawn and flipped."""
-    return "its interval", f"p, {'speakers' if _speakers(result) > 1 else 'recordings'}", "p, segments"
+    return "its interval", f"p, {'speakers' if _speakers(result) >= ENOUGH_SPEAKERS else 'recordings'}", "p, segments"
 
 
 def _speakers(result: Mapping[str, Any]) -> int:

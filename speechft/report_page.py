@@ -220,10 +220,11 @@ def _groups(systems: Systems) -> str:
             shuffled = "speakers" if len(systems[-1][1].per_speaker) > 1 else "recordings"
             chance = "" if p is None else " " + BY_CHANCE.format(shuffled, how_often(p))
             tables.append(quiet(f"Gap between best and worst: {shown} points. {NO_INTERVAL}{chance}"))
-        if any(entry["n_speakers"] < 2 for entry in values.values()) and len(systems[-1][1].per_speaker) > 1:
-            tables.append(quiet("A group of one speaker has no interval: it would be over sentences, not people."))
         if any(entry["n_speakers"] < ENOUGH_SPEAKERS for entry in values.values()):
-            tables.append(quiet(f"Groups of fewer than {ENOUGH_SPEAKERS} speakers say little about other people."))
+            over = len(systems[-1][1].per_speaker) >= ENOUGH_SPEAKERS
+            none = ", and have no interval: it would be over recordings, not people" if over else ""
+            few = f"Groups of fewer than {ENOUGH_SPEAKERS} speakers say little about other people"
+            tables.append(quiet(f"{few}{none}."))
     return section("Groups", legend(systems), *tables) if tables else ""
 
 

@@ -107,7 +107,7 @@ class Scores:
 
     @cached_property
     def wer_ci95(self) -> tuple[float, float]:
-        """By drawing speakers, or utterances where there is one speaker."""
+        """By drawing speakers, or utterances where there are too few speakers."""
         return bootstrap_ci([row.words for row in self.rows], self.speakers)
 
     def by(self, keys: Sequence[str]) -> dict[str, list[Scored]]:
@@ -123,9 +123,10 @@ class Scores:
 
     @cached_property
     def per_group(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Rates by field and value; no interval for one speaker's where there are others, over whom theirs is."""
+        """Rates by field and value. Where intervals are over speakers, a group of too few has none."""
         fields = sorted({name for row in self.rows for name in row.groups})
-        least = min(2, len(self.per_speaker))
+        with_words = len({row.speaker for row in self.rows if row.words.length})
+        least = ENOUGH_SPEAKERS if with_words >= ENOUGH_SPEAKERS else 1
         return {
             name: {
                 value: _group(rows, least)
@@ -177,14 +178,14 @@ class Scores:
             if rows:
                 by_length[str(low) if low == high else f"{low}-{high}" if high < 10_000 else f"{low}+"] = _rates(rows)
         notes = []
-        n, nameless = len(self.per_speaker), sum(not row.speaker for row in self.rows)
+        n, nameless = len(speakers), sum(not row.speaker for row in self.rows)
         if nameless and n == 1:
             notes.append(NAMELESS)
         elif n < ENOUGH_SPEAKERS:
-            notes.append(f"{n} speaker{'s' if n != 1 else ''}: the interval says nothing about other people")
+            notes.append(f"{n} speaker{'s' if n != 1 else ''}: the interval is over recordings, not about other people")
         if nameless and n > 1:
             notes.append(f"{nameless} of {len(self.rows)} recordings name no speaker: they count as one speaker")
-        if n == 1 and len(self.rows) < ENOUGH_UTTERANCES:
+        if n < ENOUGH_SPEAKERS and len(self.rows) < ENOUGH_UTTERANCES:
             few = f"{len(self.rows)} recording{'s' if len(self.rows) > 1 else ''}"
             notes.append(f"{few}: an interval over so few is far too narrow")
         if splits(self.normalizer):
@@ -304,8 +305,8 @@ def _group(rows: Sequence[Scored], least: int) -> dict[str, Any]:
 def _rates(rows: Sequence[Scored]) -> dict[str, Any]:
     words, characters = total(row.words for row in rows), total(row.characters for row in rows)
     return {
-        "wer": finite(words.rate),
-        "cer": finite(characters.rate),
+        "wer": finite(words.rate) if words.length else None,  # nobody who said nothing made no mistake
+        "cer": finite(characters.rate) if characters.length else None,
         "n_utterances": len(rows),
         "n_words": words.length,
     }

@@ -32,15 +32,15 @@ def test_compare(scores: Scores) -> None:
     assert perfect["relative"] == -1.0
     assert 0 <= perfect["p_mapsswe"] <= 1
     assert perfect["segments"] == 4
-    assert perfect["p_speakers"] == 0.25  # three speakers, all better: 2 of 8 flips
-    assert perfect["notes"] == ["3 speakers: no p value over speakers can be below 0.25"]
+    assert perfect["p_speakers"] == 0.125  # four of five recordings better, one the same: 4 of 32 flips
+    assert perfect["notes"] == ["3 speakers: interval and p value are over their recordings, not about other people"]
     assert compare(score(corpus(), TEXTS), scores)["relative"] is None
 
 
 def test_compare_all_corrects_for_how_many(scores: Scores) -> None:
     found = valid_json(compare_all(scores, {"same": scores, "right": score(corpus(), TEXTS)}))
-    assert found["right"]["p_speakers"] == 0.25
-    assert found["right"]["p_speakers_holm"] == 0.5
+    assert found["right"]["p_speakers"] == 0.125
+    assert found["right"]["p_speakers_holm"] == 0.25
     assert found["same"]["p_mapsswe_holm"] == 1.0
     assert found["right"] | {"p_speakers_holm": 0, "p_mapsswe_holm": 0} == {
         **valid_json(compare(scores, score(corpus(), TEXTS))),

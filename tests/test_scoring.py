@@ -94,11 +94,16 @@ def test_groups(scores: Scores) -> None:
     assert (said.gaps["severity"], said.gaps_p["severity"]) == (found.gaps["severity"], found.gaps_p["severity"])
 
 
-def test_a_group_of_one_speaker_has_no_interval_where_others_are_over_speakers() -> None:
+def test_a_group_of_few_speakers_has_no_interval_where_others_are_over_speakers() -> None:
+    rows = [
+        replace(u, id=f"{u.id}-{name}", speaker=name, severity="mild" if name > "b" else "severe")
+        for name in "abcdefg"
+        for u in corpus()
+    ]
+    groups = score(rows, [heard for name in "abcdefg" for heard in (HEARD if name > "c" else [""] * 5)]).per_group
+    assert groups["severity"]["severe"]["wer_ci95"] == [None, None]
+    assert None not in groups["severity"]["mild"]["wer_ci95"]
     rows = [replace(u, severity="severe" if u.speaker == "anna" else "mild") for u in corpus()]
-    groups = score(rows, HEARD).per_group["severity"]
-    assert groups["severe"]["wer_ci95"] == [None, None]
-    assert None not in groups["mild"]["wer_ci95"]
     alone = score([replace(u, speaker="anna") for u in rows], HEARD).per_group["severity"]
     assert None not in alone["mild"]["wer_ci95"]  # of one voice all are over its sentences
 
@@ -153,7 +158,19 @@ def test_recordings_of_one_voice_are_said_to_be_few() -> None:
     few = "5 recordings: an interval over so few is far too narrow"
     assert few in score(corpus(("me",) * 5), HEARD).to_dict()["notes"]
     assert few in score(corpus(("",) * 5), HEARD).to_dict()["notes"]
-    assert few not in score(corpus(), HEARD).to_dict()["notes"]
+    assert few in score(corpus(), HEARD).to_dict()["notes"]  # over recordings of three people
+    assert few not in score(corpus(tuple("abcde")), HEARD).to_dict()["notes"]
+
+
+def test_who_said_no_word_has_no_rate_and_is_no_speaker_to_count() -> None:
+    silent = one(9, "", "dora")
+    found = score([*corpus(tuple("abcdd")), replace(silent, severity="mild")], [*HEARD, ""]).to_dict()
+    alone = score(corpus(tuple("abcdd")), HEARD).to_dict()
+    assert found["per_speaker"]["dora"]["wer"] is None
+    assert found["per_speaker"]["dora"]["cer"] is None
+    assert found["wer_speaker_mean"] == alone["wer_speaker_mean"]
+    assert found["per_group"]["severity"]["mild"]["wer"] is None
+    assert "4 speakers: the interval is over recordings, not about other people" in found["notes"]
 
 
 def test_without_a_reference_word_as_jiwer() -> None:
@@ -242,16 +259,21 @@ def test_lengths() -> None:
 
 
 def test_few_speakers_are_noted() -> None:
-    few = "the interval says nothing about other people"
-    assert score(corpus(), HEARD).to_dict()["notes"] == [f"3 speakers: {few}"]
+    few = "the interval is over recordings, not about other people"
+    assert score(corpus(), HEARD).to_dict()["notes"][0] == f"3 speakers: {few}"
     assert score(corpus(("me",) * 5), HEARD).to_dict()["notes"][0] == f"1 speaker: {few}"
     assert score(corpus(tuple("abcde")), HEARD).to_dict()["notes"] == []
 
 
-def test_interval_over_speakers_differs_from_that_of_one(scores: Scores) -> None:
+def test_interval_over_enough_speakers_differs_from_that_of_one(scores: Scores) -> None:
     low, high = scores.wer_ci95
     assert low <= scores.wer <= high
-    assert score(corpus(("me",) * 5), HEARD).wer_ci95 != scores.wer_ci95
+    assert score(corpus(("me",) * 5), HEARD).wer_ci95 == scores.wer_ci95  # of three it is over recordings too
+    assert score(corpus(("a", "a", "b", "c", "d")), HEARD).wer_ci95 == scores.wer_ci95
+    six = [replace(u, id=f"{u.id}{i}", speaker=str(i)) for i in range(6) for u in corpus()]
+    heard = [h if i % 2 else u.text for i in range(6) for h, u in zip(HEARD, corpus(), strict=True)]
+    apart, one_voice = (score(rows, heard).wer_ci95 for rows in (six, [replace(u, speaker="me") for u in six]))
+    assert apart[1] - apart[0] > one_voice[1] - one_voice[0]
 
 
 def test_each_utterance_needs_a_hypothesis() -> None:

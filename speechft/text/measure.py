@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from speechft.significance import bootstrap_ratio, never, paired_bootstrap
+from speechft.significance import bootstrap_ratio, never, paired_bootstrap, units
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,8 @@ class Measure:
 
     @property
     def independent(self) -> int:
-        """How many are drawn again: blocks, or parts where there is one block."""
-        blocks = len(set(self.blocks))
-        return blocks if blocks > 1 else self.n
+        """How many are drawn again: blocks, or parts where there are too few blocks."""
+        return units(self.blocks, self.n)
 
     @property
     def value(self) -> float:

@@ -205,10 +205,12 @@ def test_examples_that_are_alike_are_drawn_together() -> None:
 def test_bleu_of_examples_that_are_alike() -> None:
     pytest.importorskip("sacrebleu")
     said = ["the cat sat on the mat", "a dog barked at the cat", "it will rain all day long", "a bird sang in a tree"]
+    said += ["the tea is far too hot"]
     right = ["the cat sat on a mat", "a dog barked at a cat", "it will rain all day today", "a bird sang in the tree"]
+    right += ["the tea was far too hot"]
     few = score_answers(said, [[one] for one in right], ["bleu"])["bleu"]
     many = score_answers([one for one in said for _ in range(5)], [[one] for one in right for _ in range(5)], ["bleu"])
-    alike = replace(many["bleu"], blocks=tuple(str(i // 5) for i in range(20)))
+    alike = replace(many["bleu"], blocks=tuple(str(i // 5) for i in range(25)))
     assert alike.summary()["ci95"] == few.summary()["ci95"]
     assert alike.against(alike) == {"difference": 0, "ci95": [0, 0]}
 

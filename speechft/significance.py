@@ -2,7 +2,7 @@
 
 Utterances of one speaker are alike, so it is speakers that are drawn again, not utterances (Bisani and Ney, 2004; Liu
 and Peng, 2020, arXiv 1912.09508). Four speakers or fewer say too little about others for that: an interval over three
-held the truth in 74% of simulations. Then utterances are drawn, and interval and p value are about these people alone.
+holds the truth in 75% of simulations. Then utterances are drawn, and interval and p value are about these people alone.
 
 What is exact: the sign-flip test, where all flips are tried. What is approximate: bootstrap intervals, which with few
 speakers hold the truth less often than stated even after the correction here (simulated with very different speakers,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
+from speechft.report_charts import shape
 from speechft.report_data import Systems
 
+STACKED = "stacked"
 UNNAMED = "not named"  # what stands for a speaker whose rows state none
 
 
@@ -72,8 +74,13 @@ def legend(systems: Systems) -> str:
     """What the marks of the charts mean, where there are two kinds."""
     if len(systems) < 2:
         return ""
-    shown = []
-    for kind, (name, _) in zip(kinds(systems), systems, strict=True):
-        circle = f'<circle class="dot {kind}" cx="50%" cy="8" r="4.5"/>'
-        shown.append(f'<span class="key"><svg height="16" aria-hidden="true">{circle}</svg></span>{esc(name)}')
+    return keys(zip(kinds(systems), (name for name, _ in systems), strict=True))
+
+
+def keys(marks: Iterable[tuple[str, str]]) -> str:
+    """Kinds of mark, each with what it stands for."""
+    shown = (
+        f'<span class="key"><svg height="16" aria-hidden="true">{shape(kind, "50%", 8)}</svg></span>{esc(name)}'
+        for kind, name in marks
+    )
     return f'<p class="quiet">{"&ensp;".join(shown)}</p>'

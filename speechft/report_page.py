@@ -24,6 +24,7 @@ from speechft.report_tables import (
     UNNAMED,
     Axis,
     First,
+    Long,
     Number,
     Spare,
     columns,
@@ -38,6 +39,7 @@ from speechft.significance import ENOUGH_SPEAKERS
 
 NO_INTERVAL = "It has no interval, because the best and worst groups were picked from the same numbers."
 BY_CHANCE = "If {} are shuffled among the groups, a gap as wide appears {} of the time."
+LONG_WORD = 12  # characters; names of adapters have no spaces
 PHONE_WIDTH = 40  # characters of headings that are side by side on a phone
 ROWS_OPEN = 40  # of more the table scrolls in a box of its own
 
@@ -141,11 +143,17 @@ def _comparison(result: Mapping[str, Any]) -> str:
 
 def _stacked(caption: str, found: Sequence[Sequence[str]], tall: bool = False) -> str:
     """A table of many columns of numbers, headings first, which a phone shows row by row."""
-    styles = [First if heading.startswith("Points") else Number for heading in found[0]]
+
+    def style(heading: str) -> type[Number]:
+        if max(map(len, heading.split()), default=0) > LONG_WORD:
+            return Long
+        return First if heading.startswith("Points") else Number
+
+    styles = [style(heading) for heading in found[0]]
 
     def cells(row: Sequence[str]) -> list[str]:
         numbers = zip(row[1:], styles[1:], strict=True)
-        return [esc(row[0]), *(Spare(text) if text == NOTHING else style(esc(text)) for text, style in numbers)]
+        return [esc(row[0]), *(Spare(text) if text == NOTHING else kind(esc(text)) for text, kind in numbers)]
 
     head, *rows = map(cells, found)
     return table(caption, head, rows, STACKED if sum(map(len, head)) > PHONE_WIDTH else "", tall=tall)
@@ -204,7 +212,7 @@ def _compared(
 def _bounds(entry: Mapping[str, Any]) -> str:
     """The 95% interval below a rate, where there is one."""
     shown = interval(entry.get("wer_ci95"))
-    return "" if shown == NOTHING else f" <small>{shown}</small>"
+    return "" if shown == NOTHING else f" <small>{shown.replace(' to ', '&nbsp;to ')}</small>"  # two lines on a phone
 
 
 def _broken_down(systems: Systems, name: str, heading: str) -> str:

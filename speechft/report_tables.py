@@ -43,6 +43,12 @@ class First(Number):
     style = "n first"
 
 
+class Long(Number):
+    """One of a column whose heading may be broken anywhere."""
+
+    style = "n long"
+
+
 class Axis(str):
     """The heading of a column of charts."""
 

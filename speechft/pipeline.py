@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from speechft import distributed, memory
 from speechft.adapters import base_hash
+from speechft.comparison import adapter_names
 from speechft.conditions import Conditions
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
@@ -259,11 +260,19 @@ def evaluate(
             base.scores if base else None,
             found.scores,
             audio=recordings(rows.chosen),
-            title=f"{result['model']} on {rows.split or 'all'}",
+            title=f"{_evaluated(result)} on {rows.split or 'all'}",
             notes=read_first(result["notice"], result["caveats"]),
             embed_audio_mb=embed_audio_mb,
         )
     return result
+
+
+def _evaluated(result: Mapping[str, Any]) -> str:
+    """What was evaluated, for a title: the model, or the adapter and of which model."""
+    if not result["adapter"]:
+        return str(result["model"])
+    (name,) = adapter_names([Path(result["adapter"])])
+    return f"{name} (adapter of {result['model']})"
 
 
 def load_trained(recipe: SpeechRecipe, folder: Path) -> Recogniser:

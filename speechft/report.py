@@ -14,7 +14,7 @@ from speechft.normalize import unit
 from speechft.numbers_as_text import interval, p_value, percent
 from speechft.paired import compare
 from speechft.report_answer import answer
-from speechft.report_comparison import best_system, comparison, explained, pairs
+from speechft.report_comparison import best_system, comparison, every_speaker, explained, pairs
 from speechft.report_data import Clip, Systems, addresses, flat, for_display
 from speechft.report_evidence import dose_table, forgetting_table, forgotten, shared_table
 from speechft.report_limits import limits
@@ -204,6 +204,8 @@ def _markdown(
         parts += ["## All compared\n", markdown_table(compared[0], compared[1:])]
         if every_two := pairs(result):
             parts.append(markdown_table(every_two[0], every_two[1:]))
+        if each := every_speaker(result):
+            parts.append(markdown_table(each[0], each[1:]))
         parts.append(f"{explained(result)}\n")
     if systems:
         parts += ["## Measures\n", markdown_table(["", *names], rows), *(f"{escaped(text)}\n" for text in sure)]

@@ -24,7 +24,7 @@ class Mark(NamedTuple):
     """One rate on a track.
 
     Attributes:
-        kind: `before` (a hollow circle) or `after` (a filled one).
+        kind: which shape it has; see `shape`.
         value: a fraction, or None where it does not exist.
         interval: its ends, or None.
     """
@@ -40,8 +40,17 @@ def scale_end(values: Sequence[float | None]) -> float:
     return min(WIDEST, max(0.1, -(-round(top * 1000) // 100) / 10))
 
 
+def shape(kind: str, x: str, y: float) -> str:
+    """A mark at (x, y): a hollow circle (`before`), a filled one (`after`), a tick (`sure`) or a square (`share`)."""
+    if kind == "sure":
+        return f'<line class="dot sure" x1="{x}" x2="{x}" y1="{y - 8}" y2="{y + 8}"/>'
+    if kind == "share":
+        return f'<rect class="dot share" x="{x}" y="{y - 4}" width="8" height="8" transform="translate(-4)"/>'
+    return f'<circle class="dot {kind}" cx="{x}" cy="{y}" r="4.5"/>'
+
+
 def track(marks: Sequence[Mark], end: float) -> str:
-    """A row of a table as a line from 0 to `end` with a mark a system, joined from before to after.
+    """A row of a table as a line from 0 to `end` with its marks, two of them joined.
 
     It repeats what the row says in numbers, so it is hidden from screen readers.
     """
@@ -65,7 +74,7 @@ def track(marks: Sequence[Mark], end: float) -> str:
             parts.append(f'<line class="spread {mark.kind}" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>')
             for bound in map(at, (bound for bound in ends if bound <= end)):  # no cap on what goes on beyond the edge
                 parts.append(f'<line class="cap {mark.kind}" x1="{bound}" x2="{bound}" y1="{y - 4}" y2="{y + 4}"/>')
-        parts.append(f'<circle class="dot {mark.kind}" cx="{at(mark.value or 0.0)}" cy="{y}" r="4.5"/>')
+        parts.append(shape(mark.kind, at(mark.value or 0.0), y))
         if (mark.value or 0.0) > end:
             parts.append(f'<text class="off" x="100%" y="{y + 4}">{OFF}</text>')
     return f'<svg class="track" height="22" aria-hidden="true" focusable="false">{"".join(parts)}</svg>'

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from speechft.numbers_as_text import interval, p_value, percent, points, points_interval
 from speechft.report_data import for_display
+from speechft.report_tables import UNNAMED
 from speechft.significance import ENOUGH_SPEAKERS
 from speechft.sources import common_name
 
@@ -66,9 +67,7 @@ def reference(result: Mapping[str, Any]) -> str:
 
 def comparison(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Headings, then a row each; p values are Holm-corrected for their number. Empty where nothing was compared."""
-    if result.get("adapters"):
-        entries = {"base": result["base"], **result["adapters"]}
-    elif not (entries := result.get("arms") or {}):
+    if not (entries := _entries(result)):
         return []
     typical = next((e["forgetting"]["base"] for e in entries.values() if e.get("forgetting")), None)
     against = f"Points against {reference(result)}"
@@ -97,6 +96,34 @@ def pairs(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         for pair in result.get("pairs") or []
     ]
     return [("Pair", "Points", *_headings(result), "Sentences better, worse"), *found] if found else []
+
+
+def speaker_rates(systems: Mapping[str, Mapping[str, Any]], by: str) -> list[tuple[str, ...]]:
+    """Headings, then words wrong of a speaker by every system a row, most first by one of them."""
+    parts = {name: scores["per_speaker"] for name, scores in systems.items()}
+    order = sorted(parts[by], key=lambda speaker: -(parts[by][speaker]["wer"] or 0))
+    rows = [
+        (
+            speaker or UNNAMED,
+            *(percent(part[speaker]["wer"]) for part in parts.values()),
+            f"{parts[by][speaker]['n_words']}",
+        )
+        for speaker in order
+    ]
+    return [("Speaker", *parts, "Words"), *rows]
+
+
+def every_speaker(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The same of all that were compared, by the best of them; empty where a report shows all in detail anyway."""
+    best, entries = best_system(result), _entries(result)
+    if not best or len(entries[best.name]["per_speaker"]) < 2:
+        return []
+    return speaker_rates(entries, best.name)
+
+
+def _entries(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """The scores of all that were compared, by name."""
+    return {"base": result["base"], **result["adapters"]} if result.get("adapters") else result.get("arms") or {}
 
 
 def _with_models(table: list[tuple[str, ...]], models: list[str]) -> list[tuple[str, ...]]:

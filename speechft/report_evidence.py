@@ -10,7 +10,7 @@ from speechft.normalize import unit
 from speechft.numbers_as_text import interval, percent, points, points_interval
 from speechft.report_charts import Mark, curve, track, track_axis
 from speechft.report_data import Systems, confusions
-from speechft.report_tables import Axis, Number, Spare, columns, esc, quiet, section, table
+from speechft.report_tables import Axis, Number, Spare, columns, esc, keys, quiet, section, table
 from speechft.sounds import confused_sounds
 
 CONFUSIONS = 20
@@ -22,7 +22,7 @@ def evidence(systems: Systems, result: Mapping[str, Any], metrics: Sequence[Mapp
         _shared(result.get("leakage") or []),
         _confusions(systems),
         _invented(systems),
-        _confidence(result),
+        _confidence(systems, result),
         _meaning(result.get("semantic") or {}),
         _forgotten(result.get("forgetting")),
         _training(metrics),
@@ -72,7 +72,6 @@ def _confusions(systems: Systems) -> str:
     if not systems:
         return ""
     counts = [confusions(scores) for _, scores in systems]
-    everything = sum(counts, Counter[tuple[str, str]]())
     names, words = columns(systems, "Times"), unit(systems[-1][1].normalizer)
     parts = []
     for caption, headings, wanted in (
@@ -80,14 +79,13 @@ def _confusions(systems: Systems) -> str:
         (f"{words.capitalize()} missed", ["Said"], lambda said, heard: not heard),
         (f"{words.capitalize()} invented", ["Heard"], lambda said, heard: not said),
     ):
-        chosen = [pair for pair in everything if wanted(*pair)]
-        chosen.sort(key=lambda pair: (-everything[pair], pair))
+        chosen = [pair for pair in _most_first(counts) if wanted(*pair)]
         rows = [
             [*(esc(word) for word in pair if word), *(Number(count[pair]) for count in counts)]
             for pair in chosen[:CONFUSIONS]
         ]
         if rows:
-            parts.append(table(f"{caption}, the {len(rows)} most frequent of {len(chosen)}", [*headings, *names], rows))
+            parts.append(table(f"{caption}, {_ranked(systems, len(chosen))}", [*headings, *names], rows))
     parts += _sounds(systems)
     folded = "".join(
         f"<details{' open' if i == 0 else ''}>{_summarised(part)}</details>" for i, part in enumerate(parts)
@@ -95,18 +93,37 @@ def _confusions(systems: Systems) -> str:
     return section("Confusions", folded)
 
 
+def _most_first(counts: Sequence[Counter[tuple[str, str]]]) -> list[tuple[str, str]]:
+    """Confusions by how often the last system makes them, then by how often the one before it does."""
+    found = {pair for count in counts for pair in count}
+    return sorted(found, key=lambda pair: (*(-count[pair] for count in reversed(counts)), pair))
+
+
+def _ranked(systems: Systems, number: int) -> str:
+    """How a table of confusions is ordered, and how many of them it shows."""
+    order = f"ordered by {systems[-1][0]}" if len(systems) > 1 else "most frequent first"
+    return f"{order}: {f'{CONFUSIONS} of {number}' if number > CONFUSIONS else f'all {number}'}"
+
+
 def _sounds(systems: Systems) -> list[str]:
-    """What was heard for which sound inside misheard words, by the last system."""
-    found = confused_sounds(systems[-1][1])
+    """What was heard for which sound inside misheard words, and its share of all such sounds by the last system."""
+    found = [confused_sounds(scores) for _, scores in systems]
+    counts, said, name = [one.pairs for one in found], found[-1].said, found[-1].unit
+    chosen = _most_first(counts)
     rows = [
-        [esc(one) or "–", esc(two) or "–", Number(times), Number(percent(times / found.said[one]) if one else "")]
-        for (one, two), times in found.pairs.most_common(CONFUSIONS)
+        [
+            esc(one) or "–",
+            esc(two) or "–",
+            *(Number(count[one, two]) for count in counts),
+            Number(percent(counts[-1][one, two] / said[one]) if said[one] else ""),
+        ]
+        for one, two in chosen[:CONFUSIONS]
     ]
     if not rows:
         return []
-    name = found.unit[:-1]
-    caption = f"{found.unit.capitalize()} confused inside misheard words, the {len(rows)} most frequent"
-    heads = ["Said", "Heard", Number("Times"), Number(f"Of this {name}")]
+    share = f"{systems[-1][0]}, of" if len(systems) > 1 else "Of"
+    caption = f"{name.capitalize()} confused inside misheard words, {_ranked(systems, len(chosen))}"
+    heads = ["Said", "Heard", *columns(systems, "Times"), Number(f"{share} this {name[:-1]}")]
     return [table(caption, heads, rows)]
 
 
@@ -137,33 +154,35 @@ def _invented(systems: Systems) -> str:
     return section("Invented words", table("Where they can be told from mishearings", heads, rows))
 
 
-def _confidence(result: Mapping[str, Any]) -> str:
-    """Whether the confidence of words means what it says."""
-    named = [("before: ", result.get("base")), ("after: ", _in_detail(result))]
+def _confidence(systems: Systems, result: Mapping[str, Any]) -> str:
+    """Whether the confidence of words means what it says; drawn of the last system."""
+    if not systems:
+        return ""
+    entries = [result.get("base"), _in_detail(result)][-len(systems) :]
+    named = zip((name for name, _ in systems), entries, strict=True)
     found = [(name, entry["calibration"]) for name, entry in named if entry and entry.get("calibration")]
     if not found:
         return ""
-    entry = found[-1][1]
+    name, entry = found[-1]
     rows = [
         [
             f"{line['low']:.0%} to {line['high']:.0%}",
-            track([Mark("before", line["confidence"]), Mark("after", line["right"])], 1.0),
+            track([Mark("sure", line["confidence"]), Mark("share", line["right"])], 1.0),
             Number(percent(line["right"])),
             Spare(line["words"]),
         ]
         for line in entry["table"]
     ]
-    drawn = table(
-        "Words by their confidence: hollow the confidence, filled the share that was right",
-        ["Confidence", Axis(track_axis(1.0)), Number("Right"), Spare("Words")],
-        rows,
-    )
-    said = "; ".join(f"{name if len(found) > 1 else ''}{_sure(entry)}" for name, entry in found)
+    whose = f"{name}: words" if len(systems) > 1 else "Words"
+    heads = ["Confidence", Axis(track_axis(1.0)), Number("Right"), Spare("Words")]
+    drawn = table(f"{whose} by their confidence, and the share of them that is right", heads, rows)
+    marks = keys([("sure", "mean confidence"), ("share", "share that is right")])
+    said = "; ".join(f"{name.lower() + ': ' if len(systems) > 1 else ''}{_sure(entry)}" for name, entry in found)
     note = (
         "The mean gap between the two (expected calibration error), and how well a low confidence finds a wrong word "
         f"(area under the curve; 0.5 is a coin, 1 is always): {said}. Missed words have no confidence."
     )
-    return section("Can its confidence be believed?", drawn, quiet(note))
+    return section("Can its confidence be believed?", marks, drawn, quiet(note))
 
 
 def _sure(entry: Mapping[str, Any]) -> str:

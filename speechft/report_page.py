@@ -14,14 +14,17 @@ from importlib import resources
 from typing import Any
 
 from speechft.normalize import unit
-from speechft.numbers_as_text import how_often, percent
+from speechft.numbers_as_text import NOTHING, how_often, interval, percent
 from speechft.report_charts import OFF, Mark, scale_end, track, track_axis
-from speechft.report_comparison import PAIRS_OPEN, comparison, explained, pairs, reference
+from speechft.report_comparison import PAIRS_OPEN, comparison, every_speaker, explained, pairs, reference
 from speechft.report_data import Systems, embedded, flat, for_display, sentences
 from speechft.report_evidence import evidence, speed
 from speechft.report_tables import (
+    STACKED,
     UNNAMED,
     Axis,
+    First,
+    Long,
     Number,
     Spare,
     columns,
@@ -36,7 +39,9 @@ from speechft.significance import ENOUGH_SPEAKERS
 
 NO_INTERVAL = "It has no interval, because the best and worst groups were picked from the same numbers."
 BY_CHANCE = "If {} are shuffled among the groups, a gap as wide appears {} of the time."
-SPEAKERS_OPEN = 40  # more rows than this are folded away
+LONG_WORD = 12  # characters; names of adapters have no spaces
+PHONE_WIDTH = 40  # characters of headings that are side by side on a phone
+ROWS_OPEN = 40  # of more the table scrolls in a box of its own
 
 
 def page(
@@ -71,7 +76,7 @@ def page(
             _overall(systems, rows),
             *(quiet(text) for text in (*remarks, speed(result)) if text),
         ),
-        _speakers(systems),
+        _speakers(systems, result),
         _groups(systems),
         section("By length of the sentence", _broken_down(systems, "by_length", f"{_words(systems)} in the sentence")),
         *evidence(systems, result, metrics),
@@ -124,20 +129,34 @@ def _figures(systems: Systems) -> str:
 def _comparison(result: Mapping[str, Any]) -> str:
     """All that were compared in one table, and every two; the rest of the page is about the best of them."""
 
-    def cells(caption: str, found: Sequence[Sequence[str]]) -> str:
-        head, *rows = ([esc(row[0]), *(Number(esc(cell)) for cell in row[1:])] for row in found)
-        return table(caption, head, rows)
-
     if not (each := comparison(result)):
         return ""
     every_two = pairs(result)
-    second = cells("Every two", every_two) if every_two else ""
+    second = _stacked("Every two", every_two) if every_two else ""
     if (number := len(every_two) - 1) > PAIRS_OPEN:
         second = f"<details><summary>Every two of them, {number} pairs</summary>{second}</details>"
     note = explained(result)
     if result.get("adapter"):
         note += f" Below, '{result['adapter']}' is shown in detail."
-    return section("All compared", cells(f"Each against {reference(result)}", each), second, quiet(note))
+    return section("All compared", _stacked(f"Each against {reference(result)}", each), second, quiet(note))
+
+
+def _stacked(caption: str, found: Sequence[Sequence[str]], tall: bool = False) -> str:
+    """A table of many columns of numbers, headings first, which a phone shows row by row."""
+
+    def style(heading: str) -> type[Number]:
+        if max(map(len, heading.split()), default=0) > LONG_WORD:
+            return Long
+        return First if heading.startswith("Points") else Number
+
+    styles = [style(heading) for heading in found[0]]
+
+    def cells(row: Sequence[str]) -> list[str]:
+        numbers = zip(row[1:], styles[1:], strict=True)
+        return [esc(row[0]), *(Spare(text) if text == NOTHING else kind(esc(text)) for text, kind in numbers)]
+
+    head, *rows = map(cells, found)
+    return table(caption, head, rows, STACKED if sum(map(len, head)) > PHONE_WIDTH else "", tall=tall)
 
 
 def _overall(systems: Systems, rows: Sequence[tuple[str, ...]]) -> str:
@@ -161,10 +180,16 @@ def _overall(systems: Systems, rows: Sequence[tuple[str, ...]]) -> str:
 def _compared(
     systems: Systems, parts: Sequence[Mapping[str, Any]], heading: str, caption: str, speakers: bool = False
 ) -> str:
-    """A table of rates by some key, one chart row each; `parts` are a system's entries by key."""
+    """A table of rates by some key, one chart row each; `parts` are a system's entries by key.
+
+    Args:
+        speakers: of groups, which have a number of speakers, and intervals.
+    """
     everything = [entry for part in parts for entry in part.values()]
     rates = [entry["wer"] for entry in everything]
     end = scale_end(rates + [bound for entry in everything for bound in entry.get("wer_ci95", ())])
+    if speakers:
+        caption += ", with 95% intervals"
     if any(rate is not None and rate > end for rate in rates):
         caption += f"; {OFF} is more than the scale shows"
     rows = []
@@ -174,13 +199,20 @@ def _compared(
             Mark(kind, entry.get("wer"), entry.get("wer_ci95"))
             for kind, entry in zip(kinds(systems), entries, strict=True)
         ]
-        numbers = [Number(percent(entry.get("wer"))) for entry in entries]
+        numbers = [Number(percent(entry.get("wer")) + _bounds(entry)) for entry in entries]
         counts: list[Number] = [Spare(entries[-1].get("n_words", 0))]
         if speakers:
             counts.append(Number(entries[-1].get("n_speakers", "")))
         rows.append([esc(key or UNNAMED), track(marks, end), *numbers, *counts])
     headings = [esc(heading), Axis(track_axis(end)), *columns(systems, "WER"), Spare(_words(systems))]
-    return table(caption, [*headings, Number("Speakers")] if speakers else headings, rows)
+    headings += [Number("Speakers")] if speakers else []
+    return table(caption, headings, rows, tall=len(rows) > ROWS_OPEN)
+
+
+def _bounds(entry: Mapping[str, Any]) -> str:
+    """The 95% interval below a rate, where there is one."""
+    shown = interval(entry.get("wer_ci95"))
+    return "" if shown == NOTHING else f" <small>{shown.replace(' to ', '&nbsp;to ')}</small>"  # two lines on a phone
 
 
 def _broken_down(systems: Systems, name: str, heading: str) -> str:
@@ -190,16 +222,19 @@ def _broken_down(systems: Systems, name: str, heading: str) -> str:
     )
 
 
-def _speakers(systems: Systems) -> str:
+def _speakers(systems: Systems, result: Mapping[str, Any]) -> str:
     parts = [scores.per_speaker for _, scores in systems]
     if not parts or not parts[-1]:
         return ""
     order = sorted(parts[-1], key=lambda name: -(parts[-1][name]["wer"] or 0))
     parts = [{name: part[name] for name in order} for part in parts]
-    body = _compared(systems, parts, "Speaker", f"{_words(systems)} wrong of every speaker, most first")
-    if len(order) > SPEAKERS_OPEN:
-        body = f"<details><summary>All {len(order)} speakers</summary>{body}</details>"
-    return section("Speakers", legend(systems), body)
+    every = "every speaker" if len(order) <= ROWS_OPEN else f"all {len(order)} speakers"
+    caption = f"{_words(systems)} wrong of {every}, most first"
+    other = ""
+    if each := every_speaker(result):
+        by_all = f"{_words(systems)} wrong of {every} by all compared, in the same order"
+        other = _stacked(by_all, each, len(order) > ROWS_OPEN)
+    return section("Speakers", legend(systems), _compared(systems, parts, "Speaker", caption), other)
 
 
 def _groups(systems: Systems) -> str:

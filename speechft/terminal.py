@@ -24,7 +24,7 @@ from speechft.numbers_as_text import NOTHING, interval, percent, points, points_
 from speechft.plain_text import Terminal, escape
 from speechft.problems import Problem
 from speechft.report_answer import answer
-from speechft.report_comparison import best_system, comparison, pairs
+from speechft.report_comparison import best_system, comparison, pairs, speaker_rates
 from speechft.report_data import for_display
 from speechft.report_limits import limits
 from speechft.report_tables import UNNAMED
@@ -277,22 +277,21 @@ def _speakers(scores: Mapping[str, Any]) -> str:
 
 def _print_speakers(console: Terminal, systems: Mapping[str, Mapping[str, Any]]) -> None:
     """Words wrong of every speaker, most first; of many the worst."""
-    *_, last = (scores["per_speaker"] for scores in systems.values())
-    if len(last) < 2:
+    *_, last = systems
+    _, *rows = speaker_rates(systems, last)
+    if len(rows) < 2:
         return
-    order = sorted(last, key=lambda name: -(last[name]["wer"] or 0))
-    title = "WER of every speaker"
-    if len(order) > SPEAKERS_SHOWN:
-        order, title = order[:WORST_SPEAKERS], f"The worst {WORST_SPEAKERS} of {len(order)} speakers"
+    shown, title = rows, "WER of every speaker"
+    if len(rows) > SPEAKERS_SHOWN:
+        shown, title = rows[:WORST_SPEAKERS], f"The worst {WORST_SPEAKERS} of {len(rows)} speakers"
     table = Table(title=title, box=SIMPLE_HEAD)
     for column in ("speaker", *systems, "words"):
         table.add_column(escape(column), justify="left" if column == "speaker" else "right", overflow="fold")
-    for name in order:
-        rates = (percent(scores["per_speaker"][name]["wer"]) for scores in systems.values())
-        table.add_row(escape(name or UNNAMED), *rates, str(last[name]["n_words"]))
+    for row in shown:
+        table.add_row(*map(escape, row))
     console.print(table)
-    if len(last) > len(order):
-        console.print(f"{len(last) - len(order)} more speakers are in the report (--out).")
+    if len(rows) > len(shown):
+        console.print(f"{len(rows) - len(shown)} more speakers are in the report (--out).")
 
 
 def _print_limits(

@@ -37,7 +37,7 @@ SENTENCES = (
     "call the doctor in the morning",
 )
 NASTY = '</script><script>alert(1)</script> <img src=x onerror=alert(2)> "quoted" & {{data}} | `x`\u2028'
-VOID = {"meta", "link", "input", "line", "circle", "br", "polyline", "polygon"}
+VOID = {"meta", "link", "input", "line", "circle", "rect", "br", "polyline", "polygon"}
 
 
 def corpus(speakers: int = 6, first: str = "s") -> list[Utterance]:
@@ -616,6 +616,10 @@ def test_evidence_behind_the_numbers(tmp_path: Path, before: Scores, after: Scor
     result = {"base": {"calibration": sure}, "adapted": {"calibration": sure}}
     page, _ = written(tmp_path / "a", result, before, after)
     assert "80% to 90%" in page.words
+    assert "mean confidence" in page.words.partition("be believed?")[2]
+    assert "After: words by their confidence, and the share of them that is right" in page.words
+    marks = {shape["class"] for tag in ("line", "rect") for shape in page.all(tag) if "dot" in str(shape["class"])}
+    assert marks == {"dot sure", "dot share"}  # not the circles of before and after
     assert "before: 10.0%, and 0.80; after: 10.0%, and 0.80. Missed words have no confidence." in page.words
     assert "No loops, nothing on silence" in page.words
     assert "confused inside misheard words" in page.words
@@ -623,6 +627,60 @@ def test_evidence_behind_the_numbers(tmp_path: Path, before: Scores, after: Scor
     page, _ = written(tmp_path / "b", {}, score(silence, [*heard(corpus(1), 1), "thank you"]), None)
     assert "words a minute of silence 4.0" in page.words
     assert "believed" not in page.words
+    page, _ = written(tmp_path / "c", {"calibration": sure}, None, after)
+    assert "Words by their confidence, and the share of them that is right" in page.words
+    assert "): 10.0%, and 0.80. Missed" in page.words
+
+
+def test_confusions_are_in_the_order_of_the_last_system(tmp_path: Path) -> None:
+    rows = [Utterance(Path("/c.wav"), "tea milk", f"{i}", f"s{i}") for i in range(6)]
+    one = score(rows, ["sea milk"] * 5 + ["tea silk"])
+    two = score(rows, ["sea milk", *["tea silk"] * 2, "tea mill", "tea milk", "tea milk"])
+    page, _ = written(tmp_path / "two", {}, one, two)
+    found = page.words.partition("Words heard as other words, ordered by After: all 3")[2]
+    assert found.startswith(" Said Heard Before After milk silk 1 2 tea sea 5 1 milk mill 0 1 ")
+    sounds = page.words.partition("confused inside misheard words, ordered by After: all")[2]
+    assert re.match(r" \d Said Heard Before After After, of this (sound|letter) m s 1 2 33\.3% ", sounds)
+    page, _ = written(tmp_path / "one", {}, one, None)
+    found = page.words.partition("Words heard as other words, most frequent first: all 2")[2]
+    assert found.startswith(" Said Heard Times tea sea 5 milk silk 1 ")
+
+
+def test_intervals_of_groups_are_named_and_in_numbers(tmp_path: Path) -> None:
+    rows = corpus(8)
+    found = score(rows, [u.text if u.speaker in ("s0", "s1") else t for u, t in zip(rows, heard(rows, 2), strict=True)])
+    page, _ = written(tmp_path, {}, found, None)
+    low, high = found.per_group["severity"]["mild"]["wer_ci95"]
+    shown = page.words.partition("severity Words wrong, with 95% intervals")[2].partition("Gap")[0]
+    assert f"mild 27.3% {low:.1%} to {high:.1%} 132 4" in shown
+
+
+@pytest.mark.parametrize(("speakers", "boxes"), [(12, 0), (41, 2)])
+def test_every_speaker_is_shown_with_all_that_were_compared(tmp_path: Path, speakers: int, boxes: int) -> None:
+    rows = corpus(speakers)
+    base, good = score(rows, heard(rows, 3)), score(rows, heard(rows, 1))
+    bad = score(rows, ["" if u.speaker == "s3" else text for u, text in zip(rows, heard(rows, 2), strict=True)])
+    page, _ = written(tmp_path, several(base, {"a": good, "b": bad}), base, good)
+    every = "every speaker" if speakers == 12 else "all 41 speakers"
+    found = page.words.partition(f"Words wrong of {every} by all compared, in the same order")[2]
+    assert found.startswith(" Speaker base a b Words s0 54.5% 18.2% 36.4% 33 ")
+    assert "s3 54.5% 18.2% 100.0% 33" in found
+    scrolling = [box for box in page.all("div") if "tall" in str(box.get("class"))]
+    assert len(scrolling) == boxes
+    assert {(box["tabindex"], box["role"], bool(box["aria-label"])) for box in scrolling} <= {("0", "group", True)}
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert "<details" not in html.partition("<h2>Speakers</h2>")[2].partition("<h2>")[0]
+    assert "| s3 | 54.5% | 18.2% | 100.0% | 33 |" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_stacked_tables_stay_tables_with_labelled_cells(tmp_path: Path, before: Scores, after: Scores) -> None:
+    written(tmp_path, several(before, {"a": after, "b": before}), before, after)
+    html = (tmp_path / "report.html").read_text("utf-8")
+    found = html.partition("Each against base")[2].partition("</table>")[0]
+    assert found.count('role="columnheader"') == 8
+    assert found.count('role="rowheader"') == 3
+    assert found.count('role="cell"') == 3 * 7
+    assert '<td role="cell" data-label="p, speakers" class="n">' in found
 
 
 def test_which_text_was_closer_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +147,50 @@ def test_nothing_is_wider_than_the_screen(page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_a_phone_shows_every_number_without_scrolling_sideways(browser: Any, report: Path) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(report.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    wide = "[...document.querySelectorAll('.wide')].filter((box) => box.scrollWidth > box.clientWidth)"
+    assert page.evaluate(f"{wide}.map((box) => box.innerText)") == []
+    cell = page.get_by_role("table", name="Each against base").get_by_role("row").nth(2).get_by_role("cell").last
+    assert page.evaluate("(cell) => getComputedStyle(cell, '::before').content", cell.element_handle()).startswith(
+        '"p, segments"'
+    )
+    assert cell.bounding_box()["x"] + cell.bounding_box()["width"] <= 390
+    assert page.get_by_role("columnheader", name="p, segments").count() == 2  # a table to a screen reader
+    page.close()
+
+
+def test_what_was_said_comes_before_what_was_heard_wrongly(browser: Any, report: Path) -> None:
+    page = browser.new_page(viewport=WIDTHS["desktop"])
+    page.goto(report.as_uri())
+    for media in ("screen", "print"):
+        page.emulate_media(media=media, color_scheme="dark")
+        pair = page.locator("#list .sub").first
+        assert re.fullmatch(r"said \w+, heard \S well", " ".join(pair.text_content().split()))
+        colour = "(element) => getComputedStyle(element).color"
+        said, wrong, missed = (page.locator(f"{place}").first for place in ("#list .sub", "#list .wrong", ".how del"))
+        assert said.evaluate(colour) == page.locator("#list dd").first.evaluate(colour)
+        assert wrong.evaluate(colour) == missed.evaluate(colour) != said.evaluate(colour)
+        assert wrong.evaluate("(element) => getComputedStyle(element).textDecorationLine") == "underline"
+        assert page.locator(".how").is_visible()
+    assert page.locator("#list .arrow").first.get_attribute("aria-hidden") == "true"
+    page.close()
+
+
+def test_from_right_to_left_the_arrow_leads_to_what_was_heard_too(browser: Any, tmp_path: Path) -> None:
+    rows = [Utterance(Path("/a.wav"), "שלום לך", "a", "s")]
+    page = browser.new_page(viewport=WIDTHS["desktop"])
+    page.goto(write_report(tmp_path, {}, score(rows, ["חלום לך"], "none"), None).as_uri())
+    heard = page.locator("#list .said dd").nth(1)
+    assert heard.evaluate("(element) => getComputedStyle(element).direction") == "rtl"
+    arrow, wrong = (page.locator(f"#list {place}").bounding_box()["x"] for place in (".arrow", ".wrong"))
+    assert wrong < arrow
+    assert page.locator("#list .arrow").evaluate("(e) => getComputedStyle(e).transform") == "matrix(-1, 0, 0, 1, 0, 0)"
+    page.close()
+
+
 def test_search_and_filter_by_keyboard(browser: Any, report: Path) -> None:
     page = browser.new_page(viewport=WIDTHS["desktop"])
     page.goto(report.as_uri())
@@ -194,7 +239,14 @@ def test_paper_holds_what_is_folded_and_up_to_300_sentences(browser: Any, tmp_pa
     page = browser.new_page(viewport=WIDTHS["desktop"])
     page.goto(write_report(tmp_path, {"recipe": {"seed": 0}}, score(rows, heard), None).as_uri())
     shown = page.locator("#list > li").count(), page.locator("details[open]").count()
+    speakers = page.get_by_role("group", name="Words wrong of all 50 speakers, most first")
+    assert speakers.bounding_box()["height"] <= 512
+    speakers.focus()
+    page.keyboard.press("End")
+    page.wait_for_function("(box) => box.scrollTop > 0", arg=speakers.element_handle())
+    assert complaints_of_axe(page) == []
     page.emulate_media(media="print")
+    assert speakers.evaluate("(box) => box.clientHeight >= box.querySelector('table').offsetHeight")
     assert page.get_by_text("speaker 49", exact=True).first.is_visible()  # by style alone
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert page.locator("#list > li").count() == 300

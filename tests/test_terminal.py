@@ -42,7 +42,7 @@ def test_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.startswith(first)
     assert "never trained on" not in said  # 'evaluate' may be asked for the clips of training
     assert "WER, worst speaker │ 100.0% (s1) │ 37.5% (s1)" in said
-    assert "2 speakers: the interval says nothing about other people." in said
+    assert "2 speakers: the interval is over recordings, not about other people." in said
 
 
 def test_one_system(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,7 +50,7 @@ def test_one_system(capsys: pytest.CaptureFixture[str]) -> None:
     said = words(capsys)
     assert said.startswith("18.8% of the words are wrong, on 4 recordings by 2 speakers; too few speakers to say how")
     assert "2 speakers: mean WER 18.8%, worst 37.5% (s1)" in said
-    assert "2 speakers: the interval says nothing about other people." in said
+    assert "2 speakers: the interval is over recordings, not about other people." in said
 
 
 NAME = "[/b]x[red]:smile:[bold"
@@ -116,7 +116,7 @@ def test_several_adapters(capsys: pytest.CaptureFixture[str]) -> None:
     comparison_table({**result, "clips": 4, "speakers": 2}, None)
     said = words(capsys)
     assert said.startswith("The best of 2 adapters on these same recordings, 'a': words wrong went from 56.2% to 18.8%")
-    assert "2 speakers: no p value over speakers can be below 0.5." in said
+    assert "2 speakers: interval and p value are over their recordings, not about other people." in said
     assert "b against a" in said
     assert "speaker base a b words" in said
     assert "s1 100.0% 37.5% 37.5% 8" in said
@@ -143,7 +143,7 @@ def test_what_limits_the_numbers_stands_once_below_each_table_as_in_the_report(
     for show, result in results.items():
         alone = show is scores_table
         sentences = [chose, *limits(better.to_dict(), None if alone else difference)]
-        few = "no p value over speakers can be below 0.5" if not alone else "says nothing about other people"
+        few = "p value are over their recordings" if not alone else "the interval is over recordings"
         assert any((few if speakers > 1 else "4 recordings: an interval over so few") in text for text in sentences)
         show(result | shared, None)
         said = words(capsys)

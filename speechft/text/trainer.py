@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import TrainerCallback, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from speechft import adapters, memory
@@ -28,7 +28,7 @@ from speechft.checkpoint import (
     without_prefixes,
 )
 from speechft.errors import SpeechftError, readable
-from speechft.non_finite import broken_weights, drawing
+from speechft.non_finite import NAMED, broken_weights, drawing
 from speechft.peft_methods import RankSchedule
 from speechft.precision import all_finite
 
@@ -83,7 +83,7 @@ def last_saved(folder: Path, fingerprint: str) -> Saved | None:
         return Saved(folder / LATEST, tensors, state)
 
 
-class Ours:
+class Ours(Trainer):
     """Before a trainer of TRL's in the order of methods; see `ours`.
 
     Attributes:
@@ -151,7 +151,7 @@ class Ours:
     def training_step(self: Any, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         if self.begun != self.state.global_step:
             self.begun, self.loss, self.passes, self.suspects = self.state.global_step, 0.0, [], []
-        made_of = inputs.pop(MADE_OF).rows if isinstance(inputs, Mapping) else inputs
+        made_of = inputs.pop(MADE_OF).rows if isinstance(inputs, dict) else inputs
         with drawing():
             loss = self._in_memory(model, inputs, made_of, num_items_in_batch)
         self.passes.append((inputs, made_of))
@@ -226,12 +226,12 @@ class Ours:
         rows = min(len(made_of), self.most or len(made_of))
         exact = items is not None or self.mean_of_rows
         if rows == 1 or not exact:
-            less = "use a smaller model" if rows == 1 else "give a smaller batch_size and a larger accumulate"
+            smaller = "" if rows == 1 else ", or a smaller batch_size with a larger accumulate"
             raise SpeechftError(
                 f"there is not enough memory to learn from {'this row' if rows == 1 else 'these rows'}",
-                where=", ".join(self._names(made_of)[:8]),
-                fix=f"Free some, {less}, or max_length or adapter.quantize=nf4; the same command with the same "
-                "settings resumes from the last checkpoint.",
+                where=", ".join(self._names(made_of)[:NAMED]),
+                fix="Free some: the same command then resumes from the last checkpoint. Or use, in another output_dir, a "
+                f"smaller model or max_length, adapter.quantize=nf4{smaller}.",
             )
         self.most = rows // 2
         step = self.state.global_step + 1

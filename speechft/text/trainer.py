@@ -230,8 +230,8 @@ class Ours(Trainer):
             raise SpeechftError(
                 f"there is not enough memory to learn from {'this row' if rows == 1 else 'these rows'}",
                 where=", ".join(self._names(made_of)[:NAMED]),
-                fix="Free some: the same command then resumes from the last checkpoint. Or use, in another output_dir, a "
-                f"smaller model or max_length, adapter.quantize=nf4{smaller}.",
+                fix="Free some: the same command then resumes from the last checkpoint. Or use, in another output_dir, "
+                f"a smaller model or max_length, adapter.quantize=nf4{smaller}.",
             )
         self.most = rows // 2
         step = self.state.global_step + 1

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,9 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from speechft.distributed import is_first, placed_like, whole
 from speechft.errors import SpeechftError, readable
-from speechft.files import new_folder, read_text, refuse_special, write_text
+from speechft.files import new_folder, null_for_nan, read_text, refuse_special, write_text
 
 LATEST = "latest"
+WEIGHTS, MOMENTS = "weights/", "optimizer/"  # prefixes of the tensors' names
 DAMAGED = "Delete that folder to start again, or choose another output_dir."
 
 
@@ -83,7 +85,11 @@ def without_prefixes(tensors: Mapping[str, torch.Tensor], *prefixes: str) -> dic
 
 
 def save_checkpoint(
-    folder: Path, weights: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    folder: Path,
+    weights: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    beside: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Replace `folder/latest` by this state.
 
@@ -92,17 +98,19 @@ def save_checkpoint(
         weights: by name, all on the CPU.
         optimizer: its moments are saved as tensors; nothing is pickled.
         state: counters and whatever else is JSON.
+        beside: texts of further files, by name, that a library wants to find there.
 
     Where moments are spread over processes, all of them call this; the first one writes.
     """
-    tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in weights.items()}
+    tensors = {f"{WEIGHTS}{name}": tensor.contiguous() for name, tensor in weights.items()}
     for index, entries in optimizer.state_dict()["state"].items():
-        tensors |= _flat(entries, f"optimizer/{index}")
+        tensors |= _flat(entries, f"{MOMENTS}{index}")
     if not is_first():
         return
     with new_folder(folder / LATEST) as work:
         save_file(tensors, work / "state.safetensors")
-        (work / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        for name, text in {"state.json": json.dumps(state), **beside}.items():
+            (work / name).write_text(text, encoding="utf-8")
 
 
 def _flat(entries: dict[str, Any], path: str) -> dict[str, torch.Tensor]:
@@ -120,15 +128,30 @@ def _flat(entries: dict[str, Any], path: str) -> dict[str, torch.Tensor]:
 def load_checkpoint(
     folder: Path, optimizer: torch.optim.Optimizer, fingerprint: str | None = None
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Read `folder/latest` back into the optimiser; None if there is none.
-
-    Args:
-        folder: OUT/checkpoints.
-        optimizer: gets the moments.
-        fingerprint: that the state must have; None where the caller's states have none.
+    """Read `folder/latest` back into the optimiser; None if there is none. Arguments and errors as of the two parts.
 
     Returns:
         the weights by name, and the state.
+    """
+    found = read_checkpoint(folder, fingerprint)
+    if found is None:
+        return None
+    tensors, state = found
+    place_moments(tensors, optimizer)
+    return with_prefix(tensors, WEIGHTS), state
+
+
+def read_checkpoint(
+    folder: Path, fingerprint: str | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """What `folder/latest` holds; None if there is none.
+
+    Args:
+        folder: OUT/checkpoints.
+        fingerprint: that the state must have; None where the caller's states have none.
+
+    Returns:
+        weights and moments by name, and the state.
 
     Raises:
         SpeechftError: it is damaged, or of another run.
@@ -141,24 +164,21 @@ def load_checkpoint(
         state = json.loads(read_text(latest / "state.json"))
         if fingerprint:  # before the moments are placed: they may not fit
             refuse_other_run(folder.parent, state["fingerprint"], fingerprint)
-        tensors = load_file(refuse_special(latest / "state.safetensors"))
-    groups = optimizer.state_dict()
+        return load_file(refuse_special(latest / "state.safetensors")), state
+
+
+def place_moments(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """Give an optimiser the moments that a checkpoint holds."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Any]] = {}
-    weights = {}
-    for name, tensor in tensors.items():
-        kind, rest = name.split("/", 1)
-        if kind == "weights":
-            weights[rest] = tensor
-        else:
-            index, *inner, key = rest.split("/")
-            entries: dict[str, Any] = moments.setdefault(int(index), {})
-            for group in inner:
-                entries = entries.setdefault(group, {})
-            counts = tensor.dtype == torch.int64 and not tensor.ndim  # bitsandbytes counts steps in plain integers
-            entries[key] = int(tensor) if counts else placed_like(tensor, parameters[int(index)])
-    optimizer.load_state_dict({"state": moments, "param_groups": groups["param_groups"]})
-    return weights, state
+    for name, tensor in with_prefix(tensors, MOMENTS).items():
+        index, *inner, key = name.split("/")
+        entries: dict[str, Any] = moments.setdefault(int(index), {})
+        for group in inner:
+            entries = entries.setdefault(group, {})
+        counts = tensor.dtype == torch.int64 and not tensor.ndim  # bitsandbytes counts steps in plain integers
+        entries[key] = int(tensor) if counts else placed_like(tensor, parameters[int(index)])
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _finish_replacement(folder: Path) -> None:
@@ -172,9 +192,9 @@ def _finish_replacement(folder: Path) -> None:
 
 
 def append_metrics(path: Path, line: dict[str, Any]) -> None:
-    """Add one line to metrics.jsonl."""
+    """Add one line to metrics.jsonl; a number that is none, such as the loss of a skipped step, is null there."""
     with refuse_special(path).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(json.dumps(null_for_nan(line), allow_nan=False) + "\n")
 
 
 def trim_metrics(path: Path, step: int) -> None:

@@ -24,6 +24,8 @@ Tracker = Literal["tensorboard", "trackio", "wandb"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
 Share = Annotated[float, Field(ge=0, le=1)]
 Interval = Annotated[int, Field(ge=1), Mark.NOT_IN_WEIGHTS]  # of checkpoints
+NonFinite = Annotated[Literal["skip", "stop"], Mark.NOT_IN_WEIGHTS]
+MostSkipped = Annotated[int, Field(ge=0), Mark.NOT_IN_WEIGHTS]
 
 
 def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
@@ -251,8 +253,8 @@ class SpeechRecipe(Settings):
     optimizer: Optimizer = "adamw"
     gradient_clip: Positive = 1.0
     gradient_checkpointing: bool = False
-    non_finite: Annotated[Literal["skip", "stop"], Mark.NOT_IN_WEIGHTS] = "skip"
-    most_skipped: Annotated[int, Field(ge=0), Mark.NOT_IN_WEIGHTS] = 20
+    non_finite: NonFinite = "skip"
+    most_skipped: MostSkipped = 20
     seed: Seed = 0
     language: str | None = None
     context: str = "clip"

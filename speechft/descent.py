@@ -17,6 +17,7 @@ from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.manifest import Manifest
+from speechft.non_finite import broken_weights, count_skip
 from speechft.precision import all_finite
 
 if TYPE_CHECKING:
@@ -133,16 +134,10 @@ class Descender:
         return parts + [self.empty_batch] * (most - len(parts)), distributed.world()
 
     def _check_weights(self, step: int, rate: float) -> None:
-        """A finite gradient at too high a rate can make weights that are not finite, and no later step mends them."""
         own = [p.to_local() if hasattr(p, "to_local") else p for p in self.parameters]
         (broken,) = self._summed(not all_finite(own))
         if broken:
-            raise SpeechftError(
-                f"step {step + 1} made weights that are not finite from a finite loss and gradient",
-                where=self.recipe.output_dir,
-                fix=f"Most likely its learning rate, {rate:g}, is too high: lower learning_rate, and choose another "
-                "output_dir or delete the checkpoints there.",
-            )
+            raise broken_weights(step + 1, rate, self.recipe.output_dir)
 
     def _take_less(self, step: int, part: Batch) -> None:
         clips = len(part.indices)
@@ -169,23 +164,9 @@ def count_skipped(
     recipe: SpeechRecipe,
     on_event: OnEvent,
 ) -> None:
-    """Count a step that was skipped and name its rows, and end the run where the recipe says so.
-
-    Raises:
-        SpeechftError: its `non_finite` is `stop`, or more steps in a row than `most_skipped` were skipped.
-    """
+    """Count a step that was skipped and name its rows, and end the run where the recipe says so; see `count_skip`."""
     if descent.finite:
         progress.skipped_in_a_row = 0
         return
-    progress.skipped += 1
-    progress.skipped_in_a_row += 1
     rows = [train[index].where for batch in descent.suspects or batches for index in batch.indices]
-    reason = f"the {'gradient' if math.isfinite(descent.loss) else 'loss'} is not finite"
-    on_event({"event": "skipped step", "step": step + 1, "reason": reason, "rows": rows})
-    if recipe.non_finite == "stop" or progress.skipped_in_a_row > recipe.most_skipped:
-        raise SpeechftError(
-            f"{reason} in step {step + 1}: {progress.skipped_in_a_row} skipped in a row",
-            where=", ".join(rows[:8]) + (", ..." if len(rows) > 8 else ""),
-            fix="Look at these rows, lower learning_rate, or set precision=fp32; the recipe's non_finite and "
-            "most_skipped say how much is tolerated.",
-        )
+    count_skip(step + 1, math.isfinite(descent.loss), rows, progress, recipe, on_event)

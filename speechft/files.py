@@ -7,6 +7,7 @@ import ctypes
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -102,6 +103,15 @@ def write_text(path: Path, text: str | Iterable[str], errors: str = "strict") ->
     """
     pieces = [text] if isinstance(text, str) else text
     return write_bytes(path, (piece.encode("utf-8", errors) for piece in pieces))
+
+
+def null_for_nan(value: Any) -> Any:
+    """A value for JSON, which has no word for NaN or infinity: None in their place, however deep they are."""
+    if isinstance(value, Mapping):
+        return {key: null_for_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [null_for_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -89,9 +89,10 @@ class Watcher:
         elif name == "resumed":
             self.say(f"resuming from step {event['step']} of {event['steps']}")
         elif name == "less memory":
-            clips = f"{event['clips']} clips at once instead of {event['of']}"
+            kind = "clips" if "clips" in event else "rows"
+            less = f"{event[kind]} {kind} at once instead of {event['of']}"
             self.say(
-                f"[yellow]memory ran out[/] in step {event['step']}: continuing with {clips}; the gradient is the same"
+                f"[yellow]memory ran out[/] in step {event['step']}: continuing with {less}; the gradient is the same"
             )
         elif name == "language":
             self.say(f"language: [bold]{escape(event['language'])}[/], {escape(event['why'])}")

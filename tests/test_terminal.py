@@ -93,6 +93,13 @@ def test_names_in_events_are_shown_as_they_are(capsys: pytest.CaptureFixture[str
     assert NAME in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["clips", "rows"])
+def test_what_fits_into_memory_is_counted_in_words_of_the_task(capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    with Watcher() as watch:
+        watch({"event": "less memory", "step": 1, kind: 2, "of": 4})
+    assert f"continuing with 2 {kind} at once instead of 4" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_row_that_several_evaluations_leave_out_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     with Watcher() as watch:
         for reason in ("cannot be decoded", "cannot be decoded", "is not there"):

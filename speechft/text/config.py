@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from speechft.config import (
     AdapterSettings,
     Interval,
+    MostSkipped,
+    NonFinite,
     Optimizer,
     OutputFolder,
     Positive,
@@ -73,7 +75,7 @@ class TextRecipe(Settings):
         stride: tokens between the windows that documents' perplexity is measured in; null is half of `max_length`.
         evaluations: on dev during the run; the state that does best there is kept.
         dev_examples, test_examples: at most, drawn by the seed where there are more.
-        tracking, search: as in a speech recipe.
+        non_finite, most_skipped, tracking, search: as in a speech recipe.
     """
 
     task: str
@@ -104,6 +106,8 @@ class TextRecipe(Settings):
     dev_examples: Count = 200
     test_examples: Annotated[Count, Mark.NOT_IN_WEIGHTS] = 200
     test: Annotated[bool, Mark.NOT_IN_WEIGHTS] = True
+    non_finite: NonFinite = "skip"
+    most_skipped: MostSkipped = 20
     checkpoint_every: Interval = 200
     tracking: Annotated[Tracker | None, Mark.NOT_IN_WEIGHTS, Mark.PRIVATE] = None
     search: Annotated[Search, Mark.NOT_IN_WEIGHTS, Mark.PRIVATE] = Field(default={})

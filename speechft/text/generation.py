@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from speechft.non_finite import drawing
 from speechft.text.batches import by_length, padded
 from speechft.text.model import TextModel, autocast, end_tokens, prompt_tokens, refuse_too_long
 
@@ -32,7 +33,7 @@ def generate(
         the new tokens of each, in the given order; the end token is kept where it was reached.
 
     Raises:
-        SpeechftError: the model has no positions for so many tokens.
+        SpeechftError: the model has no positions for so many tokens, or gives no probabilities to draw from.
     """
     if not prompts:
         return []
@@ -47,7 +48,7 @@ def generate(
     found: dict[int, list[int]] = {}
     for places in by_length(prompts, batch_size):
         ids, mask = padded([prompts[i] for i in places], text.tokenizer.pad_token_id, left=True)
-        with autocast(text.device):
+        with autocast(text.device), drawing():
             out = text.model.generate(
                 input_ids=ids.to(text.device),
                 attention_mask=mask.to(text.device),

@@ -296,6 +296,7 @@ def _training(fitted: Fitted) -> dict[str, Any]:
     return {
         "steps": fitted.steps,
         "best_step": fitted.best_step,
+        "skipped_steps": fitted.skipped,
         "dev_base": fitted.base if math.isfinite(fitted.base) else None,
         "dev_best": fitted.best if math.isfinite(fitted.best) else None,
         "seconds": fitted.seconds,

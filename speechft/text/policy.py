@@ -25,6 +25,7 @@ from speechft.text.measure import Measure
 from speechft.text.metrics import METRICS
 from speechft.text.model import TextModel, autocast, fitting, prompt_tokens
 from speechft.text.reward import load_reward_model, refuse_unread, rewards
+from speechft.text.trainer import WHERE, ours
 from speechft.text.training import Best, Fitted, arguments, fit, for_training, import_trl
 
 
@@ -63,7 +64,7 @@ def train(recipe: PolicyRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
         max_completion_length=recipe.max_new_tokens, epsilon=recipe.clip, loss_type="grpo", disable_dropout=True,
         use_vllm=False,
     )  # fmt: skip
-    trainer = kind(
+    trainer = ours(kind)(
         model=text.model,
         reward_funcs=_for_trl(reward, prompts),
         args=settings,
@@ -160,7 +161,7 @@ def measured(
 def _prompts(examples: Sequence[Example]) -> Any:
     from datasets import Dataset
 
-    return Dataset.from_list([{"prompt": list(e.prompt), "index": i} for i, e in enumerate(examples)])
+    return Dataset.from_list([{"prompt": list(e.prompt), "index": i, WHERE: e.where} for i, e in enumerate(examples)])
 
 
 def _for_trl(reward: ppo.Reward, examples: Sequence[Example]) -> Any:

@@ -10,9 +10,10 @@ Tensors of a rollout have shape (answers, tokens - 1): place t is about token t 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from speechft import adapters
 from speechft.checkpoint import load_checkpoint, save_checkpoint, with_prefix, without_prefixes
 from speechft.interruption import Interrupted, deferred
+from speechft.non_finite import broken_weights
+from speechft.precision import all_finite
 from speechft.quantization import optimizer as optimizer_of
 from speechft.schedule import evaluation_interval, rate_factor
 from speechft.text.batches import padded
@@ -214,10 +217,16 @@ def train(recipe: PolicyRecipe, text: TextModel, examples: Sequence[Example], re
             rate = recipe.learning_rate * rate_factor(recipe, step, recipe.max_steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            rollout = roll_out(
-                policy, prompts_of_round(examples, recipe, step), reward, recipe, seed=recipe.seed + step
-            )
-            line = update(policy, rollout, optimizer, recipe, seed=recipe.seed + step)
+            asked_about = prompts_of_round(examples, recipe, step)
+            rollout = roll_out(policy, asked_about, reward, recipe, seed=recipe.seed + step)
+
+            def fine(loss: float, norm: float, index: Tensor, step: int = step, of: Any = asked_about) -> bool:
+                rows = list(dict.fromkeys(of[i].where for i in index.tolist()))
+                return best.skips.judge(step + 1, loss, norm, rows, recipe, best.log)
+
+            line = update(policy, rollout, optimizer, recipe, seed=recipe.seed + step, fine=fine)
+            if not all_finite(p for group in optimizer.param_groups for p in group["params"]):
+                raise broken_weights(step + 1, rate, recipe.output_dir)
             best.write({"step": step + 1, **line, "learning_rate": rate})
             last = step + 1 == recipe.max_steps
             if (step + 1) % every == 0 or last:
@@ -226,7 +235,8 @@ def train(recipe: PolicyRecipe, text: TextModel, examples: Sequence[Example], re
             if stop or last or (step + 1) % recipe.checkpoint_every == 0:
                 weights = adapters.trainable_state(text.model)
                 weights |= {f"{VALUE}{name}": p.detach().cpu() for name, p in policy.value.named_parameters()}
-                save_checkpoint(best.folder, weights, optimizer, {"fingerprint": best.fingerprint, "step": step + 1})
+                state = {"fingerprint": best.fingerprint, "step": step + 1, "skips": asdict(best.skips)}
+                save_checkpoint(best.folder, weights, optimizer, state)
             if stop:
                 raise Interrupted(stop, f"Stopped after round {step + 1} of {recipe.max_steps}; it is saved.")
     best.finish(recipe.max_steps)
@@ -244,17 +254,23 @@ def prompts_of_round(examples: Sequence[Example], recipe: PolicyRecipe, step: in
 
 
 def update(
-    policy: Policy, rollout: Rollout, optimizer: torch.optim.Optimizer, recipe: PolicyRecipe, seed: int
+    policy: Policy,
+    rollout: Rollout,
+    optimizer: torch.optim.Optimizer,
+    recipe: PolicyRecipe,
+    seed: int,
+    fine: Callable[[float, float, Tensor], bool] = lambda loss, norm, index: True,
 ) -> dict[str, Any]:
     """Passes over a rollout in batches of `recipe.batch_size`.
 
     Args:
         optimizer: of the adapter and the value head.
         seed: of the order of answers.
+        fine: whether a batch may change the weights, by its loss, the norm of its gradient and its places.
 
     Returns:
-        of the round: `loss`, `reward`, `kl` (mean over answers of the summed log-ratio to the reference), `clipped`,
-        `value_error`, `answer_tokens`.
+        of the round `loss`, `clipped` and `value_error`, over the batches that did change them; `reward`, `kl` (mean
+        over answers of the summed log-ratio to the reference) and `answer_tokens`.
     """
     generator = torch.Generator().manual_seed(seed)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -267,11 +283,13 @@ def update(
             error = value_loss(values, batch.values, batch.returns, batch.mask, recipe.value_clip)
             loss = surrogate + recipe.value_weight * error
             loss.backward()
-            nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
-            optimizer.step()
+            norm = nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
+            value = float(loss.detach())
+            if fine(value, float(norm), index):
+                optimizer.step()
+                totals.append([value, float(clipped), float(error.detach())])
             optimizer.zero_grad(set_to_none=True)
-            totals.append([float(loss.detach()), float(clipped), float(error.detach())])
-    loss_mean, clipped_mean, error_mean = torch.tensor(totals).mean(0).tolist()
+    loss_mean, clipped_mean, error_mean = torch.tensor(totals or [[math.nan] * 3]).mean(0).tolist()
     return {
         "loss": loss_mean,
         "reward": float(rollout.scores.mean()),
@@ -294,4 +312,5 @@ def _resumed(policy: Policy, optimizer: torch.optim.Optimizer, best: Best) -> in
     weights, state = found
     policy.value.load_state_dict(with_prefix(weights, VALUE))
     adapters.load_trainable_state(policy.text.model, without_prefixes(weights, VALUE))
+    vars(best.skips).update(state.get("skips", {}))  # checkpoints of before have none
     return int(state["step"])

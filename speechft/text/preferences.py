@@ -19,6 +19,7 @@ from speechft.text.likelihood import SumAndCount, answer_logprobs
 from speechft.text.measure import Measure
 from speechft.text.metrics import won
 from speechft.text.model import TextModel, fitting
+from speechft.text.trainer import WHERE, ours
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 
 
@@ -74,12 +75,12 @@ def refuse(recipe: PairRecipe) -> None:
 
 def _trainer(trl: Any, loss: str) -> tuple[Any, Any]:
     if loss == "kto":
-        return trl.KTOTrainer, trl.KTOConfig
+        return ours(trl.KTOTrainer), trl.KTOConfig  # which measures a divergence over a batch
     if loss == "orpo":
         from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-        return ORPOTrainer, ORPOConfig
-    return trl.DPOTrainer, trl.DPOConfig
+        return ours(ORPOTrainer), ORPOConfig  # a mean over tokens in it
+    return ours(trl.DPOTrainer, mean_of_rows=True), trl.DPOConfig
 
 
 def _loss_settings(loss: str, rows: Any) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def paired(examples: Sequence[Example]) -> Any:
     from datasets import Dataset
 
     rows = [
-        {"prompt": list(e.prompt), "chosen": _turn(e.answer), "rejected": _turn(e.rejected or "")}
+        {"prompt": list(e.prompt), "chosen": _turn(e.answer), "rejected": _turn(e.rejected or ""), WHERE: e.where}
         for e in examples
         if e.rejected
     ]
@@ -128,11 +129,9 @@ def unpaired(examples: Sequence[Example], seed: int) -> Any:
 
     rows = []
     for e in examples:
-        if e.rejected is not None:
-            rows.append({"prompt": list(e.prompt), "completion": _turn(e.answer), "label": True})
-            rows.append({"prompt": list(e.prompt), "completion": _turn(e.rejected), "label": False})
-        else:
-            rows.append({"prompt": list(e.prompt), "completion": _turn(e.answer), "label": bool(e.label)})
+        judged = [(e.answer, True), (e.rejected, False)] if e.rejected is not None else [(e.answer, bool(e.label))]
+        for said, good in judged:
+            rows.append({"prompt": list(e.prompt), "completion": _turn(said), "label": good, WHERE: e.where})
     random.Random(seed).shuffle(rows)
     return Dataset.from_list(rows)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from speechft.events import OnEvent
 from speechft.text.chat import tokenize_document
@@ -14,6 +15,7 @@ from speechft.text.likelihood import document_nll
 from speechft.text.measure import Measure
 from speechft.text.model import TextModel
 from speechft.text.packing import packs
+from speechft.text.trainer import WHERE, ours
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 
 
@@ -31,26 +33,29 @@ def train(recipe: PretrainRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     packing = packs(text, recipe, log)
     longest = None if packing else recipe.max_length
     parts = {
-        name: Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in _tokens(text, examples, longest)])
+        name: Dataset.from_list(_rows(text, examples, longest))
         for name, examples in (("train", corpus.train), ("dev", drawn(corpus.dev, recipe.dev_examples, recipe.seed)))
     }
     settings = arguments(
         trl.SFTConfig, recipe, text.device, packing=packing, packing_strategy="bfd_split", eval_packing=packing
     )
-    trainer = trl.SFTTrainer(
+    trainer = ours(trl.SFTTrainer)(
         model=text.model, args=settings, train_dataset=parts["train"], eval_dataset=parts["dev"],
         processing_class=text.tokenizer,
     )  # fmt: skip
     return fit(trainer, text, recipe, corpus, None, log)
 
 
-def _tokens(text: TextModel, examples: Sequence[Example], longest: int | None) -> list[list[int]]:
-    """Token ids of documents, in pieces of so many at most, but for those of one, which predicts nothing."""
-    documents = [tokenize_document(text.tokenizer, example.document or example.answer) for example in examples]
-    if longest is None:
-        return documents
-    pieces = [ids[start : start + longest] for ids in documents for start in range(0, len(ids), longest)]
-    return [piece for piece in pieces if len(piece) > 1]
+def _rows(text: TextModel, examples: Sequence[Example], longest: int | None) -> list[dict[str, Any]]:
+    """Documents as token ids, in pieces of so many at most, but for those of one, which predicts nothing."""
+    rows = []
+    for example in examples:
+        ids = tokenize_document(text.tokenizer, example.document or example.answer)
+        size = longest or max(1, len(ids))
+        pieces = [ids[start : start + size] for start in range(0, len(ids), size)]
+        kept = [piece for piece in pieces if longest is None or len(piece) > 1]
+        rows += [{"input_ids": piece, "labels": piece, WHERE: example.where} for piece in kept]
+    return rows
 
 
 def usable(text: TextModel, examples: Sequence[Example], recipe: PretrainRecipe, log: OnEvent) -> list[Example]:

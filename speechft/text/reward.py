@@ -21,6 +21,7 @@ from speechft.text.examples import Example, Message, made_of, rejected
 from speechft.text.measure import Measure
 from speechft.text.metrics import won
 from speechft.text.model import GIVE_REWARD, TextModel, autocast, load_text_model
+from speechft.text.trainer import WHERE, ours
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 
 
@@ -35,7 +36,7 @@ def train(recipe: RewardRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
     text = for_training(recipe, log, scalar=True)
     usable(text, held_out(corpus, recipe)[1], recipe, log)  # what cannot be measured is told now
     dev = drawn(corpus.dev, recipe.dev_examples, recipe.seed)
-    trainer = trl.RewardTrainer(
+    trainer = ours(trl.RewardTrainer, mean_of_rows=True)(
         model=text.model,
         args=arguments(trl.RewardConfig, recipe, text.device),
         train_dataset=tokenized(text, corpus.train, recipe.max_length, log),
@@ -55,9 +56,10 @@ def tokenized(text: TextModel, examples: Sequence[Example], max_length: int, log
     """
     from datasets import Dataset
 
-    def row(example: Example) -> dict[str, list[int]]:
+    def row(example: Example) -> dict[str, Any]:
         sides = {"chosen_ids": example.messages, "rejected_ids": rejected(example)}
-        return {name: _inputs(text, messages, max_length)["input_ids"] for name, messages in sides.items()}
+        made = {name: _inputs(text, messages, max_length)["input_ids"] for name, messages in sides.items()}
+        return {**made, WHERE: example.where}
 
     return Dataset.from_list(made_of(examples, row, log))
 

@@ -17,6 +17,7 @@ from speechft.text.measure import Measure
 from speechft.text.metrics import score_answers
 from speechft.text.model import TextModel, prompt_tokens, refuse_too_long
 from speechft.text.packing import packs
+from speechft.text.trainer import WHERE, ours
 from speechft.text.training import Fitted, arguments, fit, for_training, import_trl
 
 
@@ -29,7 +30,7 @@ def train(recipe: SftRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
         trl.SFTConfig, recipe, text.device, packing=packs(text, recipe, log), packing_strategy="bfd",
         eval_packing=False,
     )  # fmt: skip
-    trainer = trl.SFTTrainer(
+    trainer = ours(trl.SFTTrainer)(
         model=text.model,
         args=settings,
         train_dataset=tokenized(text, corpus.train, recipe.max_length, log),
@@ -40,7 +41,7 @@ def train(recipe: SftRecipe, corpus: Corpus, log: OnEvent) -> Fitted:
 
 
 def tokenized(text: TextModel, examples: Sequence[Example], max_length: int, log: OnEvent) -> Any:
-    """Conversations as a dataset of `input_ids` and `labels`.
+    """Conversations as a dataset of `input_ids` and `labels`, and `where` each is from.
 
     Those that the template refuses, and those whose answer was cut off whole, are left out by name.
 
@@ -49,12 +50,12 @@ def tokenized(text: TextModel, examples: Sequence[Example], max_length: int, log
     """
     from datasets import Dataset
 
-    def row(example: Example) -> dict[str, list[int]]:
+    def row(example: Example) -> dict[str, Any]:
         made = tokenize_chat(text.tokenizer, example.messages, max_length, unlearnt=example.unlearnt)
         if all(label == IGNORED for label in made["labels"][1:]):
             reason = f"nothing is left of the answer at max_length={max_length}"
             raise SpeechftError(reason, fix="Give a larger max_length.")
-        return made
+        return {**made, WHERE: example.where}
 
     return Dataset.from_list(made_of(examples, row, log))
 

@@ -21,15 +21,15 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback
-from transformers.trainer import TRAINER_STATE_NAME
 
 from speechft import adapters
-from speechft.checkpoint import LATEST, append_metrics, fingerprint_of, refuse_other_run, trim_metrics
-from speechft.errors import SpeechftError, missing_extra
+from speechft.checkpoint import DAMAGED, LATEST, append_metrics, fingerprint_of, refuse_other_run, trim_metrics
+from speechft.errors import SpeechftError, missing_extra, readable
 from speechft.events import Event, OnEvent
-from speechft.files import save_tensors, write_text
+from speechft.files import null_for_nan, read_text, refuse_special, save_tensors, write_text
 from speechft.interruption import Interrupted, deferred
 from speechft.marks import Mark, without
+from speechft.non_finite import Skips
 from speechft.peft_methods import TEXT_ONLY, RankSchedule, attach_rank_schedule, is_linear
 from speechft.precision import mixed_precision
 from speechft.quantization import optimizer
@@ -46,9 +46,8 @@ from speechft.text.model import (
     reward_identity,
     trainable_text_model,
 )  # fmt: skip
+from speechft.text.trainer import last_saved
 from speechft.tracking import Tracking
-
-RANKS = "ranks.safetensors"  # AdaLoRA's counters, in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class Fitted:
         better: whether that beat the model before training on dev.
         base, best: dev scores, lower is better; `best_step` is null where nothing beat the base.
         steps: done.
+        skipped: of them, those whose loss or gradient was not finite.
         seconds: from start to end.
     """
 
@@ -69,6 +69,7 @@ class Fitted:
     best: float
     best_step: int | None
     steps: int
+    skipped: int
     seconds: float
 
 
@@ -120,12 +121,12 @@ def arguments(kind: Any, recipe: TextRecipe, device: torch.device, **more: Any) 
         "fp16": precision == "fp16",
         "gradient_checkpointing": False,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,
         "report_to": "none",
         "push_to_hub": False,
         "disable_tqdm": True,
         "save_strategy": "steps",
         "save_steps": recipe.checkpoint_every,
-        "save_total_limit": 1,
         "use_cpu": device.type == "cpu",
         "dataloader_pin_memory": False,
         "max_length": recipe.max_length,
@@ -142,7 +143,7 @@ def fit(
     """Run a TRL trainer with our schedule, and end with the best state on dev.
 
     Args:
-        trainer: built on `text.model`.
+        trainer: of a kind from `ours`, built on `text.model`.
         score: of the model as it is, lower is better; the trainer's loss on its evaluation data unless told.
         log: gets every line of metrics.jsonl.
     """
@@ -153,15 +154,18 @@ def fit(
     steps = planned_steps(trainer, recipe)
     best = Best(text, recipe, corpus, score or (lambda: float(trainer.evaluate()["eval_loss"])), log, steps)
     trainer.remove_callback(PrinterCallback)
-    checkpoint = _last_whole(best.folder, [TRAINER_STATE_NAME, *([RANKS] if ranks else [])])
-    if checkpoint and ranks:
-        ranks.load_state(load_file(checkpoint / RANKS))
-    done = _step(checkpoint) if checkpoint else None
+    saved = last_saved(best.folder, best.fingerprint)
+    if saved:
+        vars(best.skips).update(saved.state["skips"])
+    done = saved.step if saved else None
     best.start(done)
+    trainer.equip(best, ranks, saved)
     if done != steps:  # else it was cut off after training; the trainer would do a step more
         with deferred() as asked:
-            trainer.add_callback(_Course(best, ranks, asked))
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            trainer.add_callback(_Course(best, asked))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # after a step left out
+                trainer.train(resume_from_checkpoint=str(saved.folder) if saved else None)
             done = int(trainer.state.global_step)
             if asked():
                 raise Interrupted(asked(), f"Stopped after step {done} of {steps}; it is saved.")
@@ -172,7 +176,7 @@ def fit(
 def forget_checkpoints(out: str | Path) -> None:
     """Delete what a run would go on from: it is over, and what is kept is in best.safetensors and the adapter."""
     folder = Path(out) / "checkpoints"
-    for checkpoint in (*folder.glob("checkpoint-*"), *folder.glob(LATEST)):
+    for checkpoint in folder.glob(LATEST):
         shutil.rmtree(checkpoint)
 
 
@@ -194,17 +198,8 @@ def _without_packing(trainer: Any, precision: str) -> None:
             return Trainer.compute_loss(trainer, *args, **settings)
 
     trainer.compute_loss = compute_loss
+    trainer.mean_of_rows = False
     trainer.prediction_step = types.MethodType(Trainer.prediction_step, trainer)
-
-
-def _last_whole(folder: Path, needed: list[str]) -> Path | None:
-    """The last checkpoint with what is written at its end: a kill can leave the beginning of one."""
-    found = [path for path in folder.glob("checkpoint-*") if all((path / name).is_file() for name in needed)]
-    return max(found, key=_step, default=None)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.split("-")[1])
 
 
 def prepare(trainer: Any, recipe: TextRecipe) -> RankSchedule | None:
@@ -243,6 +238,7 @@ class Best:
         self.fingerprint = fingerprint_of(parts)
         self.base = self.best = math.nan
         self.best_step: int | None = None
+        self.skips = Skips()
         self.seen = -1
 
     def start(self, resumed: int | None) -> None:
@@ -256,9 +252,11 @@ class Best:
         """
         state = self.folder / "run.json"
         if resumed is not None and state.is_file():
-            saved = json.loads(state.read_text(encoding="utf-8"))
-            refuse_other_run(self.out, saved["fingerprint"], self.fingerprint)
-            self.base, self.best, self.best_step = saved["base"], saved["best"], saved["best_step"]
+            with readable(state, DAMAGED):
+                saved = json.loads(read_text(state))
+                refuse_other_run(self.out, saved["fingerprint"], self.fingerprint)
+                self.base, self.best = (math.nan if saved[key] is None else saved[key] for key in ("base", "best"))
+                self.best_step = saved["best_step"]
             self.seen = resumed  # a step that is to be scored is, before it is saved
             trim_metrics(self.out / "metrics.jsonl", resumed)
             self.log({"event": "resumed", "step": resumed, "steps": self.steps})
@@ -285,13 +283,17 @@ class Best:
         if self.seen != step:
             self.consider(step)
         if self.best_step is not None:
-            adapters.load_trainable_state(self.text.model, load_file(self.folder / "best.safetensors"))
+            path = self.folder / "best.safetensors"
+            with readable(path, DAMAGED):
+                adapters.load_trainable_state(self.text.model, load_file(refuse_special(path)))
         self.tracking.finish()
 
     def fitted(self, steps: int, seconds: float) -> Fitted:
         self.text.model.eval()
         better = self.best_step is not None
-        return Fitted(self.text, better, self.base, self.best, self.best_step, steps, round(seconds, 1))
+        return Fitted(
+            self.text, better, self.base, self.best, self.best_step, steps, self.skips.skipped, round(seconds, 1)
+        )
 
     def write(self, line: Event) -> None:
         """A line of metrics.jsonl, and an event."""
@@ -302,7 +304,7 @@ class Best:
 
     def _remember(self) -> None:
         state = {"fingerprint": self.fingerprint, "base": self.base, "best": self.best, "best_step": self.best_step}
-        write_text(self.folder / "run.json", json.dumps(state))
+        write_text(self.folder / "run.json", json.dumps(null_for_nan(state), allow_nan=False))
 
 
 def _reward_weights(recipe: TextRecipe) -> list[str]:
@@ -314,8 +316,8 @@ def _reward_weights(recipe: TextRecipe) -> list[str]:
 class _Course(TrainerCallback):
     """The trainer's log in our words, evaluations at even distances, and an end when it is asked for."""
 
-    def __init__(self, best: Best, ranks: RankSchedule | None, asked: Callable[[], int]) -> None:
-        self.best, self.ranks, self.asked = best, ranks, asked
+    def __init__(self, best: Best, asked: Callable[[], int]) -> None:
+        self.best, self.asked = best, asked
         self.every = evaluation_interval(best.recipe.evaluations, best.steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any) -> None:
@@ -324,10 +326,6 @@ class _Course(TrainerCallback):
         names = {"grad_norm": "gradient_norm"}
         numbers = {names.get(k, k): float(v) for k, v in logs.items() if isinstance(v, int | float)}
         self.best.write({"step": state.global_step, **numbers})
-
-    def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        if self.ranks:
-            save_tensors(self.best.folder / f"checkpoint-{state.global_step}" / RANKS, self.ranks.state())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         if state.global_step % self.every == 0 or state.global_step == self.best.steps:

@@ -237,11 +237,11 @@ def test_a_run_that_was_cut_off_goes_on(tiny_llama: Path, echo: Path, tmp_path: 
     whole = run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", cut_off)
-    (tmp_path / "cut" / "checkpoints" / "checkpoint-11").mkdir()  # as a kill leaves it that comes while it is written
+    (tmp_path / "cut" / "checkpoints" / ".latest-11").mkdir()  # as a kill leaves it that comes while it is written
     # the trainer logs a step when its end has been dealt with: the next one is the last
     with pytest.raises(Interrupted, match="Stopped after step 14"):
         run(tmp_path / "cut", terminate)
-    assert (tmp_path / "cut" / "checkpoints" / "checkpoint-14").is_dir()
+    assert json.loads((tmp_path / "cut" / "checkpoints" / "latest" / "state.json").read_text())["step"] == 14
     with pytest.raises(SpeechftError, match="other settings"):
         run(tmp_path / "cut", seed=1)
     resumed = run(tmp_path / "cut")
@@ -268,7 +268,7 @@ def test_a_run_that_was_stopped_while_it_was_measured_trains_no_step_again(
     assert (tmp_path / "metrics.jsonl").read_text() == before
     assert (result["training"]["steps"], result["training"]["best_step"], result["kept"]) == (5, 5, "adapter")
     assert result["adapted"]["perplexity"]["value"] < result["base"]["perplexity"]["value"]
-    assert not list((tmp_path / "checkpoints").glob("checkpoint-*"))
+    assert not (tmp_path / "checkpoints" / "latest").exists()
 
 
 def test_full_fine_tuning_leaves_a_whole_model(tiny_llama: Path, echo: Path, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_nothing_better_is_said_and_leaves_no_adapter(talker: Path, tmp_path: Pa
 def test_a_loss_that_was_not_reported_is_not_written() -> None:
     lines: list[dict] = []
     best = SimpleNamespace(steps=4, recipe=SimpleNamespace(evaluations=2), write=lines.append)
-    course = _Course(best, None, lambda: 0)  # type: ignore[arg-type]
+    course = _Course(best, lambda: 0)  # type: ignore[arg-type]
     for logs in ({"reward": 0.5, "grad_norm": 2}, {"loss": 1.5}, {"train_runtime": 3.0}):
         course.on_log(None, SimpleNamespace(global_step=1), None, logs)
     assert lines == [{"step": 1, "reward": 0.5, "gradient_norm": 2.0}, {"step": 1, "loss": 1.5}]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from speechft.audio import SAMPLE_RATE, write_audio
+from speechft.audio import SAMPLE_RATE, encoded, write_audio
 from speechft.augment_audio import EFFECTS, NONE_GIVEN, unclipped, vary
 from speechft.check import usable
+from speechft.corpora.copies import Copies
 from speechft.corpora.prepared import refuse_changed, save_prepared
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
@@ -111,7 +112,7 @@ def augment_manifest(
     if not chosen or not kinds or copies < 1:
         what = f"no recording in the split '{split}'" if not chosen else "no effect and no copy was asked for"
         raise SpeechftError(what, where=manifest.path, fix=f"Splits here: {', '.join(manifest.splits) or 'none'}.")
-    folder = out.parent.resolve() / "synthetic" / out.stem  # another manifest here has copies with the same names
+    written = Copies(out, f"synthetic/{out.stem}")  # another manifest here has copies with the same names
     sets = [kinds] if together else [(kind,) for kind in kinds]
     rows: list[Utterance] = []
     for done, utterance in enumerate(chosen, 1):
@@ -119,8 +120,9 @@ def augment_manifest(
         for effects in sets:
             for copy in range(copies):
                 varied, had = vary(samples, effects, seed, utterance.id, copy, amounts)
-                rows.append(_written(utterance, varied, had, folder, copy))
+                rows.append(_written(utterance, varied, had, written, copy))
         progress(done, len(chosen))
+    written.save()
     return save_prepared(Manifest([*manifest, *rows], out))
 
 
@@ -136,13 +138,12 @@ def _originals(path: str | Path, allow_outside: bool, on_event: OnEvent) -> tupl
 
 
 def _written(
-    utterance: Utterance, samples: np.ndarray, amounts: dict[str, float], folder: Path, copy: int
+    utterance: Utterance, samples: np.ndarray, amounts: dict[str, float], written: Copies, copy: int
 ) -> Utterance:
     """The row of one copy, whose recording is written first."""
     effects = "+".join(amounts)
     name = f"{utterance.id}~{effects}{f'-{copy + 1}' if copy else ''}"
-    path = folder / f"{safe_name(name)}.flac"
-    write_audio(path, samples)
+    path = written.put(Path(f"{safe_name(name)}.flac"), encoded(samples, container="flac"))
     said = ", ".join(f"{kind} {amount:g}" for kind, amount in amounts.items())
     if "impairment" in amounts:  # what its speaker is rated as is not what is heard
         utterance = replace(utterance, severity=None, aetiology=None)

@@ -44,9 +44,12 @@ def refuse_foreign_results(out: str | Path, trained: str | None = None) -> None:
         )  # fmt: skip
 
 
-def refuse_foreign_file(path: Path, mark: str) -> None:
+def refuse_foreign_file(path: Path, mark: str, at_start: bool = False) -> None:
     """Raises SpeechftError where a file would be replaced that lacks the text by which ours is known."""
-    if path.is_file() and mark not in read_text(path, errors="replace"):
+    if not path.is_file():
+        return
+    text = read_text(path, errors="replace")
+    if not (text.startswith(mark) if at_start else mark in text):
         raise SpeechftError(
             "was not made by this command, which would overwrite it", where=path,
             fix="Name another file, or move it away.",

@@ -23,9 +23,9 @@ class Copies:
     """The recordings that one manifest gets from us.
 
     A file is the manifest's own where it is as we wrote it, by a hash in a file beside the manifest, and no other
-    manifest of that folder names it too. A name that holds something else is left to whoever put it there: the copy gets
-    the same name in a folder called like the manifest, such as audio/ben/0.flac where audio/0.flac is Anna's. Its row
-    has the same id there, and a repeated run finds it again.
+    manifest of that folder names it too. A name that holds something else is left to whoever put it there: the copy
+    gets the same name in a folder called like the manifest, such as audio/ben/0.flac where audio/0.flac is Anna's. Its
+    row has the same id there, and a repeated run finds it again.
 
     Args:
         manifest: its path.

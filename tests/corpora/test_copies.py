@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from test_folder import clip
 
 from speechft.corpora import prepare
 from speechft.corpora.copies import Copies
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
-from test_folder import clip
 
 
 def heard(manifest: Path) -> dict[str, int]:

@@ -15,9 +15,9 @@ from typing import Any
 
 from speechft import adapters
 from speechft.errors import SpeechftError, missing_extra
-from speechft.files import refuse_existing, replace_folder
+from speechft.files import replace_folder
 from speechft.ggml import write_ggml
-from speechft.locks import locked_beside
+from speechft.locks import new_place
 from speechft.onnx_export import write_onnx
 from speechft.recogniser import load
 from speechft.sources import resolve, resolve_adapter
@@ -62,8 +62,7 @@ def export(
     precision = precision or PRECISIONS[to][0]
     if precision not in PRECISIONS[to]:
         raise SpeechftError(f"{to} does not come in {precision}", fix=f"Use one of {', '.join(PRECISIONS[to])}.")
-    with locked_beside(out):
-        refuse_existing(out)
+    with new_place(out):
         _exported(adapter, out, to, model, precision)
     return out
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from speechft.errors import SpeechftError
-from speechft.files import refuse_special, safe_name
+from speechft.files import refuse_existing, refuse_special, safe_name
 
 RUN = ".lock"  # of a training run, a study or a fleet; where it is left, `own_results` takes the folder for theirs
 RESULTS = ".results.lock"  # of whoever writes result.json and the report
@@ -67,10 +67,18 @@ def locked(folder: Path, name: str = RUN, keep: bool = True, what: Path | None =
 
 @contextlib.contextmanager
 def locked_beside(path: Path) -> Iterator[TextIO]:
-    """Hold a file or folder that is to be written, which has to be new or to hold nothing else, by a file beside it."""
+    """Hold a file or folder that is to be written, by a file beside it that is gone afterwards; raises as `locked`."""
     path = path.resolve()
     with locked(path.parent, f".{safe_name(path.name)}.lock", keep=False, what=path) as file:
         yield file
+
+
+@contextlib.contextmanager
+def new_place(out: Path) -> Iterator[None]:
+    """Hold a folder that is to be made, which nobody else has made until then; raises also as `refuse_existing`."""
+    with locked_beside(out):
+        refuse_existing(out)
+        yield
 
 
 def _taken(folder: Path, name: str, what: Path, made: list[Path]) -> TextIO:

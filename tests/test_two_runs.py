@@ -21,7 +21,7 @@ from speechft.errors import SpeechftError
 from speechft.export import export
 from speechft.files import refuse_existing
 from speechft.fleet import fleet
-from speechft.locks import DATA, RESULTS, AnotherRun, is_locked, locked, locked_beside
+from speechft.locks import DATA, RESULTS, AnotherRun, is_locked, locked, locked_beside, new_place
 from speechft.manifest import Manifest
 from speechft.own_results import refuse_foreign_results
 from speechft.pipeline import evaluate, train
@@ -125,6 +125,11 @@ def test_a_second_run_is_refused_and_changes_nothing(voice: Manifest, tmp_path: 
                 use()
     with locked_beside(out), pytest.raises(AnotherRun):
         export("nowhere", out)
+    out.mkdir()
+    with new_place(out):  # though it is there, empty
+        assert [name for name in names(tmp_path) if name.endswith("lock")] == [".out.lock"]
+        with pytest.raises(AnotherRun), new_place(out):
+            pass
     with locked(out / "voice", DATA), pytest.raises(AnotherRun):
         quickstart(out)
     with locked(out, ".quickstart.lock"), pytest.raises(AnotherRun):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from speechft.files import refuse_existing, refuse_special, safe_name
 RUN = ".lock"  # of a training run, a study or a fleet; where it is left, `own_results` takes the folder for theirs
 RESULTS = ".results.lock"  # of whoever writes result.json and the report
 DATA = ".data.lock"  # of whoever writes a manifest and recordings
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of some network and user-space file systems
 ATTEMPTS = 20  # at a lock that others delete at their end
 
 
@@ -109,5 +111,10 @@ def _taken(folder: Path, name: str, what: Path, made: list[Path]) -> TextIO:
             raise AnotherRun(
                 "another run is writing here", where=what, fix="Wait for it, or choose another folder."
             ) from None
+        except OSError as error:
+            if error.errno in NO_LOCKS:  # as on Windows
+                return file
+            file.close()
+            raise
         file.close()
     raise AnotherRun("others are at work here, one after the other", where=what, fix="Wait for them.")

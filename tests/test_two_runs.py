@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,21 @@ def test_a_lock_that_was_deleted_while_it_was_taken_is_taken_again(
         with pytest.raises(AnotherRun), locked(tmp_path / "a", DATA):
             pass
         assert names(tmp_path / "a") == [DATA]
+
+
+def test_where_a_file_system_has_no_locks_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    number = errno.ENOLCK
+    with locked(tmp_path, DATA, keep=False):
+        pass
+    number = errno.EIO
+    with pytest.raises(OSError, match="no"), locked(tmp_path, DATA, keep=False):
+        pass
 
 
 def test_a_killed_run_s_lock_blocks_nobody_and_says_nothing(tmp_path: Path) -> None:

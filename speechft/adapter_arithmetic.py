@@ -13,6 +13,7 @@ from speechft import adapters
 from speechft.adapter_files import CONFIG, WEIGHTS
 from speechft.errors import SpeechftError
 from speechft.files import new_folder, refuse_existing, save_tensors
+from speechft.locks import new_place
 from speechft.lora_sums import MATRICES, lora_scale, lora_tensors, side_by_side
 from speechft.seen import Seen
 from speechft.sources import common_name, resolve
@@ -57,7 +58,7 @@ def average(folders: Sequence[str | Path], weights: Sequence[float] | None, out:
     rank = sum(config["r"] for config in configs)
     summed = side_by_side(states, [share * lora_scale(config) for share, config in zip(shares, configs, strict=True)])
     origin = [{"adapter": str(f.name), "weight": share} for f, share in zip(parts, shares, strict=True)]
-    with new_folder(out) as work:
+    with new_place(out), new_folder(out) as work:
         save_tensors(work / WEIGHTS, summed)
         config = configs[0] | {"r": rank, "lora_alpha": rank, "use_rslora": False}  # a scale of 1
         (work / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

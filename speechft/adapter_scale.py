@@ -15,6 +15,7 @@ from speechft.context import OTHERS_CONTEXT, UNTRAINED, Context
 from speechft.errors import SpeechftError
 from speechft.evaluate import evaluate_model
 from speechft.files import refuse_existing
+from speechft.locks import new_place
 from speechft.manifest import Manifest
 from speechft.recogniser import card_of, load
 from speechft.sources import resolve, resolve_adapter
@@ -150,5 +151,6 @@ def save_at_best_scale(
         return best, rates
     card = adapters.read_card(resolve_adapter(adapter))
     card |= {"scale": best, "scale_wer": {str(scale): wer for scale, wer in rates.items()}}
-    adapters.save(whisper.model, out, card, whisper.name, resolve(whisper.name))
+    with new_place(out):
+        adapters.save(whisper.model, out, card, whisper.name, resolve(whisper.name))
     return best, rates

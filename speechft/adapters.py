@@ -39,7 +39,7 @@ from speechft.adapter_files import (
 from speechft.adapter_places import placed_config
 from speechft.config import AdapterSettings
 from speechft.errors import SpeechftError, readable
-from speechft.files import new_folder
+from speechft.files import holds_something, new_folder
 from speechft.lora_sums import lora_tensors, side_by_side
 from speechft.merging import disabled, merge, mergeable, unload
 from speechft.peft_methods import is_placed, peft_config, refuse_beyond_encoder
@@ -207,7 +207,7 @@ def _without_start(folder: Path, start: dict[str, torch.Tensor]) -> None:
 
 def refuse_foreign(folder: Path) -> None:
     """Raises SpeechftError where a folder holds something else than what `save` writes, which it would replace."""
-    if folder.exists() and not (folder / CARD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if not (folder / CARD).is_file() and holds_something(folder):
         raise SpeechftError(f"was not made by speechft: it has no {CARD}", where=folder, fix="Choose another folder.")
 
 

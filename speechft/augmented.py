@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from speechft.audio import SAMPLE_RATE, write_audio
+from speechft.audio import SAMPLE_RATE, encoded, write_audio
 from speechft.augment_audio import EFFECTS, NONE_GIVEN, unclipped, vary
 from speechft.check import usable
+from speechft.corpora.copies import Copies
 from speechft.corpora.prepared import refuse_changed, save_prepared
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.files import safe_name, write_text
 from speechft.left_out import tell
+from speechft.locks import DATA, locked
 from speechft.manifest import Manifest, Utterance
 from speechft.own_results import refuse_foreign_file
 from speechft.split import auto_split, usual_name
@@ -92,7 +94,7 @@ def augment_manifest(
 
     Raises:
         SpeechftError: an unknown effect or impossible amount, no clip in the split, or a recording that cannot be read;
-            `out` is the manifest that is varied, or was changed by hand.
+            `out` is the manifest that is varied, or was changed by hand, or another run is writing beside it.
     """
     kinds = check_kinds(kinds)
     check_amounts(amounts, kinds)
@@ -100,28 +102,30 @@ def augment_manifest(
     source = manifest.path if isinstance(manifest, Manifest) else Path(manifest)
     if source and out.resolve() in (source.resolve(), (source / "manifest.jsonl").resolve()):
         raise SpeechftError("is the manifest that is varied", where=out, fix="Name another file with --out.")
-    refuse_changed(out)
-    varied_ids = None
-    if not isinstance(manifest, Manifest):
-        manifest, varied_ids = _originals(manifest, allow_outside, on_event)
-    if not manifest.splits:
-        manifest = auto_split(manifest, seed=seed)
-    mine = [u for u in manifest if usual_name(u.split or "") == usual_name(split) and not u.is_synthetic]
-    chosen = [u for u in mine if varied_ids is None or u.id in varied_ids]
-    if not chosen or not kinds or copies < 1:
-        what = f"no recording in the split '{split}'" if not chosen else "no effect and no copy was asked for"
-        raise SpeechftError(what, where=manifest.path, fix=f"Splits here: {', '.join(manifest.splits) or 'none'}.")
-    folder = out.parent.resolve() / "synthetic" / out.stem  # another manifest here has copies with the same names
-    sets = [kinds] if together else [(kind,) for kind in kinds]
-    rows: list[Utterance] = []
-    for done, utterance in enumerate(chosen, 1):
-        samples = utterance.load()
-        for effects in sets:
-            for copy in range(copies):
-                varied, had = vary(samples, effects, seed, utterance.id, copy, amounts)
-                rows.append(_written(utterance, varied, had, folder, copy))
-        progress(done, len(chosen))
-    return save_prepared(Manifest([*manifest, *rows], out))
+    with locked(out.parent, DATA, keep=False):
+        refuse_changed(out)
+        varied_ids = None
+        if not isinstance(manifest, Manifest):
+            manifest, varied_ids = _originals(manifest, allow_outside, on_event)
+        if not manifest.splits:
+            manifest = auto_split(manifest, seed=seed)
+        mine = [u for u in manifest if usual_name(u.split or "") == usual_name(split) and not u.is_synthetic]
+        chosen = [u for u in mine if varied_ids is None or u.id in varied_ids]
+        if not chosen or not kinds or copies < 1:
+            what = f"no recording in the split '{split}'" if not chosen else "no effect and no copy was asked for"
+            raise SpeechftError(what, where=manifest.path, fix=f"Splits here: {', '.join(manifest.splits) or 'none'}.")
+        written = Copies(out, f"synthetic/{out.stem}")  # another manifest here has copies with the same names
+        sets = [kinds] if together else [(kind,) for kind in kinds]
+        rows: list[Utterance] = []
+        for done, utterance in enumerate(chosen, 1):
+            samples = utterance.load()
+            for effects in sets:
+                for copy in range(copies):
+                    varied, had = vary(samples, effects, seed, utterance.id, copy, amounts)
+                    rows.append(_written(utterance, varied, had, written, copy))
+            progress(done, len(chosen))
+        written.save()
+        return save_prepared(Manifest([*manifest, *rows], out))
 
 
 def _originals(path: str | Path, allow_outside: bool, on_event: OnEvent) -> tuple[Manifest, set[str]]:
@@ -136,13 +140,12 @@ def _originals(path: str | Path, allow_outside: bool, on_event: OnEvent) -> tupl
 
 
 def _written(
-    utterance: Utterance, samples: np.ndarray, amounts: dict[str, float], folder: Path, copy: int
+    utterance: Utterance, samples: np.ndarray, amounts: dict[str, float], written: Copies, copy: int
 ) -> Utterance:
     """The row of one copy, whose recording is written first."""
     effects = "+".join(amounts)
     name = f"{utterance.id}~{effects}{f'-{copy + 1}' if copy else ''}"
-    path = folder / f"{safe_name(name)}.flac"
-    write_audio(path, samples)
+    path = written.put(Path(f"{safe_name(name)}.flac"), encoded(samples, container="flac"))
     said = ", ".join(f"{kind} {amount:g}" for kind, amount in amounts.items())
     if "impairment" in amounts:  # what its speaker is rated as is not what is heard
         utterance = replace(utterance, severity=None, aetiology=None)
@@ -192,15 +195,16 @@ def listen(
     if not len(manifest):
         raise SpeechftError("no recording to vary", where=manifest.path, fix="Name a manifest that holds some.")
     page = Path(out) / "index.html"
-    refuse_foreign_file(page, TITLE)
-    if not page.exists() and any(page.parent.glob(EXAMPLES)):
-        raise SpeechftError("holds sounds like those to be written", where=out, fix="Name a new folder.")
-    step = max(1, len(manifest) // clips)
-    sections = ""
-    for number, utterance in enumerate(manifest[::step][:clips], 1):
-        write_text(page, PAGE.format(title=TITLE, body=sections))  # first: it says whose the sounds beside it are
-        sections += _examples(utterance, number, page.parent, kinds, seed, amounts) + "\n"
-    return write_text(page, PAGE.format(title=TITLE, body=sections.rstrip("\n")))
+    with locked(page.parent, DATA, keep=False):
+        refuse_foreign_file(page, TITLE)
+        if not page.exists() and any(page.parent.glob(EXAMPLES)):
+            raise SpeechftError("holds sounds like those to be written", where=out, fix="Name a new folder.")
+        step = max(1, len(manifest) // clips)
+        sections = ""
+        for number, utterance in enumerate(manifest[::step][:clips], 1):
+            write_text(page, PAGE.format(title=TITLE, body=sections))  # first: it says whose the sounds beside it are
+            sections += _examples(utterance, number, page.parent, kinds, seed, amounts) + "\n"
+        return write_text(page, PAGE.format(title=TITLE, body=sections.rstrip("\n")))
 
 
 def _examples(

@@ -17,6 +17,7 @@ import yaml
 from speechft.card_charts import bars, histogram
 from speechft.errors import SpeechftError
 from speechft.files import read_text, write_text
+from speechft.locks import locked_beside
 from speechft.manifest import Manifest
 from speechft.markdown import markdown_table
 from speechft.overlap import overlap
@@ -71,6 +72,12 @@ def card(
         )
     if out.suffix != ".md":
         raise SpeechftError("a card is a Markdown file", where=out, fix="Give it a name that ends in .md.")
+    with locked_beside(out):
+        return _written(manifest, out, facts, groups)
+
+
+def _written(manifest: Manifest, out: Path, facts: str | Path | None, groups: Iterable[str]) -> dict[str, Any]:
+    """What `card` does once nobody else writes it; arguments and result as there."""
     checksum, manifest = manifest.sha256, manifest.with_durations()
     given, before, after = _open_card(manifest)
     unwritten = dict(given)

@@ -14,7 +14,7 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation
 from speechft.events import OnEvent
 from speechft.manifest import Manifest
-from speechft.own_results import refuse_foreign_results
+from speechft.own_results import writes_results
 from speechft.paired import compare_all, compare_pairs
 from speechft.recogniser import card_of, load
 from speechft.report import write_report
@@ -24,6 +24,7 @@ from speechft.result_schema import FORMAT
 from speechft.sources import common_name
 
 
+@writes_results
 def evaluate_adapters(
     manifest: str | Path | Manifest,
     adapters: Sequence[str | Path],
@@ -51,8 +52,6 @@ def evaluate_adapters(
         SpeechftError: a folder is no adapter, or is given twice.
     """
     under = Conditions(**conditions)
-    if out:
-        refuse_foreign_results(out)
     names = adapter_names([Path(folder) for folder in adapters])
     rows, typical = under.rows(manifest, [card_of(adapter=folder) for folder in adapters], on_event)
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from speechft import adapters
 from speechft.errors import SpeechftError, missing_extra
-from speechft.files import refuse_existing, replace_folder
+from speechft.files import replace_folder
 from speechft.ggml import write_ggml
+from speechft.locks import new_place
 from speechft.onnx_export import write_onnx
 from speechft.recogniser import load
 from speechft.sources import resolve, resolve_adapter
@@ -61,7 +62,13 @@ def export(
     precision = precision or PRECISIONS[to][0]
     if precision not in PRECISIONS[to]:
         raise SpeechftError(f"{to} does not come in {precision}", fix=f"Use one of {', '.join(PRECISIONS[to])}.")
-    refuse_existing(out)
+    with new_place(out):
+        _exported(adapter, out, to, model, precision)
+    return out
+
+
+def _exported(adapter: str | Path, out: Path, to: str, model: str | None, precision: str) -> None:
+    """What `export` does once nobody else makes the folder; arguments as there."""
     folder = resolve_adapter(adapter)
     adapters.refuse_loftq(adapters.own_card(folder), folder)
     text = adapters.task_of(folder) != "speech"
@@ -69,7 +76,6 @@ def export(
         raise SpeechftError(
             f"text models are not exported to {to}", fix="Use --to huggingface; other converters read that."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
         merged = (_merged_text if text else _merged)(folder, model, Path(work) / "huggingface")
         made = merged
@@ -80,7 +86,6 @@ def export(
         elif to == "onnx":
             made = _onnx(merged, Path(work) / to, precision)
         replace_folder(made, out)
-    return out
 
 
 def _merged_text(adapter: Path, model: str | None, out: Path) -> Path:

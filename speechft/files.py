@@ -179,9 +179,16 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def holds_something(path: Path) -> bool:
+    """Whether a path is more than a folder that is empty, but for the locks of runs that were killed."""
+    if not path.is_dir():
+        return path.exists()
+    return not all(re.fullmatch(r"\.(.+\.)?lock", inside.name) for inside in path.iterdir())
+
+
 def refuse_existing(out: Path) -> None:
     """Raises SpeechftError where something is there already, but for an empty folder."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if holds_something(out):
         raise SpeechftError("exists already", where=out, fix="Name a new folder.")
 
 

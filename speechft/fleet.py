@@ -26,12 +26,14 @@ from speechft.locks import locked
 from speechft.markdown import markdown_table
 from speechft.marks import FILE, marked, with_absolute_paths
 from speechft.numbers_as_text import percent
+from speechft.own_results import refuse_foreign_file, refuse_foreign_results
 from speechft.pipeline import known_speakers, prepared, train
 from speechft.result import shared_parts
 from speechft.result_schema import TrainingResult
 from speechft.split_files import usable_rows
 
 OWN = ("fleet.json", "fleet.md")
+OF_A_FLEET = ('"without_adapter":', "| adapted WER |")  # what each of the two is known by
 # what a result does not depend on, or only by the rows' hash
 IRRELEVANT = marked(SpeechRecipe, FILE) | {"allow_outside", "tracking", "search"}
 
@@ -65,7 +67,8 @@ def fleet(
         its data), and `pooled` over all of them.
 
     Raises:
-        SpeechftError: the manifest, the recipe or a speaker's name is wrong, or the cluster is out of reach.
+        SpeechftError: the manifest, the recipe or a speaker's name is wrong, the cluster is out of reach, or a file
+            would be replaced that is not of a fleet.
     """
     if recipe.task != "speech":
         raise SpeechftError("a fleet trains speech recipes only", fix="Train text recipes with 'speechft train'.")
@@ -76,6 +79,8 @@ def fleet(
     if not chosen:
         raise SpeechftError("no training row names a speaker", where=recipe.manifest, fix="Add a 'speaker' field.")
     out = Path(recipe.output_dir).resolve()
+    refuse_foreign_fleet(out)
+    refuse_foreign_results(out, recipe.adapter.saved_as)  # the lock that is left here says that they are ours
     with locked(out):
         rows: dict[str, Event] = {}
         waiting = []
@@ -97,6 +102,12 @@ def fleet(
         write_json(out / "fleet.json", result)
         write_text(out / "fleet.md", _markdown(result))
     return result
+
+
+def refuse_foreign_fleet(out: Path) -> None:
+    """Raises SpeechftError, before any work, where a fleet would replace a file that is not of one."""
+    for name, mark in zip(OWN, OF_A_FLEET, strict=True):
+        refuse_foreign_file(out / name, mark)
 
 
 def recipe_of(recipe: SpeechRecipe, speaker: str, out: Path) -> SpeechRecipe:

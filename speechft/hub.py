@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from speechft import adapters, complaints
 from speechft.errors import SpeechftError
 from speechft.files import refuse_existing, replace_folder, write_json, write_text
+from speechft.locks import new_place
 from speechft.marks import Mark, marked, places
 from speechft.model_card import model_card
 from speechft.recipes import RECIPES
@@ -67,7 +68,8 @@ def push(
                 fix="Ask the people whose recordings are in it, then give --licence.",
             )
         if dry_run:
-            replace_folder(folder, out)
+            with new_place(out):
+                replace_folder(folder, out)
             return str(out)
         return _upload(folder, repo, public)
 

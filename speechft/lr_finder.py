@@ -20,6 +20,7 @@ from speechft.train import Run
 SMOOTHING = 0.9  # of the running mean of the loss
 WORSE = 1.3  # times the lowest smoothed loss: the rate is too high then
 SETTLING = 5  # first steps, whose mean is of too few batches to be the lowest
+CURVE = "<!-- smoothed loss -->"  # in a picture of it: the name of its axis, which Matplotlib draws as shapes
 BELOW_LOWEST = 3  # the suggestion lies so many times below the rate of the lowest loss
 
 

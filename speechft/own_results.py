@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 from speechft.adapter_files import CARD
 from speechft.errors import SpeechftError
 from speechft.files import read_text, write_text
+from speechft.locks import RESULTS, RUN, locked
 
+P = ParamSpec("P")
+R = TypeVar("R")
 TRANSCRIPTS = ".transcripts.made"  # hashes of what `write_transcript` wrote into a folder, a line each
 WITH_A_RESULT = ("report.html", "report.md", "metrics.jsonl")
 
@@ -30,7 +37,7 @@ def refuse_foreign_results(out: str | Path, trained: str | None = None) -> None:
     result = out / "result.json"
     mine = result.is_file() and _is_ours(result)
     foreign = [result] if result.exists() and not mine else []
-    if not mine and not (out / ".lock").is_file():
+    if not mine and not (out / RUN).is_file():
         foreign += [out / name for name in WITH_A_RESULT if (out / name).exists()]
         if trained and (out / trained / CARD).is_file():  # of what has none, `adapters.refuse_foreign` says more
             raise SpeechftError(
@@ -44,9 +51,40 @@ def refuse_foreign_results(out: str | Path, trained: str | None = None) -> None:
         )  # fmt: skip
 
 
-def refuse_foreign_file(path: Path, mark: str) -> None:
+@contextlib.contextmanager
+def results_folder(out: str | Path | None, trained: str | None = None) -> Iterator[None]:
+    """Hold a folder that results are written into, where there is one; arguments as of `refuse_foreign_results`.
+
+    Raises:
+        AnotherRun: another run is writing there.
+        SpeechftError: see `refuse_foreign_results`.
+    """
+    if not out:
+        yield
+        return
+    refuse_foreign_results(out, trained)
+    with locked(Path(out), RESULTS, keep=False):
+        yield
+
+
+def writes_results(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function hold the folder that its keyword `out` names, for as long as it takes; see `results_folder`."""
+
+    @functools.wraps(function)
+    def held(*args: P.args, **kwargs: P.kwargs) -> R:
+        out: Any = kwargs.get("out")
+        with results_folder(out):
+            return function(*args, **kwargs)
+
+    return held
+
+
+def refuse_foreign_file(path: Path, mark: str, at_start: bool = False) -> None:
     """Raises SpeechftError where a file would be replaced that lacks the text by which ours is known."""
-    if path.is_file() and mark not in read_text(path, errors="replace"):
+    if not path.is_file():
+        return
+    text = read_text(path, errors="replace")
+    if not (text.startswith(mark) if at_start else mark in text):
         raise SpeechftError(
             "was not made by this command, which would overwrite it", where=path,
             fix="Name another file, or move it away.",

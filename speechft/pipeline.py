@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -17,10 +16,9 @@ from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.left_out import listed, tell_errors
-from speechft.locks import locked
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
-from speechft.own_results import refuse_foreign_results
+from speechft.own_results import refuse_foreign_results, results_folder, writes_results
 from speechft.paired import compare
 from speechft.recogniser import Recogniser, card_of, load
 from speechft.report import write_report
@@ -69,9 +67,9 @@ def train(
         SpeechftError: the manifest, the recipe or the model is wrong, or another run is at work in the folder.
     """
     manifest, left_out = prepared(recipe, on_event)
-    refuse_foreign_results(recipe.output_dir, recipe.adapter.saved_as)
+    refuse_foreign_results(recipe.output_dir, recipe.adapter.saved_as)  # in every process, so that all end
     # `fit` has a lock of its own, which ends too early: the adapter has to stay until it is evaluated
-    with locked(Path(recipe.output_dir), ".run") if distributed.is_first() else contextlib.nullcontext():
+    with results_folder(recipe.output_dir if distributed.is_first() else None, recipe.adapter.saved_as):
         return _trained_and_reported(recipe, manifest, left_out, on_event, title, embed_audio_mb)
 
 
@@ -188,6 +186,7 @@ def known_speakers(recipe: SpeechRecipe, manifest: Manifest, wanted: Iterable[st
     return set(wanted)
 
 
+@writes_results
 def evaluate(
     manifest: str | Path | Manifest,
     *,
@@ -225,8 +224,6 @@ def evaluate(
     under = Conditions(**conditions)
     if under.typical and not adapter:
         raise SpeechftError("--typical measures what an adapter costs on typical speech", fix="Give --adapter too.")
-    if out:
-        refuse_foreign_results(out)
     rows, typical = under.rows(manifest, [card_of(model, adapter)], on_event)
     recogniser = load(model, adapter, language=under.language)
     found = under.hear(recogniser, rows.chosen, on_event)

@@ -7,6 +7,7 @@ from typing import Any
 
 from speechft.config import SpeechRecipe
 from speechft.events import OnEvent
+from speechft.locks import DATA, locked
 from speechft.pipeline import train
 
 
@@ -18,8 +19,11 @@ def run(out: Path, on_event: OnEvent = lambda event: None) -> dict[str, Any]:
     """
     from speechft.corpora.simulated import prepare_simulated
 
-    manifest = prepare_simulated(
-        out / "voice", progress=lambda done, total: on_event({"event": "spoken", "clips": 1, "of": total})
-    )
-    recipe = SpeechRecipe(manifest=manifest, output_dir=out)
-    return train(recipe, on_event=on_event, title="Quickstart: a simulated voice")
+    voice = out / "voice"
+    with locked(out, ".quickstart.lock", keep=False):  # now: the second one would learn it after minutes of speaking
+        with locked(voice, DATA, keep=False):
+            manifest = prepare_simulated(
+                voice, progress=lambda done, total: on_event({"event": "spoken", "clips": 1, "of": total})
+            )
+        recipe = SpeechRecipe(manifest=manifest, output_dir=out)
+        return train(recipe, on_event=on_event, title="Quickstart: a simulated voice")

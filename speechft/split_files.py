@@ -18,6 +18,7 @@ from typing import Any
 from speechft.check import usable
 from speechft.errors import SpeechftError
 from speechft.files import read_text, write_text
+from speechft.locks import locked_beside
 from speechft.manifest import Manifest, Problem, Utterance
 from speechft.overlap import overlap
 from speechft.protocols import PROTOCOLS, protocol
@@ -50,8 +51,16 @@ def write_split(
     """
     if manifest.path and Path(out).resolve() == manifest.path.resolve():
         raise SpeechftError("is the manifest itself", where=out, fix="Name another file for the split.")
-    if Path(out).is_file():
-        _refuse_foreign(Path(out))
+    with locked_beside(Path(out)):
+        return _written(manifest, Path(out), name, base, options)
+
+
+def _written(
+    manifest: Manifest, out: Path, name: str, base: str | Path | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """What `write_split` does once nobody else writes the file; arguments and result as there."""
+    if out.is_file():
+        _refuse_foreign(out)
     start = apply_split(manifest, base) if base else manifest
     done = protocol(start, name, **options)
     shared = overlap(done)
@@ -74,7 +83,7 @@ def write_split(
         "rows": {u.id: _row_hash(u, manifest.path) for u in manifest},
     }
     content["sha256"] = _content_hash(content)
-    write_text(Path(out), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    write_text(out, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
     return content
 
 

@@ -24,7 +24,7 @@ from speechft.own_results import refuse_foreign_results
 from speechft.pipeline import train
 from speechft.recipes import RECIPES, Recipe
 from speechft.text.config import DATA
-from speechft.tune_report import markdown, row, search_result
+from speechft.tune_report import markdown, refuse_foreign_study, row, search_result
 from speechft.tune_space import Space, default_space
 from speechft.tune_study import Pruning, came_to_an_end, cut_off_again, draw_by, open_study
 from speechft.tune_task import Task, speech_task, text_task
@@ -68,13 +68,13 @@ def tune(
         what trials.json holds.
 
     Raises:
-        SpeechftError: recipe, search or data are wrong, the storage holds another study, or no trial came to its end.
+        SpeechftError: recipe, search or data are wrong, the storage holds another study, the folder something that is
+            not of one, or no trial came to its end.
     """
     out = Path(recipe.output_dir)
     space_of(recipe)  # its mistakes are named before there is a folder
-    if (out / "trials").exists() and not (out / ".lock").exists():
-        raise SpeechftError("was not made by a study, which would overwrite it", where=out / "trials",
-                            fix="Choose another output_dir.")  # fmt: skip
+    refuse_foreign_results(out, recipe.adapter.saved_as)  # the lock that is left here says that they are ours
+    refuse_foreign_study(out)
     with locked(out):
         mine = Worker(recipe, trials, minutes, storage or out / "study.journal", pruning, dev_utterances)
         space, task, study = mine.space, mine.task, mine.study

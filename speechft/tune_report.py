@@ -11,9 +11,17 @@ import yaml
 
 from speechft.errors import SpeechftError
 from speechft.files import write_text
+from speechft.locks import RUN
 from speechft.markdown import markdown_table
 from speechft.marks import with_absolute_paths
+from speechft.own_results import refuse_foreign_file
 from speechft.tune_space import Space
+
+# What a study's files are known by
+BEST = "# speechft train best.yaml\n"
+TRIALS = '"recipe_itself":'
+TITLE = "# Hyper-parameter search\n"
+PICTURE = "<!-- importance -->"  # the name of its axis, which Matplotlib draws as shapes
 
 ENOUGH = 8  # completed trials that can tell which settings matter
 
@@ -32,6 +40,20 @@ def row(trial: Any) -> dict[str, Any]:
     }
 
 
+def refuse_foreign_study(out: Path) -> None:
+    """Raises SpeechftError, before any work, where a study would replace or delete what no study wrote."""
+    refuse_foreign_file(out / "best.yaml", BEST, at_start=True)
+    refuse_foreign_file(out / "trials.json", TRIALS)
+    refuse_foreign_file(out / "trials.md", TITLE, at_start=True)
+    # best.yaml is written just before it; without one, no mark makes the picture ours
+    refuse_foreign_file(out / "importance.svg", PICTURE if (out / "best.yaml").is_file() else BEST)
+    trials = out / "trials"  # which are deleted at the end
+    theirs = trials.is_dir() and all(trial.name.isdecimal() for trial in trials.iterdir())
+    if trials.exists() and not (theirs and (out / RUN).is_file()):
+        raise SpeechftError("was not made by a study, which would delete it", where=trials,
+                            fix="Choose another output_dir, or move it away.")  # fmt: skip
+
+
 def search_result(study: Any, space: Space, metric: str, out: Path) -> dict[str, Any]:
     """Write best.yaml and importance.svg; returns what trials.json says of the search.
 
@@ -47,7 +69,7 @@ def search_result(study: Any, space: Space, metric: str, out: Path) -> dict[str,
     written = best.model_dump(mode="json", exclude_defaults=True)
     # the rate always: one that is left out becomes what suits the method
     written |= {"learning_rate": best.learning_rate, "task": best.task, "output_dir": "best"}
-    head = f"# speechft train best.yaml\n# The best of {len(rows)} trials by {metric}.\n"
+    head = f"{BEST}# The best of {len(rows)} trials by {metric}.\n"
     write_text(out / "best.yaml", head + yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
     return {
         "format": 1,
@@ -98,7 +120,7 @@ def markdown(result: dict[str, Any]) -> str:
     best, own = result["best"], number(result["recipe_itself"])
     notice = result["notice"]
     lines = [
-        "# Hyper-parameter search\n",
+        TITLE,
         *([f"**{notice}**\n"] if notice else []),
         f"Best {result['metric']} {number(best['value'])} in trial {best['number']}; the recipe as it was has {own}. A "
         "pruned trial's value is the best it had.\n",

@@ -50,6 +50,19 @@ def test_copies_are_marked_and_as_long_as_they_say(corpus: Manifest) -> None:
     assert "recording" not in str(overlap(Manifest.load(folder / "more.jsonl")))
 
 
+def test_copies_replace_copies_alone(corpus: Manifest, tmp_path: Path) -> None:
+    rows = Manifest([replace(u, split="train") for u in corpus][:1])
+    name = f"{rows[0].id}~noise.flac"
+    mine = tmp_path / "synthetic" / "m" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    for seed in (0, 1):
+        made = augment_manifest(rows, tmp_path / "m.jsonl", ["noise"], seed=seed)[-1]
+        assert made.audio == mine.parent / "m" / name
+        assert len(made.load()) == len(rows[0].load())
+    assert mine.read_bytes() == b"mine"
+
+
 def test_ids_that_no_file_can_have(corpus: Manifest, tmp_path: Path) -> None:
     ids = ["a/b", "a_b", "ü" * 200, ".."]
     odd = Manifest([replace(u, id=name, split="train") for u, name in zip(corpus, ids, strict=False)])

@@ -18,14 +18,18 @@ from speechft.comparison import evaluate_adapters
 from speechft.config import SpeechRecipe
 from speechft.corpora import prepare
 from speechft.errors import SpeechftError
-from speechft.files import write_text
+from speechft.files import write_json, write_text
+from speechft.fleet import fleet, refuse_foreign_fleet
+from speechft.lr_finder import CURVE, RangeTest, plot
 from speechft.manifest import Manifest
-from speechft.own_results import refuse_foreign_results, write_transcript
+from speechft.own_results import refuse_foreign_file, refuse_foreign_results, write_transcript
 from speechft.pipeline import evaluate
 from speechft.plain_text import escape
 from speechft.recipes import load_recipe
 from speechft.split_files import write_split
 from speechft.train import fit
+from speechft.tune import tune
+from speechft.tune_report import BEST, markdown, refuse_foreign_study
 
 
 def test_a_folder_of_others_is_no_place_for_an_average(tmp_path: Path) -> None:
@@ -212,6 +216,58 @@ def test_a_run_deletes_no_adapter_of_another_place(voice: Manifest, tmp_path: Pa
     refuse_foreign_results(tmp_path)  # an evaluation leaves it alone
     (tmp_path / ".lock").touch()
     refuse_foreign_results(tmp_path, "adapter")
+
+
+MINE = ("trials.md", "trials.json", "best.yaml", "importance.svg", "trials/notes.txt", "report.html")
+
+
+@pytest.mark.parametrize("name", [*MINE, "fleet.json", "fleet.md"])
+def test_a_study_and_a_fleet_replace_only_their_like(voice: Manifest, tmp_path: Path, name: str) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("# Fleet\n\nThree buses, best.yaml in each")
+    (tmp_path / "trials").mkdir(exist_ok=True)
+    (tmp_path / ".lock").touch()  # of a training run here, say; of a report it says that it is one's own
+    if name == "report.html":
+        (tmp_path / ".lock").unlink()
+    before = sorted(tmp_path.rglob("*"))
+    recipe = SpeechRecipe(manifest=voice.path, output_dir=tmp_path, max_steps=1)
+    for use in (tune, fleet):
+        if name.startswith("fleet") == (use is fleet) or name == "report.html":
+            with pytest.raises(SpeechftError, match=r"was not made by"):
+                use(recipe)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert mine.read_text().startswith("# Fleet")
+
+
+def test_a_study_s_and_a_fleet_s_files_are_known_as_theirs(tmp_path: Path) -> None:
+    refuse_foreign_study(tmp_path)
+    refuse_foreign_fleet(tmp_path)
+    write_text(tmp_path / "best.yaml", f"{BEST}# The best of 3 trials by dev WER.\n")
+    (tmp_path / "importance.svg").write_text("<svg><!-- importance --></svg>")
+    result = {"metric": "dev WER", "recipe_itself": 0.1, "best": {"number": 0, "value": 0.1, "params": {}}}
+    result |= {"trials": [], "importance": {}, "notice": None}
+    write_json(tmp_path / "trials.json", result)
+    write_text(tmp_path / "trials.md", markdown(result))
+    (tmp_path / "trials" / "3").mkdir(parents=True)
+    with pytest.raises(SpeechftError, match=r"trials: was not made by a study"):
+        refuse_foreign_study(tmp_path)
+    (tmp_path / ".lock").touch()  # of a study that was killed
+    refuse_foreign_study(tmp_path)
+    (tmp_path / "best.yaml").unlink()  # a study writes it before the picture
+    with pytest.raises(SpeechftError, match=r"importance.svg: was not made"):
+        refuse_foreign_study(tmp_path)
+
+
+def test_a_curve_of_learning_rates_replaces_only_its_like(voice: Manifest, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    words = ["tune", "--find-lr", f"manifest={voice.path}", f"output_dir={tmp_path}"]
+    picture = tmp_path / "learning_rate.svg"
+    plot(RangeTest((1e-4, 1e-3), (2.0, 1.0), 1e-4, False), picture)
+    refuse_foreign_file(picture, CURVE)
+    picture.write_text("<svg/>")
+    assert "was not made by this command" in str(CliRunner().invoke(app, words).exception)
+    assert picture.read_text() == "<svg/>"
 
 
 def test_an_output_folder_has_a_name(voice: Manifest, tmp_path: Path) -> None:

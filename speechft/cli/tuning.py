@@ -82,7 +82,8 @@ def tune(
 
 def _find_lr(settings: Recipe, as_json: bool) -> None:
     from speechft.config import SpeechRecipe
-    from speechft.lr_finder import find_learning_rate, plot
+    from speechft.lr_finder import CURVE, find_learning_rate, plot
+    from speechft.own_results import refuse_foreign_file
     from speechft.pipeline import prepared
     from speechft.terminal import Watcher
 
@@ -90,9 +91,10 @@ def _find_lr(settings: Recipe, as_json: bool) -> None:
         raise SpeechftError("the range test is for speech recipes", fix="Leave --find-lr out: tune searches for it.")
     if importlib.util.find_spec("matplotlib") is None:  # now, not after all its steps
         raise missing_extra("matplotlib", "tune")
+    picture = settings.output_dir / "learning_rate.svg"
+    refuse_foreign_file(picture, CURVE)
     with Watcher(quiet=as_json) as watch:
         found = find_learning_rate(settings, prepared(settings)[0].split("train"), on_event=watch)
-    picture = settings.output_dir / "learning_rate.svg"
     plot(found, picture)
     if as_json:
         print_json({"suggestion": found.suggestion, "stopped": found.stopped, "rates": found.rates,

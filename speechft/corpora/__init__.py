@@ -38,8 +38,11 @@ def prepare(
         split: of a hub dataset; None takes all.
         copy: copy recordings beside the manifest.
         allow_outside: take recordings from outside the source folder, where absolute paths in a table or links lead.
+
+    Raises:
+        AnotherRun: another run is writing into the manifest's folder.
+        SpeechftError: see the function of the corpus.
     """
-    from speechft.corpora import folder, hub
     from speechft.corpora.prepared import manifest_path
 
     written = (Path(out).resolve(), manifest_path(out).resolve())
@@ -48,6 +51,18 @@ def prepare(
     if split and corpus != "hub":
         fix = "Prepare all of it; 'speechft train' and 'evaluate' take the splits that they need."
         raise SpeechftError(f"a split is chosen of hub datasets only, not of '{corpus}'", fix=fix)
+    from speechft.locks import DATA, locked
+
+    with locked(manifest_path(out).parent, DATA, keep=False):  # other manifests there share its recordings
+        return _prepare(corpus, source, out, split, copy, allow_outside)
+
+
+def _prepare(
+    corpus: str, source: str | Path, out: str | Path, split: str | None, copy: bool, allow_outside: bool
+) -> Prepared:
+    """What `prepare` does in the folder that it holds; arguments as there."""
+    from speechft.corpora import folder, hub
+
     if corpus == "folder":
         return folder.prepare_folder(source, out, copy=copy, allow_outside=allow_outside)
     if corpus == "csv":

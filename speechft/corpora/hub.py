@@ -15,7 +15,7 @@ from speechft.audio import encoded
 from speechft.corpora.folder import match_columns, rename_columns
 from speechft.corpora.prepared import Preparation, Prepared
 from speechft.errors import SpeechftError
-from speechft.files import read_bytes, safe_name, write_bytes
+from speechft.files import read_bytes, safe_name
 from speechft.manifest import Utterance, probe_duration
 from speechft.problems import BadRow
 from speechft.split import PARTS, usual_name
@@ -146,10 +146,11 @@ def _add_rows(
         where = f"{name}:{number}"
         try:
             row = rename_columns(values, names)
-            audio = _write(row["audio"], work.folder / "audio" / safe_name(name), number, inside)
+            file, content = _stored(row["audio"], number, inside)
         except BadRow as bad:
             work.leave_out(where, bad.what)
             continue
+        audio = work.copies.put(Path(safe_name(name), file), content)
         own = row.get("split")
         if own and usual:  # such as "clean" of a column that is called subset
             row |= {theirs: own for theirs, ours in names.items() if ours == "split" != theirs}
@@ -157,7 +158,7 @@ def _add_rows(
         if _is_cut(audio, row):
             row |= {f"original_{key}": row.pop(key) for key in ("start_s", "end_s") if key in row}
         if work.add(row, where) is None:
-            audio.unlink(missing_ok=True)
+            work.copies.drop(audio)
 
 
 def _is_cut(audio: Path, row: Mapping[str, Any]) -> bool:
@@ -201,8 +202,8 @@ def _are_texts(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
-def _write(sound: Any, folder: Path, number: int, inside: Path | None) -> Path:
-    """Write one recording as it is stored; samples without a file become flac.
+def _stored(sound: Any, number: int, inside: Path | None) -> tuple[str, bytes]:
+    """One recording as it is stored, by the name of a file; samples without a file become flac.
 
     Args:
         sound: {"bytes", "path"} or {"array", "sampling_rate"} as `datasets` has them, or a path.
@@ -213,7 +214,7 @@ def _write(sound: Any, folder: Path, number: int, inside: Path | None) -> Path:
     stem = re.sub(r"[^\w.-]", "_", Path(str(path)).stem)[:80]
     base = f"{number:06d}-{stem}" if stem else f"{number:06d}"
     if value.get("array") is not None:
-        return write_bytes(folder / f"{base}.flac", _flac(value))
+        return f"{base}.flac", _flac(value)
     data = value.get("bytes")
     if data is None and path:
         if inside and not Path(path).resolve().is_relative_to(inside):
@@ -225,7 +226,7 @@ def _write(sound: Any, folder: Path, number: int, inside: Path | None) -> Path:
     if not data:
         raise BadRow("empty", "there is no recording", "")
     known = next((ending for magic, ending in MAGIC.items() if data.startswith(magic)), "")
-    return write_bytes(folder / f"{base}{known or Path(str(path)).suffix or '.audio'}", data)
+    return f"{base}{known or Path(str(path)).suffix or '.audio'}", data
 
 
 def _flac(value: Mapping[str, Any]) -> bytes:

@@ -6,22 +6,26 @@ import csv
 import errno
 import filecmp
 import hashlib
+import io
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from speechft.corpora.copies import Copies
 from speechft.corpora.reading import closed_folders, read_text
 from speechft.errors import SpeechftError
 from speechft.files import write_text
 from speechft.manifest import Manifest, Utterance, probe_duration
+from speechft.own_results import refuse_foreign_file
 from speechft.plain_text import encodable
 from speechft.problems import BadRow
 from speechft.rows import Folder, duplicate_id, parse_row, read_flag, with_ids
 from speechft.split import usual_name
+
+HEADINGS = ("where", "reason")  # of the list of what was left out, which is known as ours by them
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,11 @@ class Preparation:
         copy: copy recordings that lie outside the manifest's folder.
         allow_outside: take recordings that lie outside `source`, where absolute paths in a table or links lead.
 
+    Attributes:
+        copies: where recordings beside the manifest are written.
+
     Raises:
-        SpeechftError: see `refuse_changed`.
+        SpeechftError: see `refuse_changed`; or the list of what was left out would replace a file that is none.
     """
 
     def __init__(self, source: Path, out: str | Path, copy: bool = True, allow_outside: bool = False) -> None:
@@ -60,12 +67,16 @@ class Preparation:
         refuse_changed(self.path)
         self.source = Path(source).resolve()
         self.folder = self.path.parent.resolve()
+        name = "left_out.csv" if self.path.name == "manifest.jsonl" else f"{self.path.stem}.left_out.csv"
+        self._list = self.path.with_name(name)
+        refuse_foreign_file(self._list, ",".join(HEADINGS) + "\n", at_start=True)
         self.copy = copy
+        self.copies = Copies(self.path, "audio")
         self.left_out: list[tuple[str, str]] = []
         self.utterances: list[Utterance] = []
         self._inside = Folder(self.source, allow_outside)
         self._placed: dict[Path, Path] = {}
-        self._targets: set[Path] = set()
+        self._names: set[Path] = set()
         self._ids: set[str] = set()
         self._taken: dict[Hashable, list[Path]] = defaultdict(list)
 
@@ -163,18 +174,16 @@ class Preparation:
         """
         for folder, reason in closed_folders(self.source) if searched else ():
             self.leave_out(folder, f"the folder cannot be opened ({reason})")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        name = "left_out.csv" if self.path.name == "manifest.jsonl" else f"{self.path.stem}.left_out.csv"
-        with (self.folder / name).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["where", "reason"])
-            writer.writerows(self.left_out)
+        table = io.StringIO(newline="")
+        csv.writer(table).writerows([HEADINGS, *self.left_out])
+        write_text(self._list, table.getvalue())
+        self.copies.save()
         if not self.utterances:
             reasons = "".join(f" {where}: {reason}." for where, reason in self.left_out[:3])
             raise SpeechftError(
                 f"nothing could be used; {len(self.left_out)} recordings or rows were left out",
                 where=self.source,
-                fix=f"The first:{reasons} All are in {name}." if reasons else "Is this the right folder?",
+                fix=f"The first:{reasons} All are in {self._list.name}." if reasons else "Is this the right folder?",
             )
         return Prepared(save_prepared(Manifest(with_ids(self.utterances, self._ids), self.path)), tuple(self.left_out))
 
@@ -203,11 +212,10 @@ class Preparation:
                 name = name.relative_to("audio") if name.parts[0] == "audio" else name
             else:
                 name = Path(apart)
-            target = self.folder / "audio" / name
-            if target in self._targets:  # a.wav of the corpus and of its "audio" folder
-                target = target.with_name(apart)
-            self._targets.add(target)
-            self._placed[audio] = _copy(audio, target)
+            if name in self._names:  # a.wav of the corpus and of its "audio" folder
+                name = name.with_name(apart)
+            self._names.add(name)
+            self._placed[audio] = self.copies.put(name, audio)
         return self._placed[audio]
 
 
@@ -274,16 +282,3 @@ def key_and_text(work: Preparation, path: Path) -> dict[str, str]:
         elif key:
             found[key], first[key] = "".join(rest).strip(), number
     return found
-
-
-def _copy(audio: Path, target: Path) -> Path:
-    """Copy unless the same file, by size and time, is there already from an earlier run."""
-    there = target.stat() if target.is_file() else None
-    stat = audio.stat()
-    if there is None or (there.st_size, there.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name[:50]}.part")  # a name may be as long as any can be
-        shutil.copyfile(audio, part)
-        os.utime(part, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        os.replace(part, target)
-    return target

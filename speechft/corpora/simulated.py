@@ -10,6 +10,7 @@ import hashlib
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from speechft import impair
-from speechft.audio import SAMPLE_RATE, write_audio
+from speechft.audio import SAMPLE_RATE, encoded
+from speechft.corpora.copies import Copies
 from speechft.corpora.prepared import refuse_changed, save_prepared
 from speechft.errors import SpeechftError, missing_extra
 from speechft.impair import FRAMES_PER_SECOND, Impairment, Log, Tracks
@@ -71,16 +73,17 @@ def prepare_simulated(
     refuse_changed(path)
     voice = Voice()
     plan = _plan(everyday_sentences(), n_sentences, seed)
-    clips = Path(out) / "clips"
-    make = partial(_make_clip, voice=voice, impairment=impairment, clips=clips, seed=seed)
+    copies = Copies(path, "clips")
+    make = partial(_make_clip, voice=voice, impairment=impairment, seed=seed)
     # Pronunciation is looked up here and not in the threads: hibari fills its tables lazily.
     rows = [(number, text, split, voice.phonemes(text)) for number, text, split in plan]
     utterances = []
     with ThreadPoolExecutor(WORKERS) as pool:
-        for utterance in pool.map(make, rows):
-            utterances.append(utterance)
+        for utterance, sound in pool.map(make, rows):
+            utterances.append(replace(utterance, audio=copies.put(utterance.audio, sound)))
             if progress:
                 progress(len(utterances), len(rows))
+    copies.save()
     save_prepared(Manifest(utterances, path))
     return path
 
@@ -154,15 +157,14 @@ def speak(voice: Voice, phonemes: list[int], how: Impairment, rng: np.random.Gen
 
 
 def _make_clip(
-    row: tuple[int, str, str, list[int]], *, voice: Voice, impairment: Impairment, clips: Path, seed: int
-) -> Utterance:
+    row: tuple[int, str, str, list[int]], *, voice: Voice, impairment: Impairment, seed: int
+) -> tuple[Utterance, bytes]:
+    """A row whose recording has a name and no place yet, and the recording."""
     number, text, split, phonemes = row
     samples = speak(voice, phonemes, impairment, np.random.default_rng([seed, number]))
     name = f"sim{number:03d}"
-    path = (clips / f"{name}.flac").resolve()
-    write_audio(path, samples)
-    return Utterance(
-        audio=path,
+    utterance = Utterance(
+        audio=Path(f"{name}.flac"),
         text=text,
         id=name,
         speaker=SPEAKER,
@@ -172,6 +174,7 @@ def _make_clip(
         language="en",
         extra={"simulated": True},
     )
+    return utterance, encoded(samples, container="flac")
 
 
 def _plan(sentences: list[str], n_sentences: int | None, seed: int) -> list[tuple[int, str, str]]:

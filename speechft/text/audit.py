@@ -12,7 +12,7 @@ import numpy as np
 
 from speechft.files import write_json
 from speechft.left_out import listed
-from speechft.own_results import refuse_foreign_results
+from speechft.own_results import writes_results
 from speechft.result import environment
 from speechft.significance import bootstrap_statistic
 from speechft.text.data import drawn, part_of, read
@@ -105,6 +105,7 @@ def judge_answers(
     return audit_scores(scores, lengths, rejected)
 
 
+@writes_results
 def run(
     data: str,
     judge: str,
@@ -133,8 +134,6 @@ def run(
     Raises:
         SpeechftError: the data or the judge is wrong, or there is no such split.
     """
-    if out:
-        refuse_foreign_results(out)
     corpus = read(data, reader=reader, needs="answer" if scores else "preference", seed=seed, training=False)
     name, part = part_of(corpus, split, data)
     examples = drawn(part, limit, seed)

@@ -17,7 +17,7 @@ from typing import Any
 from speechft import adapters
 from speechft.errors import SpeechftError, missing_extra
 from speechft.files import write_json
-from speechft.own_results import refuse_foreign_results
+from speechft.own_results import writes_results
 from speechft.result import environment
 from speechft.sources import resolve_adapter
 from speechft.text.contamination import contaminated, items_of, training_texts
@@ -48,6 +48,7 @@ FIXES = {  # by what errors of datasets say that are no OSError
 }
 
 
+@writes_results
 def run(
     model: str | None,
     tasks: Sequence[str],
@@ -85,8 +86,6 @@ def run(
     Raises:
         SpeechftError: no such task, its data cannot be had, it would run code, or the model writes no text.
     """
-    if out:
-        refuse_foreign_results(out)
     _refuse_missing_harness()
     names = _task_names(tasks, allow_code)
     manager = _task_manager(names, Path(task_folder) if task_folder else None, allow_code)

@@ -17,7 +17,7 @@ from speechft.events import Event, OnEvent
 from speechft.files import write_json
 from speechft.left_out import listed, tell
 from speechft.locks import locked
-from speechft.own_results import refuse_foreign_results
+from speechft.own_results import results_folder, writes_results
 from speechft.result import environment
 from speechft.result_schema import FORMAT
 from speechft.sources import resolve_adapter
@@ -59,8 +59,7 @@ def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict
         raise SpeechftError("text recipes train in one process", fix="Run it without torchrun or accelerate launch.")
     out = Path(recipe.output_dir)
     adapters.refuse_foreign(out / recipe.adapter.saved_as)
-    refuse_foreign_results(out, recipe.adapter.saved_as)
-    with locked(out):
+    with results_folder(out, recipe.adapter.saved_as), locked(out):
         left_out: list[dict[str, str]] = []
         judge: dict[str, Any] = {}
 
@@ -110,6 +109,7 @@ def train(recipe: TextRecipe, *, on_event: OnEvent = lambda event: None) -> dict
     return result
 
 
+@writes_results
 def evaluate(
     data: str,
     *,
@@ -135,8 +135,6 @@ def evaluate(
         SpeechftError: no such task or split, a judge or a reward model that only the adapter names, or the data, the
             adapter or the model is wrong.
     """
-    if out:
-        refuse_foreign_results(out)
     adapter = resolve_adapter(adapter) if adapter else None
     card = adapters.read_card(adapter) if adapter else {}
     task = task or card.get("task")

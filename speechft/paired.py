@@ -19,8 +19,9 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
 
     Returns:
         `wer` (other - base; negative is better) with `wer_ci95` over speakers; `relative` to base; `p_speakers` by
-        flipping speakers (is it so for other people?) and `p_mapsswe` over `segments` (is it so for these?); how many
-        utterances and speakers are `better`, `worse`, `same`; `notes`.
+        flipping speakers (is it so for other people?) and `p_mapsswe` over `segments` (is it so for these?), from what
+        `p_mapsswe_by` says; `z_mapsswe` (above 0 is better) and `p_mapsswe_normal`, of that test as published, None
+        where nothing varies; how many utterances and speakers are `better`, `worse`, `same`; `notes`.
 
     Raises:
         SpeechftError: the utterances, their texts or the normaliser differ.
@@ -36,6 +37,7 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
     for speaker, change in zip(base.speakers, changes, strict=True):
         of_speaker[speaker] += change
     segments = [pair for b, a in zip(base.rows, other.rows, strict=True) for pair in _segments(b, a)]
+    matched = mapsswe([b for b, _ in segments], [a for _, a in segments])
     n = len(of_speaker)
     one_voice = "one speaker: interval and p value are about this voice only"
     if n == 1 and "" in of_speaker:
@@ -46,8 +48,11 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
         "wer_ci95": [finite(bound) for bound in bounds],
         "relative": finite(difference / base.wer) if base.wer else None,
         "p_speakers": sign_flip(before, after, base.speakers),
-        "p_mapsswe": mapsswe([b for b, _ in segments], [a for _, a in segments]),
-        "segments": len(segments),
+        "p_mapsswe": matched.p_small_sample,
+        "p_mapsswe_by": matched.by,
+        "p_mapsswe_normal": finite(matched.p_normal),
+        "z_mapsswe": finite(matched.z),
+        "segments": matched.segments,
         "better": sum(c < 0 for c in changes),
         "worse": sum(c > 0 for c in changes),
         "same": sum(c == 0 for c in changes),

@@ -41,9 +41,13 @@ class GroupRates(Rates):
 
 
 class Scores(Rates):
-    """Error rates of a system on a corpus: fractions, counted over all of it."""
+    """Error rates of a system on a corpus: fractions, counted over all of it.
+
+    `cer_sclite` is the rate of characters as NIST's `sclite -c` counts them.
+    """
 
     wer_ci95: Interval
+    cer_sclite: Rate | None = None
     mer: Rate
     wil: Rate
     n_speakers: Count

@@ -110,7 +110,7 @@ def holds_nothing(path: Path) -> bool:
     """
     low, high = np.inf, -np.inf
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file, np.errstate(invalid="ignore"):
             for block in file.blocks(SOUND_WITHIN, dtype="float32", always_2d=True):
                 mono = block.mean(axis=1)
                 low, high = min(low, mono.min()), max(high, mono.max())

@@ -74,6 +74,9 @@ def test_a_recording_of_nothing_is_left_out(tmp_path: Path) -> None:
     prepared = corpora.prepare("csv", source / "t.csv", tmp_path / "out")
     taken = ["faint.wav", "faint.flac", "late.wav", "late.flac", "zeros.wav", "late.wav"]
     assert [u.audio.name for u in prepared.manifest] == taken
+    for odd in (np.nan, np.inf, -np.inf):
+        soundfile.write(tmp_path / "odd.wav", np.array([0, odd, -odd] * 9), 16_000, subtype="FLOAT")
+        assert not holds_nothing(tmp_path / "odd.wav")
     names = [f"{name}.{ending}" for name in ("zeros", "offset", "dither") for ending in ("wav", "flac")]
     assert [reason for _, reason in prepared.left_out] == [f"audio '{name}' is silent" for name in names]
 

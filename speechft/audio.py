@@ -29,6 +29,7 @@ N_FFT = 400  # samples: 25 ms
 HOP_LENGTH = 160  # samples: 10 ms
 WINDOW_SECONDS = 30.0  # the longest stretch the encoder has positions for
 SILENT_PEAK = 1e-4  # of full scale (-80 dB): below it there is nothing to hear
+SOUND_WITHIN = 4000  # samples: a recording that is no silence hardly ever begins with more of it
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH  # 100 log-mel frames
 MAX_FRAMES = int(WINDOW_SECONDS * FRAMES_PER_SECOND)  # 3000 frames in, 1500 encoder positions out
 LOG_FLOOR = 2.0  # a clip's floor lies this far below its loudest log-mel value: 8 decades / 4
@@ -100,6 +101,24 @@ def load_audio(
         span = "" if start_s is None and end_s is None else f" between {start_s} and {end_s} s"
         raise SpeechftError(f"{name} holds no samples{span}", where=where, fix=_ADVICE, kind="empty")
     return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def holds_nothing(path: Path) -> bool:
+    """Whether a whole recording is silence, with a constant offset or without; read no further than its first sound.
+
+    False also where only decoding it all could tell: what libsndfile cannot read, and noise at the edge of silence.
+    """
+    low, high = np.inf, -np.inf
+    try:
+        with soundfile.SoundFile(os.fsencode(path)) as file, np.errstate(invalid="ignore"):
+            for block in file.blocks(SOUND_WITHIN, dtype="float32", always_2d=True):
+                mono = block.mean(axis=1)
+                low, high = min(low, mono.min()), max(high, mono.max())
+                if not high - low < SILENT_PEAK:  # or not a number
+                    return False
+    except (soundfile.SoundFileError, RuntimeError):
+        return False
+    return bool(low <= high)
 
 
 def _read_soundfile(source: str | BinaryIO, start_s: Seconds | None, end_s: Seconds | None) -> tuple[np.ndarray, int]:

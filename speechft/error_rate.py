@@ -100,7 +100,7 @@ def char_errors(reference: str, hypothesis: str, *, spaces: bool = True) -> Erro
     Args:
         reference, hypothesis: texts; spaces at the ends don't count.
         spaces: whether those between words are characters too, as in jiwer. NIST's `sclite -c` counts without
-            them; for its very numbers see `sclite_errors`.
+            them; for its very numbers see `sclite_char_errors`.
     """
     if spaces:
         return _errors(reference.strip(), hypothesis.strip())
@@ -115,26 +115,39 @@ def sclite_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorR
     the same, the one that pairs tokens is taken, then the one that inserts, which gives sclite's very counts.
 
     Args:
-        reference, hypothesis: words, for `sclite`; or the characters of all words joined, for `sclite -c`.
+        reference, hypothesis: words, for `sclite`; for `sclite -c` see `sclite_char_errors`.
 
     >>> sclite_errors("amthemaodontdl", "amdsisterdontd")
     ErrorRate(substitutions=1, deletions=4, insertions=4, length=14)
     """
-    above = [(3 * j, 0, 0, j) for j in range(len(hypothesis) + 1)]  # cost, substitutions, deletions, insertions
+    from rapidfuzz.distance import Levenshtein
+
+    length, heard = len(reference), len(hypothesis)
+    # Only cells that the cheapest alignments can pass through are looked at: each step aside, and back, costs 6.
+    cost = Levenshtein.distance(reference, hypothesis, weights=(3, 3, 4))
+    aside = (cost // 3 - abs(heard - length)) // 2
+    low, high = min(0, heard - length) - aside, max(0, heard - length) + aside
+    above = [(3 * j, 0, 0, j) for j in range(heard + 1)]  # cost, substitutions, deletions, insertions
     for i, said in enumerate(reference, 1):
-        row = [(3 * i, 0, i, 0)]
-        for j, heard in enumerate(hypothesis, 1):
+        row = [(cost + 1, 0, 0, 0)] * (heard + 1)
+        row[0] = (3 * i, 0, i, 0)
+        for j in range(max(1, i + low), min(heard, i + high) + 1):
             (pair, ps, pd, pi), (drop, ds, dd, di), (add, as_, ad, ai) = above[j - 1], above[j], row[j - 1]
-            wrong = said != heard
+            wrong = said != hypothesis[j - 1]
             pair, drop, add = pair + 4 * wrong, drop + 3, add + 3
             if pair <= drop and pair <= add:
-                row.append((pair, ps + wrong, pd, pi))
+                row[j] = (pair, ps + wrong, pd, pi)
             elif add <= drop:
-                row.append((add, as_, ad, ai + 1))
+                row[j] = (add, as_, ad, ai + 1)
             else:
-                row.append((drop, ds, dd + 1, di))
+                row[j] = (drop, ds, dd + 1, di)
         above = row
-    return ErrorRate(*above[-1][1:], len(reference))
+    return ErrorRate(*above[-1][1:], length)
+
+
+def sclite_char_errors(reference: str, hypothesis: str) -> ErrorRate:
+    """Errors of characters as `sclite -c` counts them, without the spaces between words."""
+    return sclite_errors("".join(reference.split()), "".join(hypothesis.split()))
 
 
 def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str, str, str]]:

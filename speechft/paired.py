@@ -19,9 +19,10 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
 
     Returns:
         `wer` (other - base; negative is better) with `wer_ci95` over speakers; `relative` to base; `p_speakers` by
-        flipping speakers (is it so for other people?) and `p_mapsswe` over `segments` (is it so for these?); how many
-        utterances and speakers are `better`, `worse`, `same`; `notes`. With few speakers, interval and `p_speakers`
-        are over recordings, and about these people.
+        flipping speakers (is it so for other people?) and `p_mapsswe` over `segments` (is it so for these?), from what
+        `p_mapsswe_by` says; `z_mapsswe` (above 0 is better) and `p_mapsswe_normal`, of that test as published, None
+        where nothing varies; how many utterances and speakers are `better`, `worse`, `same`; `notes`. With few
+        speakers, interval and `p_speakers` are over recordings, and about these people.
 
     Raises:
         SpeechftError: the utterances, their texts or the normaliser differ.
@@ -37,6 +38,7 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
     for speaker, change in zip(base.speakers, changes, strict=True):
         of_speaker[speaker] += change
     segments = [pair for b, a in zip(base.rows, other.rows, strict=True) for pair in _segments(b, a)]
+    matched = mapsswe([b for b, _ in segments], [a for _, a in segments])
     n = len({row.speaker for row in base.rows if row.words.length})
     one_voice = "one speaker: interval and p value are about this voice only"
     if n == 1 and "" in of_speaker:
@@ -47,8 +49,11 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
         "wer_ci95": [finite(bound) for bound in bounds],
         "relative": finite(difference / base.wer) if base.wer else None,
         "p_speakers": sign_flip(before, after, base.speakers),
-        "p_mapsswe": mapsswe([b for b, _ in segments], [a for _, a in segments]),
-        "segments": len(segments),
+        "p_mapsswe": matched.p_small_sample,
+        "p_mapsswe_by": matched.by,
+        "p_mapsswe_normal": finite(matched.p_normal),
+        "z_mapsswe": finite(matched.z),
+        "segments": matched.segments,
         "better": sum(c < 0 for c in changes),
         "worse": sum(c > 0 for c in changes),
         "same": sum(c == 0 for c in changes),

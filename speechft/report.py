@@ -103,11 +103,20 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
         found.append(
             f"Does it hold {many}? If before and after were swapped at random, {unit[:-1]} by {unit[:-1]}, a "
             f"difference as large would appear with {over_speakers}. Does it hold for these recordings? "
-            f"Matched-pair test on {difference['segments']} segments (MAPSSWE): {over_segments}."
+            f"Matched-pair test on {difference['segments']} segments (MAPSSWE, {difference['p_mapsswe_by']}): "
+            f"{over_segments}{_as_published(difference)}."
         )
         if "p_speakers_holm" in difference:
             found.append("It is the best of several on these recordings: both p are corrected for their number (Holm).")
     return found
+
+
+def _as_published(difference: Mapping[str, Any]) -> str:
+    """What MAPSSWE has by the normal distribution, where another one was gone by; it is corrected for nothing."""
+    if difference["p_mapsswe_by"] == "normal" or difference["z_mapsswe"] is None or "p_mapsswe_holm" in difference:
+        return ""
+    p = p_value(difference["p_mapsswe_normal"], "p")
+    return f" (as published, for many segments: z = {difference['z_mapsswe']:.2f}, {p})"
 
 
 def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:

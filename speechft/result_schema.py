@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from speechft.matched_pairs import Distribution
+
 FORMAT = 1
 Rate = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -39,9 +41,13 @@ class GroupRates(Rates):
 
 
 class Scores(Rates):
-    """Error rates of a system on a corpus: fractions, counted over all of it."""
+    """Error rates of a system on a corpus: fractions, counted over all of it.
+
+    `cer_sclite` is the rate of characters as NIST's `sclite -c` counts them.
+    """
 
     wer_ci95: Interval
+    cer_sclite: Rate | None = None
     mer: Rate
     wil: Rate
     n_speakers: Count
@@ -57,13 +63,20 @@ class Scores(Rates):
 
 
 class Difference(Part):
-    """Two systems on the same utterances; `wer` is the second less the first, so below 0 is better."""
+    """Two systems on the same utterances; `wer` is the second less the first, so below 0 is better.
+
+    `p_mapsswe` is the p to go by of the matched-pair test, for few segments too; `p_mapsswe_by` says what it is from.
+    `z_mapsswe` (above 0 is better) and `p_mapsswe_normal` are of the test as published, null where nothing varies.
+    """
 
     wer: float | None
     wer_ci95: Interval
     relative: float | None
     p_speakers: float | None
     p_mapsswe: float | None
+    p_mapsswe_by: Distribution | None = None
+    p_mapsswe_normal: float | None = None
+    z_mapsswe: float | None = None
     better: Count
     worse: Count
     same: Count

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from speechft.error_rate import ErrorRate, char_errors, word_errors
+from speechft.error_rate import ErrorRate, char_errors, sclite_char_errors, word_errors
 from speechft.hallucination import CHARACTERS_PER_SECOND, LOOP_TIMES, hallucinations, repeats
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import describe, resolve_normalizer, splits
@@ -23,6 +23,7 @@ WORST_SHARE = 0.01  # of the clips; one looping clip can move a corpus by ten po
 UNKNOWN = "unknown"  # value of a group for the rows that don't state it
 GROUP_DRAWS = 2_000  # of an interval a group; the corpus gets all
 NAMELESS = "speakers are not named: the interval is over recordings only; if they are several people it is too narrow"
+SCLITE_LONGEST = 2_000  # characters, of two minutes and more; it takes under a second
 LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 10_000))  # words of the reference
 
 
@@ -87,12 +88,23 @@ class Scores:
     @property
     def wer(self) -> float:
         """Word errors by reference words; as in jiwer 4, the number of insertions where no text has a word."""
-        return self.words.rate if self.words.length else float(self.words.insertions)
+        return _rate(self.words)
 
     @property
     def cer(self) -> float:
         """The same of characters."""
-        return self.characters.rate if self.characters.length else float(self.characters.insertions)
+        return _rate(self.characters)
+
+    @cached_property
+    def cer_sclite(self) -> float:
+        """The same of characters as NIST's `sclite -c` counts them: without spaces, by its weights.
+
+        It takes longer than the other rates, so that only results have it; nan where a text is longer than
+        `SCLITE_LONGEST`, since the time grows with the square of that.
+        """
+        if any(len(text) > SCLITE_LONGEST for row in self.rows for text in row.normalized):
+            return math.nan
+        return _rate(total(sclite_char_errors(*row.normalized) for row in self.rows))
 
     @cached_property
     def hallucination(self) -> dict[str, Any]:
@@ -196,6 +208,7 @@ class Scores:
             "wer": finite(self.wer),
             "wer_ci95": [finite(bound) for bound in self.wer_ci95],
             "cer": finite(self.cer),
+            "cer_sclite": finite(self.cer_sclite),
             "mer": self.words.match_error_rate,
             "wil": self.words.information_lost,
             "n_utterances": len(self.rows),
@@ -276,6 +289,10 @@ def worst_clips(clips: int, share: float = WORST_SHARE) -> int:
 def total(errors: Iterable[ErrorRate]) -> ErrorRate:
     """The sum of counts; of none, zeros."""
     return sum(errors, ErrorRate())
+
+
+def _rate(errors: ErrorRate) -> float:
+    return errors.rate if errors.length else float(errors.insertions)
 
 
 def finite(value: float) -> float | None:

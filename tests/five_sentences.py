@@ -1,4 +1,4 @@
-"""Five sentences and what was heard instead, for the tests of scores and of their comparison."""
+"""Five sentences and a longer one, and what was heard instead, for the tests of scores and of their comparison."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from speechft.manifest import Utterance
 
 TEXTS = ("no", "put the kettle on", "please call my sister tomorrow morning", "yes please", "the tea is cold")
 HEARD = ("yes", "put a kettle on", "please call sister tomorrow morning", "yes please", "the tea is very cold")
+
+# NIST's example of MAPSSWE, as Jurafsky and Martin print it (Speech and Language Processing, 3rd edition draft, the
+# chapter on speech recognition, "Statistical Significance for ASR: MAPSSWE or MacNemar", from NIST, 2007) with the
+# differences 2, -1, -1, 1 of its four segments.
+TIMES = "it was the best of times it was the worst of times it was"
+TIMES_A = "its the best of times it is the worst of times or it was"
+TIMES_B = "it was the best times it won the test of times it was"
 
 
 def one(i: int, text: str, speaker: str = "", **more: Any) -> Utterance:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from five_sentences import HEARD, TEXTS, corpus, one, valid_json
+from five_sentences import HEARD, TEXTS, TIMES, TIMES_A, TIMES_B, corpus, one, valid_json
 
 from speechft.errors import SpeechftError
 from speechft.paired import compare, compare_all, compare_pairs
@@ -30,11 +30,23 @@ def test_compare(scores: Scores) -> None:
     perfect = compare(scores, score(corpus(), TEXTS))
     assert perfect["wer"] == -scores.wer
     assert perfect["relative"] == -1.0
-    assert 0 <= perfect["p_mapsswe"] <= 1
-    assert perfect["segments"] == 4
+    # one error in each of four segments is gone: 2 of 16 flips, and no deviation for a z
+    assert (perfect["p_mapsswe"], perfect["p_mapsswe_by"], perfect["segments"]) == (2 / 16, "sign flips", 4)
+    assert (perfect["z_mapsswe"], perfect["p_mapsswe_normal"]) == (None, None)
+    # segments 1 1 0 -2 better: mean 0, so nothing at all
+    assert (found["z_mapsswe"], found["p_mapsswe_normal"], found["p_mapsswe"]) == (0.0, 1.0, 1.0)
     assert perfect["p_speakers"] == 0.125  # four of five recordings better, one the same: 4 of 32 flips
     assert perfect["notes"] == ["3 speakers: interval and p value are over their recordings, not about other people"]
     assert compare(score(corpus(), TEXTS), scores)["relative"] is None
+
+
+def test_the_published_test_of_segments_is_beside_ours() -> None:
+    """NIST's example, of which sc_stats prints z = 0.333 and p = 0.741; see tests/test_matched_pairs.py."""
+    said = [one(0, TIMES, "anna")]
+    found = valid_json(compare(score(said, [TIMES_A]), score(said, [TIMES_B])))
+    assert (found["segments"], found["p_mapsswe"], found["p_mapsswe_by"]) == (4, 1.0, "sign flips")
+    assert found["z_mapsswe"] == pytest.approx(1 / 3)
+    assert found["p_mapsswe_normal"] == pytest.approx(0.7389, abs=5e-5)
 
 
 def test_compare_all_corrects_for_how_many(scores: Scores) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from five_sentences import TIMES, TIMES_A, TIMES_B, one
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -461,6 +462,13 @@ def test_few_speakers_are_said_to_be_few(tmp_path: Path) -> None:
     text = " ".join(remarks([("Before", two[0]), ("After", two[1])], compare(*two)))
     assert "2 speakers: the interval is over recordings, not about other people" in text
     assert "2 speakers: interval and p value are over their recordings, not about other people" in text
+
+
+def test_the_published_p_over_segments_is_beside_the_one_to_go_by() -> None:
+    rows = [one(0, TIMES)]
+    systems = [(name, score(rows, [heard])) for name, heard in (("Before", TIMES_A), ("After", TIMES_B))]
+    text = " ".join(remarks(systems, compare(systems[0][1], systems[1][1])))
+    assert "4 segments (MAPSSWE, sign flips): p = 1.000 (as published, for many segments: z = 0.33, p = 0.739)." in text
 
 
 def test_speakers_without_a_name_are_not_called_one(tmp_path: Path) -> None:

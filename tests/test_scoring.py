@@ -40,6 +40,17 @@ def test_rates_equal_jiwers(scores: Scores) -> None:
     assert found["cer"] == pytest.approx(jiwer.cer(list(TEXTS), list(HEARD)))
 
 
+def test_characters_as_sclite_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of `sclite_errors`: 9 errors where the fewest edits are 8, and spaces are no characters."""
+    rows, heard = [one(0, "amthe maodontdl"), one(1, "yes")], ["amdsis terdontd", "yes"]
+    found = score(rows, heard, "none").to_dict()
+    assert found["cer_sclite"] == 9 / 17
+    assert found["cer"] == jiwer.cer([row.text for row in rows], heard)
+    monkeypatch.setattr("speechft.scoring.SCLITE_LONGEST", 14)
+    assert valid_json(score(rows, heard, "none").to_dict())["cer_sclite"] is None
+    assert score([one(0, "")], ["thank you"]).to_dict()["cer_sclite"] == 8
+
+
 def test_speakers_sum_to_the_corpus(scores: Scores) -> None:
     assert list(scores.per_speaker) == ["anna", "ben", "cleo"]
     parts = [total(row.words for row in rows) for rows in scores.by(scores.speakers).values()]

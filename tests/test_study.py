@@ -7,7 +7,7 @@ import runpy
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -128,6 +128,47 @@ def test_speakers_with_too_few_sentences_are_no_targets() -> None:
         recipe["cohort_and_targets"](Manifest(u for u in rows if u.speaker not in ("dan", "eve")), 2)
 
 
+def test_each_arm_of_a_speaker_starts_from_what_it_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    personal_arms = runpy.run_path(str(RECIPES / "cohort_then_speaker.py"))["personal_arms"]
+    started: list[tuple[str, str, Arm]] = []
+    averages: list[tuple[list[Path], list[float]]] = []
+
+    def evaluated(what: object) -> Any:
+        return SimpleNamespace(of=what)
+
+    def trained_arm(recipe: Any, train: Manifest, dev: Manifest, test: Manifest, base: Arm) -> Arm:
+        assert [{u.split for u in part} for part in (train, dev, test)] == [{"train"}, {"dev"}, {"test"}]
+        started.append((recipe.model, str(recipe.output_dir.relative_to(tmp_path)), base))
+        return Arm(recipe.output_dir / "adapter", evaluated(recipe.output_dir))
+
+    def load(model: str, adapter: Path) -> Any:
+        return SimpleNamespace(evaluate=lambda test, normalizer: evaluated(adapter))
+
+    fakes = {
+        "trained_arm": trained_arm,
+        "base_arm": lambda recipe, train, test: Arm(None, evaluated(recipe.model)),
+        "load": load,
+        "average": lambda adapters, weights, out: averages.append((adapters, weights)),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setitem(personal_arms.__globals__, name, fake)
+    speaker = Manifest(replace(u, split=("train", "dev", "test")[i % 3]) for i, u in enumerate(clips(9)))
+    recipe = load_recipe(None, ["manifest=m.jsonl", f"output_dir={tmp_path}"])
+    cohort = Arm(tmp_path / "cohort" / "adapter", evaluated("everyone"))
+    arms = personal_arms(recipe, speaker, tmp_path, 3, cohort, tmp_path / "cohort_model")
+    assert list(arms) == ["base", "direct", "cohort", "then", "average"]
+    assert started == [
+        (recipe.model, "direct/s", arms["base"]),
+        (str(tmp_path / "cohort_model"), "then/s", arms["cohort"]),
+    ]
+    assert arms["cohort"].evaluation.of == cohort.adapter
+    assert averages == [([cohort.adapter, tmp_path / "direct" / "s" / "adapter"], [0.5, 0.5])]
+    assert arms["average"].evaluation.of == tmp_path / "average" / "s"
+    alone = personal_arms(recipe, speaker, tmp_path, 3, Arm(None, evaluated("everyone")), None)
+    assert list(alone) == ["base", "direct", "cohort"]
+    assert alone["cohort"] is alone["base"], "no cohort's adapter beat the base model"
+
+
 def test_a_study_takes_the_rows_that_training_takes(voice: Manifest, tmp_path: Path) -> None:
     rows = [replace(u, speaker="ann" if i % 2 else "ben", split=None) for i, u in enumerate(voice[:20])]
     lines = [u.to_row() for u in rows] + [{"audio": "gone.wav", "text": "gone"}]
@@ -188,12 +229,26 @@ def test_augmentation_ablation(voice: Manifest, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_cohort_then_speaker(voice: Manifest, tmp_path: Path) -> None:
-    """Five speakers made of one: enough to run every arm, not to learn anything from."""
-    rows = [replace(u, speaker=f"s{i % 5}", split=None) for i, u in enumerate(voice)]
-    Manifest(rows, voice.path).save(voice.path.parent / "cohort.jsonl")  # type: ignore[union-attr]
+    """Five speakers made of one. Every text begins with words that nobody says, so that each adapter beats its base."""
+    homes = ("train", "train", "train", "dev", "test")
+    rows = [replace(u, text=f"well yes {u.text}", speaker=f"s{i % 5}", split=homes[i % 5]) for i, u in enumerate(voice)]
     path = voice.path.parent / "cohort.jsonl"  # type: ignore[union-attr]
-    run("cohort_then_speaker.py", path, tmp_path, "--personal-steps", 3, "--set", "max_steps=10", "min_steps=10")
+    Manifest(rows, path).save(path)
+    run("cohort_then_speaker.py", path, tmp_path, "--personal-steps", 20, "--set", "max_steps=20", "min_steps=20")
     found = json.loads((tmp_path / "result.json").read_text())
-    assert {"base", "direct", "cohort"} <= found["arms"].keys()
+    arms = ["base", "direct", "cohort", "then", "average"]
+    assert list(found["arms"]) == arms
+    assert {arm["n_utterances"] for arm in found["arms"].values()} == {found["evaluated_on"]["clips"]}
+    assert (
+        [name for name, arm in found["arms"].items() if "difference" not in arm] == [found["reference"]] == ["direct"]
+    )
+    others = [name for name in arms if name != "direct"]
+    assert [(pair["first"], pair["second"]) for pair in found["pairs"]] == list(combinations(others, 2))
+    for kept in ("cohort", "direct/s4"):
+        assert (tmp_path / kept / "adapter" / "adapter_config.json").is_file(), kept
+    assert (tmp_path / "average" / "s4" / "adapter_config.json").is_file()
+    assert (tmp_path / "cohort_model" / "model.safetensors").is_file()
     for name in ("report.html", "report.md"):
-        assert "Points against direct" in (tmp_path / name).read_text()
+        text = (tmp_path / name).read_text()
+        assert "Points against direct" in text
+        assert [name for name in arms if name not in text] == []

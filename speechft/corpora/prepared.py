@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from speechft.audio import holds_nothing
 from speechft.corpora.copies import Copies
 from speechft.corpora.reading import closed_folders, read_text
 from speechft.errors import SpeechftError
@@ -104,7 +105,8 @@ class Preparation:
         if isinstance(named := given.get("entities"), str):
             given["entities"] = [entity.strip() for entity in named.split(";") if entity.strip()]
         try:
-            if not str(given.get("text", "")).strip() and not read_flag("no_speech", given.get("no_speech", False)):
+            no_speech = read_flag("no_speech", given.get("no_speech", False))
+            if not str(given.get("text", "")).strip() and not no_speech:
                 raise BadRow("empty-text", "there is no text", "")
             if not given.get("audio"):
                 raise BadRow("missing-field", "there is no recording", "")
@@ -119,6 +121,9 @@ class Preparation:
             if missing := utterance.missing(seconds):
                 what = f"audio '{audio.name}' ends {missing:.2f} s before end_s ({utterance.end_s:g})"
                 raise BadRow("times", what, "")
+            whole = utterance.start_s is None and utterance.end_s is None  # to seek in mp3 is to decode what is before
+            if whole and not no_speech and holds_nothing(audio):
+                raise BadRow("silent", f"audio '{audio.name}' is silent", "")
             if earlier := self._taken_before(utterance):
                 what = f"the same recording and text as {self.name_of(earlier)}"
                 raise BadRow("duplicate-audio", what, "")

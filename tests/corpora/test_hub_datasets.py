@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechft.audio import SAMPLE_RATE
 from speechft.corpora.hub import _stored, prepare_hub
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
@@ -138,10 +139,11 @@ def test_parquet_folder_and_part_of_a_split(tmp_path: Path) -> None:
 
 
 def test_samples_and_paths(tmp_path: Path) -> None:
-    samples = [{"array": [0.1] * 4000, "sampling_rate": 8000}]
+    tone = [0.1 * np.sin(2 * np.pi * 100 * np.arange(rate // 2) / rate) for rate in (8000, SAMPLE_RATE)]
+    samples = [{"array": tone[0].tolist(), "sampling_rate": 8000}]
     datasets.Dataset.from_dict({"sound": samples, "text": ["x"]}).save_to_disk(tmp_path / "arrays")
     (u,) = prepare_hub(tmp_path / "arrays", tmp_path / "o1").manifest
-    assert u.load()[:7900] == pytest.approx(np.full(7900, 0.1), abs=0.03)
+    assert u.load()[:7900] == pytest.approx(tone[1][:7900], abs=0.03)
     raw = dataset(tmp_path / "raw")
     paths = [str(tmp_path / "raw/clip 0.wav"), str(tmp_path / "gone.wav")]
     datasets.Dataset.from_dict({"path": paths, "text": ["x", "y"]}).save_to_disk(tmp_path / "paths")

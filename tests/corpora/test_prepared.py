@@ -14,9 +14,12 @@ import pytest
 import soundfile
 
 from speechft import corpora
+from speechft.audio import holds_nothing
 from speechft.corpora.prepared import Prepared
 from speechft.corpora.reading import read_text
 from speechft.errors import SpeechftError
+from speechft.manifest import Utterance
+from speechft.row_problems import sample_problems
 
 
 def clip(path: Path, text: str | None = None) -> Path:
@@ -50,6 +53,32 @@ def test_a_recording_that_is_there_twice_is_taken_once(tmp_path: Path) -> None:
     assert [(u.audio.name, u.text) for u in prepared.manifest] == [("a.wav", "one"), ("other.wav", "another text")]
     assert prepared.left_out == (("again.wav", "the same recording and text as a.wav"),)
     assert not list((tmp_path / "out").rglob("again.wav"))
+
+
+def test_a_recording_of_nothing_is_left_out(tmp_path: Path) -> None:
+    """Each is one that `speechft check` calls silent; one that says so itself is taken, and so is a stretch."""
+    source, noise = tmp_path / "source", np.random.default_rng(0).standard_normal(9_000)
+    sounds = {"zeros": 0 * noise, "offset": 0 * noise + 0.1, "dither": 1e-5 * noise, "faint": 1e-3 * noise}
+    sounds["late"] = np.concatenate([0 * noise, noise / 10])
+    source.mkdir()
+    rows = ["audio,text,no_speech,start_s,end_s"]
+    for name, samples in sounds.items():
+        u = Utterance(source / name, "one", name)
+        silent = any(p.kind == "silent" for p in sample_problems(u, samples.astype(np.float32)))
+        for ending in ("wav", "flac"):
+            soundfile.write(source / f"{name}.{ending}", samples, 16_000)
+            rows.append(f"{name}.{ending},one,,,")
+            assert holds_nothing(source / f"{name}.{ending}") == silent == (name not in ("faint", "late"))
+    rows += ["zeros.wav,,true,,", "late.wav,one,,0.0,0.3"]
+    (source / "t.csv").write_text("\n".join(rows))
+    prepared = corpora.prepare("csv", source / "t.csv", tmp_path / "out")
+    taken = ["faint.wav", "faint.flac", "late.wav", "late.flac", "zeros.wav", "late.wav"]
+    assert [u.audio.name for u in prepared.manifest] == taken
+    for odd in (np.nan, np.inf, -np.inf):
+        soundfile.write(tmp_path / "odd.wav", np.array([0, odd, -odd] * 9), 16_000, subtype="FLOAT")
+        assert not holds_nothing(tmp_path / "odd.wav")
+    names = [f"{name}.{ending}" for name in ("zeros", "offset", "dither") for ending in ("wav", "flac")]
+    assert [reason for _, reason in prepared.left_out] == [f"audio '{name}' is silent" for name in names]
 
 
 ODD_NAMES = ("a\0b.wav", "n" * 300 + ".wav", "d/" * 3000 + "a.wav", "\ud800.wav", "loop.wav", "loop/a.wav")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from speechft.report_data import Systems
@@ -21,6 +21,11 @@ def section(heading: str, *parts: str) -> str:
 
 def quiet(text: str) -> str:
     return f'<p class="quiet">{esc(text)}</p>'
+
+
+def notices(texts: Iterable[str]) -> str:
+    """What nobody may overlook, a box each."""
+    return "".join(f'<p class="notice" role="note">{esc(text)}</p>' for text in texts)
 
 
 class Number(str):

@@ -76,7 +76,9 @@ def evaluate_adapters(
             **summary(found[name]),
             "adapter": str(folder),
             **under.settings_of(recogniser),
-            "forgetting": forgetting(base_typical, kept, typical) if base_typical and kept and typical else None,
+            "forgetting": forgetting(base_typical, kept, typical.heard_by(name))
+            if base_typical and kept and typical
+            else None,
         }
         notes += [f"{name}: {note}" for note in recogniser.notes]
         del recogniser

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from speechft.result import shared_parts
 from speechft.seen import Seen, caveats_of, learnt_from, unseen
 from speechft.split import usual_name, usual_splits, without_unused
 from speechft.split_files import about_split, apply_split, usable_rows
+from speechft.trained_on import THE_ADAPTER
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Rows:
         split: their name; None for all rows of a manifest without splits.
         whole: all usable rows.
         left_out: rows that could not be used, with the reason.
-        caveats: what a reader of their scores must know, the gravest first: which of them were trained on.
-        learnt: what they have in common with what adapters learnt from.
+        notes: what a reader of their scores must know of how they were chosen.
+        seen: what each adapter that hears them has seen, by its name.
         split_file: where the splits come from, unless from the manifest.
     """
 
@@ -38,9 +39,23 @@ class Rows:
     split: str | None
     whole: Manifest
     left_out: dict[str, str]
-    caveats: list[str]
-    learnt: Overlap
+    notes: list[str]
+    seen: Mapping[str, Seen]
     split_file: str | Path | None = None
+
+    @cached_property
+    def learnt(self) -> Overlap:
+        """What they have in common with what the adapters learnt from."""
+        return learnt_from(self.seen, self.chosen, self.split)
+
+    @property
+    def caveats(self) -> list[str]:
+        """What a reader of their scores must know, the gravest first: which of them were trained on."""
+        return [*caveats_of(self.learnt), *self.notes]
+
+    def heard_by(self, name: str) -> Rows:
+        """The same for one of the adapters."""
+        return replace(self, seen={THE_ADAPTER: self.seen[name]})
 
     @cached_property
     def shared(self) -> Overlap:
@@ -92,15 +107,14 @@ def rows_to_evaluate(
     given = manifest.split(split) if split else without_unused(manifest)
     seen = seen or {}
     chosen = given if split else unseen(given, seen.values())
-    learnt = learnt_from(seen, chosen, split)
-    caveats = caveats_of(learnt)
+    notes = []
     if missing := len(given) - len(chosen):
-        caveats.append(
+        notes.append(
             f"The manifest has no splits: {missing} recordings that the adapter was trained on or chosen by were left "
             f"out; these are the other {len(chosen)}."
         )
     if aside := len(manifest) - len(given) if not split else 0:
-        caveats.append(f"{aside} recordings are marked 'unused' and were set aside.")
+        notes.append(f"{aside} recordings are marked 'unused' and were set aside.")
     if long := sum((u.duration_s or 0) > WINDOW_SECONDS for u in chosen):
-        caveats.append(f"{long} recordings last over 30 s: they were cut at pauses and heard in pieces.")
-    return Rows(chosen, split, manifest, left_out, caveats, learnt, split_file)
+        notes.append(f"{long} recordings last over 30 s: they were cut at pauses and heard in pieces.")
+    return Rows(chosen, split, manifest, left_out, notes, seen, split_file)

@@ -149,8 +149,8 @@ def caveats_of(learnt: Overlap) -> list[str]:
     """What the reader of scores must know of `learnt_from` the rows that they are of; the gravest first."""
     pairs = learnt.to_dict()
     unknown = [
-        f"The card of {who} does not say by hashes what it learnt from, as one made elsewhere or by an earlier "
-        "version: what these recordings have in common with its training is not known."
+        f"The card of {who} does not say by hashes what it learnt from, as one made elsewhere, by an earlier version "
+        f"or of over {MOST:,} recordings: what these recordings have in common with its training is not known."
         for who in learnt.unknown
     ]
     return [*trained_on(pairs), *chosen_by(pairs), *unknown]

@@ -233,3 +233,13 @@ def test_the_speaker_of_a_personal_voice_is_no_warning(voice: Manifest) -> None:
     rows = rows_to_evaluate(two, None, False, silent, seen=seen)
     (said,) = rows.in_common(rows.shared)
     assert said.startswith("Overlap between splits: training of the adapter and test share 1 speaker")
+
+
+def test_of_several_adapters_each_is_told_of_itself(voice: Manifest) -> None:
+    seen = {"a": Seen.of(voice[:3], voice[3:4]), "b": Seen.by([{}])}
+    rows = rows_to_evaluate(again(voice[:3]), None, False, silent, seen=seen)
+    assert [caveat[:3] for caveat in rows.caveats] == ["a: ", "The"]
+    (trained_on,) = rows.heard_by("a").caveats
+    assert trained_on.startswith("3 of these 3 recordings were trained on")
+    (unknown,) = rows.heard_by("b").caveats
+    assert "card of the adapter does not say" in unknown

@@ -21,9 +21,10 @@ from speechft.overlap import Overlap, overlap
 from speechft.own_results import refuse_foreign_results
 from speechft.paired import compare
 from speechft.result import environment, notice
-from speechft.seen import Seen
+from speechft.seen import Seen, caveats_of, learnt_from
 from speechft.split import auto_split
 from speechft.study import cautions, parts_apart
+from speechft.trained_on import THE_ADAPTER
 from speechft.transcript import DecodeOptions
 
 ARMS = {"more training": {"risk": 0.0, "cross_entropy": 1.0}, "minimum WER": {"risk": 1.0, "cross_entropy": 0.1}}
@@ -42,7 +43,7 @@ def main() -> None:
     manifest = auto_split(usable(a.manifest)[0])
     parts = parts_apart(manifest, a.clips, a.held_out)
     shared = overlap(manifest)
-    caveats = Seen.by([adapters.read_card(a.adapter)]).caveats(parts["test"])
+    caveats = caveats_of(learnt_from({THE_ADAPTER: Seen.by([adapters.read_card(a.adapter)])}, parts["test"], "test"))
     print(*cautions(parts["test"], manifest, shared), *caveats, sep="\n", flush=True)
     table = [{"arm": "the adapter", **measured(a.adapter, parts["test"])}]
     for name, weights in ARMS.items():

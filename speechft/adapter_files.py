@@ -86,9 +86,28 @@ class _LoraConfig(_Config):
     alpha_pattern: dict[Simple, float] | None = None
 
 
-class _SeenParts(_Said):
+class _Traces(_Said):
+    speakers: str = ""
+    sessions: str = ""
+    prompts: str = ""
+    texts: str = ""
+    speaker_names: str = ""
+    prompt_names: str = ""
+    audio: Annotated[str, Field(pattern=r"^(?:[\w-]+(?:@\d+\.\d+-(?:\d+\.\d+)?)? ?)*$")] = ""  # `traces.Traces.to_dict`
+    nameless: Annotated[int, Field(ge=0)] = 0
+
+
+class _SeenPart(_Said):
+    salt: Annotated[str, Field(min_length=1, validate_default=True)] = ""
+    train: _Traces = _Traces()
+    dev: _Traces = _Traces()
+
+
+class _Seen(_Said):
     train: list[str] | None = None
     dev: list[str] | None = None
+    parts: list[_SeenPart] | None = None
+    complete: bool = False
 
 
 class _Trained(_Said):
@@ -112,7 +131,7 @@ class _Card(_Said):
     normalizer: str | None = None
     licence: str | None = None
     train_sha256: str | None = None
-    seen: _SeenParts | None = None
+    seen: _Seen | None = None
     recipe: _Recipe = _Recipe()
     data: dict[str, Any] = {}
 

@@ -19,9 +19,10 @@ from speechft.paired import compare_all, compare_pairs
 from speechft.recogniser import card_of, load
 from speechft.report import write_report
 from speechft.report_data import recordings
-from speechft.result import environment, forgetting, notice, read_first, summary
+from speechft.result import environment, forgetting, notice, summary
 from speechft.result_schema import FORMAT
 from speechft.sources import common_name
+from speechft.trained_on import read_first
 
 
 @writes_results
@@ -53,7 +54,7 @@ def evaluate_adapters(
     """
     under = Conditions(**conditions)
     names = adapter_names([Path(folder) for folder in adapters])
-    rows, typical = under.rows(manifest, [card_of(adapter=folder) for folder in adapters], on_event)
+    rows, typical = under.rows(manifest, {name: card_of(adapter=folder) for name, folder in names.items()}, on_event)
 
     first = load(model, adapters[0], language=under.language)  # also says at once where the first is no adapter
     base_name = first.whisper.name
@@ -74,7 +75,9 @@ def evaluate_adapters(
             **summary(found[name]),
             "adapter": str(folder),
             **under.settings_of(recogniser),
-            "forgetting": forgetting(base_typical, kept, typical) if base_typical and kept and typical else None,
+            "forgetting": forgetting(base_typical, kept, typical.heard_by(name))
+            if base_typical and kept and typical
+            else None,
         }
         notes += [f"{name}: {note}" for note in recogniser.notes]
         del recogniser
@@ -135,7 +138,8 @@ def report(
         found[shown].scores,
         audio=recordings(rows),
         title=f"{len(found)} adapters; in detail: {shown}",
-        notes=read_first(result["notice"], result["caveats"]),
+        notes=read_first(result),
+        caveats=result["caveats"],
         embed_audio_mb=embed_audio_mb,
     )
 

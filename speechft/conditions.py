@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,17 +49,17 @@ class Conditions:
             Context(self.context)  # one that there is not is refused now, not after a model is loaded
 
     def rows(
-        self, manifest: str | Path | Manifest, cards: Iterable[Mapping[str, Any]], on_event: OnEvent
+        self, manifest: str | Path | Manifest, cards: Mapping[str, Mapping[str, Any]], on_event: OnEvent
     ) -> tuple[Rows, Rows | None]:
         """What is heard, and the typical speech that is heard too; of neither what is in no split, but was learnt.
 
         Args:
-            cards: of the adapters that hear it.
+            cards: of the adapters that hear it, by their names.
 
         Raises:
             SpeechftError: a manifest is wrong, has no such split, or no row that the adapters have not learnt.
         """
-        seen = Seen.by(cards)
+        seen = {name: Seen.by([card]) for name, card in cards.items()}
         rows = rows_to_evaluate(manifest, self.split, self.allow_outside, on_event, self.split_file, seen)
         if not self.typical:
             return rows, None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from speechft.evaluate import Evaluation
 from speechft.events import OnEvent
 from speechft.left_out import listed, tell_errors
 from speechft.manifest import Manifest
-from speechft.overlap import overlap
+from speechft.overlap import Overlap, overlap
 from speechft.result import shared_parts
-from speechft.seen import NOTHING, Seen
+from speechft.seen import Seen, caveats_of, learnt_from, unseen
 from speechft.split import usual_name, usual_splits, without_unused
 from speechft.split_files import about_split, apply_split, usable_rows
+from speechft.trained_on import THE_ADAPTER
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Rows:
         split: their name; None for all rows of a manifest without splits.
         whole: all usable rows.
         left_out: rows that could not be used, with the reason.
-        caveats: what a reader of their scores must know.
+        notes: what a reader of their scores must know of how they were chosen.
+        seen: what each adapter that hears them has seen, by its name.
         split_file: where the splits come from, unless from the manifest.
     """
 
@@ -36,26 +39,47 @@ class Rows:
     split: str | None
     whole: Manifest
     left_out: dict[str, str]
-    caveats: list[str]
+    notes: list[str]
+    seen: Mapping[str, Seen]
     split_file: str | Path | None = None
+
+    @cached_property
+    def learnt(self) -> Overlap:
+        """What they have in common with what the adapters learnt from."""
+        return learnt_from(self.seen, self.chosen, self.split)
+
+    @property
+    def caveats(self) -> list[str]:
+        """What a reader of their scores must know, the gravest first: which of them were trained on."""
+        return [*caveats_of(self.learnt), *self.notes]
+
+    def heard_by(self, name: str) -> Rows:
+        """The same for one of the adapters."""
+        return replace(self, seen={THE_ADAPTER: self.seen[name]})
+
+    @cached_property
+    def shared(self) -> Overlap:
+        """What they have in common with what adapters learnt from, then what the splits of the manifest share."""
+        return Overlap((*self.learnt.pairs, *overlap(self.whole).pairs), self.learnt.unknown)
+
+    def in_common(self, shared: Overlap) -> list[str]:
+        """What of it a reader of the scores must know."""
+        return shared_parts(str(shared), shared.to_dict(), len(self.whole.speakers))
 
     def facts(self, evaluation: Evaluation, notes: Sequence[str]) -> dict[str, Any]:
         """What a result says of the rows, as JSON.
 
         Args:
             evaluation: of them, which may have met rows that cannot be heard.
-            notes: what a reader must know of what heard them; they come first among the `caveats`.
+            notes: what a reader must know of what heard them.
         """
-        shared = overlap(self.whole)
-        said, leakage = str(shared), shared.to_dict()
-        in_common = shared_parts(said, leakage, len(self.whole.speakers))
         return {
             "manifest_sha256": self.chosen.sha256,
             "split_file": about_split(self.split_file) if self.split_file else None,
-            "overlap": said,
-            "leakage": leakage,
+            "overlap": str(self.shared),
+            "leakage": self.shared.to_dict(),
             "left_out": listed((self.left_out | evaluation.unreadable).items()),
-            "caveats": [*notes, *self.caveats, *evaluation.caveats, *in_common],
+            "caveats": [*self.caveats, *notes, *evaluation.caveats, *self.in_common(self.shared)],
         }
 
 
@@ -65,9 +89,13 @@ def rows_to_evaluate(
     allow_outside: bool,
     on_event: OnEvent,
     split_file: str | Path | None = None,
-    seen: Seen = NOTHING,
+    seen: Mapping[str, Seen] | None = None,
 ) -> Rows:
-    """The usable rows of a split: the one asked for, else test, else dev, else all that no adapter has seen."""
+    """The usable rows of a split: the one asked for, else test, else dev, else all that no adapter has seen.
+
+    Args:
+        seen: by each adapter that hears them, by its name.
+    """
     left_out: dict[str, str] = {}
     if not isinstance(manifest, Manifest):
         manifest, problems = usable_rows(manifest, split_file, allow_outside, pieces=True)
@@ -77,15 +105,16 @@ def rows_to_evaluate(
     manifest = usual_splits(manifest)
     split = usual_name(split) if split else next((name for name in ("test", "dev") if name in manifest.splits), None)
     given = manifest.split(split) if split else without_unused(manifest)
-    chosen = given if split else seen.unseen(given)
-    caveats = seen.caveats(chosen)
+    seen = seen or {}
+    chosen = given if split else unseen(given, seen.values())
+    notes = []
     if missing := len(given) - len(chosen):
-        caveats.append(
+        notes.append(
             f"The manifest has no splits: {missing} recordings that the adapter was trained on or chosen by were left "
             f"out; these are the other {len(chosen)}."
         )
     if aside := len(manifest) - len(given) if not split else 0:
-        caveats.append(f"{aside} recordings are marked 'unused' and were set aside.")
+        notes.append(f"{aside} recordings are marked 'unused' and were set aside.")
     if long := sum((u.duration_s or 0) > WINDOW_SECONDS for u in chosen):
-        caveats.append(f"{long} recordings last over 30 s: they were cut at pauses and heard in pieces.")
-    return Rows(chosen, split, manifest, left_out, caveats, split_file)
+        notes.append(f"{long} recordings last over 30 s: they were cut at pauses and heard in pieces.")
+    return Rows(chosen, split, manifest, left_out, notes, seen, split_file)

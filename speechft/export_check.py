@@ -22,13 +22,13 @@ from speechft.evaluate import normalizer_for
 from speechft.events import Event, OnEvent
 from speechft.files import write_json
 from speechft.manifest import Manifest
-from speechft.overlap import overlap
+from speechft.overlap import Overlap, overlap
 from speechft.paired import compare
-from speechft.recogniser import card_of, load
+from speechft.recogniser import cards_of, load
 from speechft.result import notice
 from speechft.scoring import Scores, score, total
 from speechft.search import greedy_search
-from speechft.seen import Seen
+from speechft.seen import Seen, caveats_of, learnt_from
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Whisper
 
@@ -68,8 +68,9 @@ def check_export(
         what is written to export_check.json beside the export: `theirs`, `ours` (at 30 s, as they decode) and
         `ours_at_its_context`, each with `wer` and `wer_ci95`; `difference`, theirs against ours; `words_that_differ`,
         as a share; of faster-whisper `theirs_after_silence`, with silence put after each clip up to 30 s, and its
-        `difference`; `software` and its version; `context`, that theirs heard; `overlap` and `leakage`, what the splits
-        of the data share; `caveats`, such as that the adapter was trained on these clips.
+        `difference`; `software` and its version; `context`, that theirs heard; `overlap` and `leakage`, what
+        the clips have in common with what the adapter learnt from, and what the splits of the data share; `caveats`,
+        such as that the adapter was trained on these clips.
 
     Raises:
         SpeechftError: no clips, a language that the model does not know, or the software is not installed.
@@ -105,7 +106,9 @@ def check_export(
     if heard != own:
         transcripts[heard] = decode(whisper, clips, PLAIN, context=heard, languages=languages)
     ours = {context: score(list(rows), [t.text for t in made], normalizer) for context, made in transcripts.items()}
-    shared = overlap(whole or rows)
+    seen = {name: Seen.by([card]) for name, card in cards_of(model, adapter).items()}
+    learnt = learnt_from(seen, rows, rows.splits[0] if len(rows.splits) == 1 else None)
+    shared = Overlap((*learnt.pairs, *overlap(whole or rows).pairs), learnt.unknown)
     result = {
         "notice": notice(rows),
         "format": to,
@@ -114,7 +117,7 @@ def check_export(
         "manifest_sha256": rows.sha256,
         "overlap": str(shared),
         "leakage": shared.to_dict(),
-        "caveats": recogniser.notes + Seen.by([card_of(model, adapter)]).caveats(rows),
+        "caveats": [*caveats_of(learnt), *recogniser.notes],
         **_compared(found, ours[heard]),
         "ours_at_its_context": {**_summary(ours[own]), "context": own.policy},
     }

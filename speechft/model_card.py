@@ -10,6 +10,7 @@ from typing import Any
 
 from speechft.markdown import markdown_table
 from speechft.numbers_as_text import interval, percent
+from speechft.trained_on import read_first, trained_on, training_pairs
 
 PERSONAL = (
     "**These weights were made from people's recordings and are personal data.** Weights can give away how somebody "
@@ -132,7 +133,6 @@ def _measured(card: Mapping[str, Any], result: Mapping[str, Any] | None, speech:
     if not result:
         return "Nothing was measured, or the measurements did not come with the adapter.\n"
     base, adapted = result.get("base") or {}, _adapted(result)
-    notice = f"**{result['notice']}**\n\n" if result.get("notice") else ""
     if not speech:
         rows = [[key, _value(base.get(key)), _value(value)] for key, value in adapted.items() if _is_measure(value)]
         return markdown_table([f"on {_split(result)}", "base model", "with this adapter"], rows)
@@ -145,7 +145,9 @@ def _measured(card: Mapping[str, Any], result: Mapping[str, Any] | None, speech:
     where = f"{clips} clips, {words} words, {adapted.get('n_speakers')} speakers of '{_split(result)}'"
     if _never_trained_on(card, result):
         where += ", never trained on"
-    said = [notice + f"On {where}:\n", markdown_table(["", "base model", "with this adapter"], rows)]
+    first = read_first(result)
+    said = [*(f"**{note}**\n" for note in first), f"On {where}:\n"]
+    said.append(markdown_table(["", "base model", "with this adapter"], rows))
     if difference := result.get("difference"):
         p = difference["p_mapsswe"]
         said.append(
@@ -153,7 +155,7 @@ def _measured(card: Mapping[str, Any], result: Mapping[str, Any] | None, speech:
             f"{' to '.join(_points(bound) for bound in difference['wer_ci95'])}); matched-pairs p = "
             f"{'–' if p is None else f'{p:.2g}'}. Texts were normalised by {adapted['normalizer']}.\n"
         )
-    caveats = [_nameless(caveat, result) for caveat in result.get("caveats") or ()]
+    caveats = [_nameless(caveat, result) for caveat in result.get("caveats") or () if caveat not in first]
     said += [f"{caveat}\n" for caveat in caveats]
     if _split(result) == "dev":
         said.append("The same clips chose the best state in training, which flatters these numbers a little.\n")
@@ -165,13 +167,12 @@ def _measured(card: Mapping[str, Any], result: Mapping[str, Any] | None, speech:
 
 def _never_trained_on(card: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
     """Whether it is known that the clips behind the numbers were not trained on: they are a run's own test split, or
-    an evaluation of an adapter with a card of ours found nothing to warn of."""
-    parts = [pair for pair in result.get("leakage") or () if _split(result) in (pair["first"], pair["second"])]
-    if any(pair["audio"] for pair in parts if "train" in (pair["first"], pair["second"])):
+    an evaluation compared them with what an adapter with a card of ours learnt from, and found nothing to warn of."""
+    if trained_on(training_pairs(result)):
         return False
     if "evaluated_on" in result:
         return _split(result) == "test"
-    return bool(card) and _split(result) != "train" and not result.get("caveats")
+    return bool(card and training_pairs(result)) and _split(result) != "train" and not result.get("caveats")
 
 
 def _nameless(said: str, result: Mapping[str, Any]) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from speechft.files import refuse_special
-from speechft.manifest import Manifest, Seconds, Utterance
-from speechft.split import UNUSED, name_key, sentence_key, sentence_keys, session_of, usual_splits
+from speechft.manifest import Manifest
+from speechft.split import UNUSED, name_key, sentence_key, sentence_keys, usual_splits
+from speechft.traces import KINDS, Traces, file_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,11 @@ class SharedBetween:
     nameless: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
+        return f"{self.said}{_no_speaker_named([self])}"
+
+    @property
+    def said(self) -> str:
+        """What is shared, without the rows that name no speaker."""
         kinds = (
             (len(self.speakers), "speaker"),
             (len(self.sessions), "session"),
@@ -53,10 +57,17 @@ class SharedBetween:
             share = f"{self.text_rows} of {self.rows} rows of {self.second}"
             found.append(f"{len(self.texts)} sentence{'s' if len(self.texts) > 1 else ''} ({share})")
         alike = f", and perhaps {', '.join(self.alike)}, but for case or spaces" if self.alike else ""
-        parts = zip(self.nameless, (self.first, self.second), strict=True)
-        unknown = [f"{rows} row{'s' if rows > 1 else ''} of {name}" for rows, name in parts if rows]
-        unsaid = f" (no speaker is named in {' and '.join(unknown)})" if unknown and not self.speakers else ""
-        return f"{self.first} and {self.second} share {', '.join(found) or 'nothing'}{alike}{unsaid}"
+        return f"{self.first} and {self.second} share {', '.join(found) or 'nothing'}{alike}"
+
+    @property
+    def shares(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.speakers or self.sessions or self.beside_people)
+
+    @property
+    def beside_people(self) -> bool:
+        """Whether there is anything but speakers and their sessions."""
+        return bool(self.prompts or self.texts or self.audio or self.alike)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON. Sentences and prompts are counted, not written out: splits are passed on, texts may not be."""
@@ -71,12 +82,29 @@ class SharedBetween:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """What each pair of splits has in common; `str()` is one line."""
+    """What each pair of splits has in common; `str()` is one line, of the pairs that share something if there are any.
+
+    Attributes:
+        unknown: adapters that do not say what they learnt from.
+    """
 
     pairs: tuple[SharedBetween, ...]
+    unknown: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "; ".join(map(str, self.pairs)) or "only one split, so nothing to share"
+        sharing = [pair.said for pair in self.pairs if pair.shares]
+        said = "; ".join(sharing) if sharing else self._apart()
+        unknown = (f"what {name} learnt from is not known" for name in self.unknown)
+        return "; ".join([f"{said}{_no_speaker_named(self.pairs)}", *unknown])
+
+    def _apart(self) -> str:
+        """That none shares anything; each pair by itself, unless every two parts are one."""
+        if not self.pairs:
+            return "only one split" if self.unknown else "only one split, so nothing to share"
+        names = list(dict.fromkeys(name for pair in self.pairs for name in (pair.first, pair.second)))
+        if 2 * len(self.pairs) < len(names) * (len(names) - 1):
+            return "; ".join(pair.said for pair in self.pairs)
+        return f"{', '.join(names[:-1])} and {names[-1]} share nothing"
 
     def to_dict(self) -> list[dict[str, Any]]:
         """One object a pair, as results hold it under `leakage`."""
@@ -108,50 +136,67 @@ def overlap(manifest: Manifest, audio: bool = True, sounds: Iterable[tuple[str, 
     )
     parts = {name: manifest.split(name) for name in names}
     content = audio_contents(u.audio for u in manifest) if audio else {}
-    keys = {u.id: sentence_keys(u) for u in manifest}
+    traces = {name: Traces.of(part, content) for name, part in parts.items()}
     pairs = []
     for first, second in combinations(names, 2):
-        one, other = parts[first], parts[second]
-        said = {key for u in one for key in keys[u.id]}
-        known = [u for u in other if not said.isdisjoint(keys[u.id])]
-        shared = {
-            "speakers": _common(one, other, lambda u: u.speaker),
-            "sessions": _common(one, other, session_of),
-            "prompts": _common(one, other, lambda u: u.prompt_id or ""),
-            "audio": _same_sound(one, other, content, partners),
-        }
-        texts = tuple(sorted({sentence_key(u.text) for u in known}))
-        alike = _alike(one, other, "speaker", lambda u: u.speaker)
-        alike += _alike(one, other, "prompt", lambda u: u.prompt_id or "")
-        nameless = (_nameless(one), _nameless(other))
-        pairs.append(
-            SharedBetween(
-                first,
-                second,
-                **shared,
-                texts=texts,
-                text_rows=len(known),
-                rows=len(other),
-                alike=alike,
-                nameless=nameless,
-            )
-        )  # fmt: skip
+        heard = {u.id for u in parts[first]}
+        copies = {u.id for u in parts[second] if not heard.isdisjoint(partners[u.id])}
+        pairs.append(shared_between(first, [traces[first]], second, parts[second], content, copies))
     return Overlap(tuple(pairs))
 
 
-def _common(one: Manifest, other: Manifest, key: Callable[[Utterance], str]) -> tuple[str, ...]:
-    return tuple(sorted(({key(u) for u in one} & {key(u) for u in other}) - {""}))
+def shared_between(
+    first: str,
+    known: Sequence[Traces],
+    second: str,
+    rows: Manifest,
+    content: Mapping[Path, Hashable],
+    copies: Collection[str] = (),
+) -> SharedBetween:
+    """What the rows of a part have in common with another, of which only traces need be known.
+
+    Args:
+        first, second: names of the parts.
+        known: of the first.
+        rows: of the second.
+        content: what tells the files of `rows` apart, as in the traces.
+        copies: ids of rows that are known to be recordings of the first anyway.
+    """
+
+    def has(kind: str, name: str) -> bool:
+        return any(traces.has(kind, name) for traces in known)
+
+    def in_both(kind: str) -> tuple[str, ...]:
+        return tuple(sorted(name for name in {n for u in rows for n in KINDS[kind](u)} if has(kind, name)))
+
+    def alike(thing: str, names: set[str]) -> tuple[str, ...]:
+        """Names that are none of the first part, and would be without case and spaces."""
+        new = sorted(name for name in names if not has(f"{thing}s", name))
+        return tuple(f"{thing} '{name}'" for name in new if has(f"{thing}_names", name_key(name)))
+
+    said = [u for u in rows if any(has("texts", key) for key in sentence_keys(u))]
+    heard = (u.id for u in rows if u.id in copies or any(traces.has_sound(u, content) for traces in known))
+    return SharedBetween(
+        first,
+        second,
+        speakers=in_both("speakers"),
+        sessions=in_both("sessions"),
+        prompts=in_both("prompts"),
+        texts=tuple(sorted({sentence_key(u.text) for u in said})),
+        audio=tuple(heard),
+        text_rows=len(said),
+        rows=len(rows),
+        alike=alike("speaker", {u.speaker for u in rows}) + alike("prompt", {u.prompt_id or "" for u in rows}),
+        nameless=(sum(traces.nameless for traces in known), sum(not u.speaker for u in rows)),
+    )
 
 
-def _nameless(part: Manifest) -> int:
-    return sum(not u.speaker for u in part)
-
-
-def _alike(one: Manifest, other: Manifest, thing: str, name: Callable[[Utterance], str]) -> tuple[str, ...]:
-    """Names in `other` that are none of `one`, and would be without case and spaces."""
-    known = {name(u) for u in one}
-    keys = {name_key(known_name) for known_name in known}
-    return tuple(f"{thing} '{new}'" for new in sorted({name(u) for u in other} - known) if name_key(new) in keys)
+def _no_speaker_named(pairs: Iterable[SharedBetween]) -> str:
+    """Which parts may share a speaker without saying so."""
+    unsure = [pair for pair in pairs if not pair.speakers]
+    counts = {name: n for pair in unsure for n, name in zip(pair.nameless, (pair.first, pair.second), strict=True) if n}
+    unknown = [f"{rows} row{'s' if rows > 1 else ''} of {name}" for name, rows in counts.items()]
+    return f" (no speaker is named in {' and '.join(unknown)})" if unknown else ""
 
 
 def audio_contents(paths: Iterable[Path]) -> dict[Path, Hashable]:
@@ -165,36 +210,5 @@ def audio_contents(paths: Iterable[Path]) -> dict[Path, Hashable]:
     keys: dict[Path, Hashable] = {}
     for size, same in by_size.items():
         for path in same:
-            keys[path] = size if len(same) == 1 else _file_hash(path)
+            keys[path] = size if len(same) == 1 else file_digest(path) or str(path)
     return keys
-
-
-def _file_hash(path: Path) -> Hashable:
-    try:
-        with refuse_special(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return str(path)
-
-
-def _same_sound(
-    one: Manifest, other: Manifest, content: Mapping[Path, Hashable], partners: Mapping[str, set[str]]
-) -> tuple[str, ...]:
-    """Ids of rows in `other` that cover a moment which a row in `one` covers too, or are a copy of one."""
-    heard = {u.id for u in one}
-    spans: dict[Hashable, list[tuple[Seconds, Seconds]]] = defaultdict(list)
-    for u in one:
-        if u.audio in content:
-            spans[content[u.audio]].append(_span(u))
-    found = []
-    for u in other:
-        start, end = _span(u)
-        covered = any(start < e and s < end for s, e in spans.get(content.get(u.audio), ()))
-        if covered or not heard.isdisjoint(partners.get(u.id, ())):
-            found.append(u.id)
-    return tuple(found)
-
-
-def _span(utterance: Utterance) -> tuple[Seconds, Seconds]:
-    start = utterance.start_s or 0.0
-    return start, float("inf") if utterance.end_s is None else utterance.end_s

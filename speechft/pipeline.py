@@ -17,17 +17,16 @@ from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.left_out import listed, tell_errors
 from speechft.manifest import Manifest
-from speechft.overlap import overlap
+from speechft.overlap import Overlap, overlap
 from speechft.own_results import refuse_foreign_results, results_folder, writes_results
 from speechft.paired import compare
-from speechft.recogniser import Recogniser, card_of, load
+from speechft.recogniser import Recogniser, cards_of, load
 from speechft.report import write_report
 from speechft.report_data import recordings
 from speechft.result import (
     environment,
     forgetting,
     notice,
-    read_first,
     read_metrics,
     shared_parts,
     simulated,
@@ -36,11 +35,13 @@ from speechft.result import (
     training_summary,
 )
 from speechft.result_schema import FORMAT
+from speechft.seen import Seen, learnt_from
 from speechft.semantic import semantic
 from speechft.sources import resolve
 from speechft.split import auto_split
 from speechft.split_files import about_split, usable_rows
 from speechft.train import fit
+from speechft.trained_on import THE_BASE, read_first
 
 
 def train(
@@ -83,7 +84,10 @@ def _trained_and_reported(
 ) -> dict[str, Any]:
     """What `train` does once the data are known; arguments and result as there."""
     out = Path(recipe.output_dir)
-    shared = overlap(manifest)
+    split = "test" if recipe.test and "test" in manifest.splits else "dev"
+    base_cards = cards_of(recipe.model).values()  # one, if it is a model of ours
+    learnt = learnt_from({THE_BASE: Seen.by(base_cards)} if base_cards else {}, manifest.split(split), split)
+    shared = Overlap((*learnt.pairs, *overlap(manifest).pairs), learnt.unknown)
     on_event(
         {
             "event": "splits",
@@ -92,7 +96,6 @@ def _trained_and_reported(
         }
     )
     train_part, dev = manifest.split("train"), manifest.split("dev")
-    split = "test" if recipe.test and "test" in manifest.splits else "dev"
     about_data = {
         "manifest_sha256": manifest.sha256,
         "split_file": about_split(recipe.split_file) if recipe.split_file else None,
@@ -118,9 +121,8 @@ def _trained_and_reported(
         adapted = usual.hear(load_trained(recipe, trained.adapter), held_out, on_event)
     left_out |= trained.progress.left_out | base.unreadable
     held_out = base.heard
-    said = notice(held_out, manifest)
     result = {
-        "notice": said,
+        "notice": notice(held_out, manifest),
         "format": FORMAT,
         "task": "speech",
         "model": recipe.model,
@@ -154,7 +156,8 @@ def _trained_and_reported(
         audio=recordings(held_out),
         metrics=read_metrics(out / "metrics.jsonl"),
         title=title or f"{recipe.model} adapted",
-        notes=read_first(said, [*training_caveats(result), *in_common]),
+        notes=read_first(result),
+        caveats=[*training_caveats(result), *in_common],
         embed_audio_mb=embed_audio_mb,
     )
     return result
@@ -224,7 +227,7 @@ def evaluate(
     under = Conditions(**conditions)
     if under.typical and not adapter:
         raise SpeechftError("--typical measures what an adapter costs on typical speech", fix="Give --adapter too.")
-    rows, typical = under.rows(manifest, [card_of(model, adapter)], on_event)
+    rows, typical = under.rows(manifest, cards_of(model, adapter), on_event)
     recogniser = load(model, adapter, language=under.language)
     found = under.hear(recogniser, rows.chosen, on_event)
     base = kept = None
@@ -258,7 +261,8 @@ def evaluate(
             found.scores,
             audio=recordings(rows.chosen),
             title=f"{_evaluated(result)} on {rows.split or 'all'}",
-            notes=read_first(result["notice"], result["caveats"]),
+            notes=read_first(result),
+            caveats=result["caveats"],
             embed_audio_mb=embed_audio_mb,
         )
     return result

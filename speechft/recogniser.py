@@ -16,6 +16,7 @@ from speechft.evaluate import Evaluation, evaluate_model
 from speechft.manifest import Manifest
 from speechft.recording import Recording, transcribe
 from speechft.sources import hub_id, resolve, resolve_adapter
+from speechft.trained_on import THE_ADAPTER, THE_MODEL
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Whisper, load_whisper
 
@@ -128,3 +129,11 @@ def card_of(model: str | Path | None = None, adapter: str | Path | None = None) 
     if adapter:
         return adapters.read_card(resolve_adapter(adapter))
     return adapters.own_card(resolve(str(model))) if model else {}
+
+
+def cards_of(model: str | Path | None = None, adapter: str | Path | None = None) -> dict[str, dict[str, Any]]:
+    """The card by what it is of, for what a result says of it; a model that nobody adapted has none."""
+    card = card_of(model, adapter)
+    if adapter:
+        return {THE_ADAPTER: card}
+    return {THE_MODEL: card} if card else {}

@@ -21,6 +21,7 @@ from speechft.report_limits import limits
 from speechft.report_page import page
 from speechft.report_tables import UNNAMED
 from speechft.scoring import Scored, Scores, worst_clips
+from speechft.trained_on import read_first
 
 WORST_SHOWN = 20  # sentences in report.md
 P_VALUES = ("p_speakers", "p_mapsswe")
@@ -36,6 +37,7 @@ def write_report(
     metrics: Sequence[Mapping[str, Any]] | None = None,
     title: str = "",
     notes: Sequence[str] = (),
+    caveats: Sequence[str] = (),
     embed_audio_mb: float = 0.0,
 ) -> Path:
     """Write result.json, report.md and report.html, each whole or not at all.
@@ -49,6 +51,7 @@ def write_report(
         metrics: lines of metrics.jsonl: `step` with `loss`, or with `wer` and `cer`.
         title: of the page.
         notes: what must be read before any number, such as that the voice is simulated.
+        caveats: what must be read besides, below the result in a sentence; without those that are `notes`.
         embed_audio_mb: put recordings into the page itself, most errors first, until they add up to this.
 
     Returns:
@@ -62,6 +65,7 @@ def write_report(
     title = title or "Speech recognition result"
     if difference and (best := best_system(result)):
         difference |= {key: best.difference[key] for key in ("p_speakers_holm", "p_mapsswe_holm")}
+    caveats = [caveat for caveat in caveats if caveat not in notes]
     said = answer([for_display(scores) for _, scores in systems], difference, result)
     sure = remarks(systems, difference)
     rows = summary_rows(*(scores for _, scores in systems)) if systems else []
@@ -71,11 +75,12 @@ def write_report(
         json.dumps(plain(result), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
         errors="replace",
     )
-    write_text(out / "report.md", _markdown(title, notes, said, systems, rows, sure, result), errors="replace")
+    write_text(out / "report.md", _markdown(title, notes, said, caveats, systems, rows, sure, result), errors="replace")
     html = page(
         title=title,
         notes=notes,
         answer=said,
+        caveats=caveats,
         systems=systems,
         rows=rows,
         remarks=sure,
@@ -201,6 +206,7 @@ def _markdown(
     title: str,
     notes: Sequence[str],
     said: str,
+    caveats: Sequence[str],
     systems: Systems,
     rows: Sequence[tuple[str, ...]],
     sure: Sequence[str],
@@ -208,7 +214,7 @@ def _markdown(
 ) -> str:
     """The report to paste into a paper's repository: fewer sentences, every number."""
     names = [name for name, _ in systems]
-    parts = [f"# {escaped(title)}\n", *(f"> **{escaped(note)}**\n" for note in notes), f"{escaped(said)}\n"]
+    parts = [f"# {escaped(title)}\n", *_boxes(notes), f"{escaped(said)}\n", *_boxes(caveats)]
     if compared := comparison(result):
         parts += ["## All compared\n", markdown_table(compared[0], compared[1:])]
         if every_two := pairs(result):
@@ -227,8 +233,9 @@ def _markdown(
         parts += [markdown_table(["Id", "Said", *names, "Words wrong"], worst)]
     if kept := result.get("forgetting"):
         titles, *rates = forgetting_table(kept)
+        boxes = _boxes(read_first(kept))
         where = f"On {kept['clips']} clips of typical speech by {kept['speakers']} speakers. {forgotten(kept)}\n"
-        parts += ["## What it forgot\n", markdown_table(titles, rates), where]
+        parts += ["## What it forgot\n", *boxes, markdown_table(titles, rates), where]
     if result.get("dose_curve"):
         titles, *doses = dose_table(result["dose_curve"])
         parts += ["## How much recording it takes\n", markdown_table(titles, doses)]
@@ -239,6 +246,11 @@ def _markdown(
     if settings:
         parts += ["## Settings\n", markdown_table(["", "Value"], settings), "Everything is in result.json.\n"]
     return "\n".join(parts)
+
+
+def _boxes(texts: Sequence[str]) -> list[str]:
+    """What nobody may overlook."""
+    return [f"> **{escaped(text)}**\n" for text in texts]
 
 
 def _markdown_breakdowns(systems: Systems) -> list[str]:

@@ -14,6 +14,7 @@ from speechft.normalize import unit
 from speechft.numbers_as_text import interval, p_value, percent, points_interval
 from speechft.report_comparison import BestSystem, best_system
 from speechft.significance import ENOUGH_SPEAKERS, ENOUGH_UTTERANCES, SURE
+from speechft.trained_on import training_pairs
 
 
 def answer(
@@ -102,12 +103,11 @@ def _where(scores: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     if _nameless(scores):
         by = "whose speakers are not named"
     text = f"on {clips} recording{'s' if clips != 1 else ''} {by}"
-    split = (result.get("evaluated_on") or {}).get("split")
-    pairs = [p for p in result.get("leakage") or [] if {p["first"], p["second"]} == {"train", split}]
-    if not pairs:
+    pairs = training_pairs(result)
+    if len(pairs) != 1:  # nothing is known, or of several adapters
         return text
     pair = pairs[0]
-    if pair["text_rows"] and pair["second"] == split:
+    if pair["text_rows"]:
         return f"{text}, {pair['text_rows']} of them of sentences that were trained on"
     if any(pair[kind] for kind in ("texts", "prompts", "audio", "alike")):
         return text

@@ -10,8 +10,9 @@ from speechft.normalize import unit
 from speechft.numbers_as_text import interval, percent, points, points_interval
 from speechft.report_charts import Mark, curve, track, track_axis
 from speechft.report_data import Systems, confusions
-from speechft.report_tables import Axis, Number, Spare, columns, esc, keys, quiet, section, table
+from speechft.report_tables import Axis, Number, Spare, columns, esc, keys, notices, quiet, section, table
 from speechft.sounds import confused_sounds
+from speechft.trained_on import read_first
 
 CONFUSIONS = 20
 
@@ -215,8 +216,7 @@ def _forgotten(found: Mapping[str, Any] | None) -> str:
         return ""
     head, *rows = ([name, *map(Number, cells)] for name, *cells in forgetting_table(found))
     caption = f"Words wrong on {found['clips']} clips of typical speech by {found['speakers']} speakers"
-    said = f'<p class="notice" role="note">{esc(found["notice"])}</p>' if found.get("notice") else ""
-    return section("What it forgot", said, table(caption, head, rows), quiet(forgotten(found)))
+    return section("What it forgot", notices(read_first(found)), table(caption, head, rows), quiet(forgotten(found)))
 
 
 def forgetting_table(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -233,7 +233,8 @@ def forgotten(found: Mapping[str, Any]) -> str:
     said = [] if change is None else [f"Difference: {points(change)} points{sure}."]
     unheard = len(found["left_out"])
     said += [f"{unheard} rows could not be used."] if unheard else []
-    return " ".join([*said, *found["caveats"]])
+    first = read_first(found)
+    return " ".join([*said, *(caveat for caveat in found["caveats"] if caveat not in first)])
 
 
 def _summarised(part: str) -> str:

@@ -31,6 +31,7 @@ from speechft.report_tables import (
     esc,
     kinds,
     legend,
+    notices,
     quiet,
     section,
     table,
@@ -49,6 +50,7 @@ def page(
     title: str,
     notes: Sequence[str],
     answer: str,
+    caveats: Sequence[str],
     systems: Systems,
     rows: Sequence[tuple[str, ...]],
     remarks: Sequence[str],
@@ -59,7 +61,7 @@ def page(
     """The whole page.
 
     Args:
-        title, notes, answer: what it says first.
+        title, notes, answer, caveats: what it says first, in this order.
         systems: named scores, `before` first.
         rows: of the table of all measures: label, then one cell a system.
         remarks: how sure the numbers are, sentences.
@@ -83,8 +85,9 @@ def page(
     ]
     values = {
         "title": esc(title),
-        "notices": "".join(f'<p class="notice" role="note">{esc(note)}</p>' for note in notes),
+        "notices": notices(notes),
         "answer": esc(answer),
+        "caveats": notices(caveats),
         "sections": "\n".join(sections),
         "appendix": _appendix(result),
         "footer": f"Made by speechft. {esc(systems[-1][1].normalizer) if systems else ''}",

@@ -25,6 +25,11 @@ def quiet(text: str) -> str:
     return f'<p class="quiet">{esc(text)}</p>'
 
 
+def notices(texts: Iterable[str]) -> str:
+    """What nobody may overlook, a box each."""
+    return "".join(f'<p class="notice" role="note">{esc(text)}</p>' for text in texts)
+
+
 class Number(str):
     """A cell of a table that is aligned as a number."""
 

@@ -88,7 +88,9 @@ def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, A
     return {
         "notice": notice(manifest),
         "left_out": listed((rows.left_out | base.unreadable).items()),
-        "caveats": rows.caveats,
+        "caveats": [*rows.caveats, *rows.in_common(rows.learnt)],
+        "overlap": str(rows.learnt),
+        "leakage": rows.learnt.to_dict(),
         "manifest_sha256": rows.chosen.sha256,
         "clips": len(manifest),
         "speakers": len(manifest.speakers),
@@ -96,11 +98,6 @@ def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, A
         "adapted": {key: after[key] for key in ("wer", "wer_ci95", "cer")},
         "difference": compare(base.scores, adapted.scores),
     }
-
-
-def read_first(said: str | None, caveats: Sequence[str]) -> list[str]:
-    """What must be read before any number."""
-    return [*([said] if said else []), *caveats]
 
 
 def simulated(manifest: Manifest) -> bool:
@@ -120,7 +117,10 @@ def notice(tested: Manifest, whole: Manifest | None = None) -> str | None:
     made = sum(u.is_synthetic for u in tested)
     if not made:
         return None
-    return f"{made} of the {len(tested)} test recordings are synthetic: these numbers are no evidence about real speech"
+    are = "is" if made == 1 else "are"
+    return (
+        f"{made} of the {len(tested)} test recordings {are} synthetic: these numbers are no evidence about real speech."
+    )
 
 
 def environment() -> dict[str, Any]:

@@ -89,7 +89,7 @@ class LeftOut(Part):
 
 
 class Shared(Part):
-    """What two splits have in common."""
+    """What two splits have in common; of "training of the adapter", what was evaluated and what it was trained on."""
 
     first: str
     second: str

@@ -26,11 +26,12 @@ from speechft.recogniser import load
 from speechft.report import plain, write_report
 from speechft.report_comparison import comparison
 from speechft.report_data import recordings
-from speechft.result import environment, notice, read_first, shared_parts
+from speechft.result import environment, notice, shared_parts
 from speechft.scoring import Scores
 from speechft.split import sentence_key
 from speechft.split_files import about_split
 from speechft.train import fit
+from speechft.trained_on import read_first
 
 
 @dataclass(frozen=True)
@@ -154,12 +155,21 @@ def compared(arms: Mapping[str, Scores], reference: str) -> dict[str, Any]:
 
 
 def cautions(tested: Manifest, manifest: Manifest, shared: Overlap) -> list[str]:
-    """What must be read before any number of a study: that nobody said it, and what its parts have in common.
+    """What a reader of a study's numbers must know: that nobody said it, and what its parts have in common.
 
     Args:
         tested, manifest, shared: see `write_study`.
     """
-    return read_first(notice(tested, manifest), shared_parts(str(shared), shared.to_dict(), len(manifest.speakers)))
+    in_common = shared_parts(str(shared), shared.to_dict(), len(manifest.speakers))
+    return [*_before_numbers(tested, manifest, shared), *in_common]
+
+
+def _before_numbers(tested: Manifest, manifest: Manifest, shared: Overlap) -> list[str]:
+    """What of it comes first; of a split that was trained on in part, the recordings that are tested count."""
+    ids = {u.id for u in tested}
+    trained = {name for pair in shared.pairs if pair.first == "train" for name in pair.audio} & ids
+    pair = {"first": "train", "second": "test", "rows": len(tested), "audio": trained}
+    return read_first({"notice": notice(tested, manifest), "evaluated_on": {"split": "test"}, "leakage": [pair]})
 
 
 def write_study(
@@ -203,9 +213,12 @@ def write_study(
     }
     best = min((name for name in arms if name != reference), key=lambda name: arms[name].wer)
     head, *rows = comparison(result)
-    notes = cautions(tested, manifest, shared)
-    print(*notes, markdown_table(head, rows), sep="\n\n")
+    caveats = cautions(tested, manifest, shared)
+    print(*caveats, markdown_table(head, rows), sep="\n\n")
     title = f"{task}: {reference} (before) against {best} (after)"
     audio = recordings(tested)
-    write_report(out, plain(result), arms[reference], arms[best], audio=audio, title=title, notes=notes)
+    notes = _before_numbers(tested, manifest, shared)
+    write_report(
+        out, plain(result), arms[reference], arms[best], audio=audio, title=title, notes=notes, caveats=caveats
+    )
     return result

@@ -29,6 +29,7 @@ from speechft.report_data import for_display
 from speechft.report_limits import limits
 from speechft.report_tables import UNNAMED
 from speechft.result import training_caveats
+from speechft.trained_on import read_first
 
 SPEAKERS_SHOWN = 20  # of more, the worst
 WORST_SPEAKERS = 10
@@ -157,7 +158,7 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
         console.marked(
             f"Typical speech, {forgotten['clips']} clips: WER {percent(forgotten['base']['wer'])} before, "
             f"{percent(forgotten['adapted']['wer'])} after"
-            + (f" [yellow]({escape(forgotten['notice'])})[/]" if forgotten["notice"] else "")
+            + "".join(f" [yellow]({escape(said)})[/]" for said in read_first(forgotten))
         )
         for caveat in forgotten["caveats"]:
             console.marked(f"[yellow]{escape(caveat)}[/]")
@@ -225,8 +226,9 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
 def export_table(result: dict[str, Any], out: Path) -> None:
     """An export in its own software beside ours."""
     console = Terminal()
-    if result["notice"]:
-        console.marked(f"[bold yellow]{escape(result['notice'])}[/]")
+    first = read_first(result)
+    for said in first:
+        console.marked(f"[bold yellow]{escape(said)}[/]")
     own, context = result["ours_at_its_context"], result["context"]
     table = Table(title=f"{own['n_utterances']} clips, {own['n_words']} words, greedy, without retries")
     for column in ("", "WER", "95% interval", "CER"):
@@ -250,7 +252,8 @@ def export_table(result: dict[str, Any], out: Path) -> None:
         told = points(after["difference"]["wer"], HUNDREDTHS)
         console.print(f"With silence after each clip up to 30 s, theirs minus ours: {told} points.")
     for caveat in result["caveats"]:
-        console.marked(f"[yellow]{escape(caveat)}[/]")
+        if caveat not in first:
+            console.marked(f"[yellow]{escape(caveat)}[/]")
     console.print(f"Splits: {result['overlap']}.")
     console.print(f"Model:  {out}")
 
@@ -262,8 +265,8 @@ def _print_first(
     difference: Mapping[str, Any] | None,
 ) -> None:
     """What must be read before any number, then the result in a sentence, as in the report."""
-    if result.get("notice"):
-        console.marked(f"[bold yellow]{escape(result['notice'])}[/]")
+    for said in read_first(result):
+        console.marked(f"[bold yellow]{escape(said)}[/]")
     console.marked(f"[bold]{escape(answer(systems, difference, result))}[/]")
 
 
@@ -302,7 +305,9 @@ def _print_limits(
     difference: Mapping[str, Any] | None,
 ) -> None:
     """What to know before quoting the numbers, as in the report."""
-    for sentence in [*training_caveats(result), *result.get("caveats", ()), *limits(scores, difference)]:
+    first = read_first(result)
+    others = [caveat for caveat in result.get("caveats", ()) if caveat not in first]
+    for sentence in [*training_caveats(result), *others, *limits(scores, difference)]:
         console.marked(f"[yellow]{escape(sentence)}[/]")
 
 

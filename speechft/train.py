@@ -47,7 +47,7 @@ from speechft.quantization import optimizer
 from speechft.recogniser import load
 from speechft.run_state import RunState, fingerprint
 from speechft.schedule import even_steps, planned_steps, rate_factor
-from speechft.seen import Seen, hashes
+from speechft.seen import Seen
 from speechft.selection import Selection
 from speechft.sharding import gather, whole_copy
 from speechft.sources import resolve
@@ -321,7 +321,7 @@ class Run:
 
     def _card(self) -> dict[str, Any]:
         """What the adapter must say about itself to be used rightly later."""
-        own = {"train": hashes(self.train), "dev": hashes(self.dev)}
+        own, base = {"seen": Seen.of(self.train, self.dev).to_dict()}, adapters.own_card(self.folder)
         return {
             "format": 1,
             "model": self.recipe.model,
@@ -331,7 +331,7 @@ class Run:
             "language": self.base.language,
             "normalizer": normalizer_for(self.base, self.train, self.recipe.normalizer),
             "train_sha256": self.train.sha256,
-            "seen": Seen.by([{"seen": own}, adapters.own_card(self.folder)]).to_dict(),  # and what a base of ours had
+            "seen": Seen.by([own, base] if base else [own]).to_dict(),  # and what a base of ours had
             "licence": self.recipe.adapter.licence or adapters.VOICE_LICENCE,
             "dev_wer": {"base": self.progress.base[0], "adapted": self.progress.best[0]},  # type: ignore[index]
             "recipe": self.recipe.model_dump(mode="json", exclude={"manifest", "output_dir", "speakers", "search"}),

@@ -33,7 +33,10 @@ WRONG_CONFIG: list[tuple[str, Any]] = [
 ]  # fmt: skip
 WRONG_CARD: list[tuple[str, Any]] = [
     ("context", 5), ("context", "sometimes"), ("context", None), ("language", ["en"]), ("model", {}), ("task", 1),
-    ("seen", [1]), ("seen", {"train": 5}), ("seen", {"dev": [1]}), ("recipe", "r"), ("recipe", {"adapter": 3}),
+    ("seen", [1]), ("seen", {"train": 5}), ("seen", {"dev": [1]}), ("seen", {"parts": [{}]}),
+    ("seen", {"parts": [{"salt": ""}]}), ("seen", {"parts": [{"salt": "s", "train": {"audio": "a@1-x"}}]}),
+    ("seen", {"parts": [{"salt": "s", "train": {"audio": "a@1.0.0-"}}]}),
+    ("seen", {"parts": [{"salt": "s", "train": {"nameless": -1}}]}), ("recipe", "r"), ("recipe", {"adapter": 3}),
     ("data", [1]), ("licence", 3), ("base_sha256", 1), ("speechft", 1), ("normalizer", 2),
 ]  # fmt: skip
 

@@ -92,8 +92,11 @@ def test_a_synthetic_test_clip_is_said_before_any_number(corpus: Manifest, tmp_p
     train = augment_manifest(corpus, tmp_path / "train.jsonl", ["noise"])
     assert notice(train.split("test"), train) is None  # trained on, not tested on
     tested = augment_manifest(corpus, tmp_path / "test.jsonl", ["noise"], split="test").split("test")
-    said = "2 of the 4 test recordings are synthetic: these numbers are no evidence about real speech"
+    said = "2 of the 4 test recordings are synthetic: these numbers are no evidence about real speech."
     assert notice(tested) == said
+    assert notice(tested.filter(lambda u: u.id != tested[-1].id)) == (
+        "1 of the 3 test recordings is synthetic: these numbers are no evidence about real speech."
+    )
     out = tmp_path / "out"
     given = ("--manifest", tmp_path / "test.jsonl", "--out", out, "--allow-outside", "--json")
     command = [sys.executable, "-m", "speechft.cli", "evaluate", *map(str, given)]

@@ -16,7 +16,7 @@ from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.pipeline import evaluate
 from speechft.report_comparison import comparison, pairs
-from speechft.seen import hashes
+from speechft.seen import Seen
 from speechft.significance import holm
 from speechft.sources import resolve
 from speechft.whisper import load_whisper
@@ -124,7 +124,7 @@ def test_typical_speech_that_an_adapter_learnt_is_no_typical_speech(
     bare = Manifest((replace(u, split=None) for u in voice[:4]), voice.path)
     taught = tmp_path / "adapter"
     shutil.copytree(adapters[0], taught)
-    card = read_card(taught) | {"seen": {"train": hashes(bare[:2]), "dev": []}}
+    card = read_card(taught) | {"seen": Seen.of(bare[:2], bare[:0]).to_dict()}
     (taught / "speechft.json").write_text(json.dumps(card))
     rows = [u.to_row() for u in bare] + [{"audio": "gone.wav", "text": "gone"}]
     typical = tmp_path / "typical.jsonl"
@@ -139,10 +139,23 @@ def test_typical_speech_that_an_adapter_learnt_is_no_typical_speech(
 
 
 def test_what_one_adapter_forgets(adapters: list[Path], voice: Manifest, tmp_path: Path) -> None:
-    typical = voice.split("dev")[:2]
-    result = evaluate(voice.split("test")[:1], adapter=adapters[1], typical=typical, out=tmp_path, embed_audio_mb=1)
+    """Also of typical speech that it was trained on, under other ids."""
+    learnt = voice.split("dev")[:2]
+    typical = Manifest((replace(u, id=f"again-{u.id}") for u in learnt), voice.path)
+    taught = tmp_path / "adapter"
+    shutil.copytree(adapters[1], taught)
+    (taught / "speechft.json").write_text(
+        json.dumps(read_card(taught) | {"seen": Seen.of(learnt, voice[:0]).to_dict()})
+    )
+    result = evaluate(voice.split("test")[:1], adapter=taught, typical=typical, out=tmp_path, embed_audio_mb=1)
     found = result["forgetting"]
     assert found["clips"] == 2
+    trained_on = "2 of these 2 recordings were trained on: the numbers say little about new ones."
+    assert found["caveats"][0] == trained_on
+    assert found["leakage"][0]["first"] == "training of the adapter"
+    assert not any("trained on:" in caveat for caveat in result["caveats"])
+    forgot = (tmp_path / "report.md").read_text().partition("What it forgot")[2]
+    assert forgot.index(trained_on) < forgot.index("| Before |")
     assert found["difference"]["wer"] == pytest.approx(found["adapted"]["wer"] - found["base"]["wer"])
     page = (tmp_path / "report.html").read_text()
     assert f"<title>{adapters[1].parent.name} (adapter of bundled:tiny.en) on test</title>" in page

@@ -28,6 +28,7 @@ from speechft.report_answer import answer
 from speechft.report_charts import Mark, averaged, curve, scale_end, track
 from speechft.report_data import addresses, confusions, embedded, recordings
 from speechft.scoring import Scores, score
+from speechft.trained_on import read_first
 
 SENTENCES = (
     "please put the kettle on",
@@ -425,9 +426,25 @@ def test_the_best_of_several_is_said_to_be_chosen(tmp_path: Path) -> None:
     assert said(base, better, study).startswith("The best of 2 conditions on these same recordings, '2 min': words")
 
 
+def test_only_what_makes_numbers_worthless_stands_before_the_answer(
+    tmp_path: Path, before: Scores, after: Scores
+) -> None:
+    leak = between("test", audio=["a", "b"]) | {"first": "training of the adapter", "rows": 36}
+    first = read_first({"notice": "simulated voice", "leakage": [leak]})
+    assert first[1:] == ["2 of these 36 recordings were trained on: the numbers say little about new ones."]
+    others = ["Overlap between splits: much.", "3 recordings last over 30 s."]
+    page, _ = written(tmp_path, {"leakage": [leak]}, before, after, notes=first, caveats=[first[1], *others])
+    for text in (page.words, (tmp_path / "report.md").read_text()):
+        places = [text.index(part) for part in (*first, "Words wrong fell from", *others)]
+        assert places == sorted(places)
+        assert text.count(first[1]) == 1
+
+
 def test_the_answer_says_how_many_sentences_were_trained_on(before: Scores, after: Scores) -> None:
     about = {"evaluated_on": {"split": "test"}, "leakage": [between("test", texts=4, text_rows=9)]}
     assert said(before, after, about).endswith("by 6 speakers, 9 of them of sentences that were trained on.")
+    evaluated = {"leakage": [between("test", texts=4, text_rows=9) | {"first": "training of the adapter"}]}
+    assert said(before, after, evaluated).endswith("by 6 speakers, 9 of them of sentences that were trained on.")
 
 
 def test_answer_does_not_call_chance_a_change(before: Scores, after: Scores) -> None:

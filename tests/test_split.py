@@ -251,9 +251,22 @@ def test_what_nobody_knows_of_speakers_is_said() -> None:
     assert shared_parts(str(known), known.to_dict(), 3) == []
 
 
+def test_only_parts_that_share_something_are_named() -> None:
+    rows = [
+        one(1, "tea", split="train", speaker="a"),
+        one(2, "tea", split="test", speaker="b"),
+        one(3, "water", split="dev"),
+    ]
+    assert str(overlap(Manifest(rows))) == (
+        "train and test share 1 sentence (1 of 1 rows of test) (no speaker is named in 1 row of dev)"
+    )
+
+
 def test_overlap_of_nothing() -> None:
     two = Manifest([one(1, speaker="a", split="train"), one(2, speaker="b", split="test")])
     assert str(overlap(two)) == "train and test share nothing"
-    assert "only one split" in str(overlap(Manifest([one(1)])))
+    assert str(overlap(Manifest([one(1)]))) == "only one split, so nothing to share"
+    more = Manifest([*two, one(3, speaker="c", split="dev")])
+    assert str(overlap(more)) == "train, dev and test share nothing"
     with pytest.raises(KeyError):
         overlap(Manifest([one(1)])).between("train", "test")

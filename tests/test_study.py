@@ -88,7 +88,10 @@ def test_a_study_prints_what_must_be_read_before_its_table(tmp_path: Path, capsy
     printed = capsys.readouterr().out
     assert printed.startswith(SIMULATED_NOTICE)
     assert printed.index("Overlap between splits: train and test share") < printed.index("| Model |")
-    assert "Overlap between splits" in (tmp_path / "report.md").read_text().partition("Words wrong")[0]
+    before, _, after = (tmp_path / "report.md").read_text().partition("Words wrong")
+    assert "6 of these 6 recordings were trained on" in before
+    assert "Overlap between splits" not in before
+    assert "Overlap between splits" in after.partition("## All compared")[0]
     found = json.loads((tmp_path / "result.json").read_text())
     assert found["left_out"] == [{"where": "m.jsonl:3", "reason": "is silent"}]
     assert '"a":"c.wav"' in (tmp_path / "report.html").read_text()

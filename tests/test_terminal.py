@@ -161,6 +161,19 @@ def test_what_limits_the_numbers_stands_once_below_each_table_as_in_the_report(
         assert all(sentence in report for sentence in sentences)
 
 
+def test_what_was_trained_on_stands_before_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    pair = {
+        "first": "training of the adapter", "second": "test", "rows": 4, "speakers": [], "sessions": [], "prompts": 0,
+        "texts": 0, "text_rows": 0, "audio": ["one"], "alike": [], "nameless": [0, 0],
+    }  # fmt: skip
+    trained_on = "1 of these 4 recordings was trained on: the numbers say little about new ones."
+    told = {"notice": None, "leakage": [pair], "caveats": [trained_on, "Another."]}
+    scores_table({**BETTER.to_dict(), "model": "tiny", "real_time_factor": 0.1, **told}, None)
+    said = words(capsys)
+    assert said.startswith(f"{trained_on} 18.8% of the words are wrong")
+    assert (said.count(trained_on), said.count("Another.")) == (1, 1)
+
+
 def test_a_run_without_a_test_split_says_that_its_clips_also_chose(capsys: pytest.CaptureFixture[str]) -> None:
     training = {"steps": 1, "seconds": 1.0, "peak_memory_mb": 1.0, "trainable": 1, "parameters": 2}
     result = {"base": WORSE.to_dict(), "adapted": BETTER.to_dict(), "adapter": "adapter", "training": training}

@@ -81,10 +81,10 @@ def export(
 
 def _rows_to_check(manifest: Path, split: str | None, allow_outside: bool, model: str | None, adapter: Path) -> Rows:
     from speechft.evaluated_rows import rows_to_evaluate
-    from speechft.recogniser import card_of
+    from speechft.recogniser import cards_of
     from speechft.seen import Seen
 
-    seen = Seen.by([card_of(model, adapter)])
+    seen = {name: Seen.by([card]) for name, card in cards_of(model, adapter).items()}
     return rows_to_evaluate(manifest, split, allow_outside, lambda event: None, seen=seen)
 
 

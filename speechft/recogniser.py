@@ -106,7 +106,7 @@ def load(
     adapted = adapters.load(whisper.model, adapter, folder)
     context = Context(card.get("context", OTHERS_CONTEXT))
     note = _other_base_named(adapter, name)
-    return Recogniser(whisper.with_(model=adapted, context=context), adapter, [note] if note else [])
+    return Recogniser(whisper.with_(model=adapted, context=context, adapter=adapter), adapter, [note] if note else [])
 
 
 def _other_base_named(folder: Path, model: str) -> str | None:

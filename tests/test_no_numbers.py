@@ -55,12 +55,12 @@ def test_an_update_that_is_not_finite_is_refused_when_it_is_loaded(
 ) -> None:
     folder = make(tiny, tmp_path / "voice", 0.0)  # nothing times a scale that is too large is no number either
     spoil(folder)
-    with pytest.raises(SpeechftError, match="not finite.* too large") as error:
+    with pytest.raises(SpeechftError, match=r"not finite.* too large") as error:
         load(adapter=folder)
     assert error.value.where == str(folder)
     assert error.value.fix
     bank = AdapterBank(tiny, {"voice": folder})
-    with pytest.raises(SpeechftError, match="not finite.* too large"), bank.using("voice"):
+    with pytest.raises(SpeechftError, match=r"not finite.* too large"), bank.using("voice"):
         pass
 
 

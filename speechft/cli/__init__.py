@@ -21,6 +21,7 @@ with not_begun():  # imports take half a second, or many under load
         tuning,
     )
     from speechft.cli.common import Stopped, app
+    from speechft.errors import SpeechftError
     from speechft.exits import run
 
 
@@ -41,5 +42,9 @@ def verbs() -> int:
     except Exception as error:
         if not hasattr(error, "show"):  # a usage error of click's, which typer keeps in a place of its own
             raise
+        if "null byte" in str(error):  # typer says no more of it
+            option = "/".join(getattr(getattr(error, "param", None), "opts", []))
+            what = "a file name contains a null byte"
+            raise SpeechftError(what, where=option, fix="Check how the name was made.") from None
         error.show()
         return 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from speechft.adapter_files import CARD
@@ -27,6 +28,9 @@ def refuse_foreign_results(out: str | Path, trained: str | None = None) -> None:
         SpeechftError: a file would be replaced that is not.
     """
     out = Path(out)
+    there = next((place for place in (out, *out.parents) if os.path.lexists(place)), None)
+    if there and not there.is_dir():  # a file, a device, or a link to nothing
+        raise SpeechftError("is not a folder, so no results can be written there", where=there, fix="Name another one.")
     result = out / "result.json"
     mine = result.is_file() and _is_ours(result)
     foreign = [result] if result.exists() and not mine else []

@@ -44,7 +44,8 @@ def verbs() -> int:
             raise
         if "null byte" in str(error):  # typer says no more of it
             option = "/".join(getattr(getattr(error, "param", None), "opts", []))
-            what = "a file name contains a null byte"
+            name = next((word for word in sys.argv if "\0" in word), "")[:80]
+            what = f"the file name '{name}' contains a null byte"
             raise SpeechftError(what, where=option, fix="Check how the name was made.") from None
         error.show()
         return 2

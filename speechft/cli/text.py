@@ -216,6 +216,7 @@ def check_hosted(path: str, to: str) -> None:
     for line, reason in problems:
         err.print(f"{path}:{line}: {reason}")
     if problems:
+        err.print("Correct these lines, or make the file anew: speechft hosted DATA OUT.")
         raise typer.Exit(2)
     err.print(f"{path}: every line fits {to}.")
 

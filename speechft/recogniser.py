@@ -114,11 +114,13 @@ def _base_folder(name: str, named_by: Path | None) -> Path:
     """The folder of a base model; an error names the adapter whose files name the model, if they do."""
     try:
         return resolve(name)
-    except SpeechftError as error:
+    except (SpeechftError, OSError) as error:  # the latter of names that are too long
         if named_by is None:
             raise
-        what = f"names a base model that cannot be had: {name} {error.what}"
-        raise SpeechftError(what, where=named_by, fix=f"{error.fix} Or give one with --model.") from None
+        why = error.what if isinstance(error, SpeechftError) else error.strerror
+        fix = error.fix if isinstance(error, SpeechftError) else "Ask its maker for the name."
+        what = f"names a base model that cannot be had: {name[:80]} {why}"
+        raise SpeechftError(what, where=named_by, fix=f"{fix} Or give one with --model.") from None
 
 
 def _other_base_named(folder: Path, model: str) -> str | None:

@@ -57,9 +57,9 @@ def lora_parts(model: nn.Module) -> Iterator[tuple[Tensor, Tensor, float]]:
     for module in model.modules():
         for a, b in (("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B")):
             for name, first in getattr(module, a, {}).items():
-                second: Any = getattr(module, b)[name]
-                scale: Any = module.scaling[name]  # type: ignore[index, union-attr]
-                yield getattr(first, "weight", first), getattr(second, "weight", second), scale
+                scales: Any = module.scaling
+                second = getattr(module, b)[name]
+                yield getattr(first, "weight", first), getattr(second, "weight", second), scales[name]
 
 
 def refuse_overflow(parts: Iterable[tuple[Tensor, Tensor, float]], folder: Path) -> None:
@@ -73,8 +73,9 @@ def refuse_overflow(parts: Iterable[tuple[Tensor, Tensor, float]], folder: Path)
     parts = list(parts)
     if not parts:
         return
-    peaks = [torch.stack([pair[i].detach().abs().amax().double().cpu() for pair in parts]).tolist() for i in (0, 1)]
-    for (a, _, scale), high, low in zip(parts, *peaks, strict=True):
+    matrices = [matrix.detach() for a, b, _ in parts for matrix in (a, b)]
+    peaks = torch.stack([matrix.abs().amax().double().cpu() for matrix in matrices]).tolist()
+    for (a, _, scale), high, low in zip(parts, peaks[::2], peaks[1::2], strict=True):
         if not (abs(scale) <= LARGEST and abs(scale) * len(a) * high * low <= LARGEST and math.isfinite(high + low)):
             raise SpeechftError(
                 "adds numbers to the model that are not finite: its weights, or its lora_alpha, are too large",

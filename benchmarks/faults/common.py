@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -141,15 +142,20 @@ def _named(words: Sequence[str]) -> Iterator[str]:
         parts = setting.partition(".")[0], value.partition(":")[2], PurePath(value or word).name
         for name in (word, setting, value, *parts):
             shown = " ".join(visible(name)[:20].split())
-            if len(shown) > 1 or name == word != "":
+            if len(shown) > 2:
                 yield shown
-        if word == "":  # of which nothing can be named but that it is empty
+            elif shown:  # else anything would have it
+                yield from (f"{shown}: ", f"'{shown}'")
+        if not word or word.endswith("="):  # an empty path is the folder that one is in
             yield from ("empty", ".: ")
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            path = Path(value or word)
+            if path.exists():  # written out, or a file in it
+                yield from (str(path.resolve()), *(found.name for found in path.iterdir() if path.is_dir()))
 
 
 def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
     """As `complaint`, without a process for each: for cases by the hundred."""
-    import contextlib
     import io
 
     from speechft.cli import main
@@ -187,7 +193,6 @@ def timely(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
 
 def ended_well(call: Callable[[], object]) -> str | None:
     """What is wrong with how a function of ours ended: with no sentence with advice, or late; None if nothing."""
-    import contextlib
     import io
 
     from speechft.errors import SpeechftError

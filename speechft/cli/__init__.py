@@ -21,8 +21,7 @@ with not_begun():  # imports take half a second, or many under load
         tuning,
     )
     from speechft.cli.common import Stopped, app
-    from speechft.errors import SpeechftError
-    from speechft.exits import run
+    from speechft.exits import null_byte, run
 
 
 def main() -> None:
@@ -44,8 +43,6 @@ def verbs() -> int:
             raise
         if "null byte" in str(error):  # typer says no more of it
             option = "/".join(getattr(getattr(error, "param", None), "opts", []))
-            name = next((word for word in sys.argv if "\0" in word), "")[:80]
-            what = f"the file name '{name}' contains a null byte"
-            raise SpeechftError(what, where=option, fix="Check how the name was made.") from None
+            raise null_byte(where=option) from None
         error.show()
         return 2

@@ -40,7 +40,7 @@ from speechft.adapter_places import placed_config
 from speechft.config import AdapterSettings
 from speechft.errors import SpeechftError, readable
 from speechft.files import holds_something, new_folder
-from speechft.lora_sums import lora_tensors, side_by_side
+from speechft.lora_sums import lora_parts, lora_tensors, refuse_overflow, side_by_side
 from speechft.merging import disabled, merge, mergeable, unload
 from speechft.peft_methods import is_placed, peft_config, refuse_beyond_encoder
 from speechft.precision import refuse_non_finite
@@ -265,4 +265,5 @@ def load(model: Any, folder: str | Path, base_folder: Path | None = None) -> Any
                 fix="It is damaged, or belongs to another model.",
             )
     refuse_non_finite(loaded.values(), folder, "Train it again.")
+    refuse_overflow(lora_parts(adapted), folder)
     return adapted

@@ -7,7 +7,6 @@ every 10 ms, 80 mel bins (128 since large-v3), a floor 80 dB below the loudest v
 from __future__ import annotations
 
 import io
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import soundfile
 
+from speechft.cut_off import cut_off, for_libsndfile
 from speechft.errors import SpeechftError
 from speechft.files import hindrance, write_bytes
 
@@ -110,7 +110,7 @@ def holds_nothing(path: Path) -> bool:
     """
     low, high = np.inf, -np.inf
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file, np.errstate(invalid="ignore"):
+        with soundfile.SoundFile(for_libsndfile(str(path))) as file, np.errstate(invalid="ignore"):
             for block in file.blocks(SOUND_WITHIN, dtype="float32", always_2d=True):
                 mono = block.mean(axis=1)
                 low, high = min(low, mono.min()), max(high, mono.max())
@@ -122,8 +122,7 @@ def holds_nothing(path: Path) -> bool:
 
 
 def _read_soundfile(source: str | BinaryIO, start_s: Seconds | None, end_s: Seconds | None) -> tuple[np.ndarray, int]:
-    # as bytes: soundfile refuses a text whose name is not UTF-8
-    with soundfile.SoundFile(os.fsencode(source) if isinstance(source, str) else source) as file:
+    with soundfile.SoundFile(for_libsndfile(source) if isinstance(source, str) else source) as file:
         rate = file.samplerate
         start = round((start_s or 0.0) * rate)
         stop = file.frames if end_s is None else min(file.frames, round(end_s * rate))
@@ -155,7 +154,9 @@ def _read_av(
             blocks += [block.to_ndarray() for block in to_float.resample(None)]
     except (av.FFmpegError, OSError, ValueError, AttributeError) as error:  # the last of a stream without a codec
         reason = getattr(error, "strerror", None) or type(error).__name__  # the whole message names the file again
-        raise Undecodable(f"{name} cannot be decoded", reason=reason, where=where, fix=_ADVICE) from None
+        cut = cut_off(Path(source)) if isinstance(source, str) else ""
+        plain = f"{name} cannot be decoded" + (f": it {cut}" if cut else "")
+        raise Undecodable(plain, reason=reason, where=where, fix=_ADVICE) from None
     if not blocks:
         return np.zeros(0, np.float32), rate
     samples = _mono(np.concatenate(blocks, axis=1).T)

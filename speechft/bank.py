@@ -25,7 +25,7 @@ from speechft.banked_linear import BASE, BankedLinear, Rows
 from speechft.context import OTHERS_CONTEXT, Context
 from speechft.decoder import inference_copy, is_quantized
 from speechft.errors import SpeechftError
-from speechft.lora_sums import is_lora_alone, lora_scale, lora_tensors
+from speechft.lora_sums import is_lora_alone, lora_scale, lora_tensors, refuse_overflow
 from speechft.sources import resolve
 from speechft.whisper import Whisper
 
@@ -187,6 +187,11 @@ class AdapterBank:
         if isinstance(self._voices, list):
             self._choose([self._voices[clip] for clip in clips])
 
+    def called(self, clip: int) -> object:
+        """What errors name, as `Whisper.called`, of one of the clips that `decode` was given."""
+        name = self._voices[clip] if isinstance(self._voices, list) else self._voices
+        return self.voice(name).folder or self.whisper.name
+
     def keep(self, rows: Tensor) -> None:
         """Called by `decode`: only these of the rows go on."""
         self.rows.keep(rows)
@@ -257,13 +262,15 @@ class AdapterBank:
         card, config, state = adapters.read_card(folder), adapters.read_config(folder), lora_tensors(folder)
         adapters.refuse_loftq(card, folder)
         refuse_other_base(card, self._base_hashes, folder)
-        found = {}
+        found, parts = {}, []
         for key, a in state.items():
             if key.endswith(".lora_A.weight"):
                 target = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
                 b = state[key.replace(".lora_A.", ".lora_B.")]
                 scale = lora_scale(config | {"r": len(a)} if config.get("rank_pattern") else config)
+                parts.append((a, b, scale))
                 found[target] = (a.T, b.T.float() * scale)
+        refuse_overflow(parts, folder)
         return found
 
     def _layer(self, target: str) -> BankedLinear:

@@ -27,6 +27,7 @@ from speechft.row_problems import (
     Tokenizer,
     audio_problem,
     in_other_letters,
+    language_problems,
     length_problems,
     sample_problems,
     text_problems,
@@ -95,6 +96,7 @@ def examine(
         earlier[copy.row.id].append(copy)
     told = [min(rows, key=lambda copy: not copy.between) for rows in earlier.values()]  # the first that is in two parts
     problems += [_duplicate(copy) for copy in told if not copy.meant]
+    problems += [problem for u in manifest for problem in language_problems(u)]
     problems += leaks(manifest)
     problems += split_names(read)
     if english and (count := sum(in_other_letters(u.text) for u in manifest)):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from speechft.marks import FILE, MODEL, Mark
+from speechft.marks import FILE, MODEL, Mark, marked
 from speechft.schedule import Schedule
 
 Positive = Annotated[float, Field(gt=0)]
@@ -138,6 +138,28 @@ def refuse_whole_decay(recipe: Any) -> Any:
     return recipe
 
 
+def given(recipe: BaseModel, *keys: str) -> bool:
+    """Whether a recipe was given all of these, with other values than the defaults, which say nothing of what is
+    wanted: a recipe that was written out and read again has them too."""
+    return all(getattr(recipe, key) != type(recipe).model_fields[key].default for key in keys)
+
+
+def refuse_overlap(recipe: Any) -> Any:
+    """Of a rate that is to fall before it has risen."""
+    overlapping = recipe.schedule == "warmup-stable-decay" and recipe.warmup + recipe.decay > 1
+    if overlapping and given(recipe, "warmup", "decay"):
+        raise ValueError("warmup and decay together are more than the whole run: lower one, so that their sum is 1")
+    return recipe
+
+
+def refuse_idle_search(recipe: Any) -> Any:
+    """Of what no trial's weights depend on: a study would try the same run again and again."""
+    idle = {key for key in marked(type(recipe), Mark.NOT_IN_WEIGHTS) if key not in ("model", "search")}
+    if key := next((key for key in recipe.search if key.partition(".")[0] in idle), None):
+        raise ValueError(f"search.{key} is nothing that a study can vary: set {key} itself, and leave it out of search")
+    return recipe
+
+
 class AugmentSettings(Settings):
     """How a clip varies from epoch to epoch; all on log-mel frames, so it costs next to nothing.
 
@@ -239,7 +261,7 @@ class SpeechRecipe(Settings):
     split_file: Annotated[Path | None, FILE, Mark.NOT_IN_WEIGHTS] = None
     output_dir: OutputFolder
     batch_size: Annotated[int, Field(ge=1)] = 8
-    batch_seconds: Positive | None = None
+    batch_seconds: Annotated[float, Field(ge=1)] | None = None  # less than a clip: batch_size=1 says that
     accumulate: Annotated[int, Field(ge=1)] = 1
     max_steps: Annotated[int, Field(ge=1)] | None = None
     epochs: Annotated[int, Field(ge=1)] = 1
@@ -276,3 +298,13 @@ class SpeechRecipe(Settings):
 
     _rate = model_validator(mode="after")(with_rate_of_method)
     _decay = model_validator(mode="after")(refuse_whole_decay)
+    _overlap = model_validator(mode="after")(refuse_overlap)
+    _search = model_validator(mode="after")(refuse_idle_search)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SpeechRecipe:
+        if given(self, "min_steps", "max_steps") and self.min_steps > (self.max_steps or 0):
+            raise ValueError("min_steps is more than max_steps: raise max_steps, or leave min_steps out")
+        if given(self, "views") and self.cache == "off":
+            raise ValueError("views are of the cache, which is off: leave views out, or set cache=on")
+        return self

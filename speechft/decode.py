@@ -7,6 +7,7 @@ rather than with noise.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -20,7 +21,7 @@ from speechft.audio import FRAMES_PER_SECOND, HOP_LENGTH, MAX_FRAMES, SILENT_PEA
 from speechft.context import Context
 from speechft.decoder import DecoderCache, inference_copy, is_quantized
 from speechft.normalize import language_code
-from speechft.precision import inference_dtype
+from speechft.precision import NoNumbers, all_finite, inference_dtype
 from speechft.prefetch import prefetch
 from speechft.search import beam_search, greedy_search
 from speechft.transcript import DecodeOptions, Transcript, better, guarded
@@ -207,10 +208,14 @@ def _search(
     logits = _feed(cache, rows[:, 1:])
     no_speech_id = whisper.generation.no_timestamps_token_id - 1  # <|nospeech|>, called <|nocaptions|> in old files
     no_speech = start_logits.softmax(-1)[:: options.beams, no_speech_id].tolist()
+    if not all_finite([logits]):  # before the search, which would go on to its end
+        _refuse_no_numbers(whisper, list(clips), logits[:: options.beams].isfinite().all(-1).tolist())
     if options.beams == 1:
         results = greedy_search(whisper, cache, logits, caps, temperature, options.seed)
     else:
         results = beam_search(whisper, cache, logits, caps, options.length_penalty)
+    finite = [math.isfinite(sum(logprobs) + end) for ((_, logprobs, end), *_) in results]
+    _refuse_no_numbers(whisper, list(clips), finite)  # of later steps
     return [
         guarded(
             Transcript(
@@ -229,6 +234,13 @@ def _search(
         )
         for hypotheses, silence, code, cap in zip(results, no_speech, codes, caps, strict=True)
     ]
+
+
+def _refuse_no_numbers(whisper: Whisper, clips: Sequence[int], finite: Sequence[bool]) -> None:
+    """Raises NoNumbers that names the adapter of the first clip whose logits were not finite."""
+    if not all(finite):
+        bad = clips[finite.index(False)]
+        raise NoNumbers(whisper.bank.called(bad) if whisper.bank else whisper.called)
 
 
 def _feed(cache: DecoderCache, tokens: Tensor) -> Tensor:

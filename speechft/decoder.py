@@ -42,7 +42,7 @@ def inference_copy(whisper: Whisper, dtype: torch.dtype | None = None) -> Whispe
         if id(p) not in adapted and not p.requires_grad
     }
     model = copy.deepcopy(whisper.model, rounded)
-    model = merge(model) if mergeable(model) else model
+    model = merge(model, whisper.called) if mergeable(model) else model
     return whisper.with_(model=model.to(dtype).requires_grad_(False).eval())
 
 

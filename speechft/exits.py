@@ -40,6 +40,13 @@ LONGEST_MESSAGE = 5000  # characters; Rich takes minutes for a megabyte
 MORE_MEMORY = "Free some, lower batch_size, or use a smaller model; then run the same command again to resume."
 
 
+def null_byte(where: object = None) -> SpeechftError:
+    """The error for a name with a null byte, which those who meet it do not name: it is looked for in the command."""
+    name = next((word for word in sys.argv if "\0" in word), "")
+    what = f"the file name '{shortened(name, 80)}' contains a null byte" if name else "a file name contains a null byte"
+    return SpeechftError(what, where=where, fix="Check how the name was made.")
+
+
 def file_fault(error: Exception) -> str | None:
     """The sentence for a disk that is full, read-only or broken, or a name no file can have; None for other errors."""
     if circle := re.match("Symlink loop from '(.*)'", str(error)):  # Path.resolve's own, before Python 3.13
@@ -49,7 +56,7 @@ def file_fault(error: Exception) -> str | None:
         found = visible(error.object[max(0, error.start - 40) : error.end + 40])
         return f"A file or folder has a name that is not UTF-8 ('{found}'). Rename it."
     if isinstance(error, ValueError) and "null byte" in str(error):
-        return "A file name contains a null byte. Check how the name was made."
+        return str(null_byte())
     if number not in FILE_FAULTS:
         return None
     where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""

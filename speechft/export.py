@@ -98,7 +98,7 @@ def _merged_text(adapter: Path, model: str | None, out: Path) -> Path:
         text = load_text_model(adapter, scalar=scalar)
     else:
         text = load_text_model(model or adapters.base_of(adapter), adapter=adapter, scalar=scalar)
-    adapters.save(adapters.merge(text.model), out, card | {"merged": True}, text.name, text.folder)
+    adapters.save(adapters.merge(text.model, adapter), out, card | {"merged": True}, text.name, text.folder)
     longest = getattr(text.model.config, "max_position_embeddings", None)
     text.tokenizer.model_max_length = min(text.tokenizer.model_max_length, longest or text.tokenizer.model_max_length)
     text.tokenizer.save_pretrained(out)  # with its length: HELM takes no model whose tokenizer does not know it
@@ -114,7 +114,7 @@ def _merged(adapter: Path, model: str | None, out: Path) -> Path:
     whisper = recogniser.whisper
     folder = resolve(whisper.name)
     card = adapters.own_card(adapter)
-    adapters.save(adapters.merge(whisper.model), out, card | {"merged": True}, whisper.name, folder)
+    adapters.save(adapters.merge(whisper.model, whisper.called), out, card | {"merged": True}, whisper.name, folder)
     # What a Hugging Face save leaves out, and faster-whisper (128 mel bins) and whisper.cpp's converter open
     if not (out / "preprocessor_config.json").is_file():
         WhisperFeatureExtractor(whisper.n_mels).save_pretrained(out)

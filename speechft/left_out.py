@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from speechft.events import OnEvent
 from speechft.plain_text import escape
-from speechft.problems import Problem
+from speechft.problems import TRUNCATED, Problem
 
 
 def tell(on_event: OnEvent, where: str, reason: str) -> None:
@@ -15,7 +15,11 @@ def tell(on_event: OnEvent, where: str, reason: str) -> None:
 
 
 def tell_errors(on_event: OnEvent, problems: Iterable[Problem]) -> dict[str, str]:
-    """The rows that cannot be used, with the reason; each is told."""
+    """The rows that cannot be used, with the reason; each is told, and so are those that are heard in part."""
+    problems = list(problems)
+    for problem in problems:
+        if problem.kind == TRUNCATED:
+            on_event({"event": "cut off", "where": problem.where, "reason": f"{problem.what}. {problem.fix}"})
     found = {problem.where: problem.what for problem in problems if problem.severity == "error"}
     for where, reason in found.items():
         tell(on_event, where, reason)

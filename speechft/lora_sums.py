@@ -6,20 +6,22 @@ up. That is exact; averages of the A's and of the B's apart are not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from speechft.adapter_files import WEIGHTS, is_plain_lora, read_config
 from speechft.errors import SpeechftError, readable
 from speechft.files import refuse_special
 
 MATRICES = (".lora_A.weight", ".lora_B.weight")  # how the names of what is added end
+LARGEST = torch.finfo(torch.float32).max
 
 
 def lora_tensors(folder: Path) -> dict[str, Tensor]:
@@ -48,6 +50,38 @@ def is_lora_alone(folder: Path) -> bool:
 def lora_scale(config: Mapping[str, Any]) -> float:
     """What B A is multiplied by, from `adapter_config.json`."""
     return config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
+
+
+def lora_parts(model: nn.Module) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """The A, the B and the scale of all that LoRA adds to a model that peft has put it on."""
+    for module in model.modules():
+        for a, b in (("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B")):
+            for name, first in getattr(module, a, {}).items():
+                scales: Any = module.scaling
+                second = getattr(module, b)[name]
+                yield getattr(first, "weight", first), getattr(second, "weight", second), scales[name]
+
+
+def refuse_overflow(parts: Iterable[tuple[Tensor, Tensor, float]], folder: Path) -> None:
+    """Raises SpeechftError where weights or a scale are so large that what they add may not be finite.
+
+    No number of B A is larger than the rank times the largest number of each: so nothing has to be multiplied.
+
+    Args:
+        parts: A of shape (rank, ...), B, and what their product is multiplied by.
+    """
+    parts = list(parts)
+    if not parts:
+        return
+    matrices = [matrix.detach() for a, b, _ in parts for matrix in (a, b)]
+    peaks = torch.stack([matrix.abs().amax().double().cpu() for matrix in matrices]).tolist()
+    for (a, _, scale), high, low in zip(parts, peaks[::2], peaks[1::2], strict=True):
+        if not (abs(scale) <= LARGEST and abs(scale) * len(a) * high * low <= LARGEST and math.isfinite(high + low)):
+            raise SpeechftError(
+                "adds numbers to the model that are not finite: its weights, or its lora_alpha, are too large",
+                where=folder,
+                fix="It is damaged, or its training went wrong: copy it again, or train it again.",
+            )
 
 
 def side_by_side(states: Sequence[Mapping[str, Tensor]], scales: Sequence[float]) -> dict[str, Tensor]:

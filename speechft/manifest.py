@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import overload
 
+from speechft.cut_off import for_libsndfile
 from speechft.errors import SpeechftError
 from speechft.files import hindrance, write_text
 from speechft.problems import BadRow, Problem
@@ -208,7 +208,7 @@ def probe_duration(utterance: Utterance) -> Seconds:
     if what := hindrance(audio):
         raise SpeechftError(f"audio '{audio.name}' {what}", where=utterance.where, fix="Check the path.")
     try:
-        whole = soundfile.info(os.fsencode(audio)).duration  # as bytes: a name need not be UTF-8
+        whole = soundfile.info(for_libsndfile(str(audio))).duration
     except (soundfile.SoundFileError, RuntimeError):
         whole = _probe_av(utterance)
     end = whole if utterance.end_s is None else min(whole, utterance.end_s)

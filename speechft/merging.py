@@ -8,6 +8,7 @@ from typing import Any
 
 from speechft.adapter_files import changes_base
 from speechft.errors import SpeechftError
+from speechft.precision import NoNumbers, all_finite
 from speechft.trainable_weights import load_trainable_state, trainable_state
 
 
@@ -23,11 +24,14 @@ def mergeable(model: Any) -> bool:
     return True
 
 
-def merge(model: Any) -> Any:
+def merge(model: Any, where: object = None) -> Any:
     """Add the adapter into the weights for good; returns the plain transformers model.
 
+    Args:
+        where: what to name in an error, such as the adapter's folder.
+
     Raises:
-        SpeechftError: the method adds layers or tokens, which no weight can take in.
+        SpeechftError: the method adds layers or tokens, which no weight can take in; or the sum is not finite.
     """
     if not mergeable(model):
         kind = getattr(model.peft_config["default"].peft_type, "value", model.peft_config["default"].peft_type)
@@ -35,7 +39,13 @@ def merge(model: Any) -> Any:
             f"an adapter of the kind {kind} cannot be merged into this model",
             fix="Use it as it is, or train one whose row in docs/methods.md says that it merges.",
         )
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    if not hasattr(model, "merge_and_unload"):
+        return model
+    changed = [module.get_base_layer() for module in model.modules() if hasattr(module, "get_base_layer")]
+    merged = model.merge_and_unload()
+    if not all_finite(weight for layer in changed for weight in layer.parameters() if weight.is_floating_point()):
+        raise NoNumbers(where)
+    return merged
 
 
 def unload(model: Any) -> Any:

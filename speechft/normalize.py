@@ -112,6 +112,13 @@ def language_code(language: str) -> str:
     return TO_LANGUAGE_CODE.get(first, first)
 
 
+def knows_language(language: str) -> bool:
+    """Whether Whisper has a token for a language, given as for `language_code`; older models lack the newest one."""
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+    return language_code(language) in LANGUAGES
+
+
 def language_name(code: str) -> str:
     """The English name of a language by Whisper's code, in small letters: "english" of "en"; empty if unknown."""
     from transformers.models.whisper.tokenization_whisper import LANGUAGES

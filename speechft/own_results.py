@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -34,6 +35,9 @@ def refuse_foreign_results(out: str | Path, trained: str | None = None) -> None:
         SpeechftError: a file would be replaced that is not.
     """
     out = Path(out)
+    there = next((place for place in (out, *out.parents) if os.path.lexists(place)), None)
+    if there and not there.is_dir():  # a file, a device, or a link to nothing
+        raise SpeechftError("is not a folder, so no results can be written there", where=there, fix="Name another one.")
     result = out / "result.json"
     mine = result.is_file() and _is_ours(result)
     foreign = [result] if result.exists() and not mine else []

@@ -38,8 +38,9 @@ def encodable(text: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """The first `most` characters: a damaged file's are sometimes all in one name."""
-    return text if len(text) <= most else f"{text[:most]}..."
+    """`most` characters of its beginning and its end, which has the advice: a damaged file's are sometimes all in one
+    name."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[len(text) - most // 2 :]}"
 
 
 class Terminal(Console):

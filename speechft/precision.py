@@ -11,6 +11,14 @@ from torch import Tensor
 from speechft.errors import SpeechftError
 
 
+class NoNumbers(SpeechftError):
+    """What a model computes is not finite, though its weights are: there is no transcript to speak of."""
+
+    def __init__(self, where: object) -> None:
+        what = "computes numbers that are not finite, so that nothing it writes would be speech"
+        super().__init__(what, where=where, fix="Train it again with a lower learning rate, or copy it again.")
+
+
 def default_device() -> torch.device:
     """CUDA, then Apple's GPU, then the CPU."""
     if torch.cuda.is_available():

@@ -7,6 +7,8 @@ from typing import Literal
 
 from speechft.errors import SpeechftError
 
+TRUNCATED = "truncated"  # the kind of a recording that is only the beginning of one, which all who use it must know
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

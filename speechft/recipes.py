@@ -69,7 +69,7 @@ def override(values: dict[str, Any], overrides: Iterable[str]) -> None:
     """
     for text in overrides:
         key, sign, value = text.partition("=")
-        if not sign:
+        if not sign or not key.strip():
             raise SpeechftError(f"'{text[:60]}' is not an override", fix="Write key=value, such as epochs=3.")
         if not is_utf8(text):
             raise SpeechftError("has a name that is not UTF-8", where=value, fix="Rename it.")

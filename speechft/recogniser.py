@@ -12,6 +12,7 @@ import numpy as np
 from speechft import adapters
 from speechft.context import OTHERS_CONTEXT, Context
 from speechft.decoder import inference_copy
+from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation, evaluate_model
 from speechft.manifest import Manifest
 from speechft.recording import Recording, transcribe
@@ -96,7 +97,7 @@ def load(
     adapter = resolve_adapter(adapter) if adapter else None
     card = card_of(adapter=adapter)
     name = str(model or (adapters.base_of(adapter) if adapter else DEFAULT_MODEL))
-    folder = resolve(name)
+    folder = _base_folder(name, None if model else adapter)
     language = language or card.get("language")
     whisper = load_whisper(name, language=language, device=device, quantize=quantize or adapters.loftq_kind(card))
     if adapter is None:
@@ -107,7 +108,20 @@ def load(
     adapted = adapters.load(whisper.model, adapter, folder)
     context = Context(card.get("context", OTHERS_CONTEXT))
     note = _other_base_named(adapter, name)
-    return Recogniser(whisper.with_(model=adapted, context=context), adapter, [note] if note else [])
+    return Recogniser(whisper.with_(model=adapted, context=context, adapter=adapter), adapter, [note] if note else [])
+
+
+def _base_folder(name: str, named_by: Path | None) -> Path:
+    """The folder of a base model; an error names the adapter whose files name the model, if they do."""
+    try:
+        return resolve(name)
+    except (SpeechftError, OSError) as error:  # the latter of names that are too long
+        if named_by is None:
+            raise
+        why = error.what if isinstance(error, SpeechftError) else error.strerror
+        fix = error.fix if isinstance(error, SpeechftError) else "Ask its maker for the name."
+        what = f"names a base model that cannot be had: {name[:80]} {why}"
+        raise SpeechftError(what, where=named_by, fix=f"{fix} Or give one with --model.") from None
 
 
 def _other_base_named(folder: Path, model: str) -> str | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from speechft.audio import SILENT_PEAK, WINDOW_SECONDS
+from speechft.cut_off import CUT_ADVICE, cut_off
 from speechft.manifest import Problem, Seconds, Utterance
+from speechft.normalize import knows_language
+from speechft.problems import TRUNCATED
 from speechft.split import sentence_key, usual_name
 from speechft.utterance import CLOSE, CLOSE_SHARE
 
@@ -46,6 +48,15 @@ def text_problems(u: Utterance, tokenizer: Tokenizer | None) -> list[Problem]:
         what = f"the text is about {tokens} tokens long; Whisper writes {MOST_TOKENS} at most"
         return [Problem("warning", "too-many-tokens", u.where, what, "Cut the recording and its text.")]
     return []
+
+
+def language_problems(u: Utterance) -> list[Problem]:
+    """What is wrong with the language that a row names."""
+    if not u.language or knows_language(u.language):
+        return []
+    what = f"the language '{u.language[:40]}' is none that Whisper knows, so a multilingual model leaves the row out"
+    fix = "Write its code, such as en, de or zh-TW, or the nearest language that Whisper knows."
+    return [Problem("warning", "language", u.where, what, fix)]
 
 
 def in_other_letters(text: str) -> bool:
@@ -91,10 +102,9 @@ def length_problems(u: Utterance, seconds: Seconds, *, decoded: bool, pieces: bo
         pieces: what is too long is heard in pieces, whatever its split.
     """
     times = _times_problems(u, seconds)
-    found = []
+    found = _truncated_problems(u)
     if decoded:
         found += _stated_problems(u, seconds) if not times else []
-        found += _truncated_problems(u)
     if seconds > WINDOW_SECONDS:
         fix = f"Cut it into parts of under {WINDOW_SECONDS:.0f} s, or give rows with start_s and end_s."
         what = f"lasts {seconds:.1f} s; Whisper hears {WINDOW_SECONDS:.0f} s at once"
@@ -113,11 +123,8 @@ def _stated_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
 
 
 def _truncated_problems(u: Utterance) -> list[Problem]:
-    missing = _missing_bytes(u.audio)
-    if not missing:
-        return []
-    what = f"is cut off: {missing:,} bytes that its header names are not there"
-    return [audio_problem(u, "warning", "truncated", what, "Copy the file again from where it came.")]
+    what = cut_off(u.audio)
+    return [audio_problem(u, "warning", TRUNCATED, what, CUT_ADVICE)] if what else []
 
 
 def _times_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
@@ -127,18 +134,6 @@ def _times_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
     severity: Severity = "error" if u.missing(seconds) else "warning"
     fix = "Correct the time, or record it again."
     return [audio_problem(u, severity, "times", f"ends {short:.2f} s before end_s ({u.end_s:g} s)", fix)]
-
-
-def _missing_bytes(path: Path) -> int:
-    """How much shorter a wav file is than its header says; decoders accept that without a word."""
-    with path.open("rb") as file:
-        head = file.read(12)
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return 0
-    size, stated = path.stat().st_size, int.from_bytes(head[4:8], "little") + 8
-    written_as_stream = stated >= 0x7FFF_FFFF  # a size that was never filled in
-    missing = 0 if written_as_stream else stated - size
-    return missing if missing > max(1024, size // 100) else 0
 
 
 def _speed_problems(u: Utterance, seconds: Seconds) -> list[Problem]:

@@ -17,6 +17,7 @@ from speechft.evaluate import Evaluation, Rates, evaluate_model
 from speechft.events import Event, OnEvent
 from speechft.files import save_tensors
 from speechft.manifest import Manifest
+from speechft.precision import NoNumbers
 from speechft.significance import standard_error
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Whisper
@@ -69,8 +70,13 @@ class Selection:
         """
         progress = self.progress
         now = self.now()
-        rates, words = distributed.from_first(lambda: _rates_and_words(self.evaluate(now)))
+        found = distributed.from_first(lambda: self._rates_and_words(now))
         assert progress.base is not None
+        if found is None:
+            progress.stale += 1
+            self.log({"step": progress.step, "wer": None, "cer": None, "model": label, "best": False})
+            return
+        rates, words = found
         best = progress.best or progress.base
         near = tamer and rates < progress.base and rates[0] <= best[0] + standard_error(best[0], words)
         if rates < best or near:
@@ -80,6 +86,14 @@ class Selection:
         else:
             progress.stale += 1
         self.log({"step": progress.step, **named(rates), "model": label, "best": progress.stale == 0})
+
+    def _rates_and_words(self, whisper: Whisper) -> tuple[Rates, int] | None:
+        """Of a model on dev; None where what it computes is not finite, which no earlier state is to be lost for."""
+        try:
+            evaluation = self.evaluate(whisper)
+        except NoNumbers:
+            return None
+        return evaluation.rates, max(1, evaluation.scores.words.length)
 
     def consider_means(self, model: nn.Module, mean: RunningMean, with_base: bool) -> None:
         """Consider the mean of the late weights and, with `with_base`, the mean of that and the base model."""
@@ -101,7 +115,3 @@ def starts_at_zero(recipe: SpeechRecipe) -> bool:
 def named(rates: Rates) -> Event:
     """(WER, CER) as a line of the log has them."""
     return {"wer": rates[0], "cer": rates[1]}
-
-
-def _rates_and_words(evaluation: Evaluation) -> tuple[Rates, int]:
-    return evaluation.rates, max(1, evaluation.scores.words.length)

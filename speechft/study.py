@@ -50,8 +50,8 @@ class Arm:
 
 
 def study_data(recipe: SpeechRecipe) -> tuple[Manifest, dict[str, str]]:
-    """The rows of a recipe as `speechft train` takes them, and the ones left out, which are printed."""
-    return prepared(recipe, lambda event: print(f"left out {event['where']}: {event['reason']}", flush=True))
+    """The rows of a recipe as `speechft train` takes them; the ones left out and what is cut off are printed."""
+    return prepared(recipe, lambda event: print(f"{event['event']} {event['where']}: {event['reason']}", flush=True))
 
 
 def base_arm(recipe: SpeechRecipe, train: Manifest, test: Manifest) -> Arm:

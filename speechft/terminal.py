@@ -76,6 +76,8 @@ class Watcher:
             if line not in self.left_out:  # each evaluation of a run meets it again
                 self.left_out.add(line)
                 self.say(line)
+        elif name == "cut off":
+            self.say(f"[yellow]Warning:[/] {escape(event['where'])}: {escape(event['reason'])}")
         elif name in ("decoded", "checked", "spoken", "cached"):
             words = {
                 "decoded": "transcribing",

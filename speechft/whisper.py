@@ -114,6 +114,7 @@ class Whisper:
         context: the policy decoding uses.
         language: a code such as `en`, or None to detect it per recording (multilingual models only).
         bank: of adapters, where each clip may be another voice.
+        adapter: folder of the one that the model has, where that is on disk.
     """
 
     name: str
@@ -122,6 +123,12 @@ class Whisper:
     context: Context = UNTRAINED
     language: str | None = None
     bank: AdapterBank | None = None
+    adapter: Path | None = None
+
+    @property
+    def called(self) -> object:
+        """What errors name: the adapter, for the model beneath it is in order; else the model."""
+        return self.adapter or self.name
 
     @cached_property
     def config(self) -> Any:

@@ -114,6 +114,9 @@ def plant(folder: Folder) -> None:
     folder.row("duration", "warning", duration_s=4.0)
     data = (here / folder.row("truncated", "warning")).read_bytes()
     (here / f"{len(folder.lines)}.wav").write_bytes(data[:-8000])
+    folder.row("language", "warning", language="klingon")
+    folder.row(None, language="de-CH")
+    folder.row(None, language="German")
     folder.row("split-name", "note", split="holdout")
     folder.row(None)
 

@@ -144,3 +144,24 @@ def test_a_reader_who_has_gone_is_no_error(tmp_path: Path, words: list[str]) -> 
     os.close(writer)
     assert done.returncode == 141
     assert "Error" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (["transcribe", "x.wav", "--corrector", "a\0b"], "--corrector: the file name 'a"),
+        (["prepare", "folder", "a\0b", "out"], "the file name 'a"),
+    ],
+)
+def test_a_null_byte_is_named_with_what_to_do(
+    words: list[str], where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from speechft.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["speechft", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert where in said
+    assert "contains a null byte. Check how the name was made." in said

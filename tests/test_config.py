@@ -239,3 +239,30 @@ def test_weight_decay_that_takes_all_weights_away_is_named(settings: dict[str, A
         with pytest.raises(ValueError, match="weight_decay times learning_rate is 1 or more"):
             kind(**more, output_dir="out", **settings)
     assert SpeechRecipe(manifest=Path("m"), output_dir=Path("out"), weight_decay=0.1, learning_rate=5).weight_decay
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        (["warmup=1", "decay=1", "schedule=warmup-stable-decay"], "lower one"),
+        (["min_steps=5", "max_steps=2"], "raise max_steps"),
+        (["views=5", "cache=off"], "leave views out"),
+        (["batch_seconds=1e-9"], "greater than or equal to 1"),
+        (["search={output_dir: [a, b]}"], "set output_dir itself"),
+        (["search={checkpoint_every: {low: 1, high: 9}}"], "set checkpoint_every itself"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: list[str], advice: str) -> None:
+    with pytest.raises(SpeechftError, match=advice):
+        load_recipe(None, [*NEEDED, *settings])
+
+
+def test_a_default_contradicts_nothing() -> None:
+    for settings in (
+        ["max_steps=2"], ["cache=off"], ["views=5"], ["schedule=warmup-stable-decay", "warmup=1"],
+        ["schedule=warmup-stable-decay", "decay=1"], ["warmup=1", "decay=1"], ["min_steps=5", "max_steps=5"],
+        ["search={model: [a, b], seed: [1, 2]}"],
+    ):  # fmt: skip
+        recipe = load_recipe(None, [*NEEDED, *settings])
+        written = recipe.model_dump(mode="json")  # in which the defaults are said too
+        assert SpeechRecipe(**written) == recipe

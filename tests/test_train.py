@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -300,6 +301,31 @@ def test_a_step_that_is_not_finite_is_skipped_and_named(parts: tuple[Manifest, M
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert run.descend(1, [good], 1e-3).finite
     assert (run.progress.skipped, run.progress.skipped_in_a_row) == (1, 1)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(parts: tuple[Manifest, Manifest], tmp_path: Path) -> None:
+    """The loss may be finite all the same: it says nothing of what overflows on the way back."""
+    train, dev = parts
+    told: list[dict] = []
+    run = Run(recipe(train, tmp_path, batch_size=2), train, dev, told.append)
+    run.whisper.model.train()
+    ((_, batches),) = run.feed.steps(0, 1)
+    _, parameter = adapters.trainable(run.whisper.model)[-1]
+    hook = parameter.register_hook(lambda gradient: torch.full_like(gradient, torch.inf))
+    before = adapters.trainable_state(run.whisper.model)
+    descent = run.descend(0, batches, 1e-3)
+    count_skipped(descent, 0, batches, run.train, run.progress, run.recipe, run.on_event)
+    assert math.isfinite(descent.loss)
+    assert not descent.finite
+    (event,) = told
+    assert event["reason"] == "the gradient is not finite"
+    assert event["rows"] == [train[index].where for batch in batches for index in batch.indices]
+    after = adapters.trainable_state(run.whisper.model)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert run.progress.skipped == 1
+    hook.remove()
+    assert run.descend(1, batches, 1e-3).finite
+    assert any(not torch.equal(before[n], v) for n, v in adapters.trainable_state(run.whisper.model).items())
 
 
 def test_a_step_without_targets_is_neither_averaged_nor_logged(

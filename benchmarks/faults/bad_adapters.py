@@ -14,7 +14,6 @@ import pickle
 import random
 import resource
 import shutil
-import signal
 import struct
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from unittest import mock
 import numpy as np
 import soundfile
 import torch
-from common import PATIENCE, Late, Tally, in_process, run
+from common import HOSTILE_PATHS, Tally, in_process, run, timely
 
 from speechft import adapters
 from speechft.sources import resolve
@@ -65,7 +64,7 @@ def main(a: argparse.Namespace) -> Tally:
             shutil.rmtree(bad, ignore_errors=True)
             shutil.copytree(good, bad)
             change(bad)
-            tally.count(name, in_process(["transcribe", str(sound), "--adapter", str(bad)]))
+            tally.count(name, timely(["transcribe", str(sound), "--adapter", str(bad)]))
         greedy(good, folder, sound, tally)
         talkative(folder, tally)
         with_code(folder, sound, touched, tally)
@@ -93,20 +92,6 @@ def greedy(good: Path, work: Path, sound: Path, tally: Tally) -> None:
         tally.count(name, timely(["transcribe", str(sound), "--adapter", str(bad)], codes))
     taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
     tally.count("no memory for what is not in the files", f"took {taken} MB" if taken > MOST_MB else None)
-
-
-def timely(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
-    """As `in_process`, at most `PATIENCE` seconds."""
-
-    def late(*_: object) -> None:
-        raise Late(f"took more than {PATIENCE} s")
-
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(PATIENCE)
-    try:
-        return in_process(words, codes)
-    finally:
-        signal.alarm(0)
 
 
 def talkative(work: Path, tally: Tally) -> None:
@@ -190,6 +175,15 @@ def changes(count: int) -> list[tuple[str, Callable[[Path], object]]]:
 
         return change
 
+    def foreign(**values: object) -> Callable[[Path], object]:
+        """As others make them, without our card: what peft's file says counts."""
+
+        def change(folder: Path) -> None:
+            (folder / adapters.CARD).unlink()
+            config(**values)(folder)
+
+        return change
+
     def card(text: str) -> Callable[[Path], object]:
         return lambda folder: (folder / adapters.CARD).write_text(text)
 
@@ -222,6 +216,9 @@ def changes(count: int) -> list[tuple[str, Callable[[Path], object]]]:
         ("a pickle called safetensors", pickled(WEIGHTS)),
         ("other shapes", tensors(lambda t: t[:, : t.shape[1] // 2])),
         ("other rank", config(r=3)),
+        ("a scale that is beyond numbers", config(lora_alpha=1e308)),
+        ("weights whose product is beyond numbers", tensors(lambda t: torch.full_like(t, 1e38))),
+        ("weights that make of sound what is beyond numbers", tensors(lambda t: torch.full_like(t, 1e15))),
         ("not numbers", tensors(lambda t: torch.full_like(t, float("nan")))),
         ("no config", lambda folder: (folder / CONFIG).unlink()),
         ("a config that is no JSON", lambda folder: (folder / CONFIG).write_text("{")),
@@ -234,6 +231,7 @@ def changes(count: int) -> list[tuple[str, Callable[[Path], object]]]:
         ("another base", card(json.dumps({"model": "bundled:base", "context": "clip", "base_sha256": "0"}))),
         ("a base that is a path", card(json.dumps({"model": "../../etc/passwd", "context": "clip"}))),
         ("a base that is a number", card(json.dumps({"model": 3, "context": "clip"}))),
+        *((f"peft's base {p[:30]!r}", foreign(base_model_name_or_path=p)) for p in HOSTILE_PATHS),
     ]
 
 

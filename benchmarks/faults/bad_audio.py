@@ -3,13 +3,15 @@
     python benchmarks/faults/bad_audio.py [--count 400]
 
 Each must end in a recording that is used, or in a sentence about it; nothing else may happen, and what is right beside
-it must still be used.
+it must still be used: by `transcribe` and `train` too, which get the strange ones among good ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
+import json
 import random
 import tempfile
 import warnings
@@ -18,7 +20,7 @@ from pathlib import Path
 import av
 import numpy as np
 import soundfile
-from common import Tally, run
+from common import Tally, complaint, run, speechft
 
 from speechft.audio import LOWEST_RATE, load_audio
 from speechft.check import usable
@@ -28,7 +30,10 @@ from speechft.manifest import Manifest
 
 SHORT = 0.05  # seconds of the recordings that are cut at every byte
 RATES = (1, 7, 100, 4000, 8000, 11_025, 44_100, 96_000, 384_000)
-REFUSED = {f"rate{rate}.wav" for rate in RATES if rate < LOWEST_RATE}
+KINDS = {"wav": "WAV", "flac": "FLAC", "ogg": "OGG"}  # some have not all rates and channels
+REFUSED = {f"rate{rate}.{ending}" for rate in RATES for ending in KINDS if rate < LOWEST_RATE}
+REFUSED |= {"nan.wav", "infinite.wav"}  # and not heard as silence
+GOOD = 8  # clips beside the strange ones
 
 
 def main(a: argparse.Namespace) -> Tally:
@@ -39,6 +44,9 @@ def main(a: argparse.Namespace) -> Tally:
         for name, data in cases(random.Random(0), a.count):
             tally.count(name, decode(folder / name, data))
         tally.count("all of them beside a good one", together(folder))
+        given = among_good_ones(folder, folder / "strange")
+        tally.count("strange ones among good ones: transcribe", transcribed(folder / "strange", given))
+        tally.count("strange ones among good ones: train", trained_on(folder / "strange", given))
         cut = folder / "cut"
         cut.mkdir()
         for ending, data in whole(SHORT).items():
@@ -79,6 +87,68 @@ def together(folder: Path) -> str | None:
     known = {u.where for u in rows} | {p.where for p in problems if p.severity == "error"}
     lost = {u.where for u in Manifest.load(prepared.manifest.path or "")} - known
     return f"neither used nor named by check: {sorted(lost)[:5]}" if lost else None
+
+
+def among_good_ones(folder: Path, out: Path) -> dict[Path, bool]:
+    """Strange recordings and good ones in a folder of their own, and which of them can be read."""
+    out.mkdir()
+    names = ["nan.wav", "infinite.wav", "silence.wav", "one.wav", "offset.wav", "channels.wav", "channels.flac"]
+    names += ["channels.ogg", "rate1.wav", "rate384000.flac", "empty.wav", "none.wav", "short384000.wav"]
+    found = {}
+    for number in range(GOOD):
+        (good := out / f"good{number}.wav").write_bytes(encoded(speech(1 + number / 10), 16_000, "WAV"))
+        found[good] = True
+    for name in names:
+        if (folder / name).exists():
+            strange = out / f"{name.replace('.', '-')}{Path(name).suffix}"  # transcripts have the names before the dot
+            strange.write_bytes((folder / name).read_bytes())
+            found[strange] = readable(strange)
+    (cut := out / "half.flac").write_bytes((folder / "whole.flac").read_bytes()[:5000])
+    return found | {cut: readable(cut)}
+
+
+def readable(path: Path) -> bool:
+    try:
+        load_audio(path)
+    except SpeechftError:
+        return False
+    return True
+
+
+def transcribed(folder: Path, given: dict[Path, bool]) -> str | None:
+    """What is wrong with how they are transcribed together: each is written or named."""
+    done = speechft("transcribe", "--format", "json", "--out", folder / "texts", *given)
+    if wrong := complaint(done):
+        return wrong
+    for path, good in given.items():
+        written = (folder / "texts" / f"{path.stem}.json").is_file()
+        named = f"{path}: " in done.stderr
+        if (written, named) != (good, not good):
+            return f"{path.name}: {'written' if written else 'not written'}, {'named' if named else 'not named'}"
+    return None
+
+
+def trained_on(folder: Path, given: dict[Path, bool]) -> str | None:
+    """What is wrong with how they are trained on together: each that cannot be read is listed with its reason."""
+    parts = ["dev", "test"]
+    rows = [{"audio": path.name, "text": f"number {n}", "split": parts[n] if n < 2 else "train"}
+            for n, path in enumerate(given)]  # fmt: skip
+    manifest = folder / "m.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = ["epochs=1", "min_steps=0", "batch_size=4", "adapter.rank=1", "evaluations=1"]
+    done = speechft("train", f"manifest={manifest}", f"output_dir={folder / 'out'}", *small)
+    if wrong := complaint(done, (0,)):
+        return wrong
+    result = json.loads((folder / "out" / "result.json").read_text())
+    left_out = {entry["where"] for entry in result["left_out"]}
+    bad = {f"m.jsonl:{n}" for n, good in enumerate(given.values(), 1) if not good}
+    if lost := bad - left_out:
+        return f"neither trained on nor named in the result: {sorted(lost)}"
+    if lost := {where for where in bad if where not in done.stderr + done.stdout}:
+        return f"not told: {sorted(lost)}"
+    if wrongly := left_out & {f"m.jsonl:{n}" for n in range(1, GOOD + 1)}:
+        return f"good ones left out: {sorted(wrongly)}"
+    return None
 
 
 def speech(seconds: float = 1.0) -> np.ndarray:
@@ -133,13 +203,18 @@ def cases(rng: random.Random, count: int) -> list[tuple[str, bytes]]:
         if number % 20 == 0:
             found.append((f"wrong{number}.{rng.choice(list(right))}", data))
             found.append((f"noise{number}.{ending}", rng.randbytes(rng.randrange(5000))))
-    for rate in RATES:
-        found.append((f"rate{rate}.wav", encoded(speech(), rate, "WAV")))
-        found.append((f"short{rate}.wav", encoded(speech()[:3], rate, "WAV")))
+    for ending, kind in KINDS.items():
+        for rate in RATES if kind != "OGG" else RATES[:-1]:  # libsndfile crashes when it writes the last
+            with contextlib.suppress(soundfile.SoundFileError):
+                found.append((f"rate{rate}.{ending}", encoded(speech(), rate, kind)))
+                found.append((f"short{rate}.{ending}", encoded(speech()[:3], rate, kind)))
+        for channels in (32, 8):  # flac has 8 at most
+            with contextlib.suppress(soundfile.SoundFileError):
+                found.append((f"channels.{ending}", encoded(np.tile(speech()[:, None], (1, channels)), 16_000, kind)))
+                break
     strange = {
         "nan": np.full(16_000, np.nan), "infinite": np.full(16_000, np.inf), "silence": np.zeros(16_000),
         "offset": np.full(16_000, 0.7), "one": np.ones(1), "loud": 100 * speech(), "hour": np.zeros(3600 * 8000),
-        "channels": np.tile(speech()[:, None], (1, 32)),
     }  # fmt: skip
     found += [(f"{n}.wav", encoded(x.astype(np.float32), 8000, "WAV", "FLOAT")) for n, x in strange.items()]
     return [*found, ("empty.wav", b""), ("none.wav", encoded(np.zeros(0, np.float32), 16_000, "WAV"))]

@@ -18,18 +18,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import yaml
-from common import Tally, in_process, run
+from common import HOSTILE_PATHS, Tally, in_process, run, speechft, timely
 from kills import trained
 
-HOSTILE_PATHS = (
-    "../../../etc/passwd", "/etc/passwd", "~/secret.wav", "//host/share/a.wav", "http://example.org/a.wav", "/dev/zero",
-    "a\0.wav", "x" * 5000, "d/" * 3000 + "a.wav", "loop.wav", "loop.wav/a.wav", "", ".", "..",
-    "clips", "CON", "a.wav/../../b.wav", "\u202eexe.wav", "link.wav",
-)  # fmt: skip
 SENTENCES = (
     "the kettle is boiling", "open the window please", "where are my glasses", "call my sister tomorrow",
     "a cup of tea", "turn the light off", "it rains again today", "the door is locked",
 )  # fmt: skip
+OTHER_LETTERS = ("rtl", "other language")
 SMALL = {"max_steps": 1, "min_steps": 0, "dev_clips": 1, "evaluations": 1, "test": False}
 
 
@@ -50,10 +46,15 @@ def main(a: argparse.Namespace) -> Tally:
             path = folder / "m.jsonl"
             path.write_bytes(content)
             tally.count(f"manifest: {name}", in_process(["check", str(path)], codes))
+        for name, content, _ in manifests():
+            if name in OTHER_LETTERS:
+                path.write_bytes(content)
+                tally.count(f"manifest: {name} is warned of", warned(path))
         good = folder / "good.jsonl"
         rows = [{"audio": f"{number}.wav", "text": text} for number, text in enumerate(SENTENCES)]
         good.write_text("".join(json.dumps(row) + "\n" for row in rows))
         chat = [{"prompt": f"Say again: {text}.", "completion": text} for text in SENTENCES]
+        chat += [{"prompt": f"Repeat it: {text}.", "completion": text} for text in SENTENCES]
         Path("chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chat))
         for name, recipe in recipes().items():
             path = folder / "r.yaml"
@@ -66,11 +67,19 @@ def main(a: argparse.Namespace) -> Tally:
             tally.count(f"override: {override[:60]}", in_process(words, (2,) if number else (0,)))
         for path_text in HOSTILE_PATHS:
             for words in arguments(path_text, str(adapter), given):
-                tally.count(f"{words[0]} {path_text[:40]!r}", in_process(words))
+                tally.count(f"{words[0]} {path_text[:40]!r}", timely(words))
         for words, codes in in_an_odd_folder():
             tally.count(f"a folder that is not UTF-8: {words[0]}", in_process(words, codes))
         os.chdir("/")  # the folder is removed
     return tally
+
+
+def warned(manifest: Path) -> str | None:
+    """What is wrong with what `check` says of texts that the model, one of English, cannot write."""
+    done = speechft("check", manifest)
+    said = " ".join((done.stdout + done.stderr).split())
+    told = "texts are mostly in other letters than English" in said and "multilingual model" in said
+    return None if told and done.returncode == 0 else f"exit code {done.returncode}: {said[-200:]}"
 
 
 def manifests() -> list[tuple[str, bytes, tuple[int, ...]]]:
@@ -153,21 +162,31 @@ def arguments(path: str, adapter: str, given: list[str]) -> list[list[str]]:
     ]  # fmt: skip
     cases += [
         ["card", "good.jsonl", "o.md", "--facts", path], ["split", "good.jsonl", "official", "o.json", "--from", path],
-        ["evaluate", "--manifest", "good.jsonl", "--typical", path], ["hosted", path, "ho"],
+        ["evaluate", "--manifest", "good.jsonl", "--typical", path],
         ["hosted", path, "--check"], ["benchmark", "mmlu", "--task-folder", path],
-        ["train", "task=sft", f"data={path}", "output_dir=t"],
+        ["train", "task=sft", f"data={path}", "output_dir=t"], ["transcribe", "a.wav", "--corrector", path],
+        ["evaluate", "--manifest", "good.jsonl", "--split-file", path],
     ]  # fmt: skip
     if path:  # an empty one is none
         cases.append(["check", "good.jsonl", "--model", path])
         for task, setting in (("feedback", "judge=model:"), ("policy", "reward="), ("sft", "other_domain=")):
             cases.append(["train", f"task={task}", "data=chat.jsonl", "output_dir=t", "max_steps=1", setting + path])
+        cases.append(["judge", "chat.jsonl", "--judge", f"reward:{path}"])
+        cases += [["judge", path, "--judge", "model:bundled:smollm2"], ["benchmark", "mmlu", "--training", path]]
+        cases.append(["hosted", path, "ho"])
+        if not os.path.isdir(path.partition("\0")[0]):  # else it would listen
+            cases.append(["serve", path])
         cases.append(["export", adapter, "e", "--check", path])
         cases.append(["push", adapter, "me/voice", "--result", path, "--dry-run", "o"])
         cases.append(["train", *given, "output_dir=o", f"split_file={path}"])
     if any(trick in path for trick in ("\0", "loop", "xxx", "d/d/")) or path in ("clips", ".", ".."):
         cases.append(["tune", *given, "output_dir=o", "search={seed: [1]}", "--trials", "1", "--storage", path])
+    if any(trick in path for trick in ("\0", "loop.wav/", "xxx", "d/d/")):  # of files, only what nobody can write
+        cases += [["card", "good.jsonl", path], ["split", "good.jsonl", "prompt-disjoint", path]]
+        cases.append(["demo", "--data", path])
     if any(trick in path for trick in ("\0", "loop", "xxx", "d/d/")) or path in ("/etc/passwd", "/dev/zero", "a.wav"):
-        cases.append(["transcribe", "a.wav", "--out", path])
+        cases += [["transcribe", "a.wav", "--out", path], ["hosted", "chat.jsonl", path]]
+        cases.append(["evaluate", "--manifest", "good.jsonl", "--out", path])
         cases.append(["augment", "good.jsonl", "--kind", "noise", "--listen", path])
         cases.append(["evaluate", "--manifest", "good.jsonl", "--nli", path, "--bert", path])  # after all is decoded
         if path != "loop.wav":  # a link to nothing is free

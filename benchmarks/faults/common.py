@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
+
+from speechft.plain_text import visible
 
 PATIENCE = 30  # seconds for what should be refused at once, or be done in one
+ADVICE = re.compile(r"[.?!] ['\"(]?\w.*[.!?]\W*$")  # a second sentence
 CHANGED = " + changes"  # of a commit whose files were changed since
 OVER = "over before it was disturbed"  # what is wrong with a case that never came to be one
+
+
+HOSTILE_PATHS = (
+    "../../../etc/passwd", "/etc/passwd", "~/secret.wav", "//host/share/a.wav", "http://example.org/a.wav", "/dev/zero",
+    "a\0.wav", "x" * 5000, "d/" * 3000 + "a.wav", "loop.wav", "loop.wav/a.wav", "", ".", "..",
+    "clips", "CON", "a.wav/../../b.wav", "\u202eexe.wav", "link.wav",
+)  # fmt: skip
 
 
 class Late(BaseException):
@@ -91,18 +103,59 @@ def speechft(*words: object, timeout: float = 600, **more: object) -> subprocess
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **more)  # type: ignore[call-overload]
 
 
-def complaint(done: subprocess.CompletedProcess[str], codes: Iterable[int] = (2,)) -> str | None:
-    """What is wrong with how a command refused: a traceback, another exit code, or no sentence; None if nothing is."""
+def complaint(done: subprocess.CompletedProcess[str], codes: Iterable[int] = (2,), place: bool = True) -> str | None:
+    """What is wrong with how a command refused: a traceback, another exit code, or no help; None if nothing is.
+
+    Args:
+        place: it must say where; memory and disks that are full are everywhere.
+    """
     if "Traceback" in done.stderr:
         return "traceback: " + done.stderr.strip().splitlines()[-1][:200]
     if done.returncode not in codes:
         return f"exit code {done.returncode}: {done.stderr.strip()[-200:]}"
-    return None if done.returncode == 0 or done.stderr.strip() else "no message"
+    return None if done.returncode == 0 else unhelpful(done.stderr, done.args[3:], place)
+
+
+def unhelpful(said: str, words: Sequence[str], place: bool = True) -> str | None:
+    """What a refusal lacks: where it is, by something that was in the command, or what to do, a sentence after the
+    one that says what is wrong.
+
+    Args:
+        said: on stderr.
+        words: of the command.
+        place: it must say where.
+    """
+    text = " ".join(said.split())
+    if not text:
+        return "no message"
+    _, usage, told = text.rpartition("Error: ") if text.startswith("Usage: ") else ("", "", text)
+    if place and not any(name in told for name in _named(words)):
+        return f"does not say where: {told[-300:]}"
+    return None if usage or ADVICE.search(told) else f"no advice: {told[-300:]}"
+
+
+def _named(words: Sequence[str]) -> Iterator[str]:
+    """What a message can name of a command: its options, settings, paths and names of files, as a terminal shows
+    their beginning."""
+    for word in words[1:]:
+        setting, _, value = word.partition("=")
+        parts = setting.partition(".")[0], value.partition(":")[2], PurePath(value or word).name
+        for name in (word, setting, value, *parts):
+            shown = " ".join(visible(name)[:20].split())
+            if len(shown) > 2:
+                yield shown
+            elif shown:  # else anything would have it
+                yield from (f"{shown}: ", f"'{shown}'")
+        if not word or word.endswith("="):  # an empty path is the folder that one is in
+            yield from ("empty", ".: ")
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            path = Path(value or word)
+            if path.exists():  # written out, or a file in it
+                yield from (str(path.resolve()), *(found.name for found in path.iterdir() if path.is_dir()))
 
 
 def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
     """As `complaint`, without a process for each: for cases by the hundred."""
-    import contextlib
     import io
 
     from speechft.cli import main
@@ -121,12 +174,25 @@ def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
         sys.argv = before
     if code not in codes:
         return f"exit code {code}: {said.getvalue().strip()[-200:]}"
-    return None if code == 0 or said.getvalue().strip() else "no message"
+    return None if code == 0 else unhelpful(said.getvalue(), words)
+
+
+def timely(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
+    """As `in_process`, at most `PATIENCE` seconds."""
+
+    def late(*_: object) -> None:
+        raise Late(f"took more than {PATIENCE} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(PATIENCE)
+    try:
+        return in_process(words, codes)
+    finally:
+        signal.alarm(0)
 
 
 def ended_well(call: Callable[[], object]) -> str | None:
     """What is wrong with how a function of ours ended: with no sentence with advice, or late; None if nothing."""
-    import contextlib
     import io
 
     from speechft.errors import SpeechftError

@@ -46,14 +46,14 @@ def main(a: argparse.Namespace) -> Tally:
                     tally.count(f"{name} with {share:.1%} of {needed:.1f} MB", squeezed(words, small, expected))
             with disk(small, ROOMY_MB, folder / "voice"):
                 remount(small, "ro")
-                tally.count(f"{name} on a read-only disk", complaint(speechft(*words)))
+                tally.count(f"{name} on a read-only disk", complaint(speechft(*words), place=False))
     return tally
 
 
 def squeezed(words: list[str], small: Path, expected: dict[str, str]) -> str | None:
     """What is wrong when there is too little space at first, and more for the same command later."""
     first = speechft(*words)
-    if wrong := complaint(first, (0, 2)):
+    if wrong := complaint(first, (0, 2), place=False):
         return wrong
     if first.returncode == 2 and "space" not in first.stderr.lower():
         return f"does not say that space is missing: {first.stderr.strip()[-200:]}"

@@ -57,7 +57,7 @@ def main(a: argparse.Namespace) -> Tally:
                 room = (most - before) * number // (a.count + 1)
                 done = limited(words, folder / f"{name} {number}", before + room)
                 smaller += done.returncode == 0 and "memory" in done.stderr
-                wrong = complaint(done, (0, 2))
+                wrong = complaint(done, (0, 2), place=False)
                 if not wrong and done.returncode == 2 and "memory" not in done.stderr:
                     wrong = f"does not say that memory is missing: {done.stderr.strip()[-200:]}"
                 unsaid += "most likely" in done.stderr

@@ -21,7 +21,7 @@ with not_begun():  # imports take half a second, or many under load
         tuning,
     )
     from speechft.cli.common import Stopped, app
-    from speechft.exits import run
+    from speechft.exits import null_byte, run
 
 
 def main() -> None:
@@ -41,5 +41,8 @@ def verbs() -> int:
     except Exception as error:
         if not hasattr(error, "show"):  # a usage error of click's, which typer keeps in a place of its own
             raise
+        if "null byte" in str(error):  # typer says no more of it
+            option = "/".join(getattr(getattr(error, "param", None), "opts", []))
+            raise null_byte(where=option) from None
         error.show()
         return 2

@@ -157,6 +157,7 @@ def transcribe(
 
     Example: `speechft transcribe new.m4a --adapter runs/me/adapter --format srt`
     """
+    from speechft.cut_off import CUT_ADVICE, cut_off
     from speechft.formats import FORMATS, render
     from speechft.recogniser import load
     from speechft.transcript import DecodeOptions
@@ -181,6 +182,8 @@ def transcribe(
             err.marked(f"[bold red]Error:[/] {escape(str(error))}")
             failed = True
             continue
+        if cut := cut_off(path):
+            err.marked(f"[yellow]Warning:[/] {escape(str(path))}: {escape(cut)}. {CUT_ADVICE}")
         text = corrected.beside(recogniser, found, kind) if corrected else render(found, kind)
         if out:
             write_transcript(out / f"{path.stem}.{kind}", text)

@@ -216,6 +216,8 @@ def check_hosted(path: str, to: str) -> None:
     for line, reason in problems:
         err.print(f"{path}:{line}: {reason}")
     if problems:
+        advice = "Correct them, or make the file anew: speechft hosted DATA OUT."
+        err.print(f"{path}: {len(problems)} faults in all. {advice}")
         raise typer.Exit(2)
     err.print(f"{path}: every line fits {to}.")
 

@@ -21,8 +21,9 @@ import numpy as np
 from speechft.audio import SAMPLE_RATE, Seconds
 from speechft.decode import decode
 from speechft.errors import SpeechftError
+from speechft.precision import NoNumbers
 from speechft.recording import Recording, Segment, segment, speech_pieces, timed_words
-from speechft.server.voices import Voices
+from speechft.server.voices import Voices, bad_voice
 from speechft.transcript import DecodeOptions, Transcript
 from speechft.word_times import Word
 
@@ -230,6 +231,8 @@ class Engine:
             if len(batch) > 1:  # find the one that cannot be decoded; the others must not suffer
                 for piece in batch:
                     self._decode([piece])
+            elif job.voice and isinstance(error, NoNumbers):
+                job.fail(bad_voice(job.voice, error))
             else:
                 job.fail(error)
 

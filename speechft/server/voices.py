@@ -42,10 +42,15 @@ def usable(name: str) -> Iterator[None]:
     except Exception as error:
         if ran_out(error):
             raise
-        # not where: a path names whoever owns the folder, and an error of a library may hold one
-        what = error.what if isinstance(error, SpeechftError) else type(error).__name__
-        log.warning("the voice %r cannot be used: %s", name, visible(what))
-        raise BadVoice(name) from None
+        raise bad_voice(name, error) from None
+
+
+def bad_voice(name: str, error: Exception) -> BadVoice:
+    """What those who ask are told of an error of a voice's files; the log gets the rest."""
+    # not where: a path names whoever owns the folder, and an error of a library may hold one
+    what = error.what if isinstance(error, SpeechftError) else type(error).__name__
+    log.warning("the voice %r cannot be used: %s", name, visible(what))
+    return BadVoice(name)
 
 
 class Voices:

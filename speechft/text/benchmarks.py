@@ -86,10 +86,10 @@ def run(
     Raises:
         SpeechftError: no such task, its data cannot be had, it would run code, or the model writes no text.
     """
+    seen = training_texts(training, reader) if training else None  # before anything is fetched
     _refuse_missing_harness()
     names = _task_names(tasks, allow_code)
     manager = _task_manager(names, Path(task_folder) if task_folder else None, allow_code)
-    seen = training_texts(training, reader) if training else None
     text = _loaded(model, adapter)
     copies = None
     if seen is not None:  # before the hours that the scores may take

@@ -19,6 +19,8 @@ from speechft.config import (
     Settings,
     Share,
     Tracker,
+    refuse_idle_search,
+    refuse_overlap,
     refuse_whole_decay,
     with_rate_of_method,
 )
@@ -114,6 +116,8 @@ class TextRecipe(Settings):
 
     _rate = model_validator(mode="after")(with_rate_of_method)
     _decay = model_validator(mode="after")(refuse_whole_decay)
+    _overlap = model_validator(mode="after")(refuse_overlap)
+    _search = model_validator(mode="after")(refuse_idle_search)
 
 
 class PretrainRecipe(TextRecipe):

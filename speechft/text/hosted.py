@@ -237,7 +237,7 @@ def validate(path: str | Path, kind: str) -> list[tuple[int, str]]:
     if kind not in FORMATS:
         raise SpeechftError(f"unknown format '{kind}'", fix=f"Formats: {', '.join(FORMATS)}.")
     if not os.path.isfile(path):
-        raise SpeechftError("is not a file", where=path, fix="Name the file that the service is to get.")
+        raise SpeechftError("is not a file", where=path or ".", fix="Name the file that the service is to get.")
     problems = []
     with opened(Path(path)) as file:
         for number, line in enumerate(file, 1):

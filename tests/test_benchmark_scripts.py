@@ -54,11 +54,28 @@ def test_only_a_sentence_with_advice_is_a_good_end(faults: Path) -> None:
 def test_a_good_request_that_is_refused_is_lost(faults: Path) -> None:
     from soak import counted
 
-    flat = {"flat": True, "memory_mb": [1, 1], "open_files": [1, 1], "minutes": 1, "clients": 1}
+    flat = {"flat": True, "memory_mb": [1, 1], "growth_mb": [0, 0, 0], "open_files": [1, 1], "minutes": 1, "clients": 1}
     load = {"answers": 5, "busy": 7, "refused": 2, "server_errors": 1, "hostile": 3}
     tally = counted({"server": flat | load})
     assert (tally.tried, tally.survived, len(tally.lost)) == (12, 9, 3)
     assert len(counted({"server": flat | load | {"flat": False}}).lost) == 4
+
+
+def test_memory_that_creeps_is_not_flat(faults: Path) -> None:
+    from soak import growth
+
+    def grown(per_run: float, runs: int = 50, noise: float = 1.0, more_files: int = 0) -> bool:
+        start = 1500.0  # and before that what every process takes for its first runs
+        noisy = [start + per_run * i + noise * (i * 7 % 5) for i in range(runs)]
+        samples = [(float(i), mb, 9 + (i > 30) * more_files) for i, mb in enumerate(noisy)]
+        return bool(growth([(-2.0, 900.0, 9), (-1.0, 1400.0, 9), *samples])["flat"])
+
+    assert grown(0.0)
+    assert grown(0.2)
+    assert not grown(1.44)  # 36 MB in 25 runs
+    assert not grown(0.6)
+    assert not grown(0.0, more_files=1)
+    assert not grown(0.0, runs=6, noise=20.0)  # nobody can tell
 
 
 def test_an_environment_of_other_constraints_is_made_anew(faults: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -184,3 +185,22 @@ def test_a_job_that_leaves_nothing_to_compare_is_no_measure(
     monkeypatch.setattr(outcome, "speechft", lambda *words: subprocess.CompletedProcess(words, 0, "", ""))
     with pytest.raises(AssertionError, match="left no adapter/adapter_model"):
         outcome.undisturbed(["train"], tmp_path)
+
+
+def test_a_list_of_packages_is_valid_and_whole(faults: Path) -> None:
+    pytest.importorskip("cyclonedx")
+    from release import incomplete, locked
+
+    part = {"type": "library", "name": "Some_package", "version": "1.0"}
+    sbom = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": [part]}
+    sbom["metadata"] = {"component": {"type": "application", "name": "ours", "version": "2"}}
+    packages = {"some-package": "1.0", "ours": "2"}
+    assert incomplete(json.dumps(sbom), packages) is None
+    assert incomplete(json.dumps(sbom), packages | {"other": "3"}) == "lacks other 3"
+    assert incomplete(json.dumps(sbom), packages | {"ours": "3"}) == "lacks ours 3"
+    part["type"] = "nonsense"
+    assert "not valid" in (incomplete(json.dumps(sbom), packages) or "")
+    entry = "some-package==1.0 \\\n    --hash=sha256:"
+    assert locked(f"# head\n{entry}{'a' * 64}", packages) is None
+    assert locked(f"# head\n{entry}{'a' * 63}", packages) == "without a hash: some-package==1.0"
+    assert locked("", packages)

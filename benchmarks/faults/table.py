@@ -22,7 +22,7 @@ from suites import SUITES
 HERE = Path(__file__).parent
 PARTS = {
     **{name: [HERE / f"{name}.py"] for name in ("bad_audio", "bad_texts", "bad_corpora", "bad_data", "bad_adapters")},
-    **{name: [HERE / f"{name}.py"] for name in ("full_disk", "kills", "stops", "little_memory", "parity")},
+    **{name: [HERE / f"{name}.py"] for name in ("full_disk", "kills", "stops", "little_memory", "parity", "release")},
     **{name: [HERE / "suites.py", name] for name in SUITES},
     "matrix": [HERE.parent / "matrix.py"],
     "wheel": [HERE.parent / "wheel.py", "dist"],

@@ -182,7 +182,7 @@ def test_a_job_that_leaves_nothing_to_compare_is_no_measure(
 ) -> None:
     import outcome
 
-    monkeypatch.setattr(outcome, "speechft", lambda *words: subprocess.CompletedProcess(words, 0, "", ""))
+    monkeypatch.setattr(outcome, "speechft", lambda *words, env: subprocess.CompletedProcess(words, 0, "", ""))
     with pytest.raises(AssertionError, match="left no adapter/adapter_model"):
         outcome.undisturbed(["train"], tmp_path)
 

@@ -20,26 +20,28 @@ OF_THE_MOMENT = {"seconds", "step_seconds", "real_time_factor", "peak_memory_mb"
 # A study lists a killed trial as failed, and makes it again under the next number.
 FAILED, NUMBER = {"state": "fail"}, "number"
 SPEECH = ("adapter/adapter_model.safetensors", "checkpoints/latest/state.safetensors", "metrics.jsonl", "result.json")
+TEXT = ("adapter/adapter_model.safetensors", "metrics.jsonl", "result.json")
 MUST_HAVE = {  # by the verb: what must be there for a comparison to say anything
     "prepare": ("manifest.jsonl",),
     "train": SPEECH,
+    "evaluate": ("result.json",),
     "export": ("model.safetensors", "config.json"),
     "tune": ("trials.json", *(f"best/{name}" for name in SPEECH)),
     "fleet": ("fleet.json", *(f"{speaker}/{name}" for speaker in ("ann", "ben") for name in SPEECH)),
 }
 
 
-def undisturbed(words: list[str], out: Path) -> dict[str, str]:
+def undisturbed(words: list[str], out: Path, environment: dict[str, str] | None = None) -> dict[str, str]:
     """The outcome of a command that nobody disturbs.
 
     Args:
         words: of the command line; the first is the verb.
         out: its output folder; the runs that are compared with it need the same, for results name it.
     """
-    done = speechft(*words)
+    done = speechft(*words, env=environment)
     assert complaint(done, (0,)) is None, done.stderr
     found = outcome(out)
-    missing = set(MUST_HAVE[words[0]]) - found.keys()
+    missing = set(TEXT if "task=sft" in words else MUST_HAVE[words[0]]) - found.keys()
     assert not missing, f"{words[0]} left no {', '.join(sorted(missing))}: there is too little to compare"
     return found
 

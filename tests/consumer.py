@@ -14,7 +14,7 @@ import speechft
 def learn(folder: Path) -> float:
     manifest = speechft.Manifest.load(folder / "manifest.jsonl")
     first: speechft.Utterance = manifest[0]
-    recipe = speechft.SpeechRecipe(manifest=manifest.path, output_dir=folder / "run", max_steps=4)
+    recipe = speechft.SpeechRecipe(manifest=folder / "manifest.jsonl", output_dir=folder / "run", max_steps=4)
     result = speechft.train(recipe)
     other = speechft.load_recipe(folder / "recipe.yaml", ["max_steps=4"])
     print(first.text.lower(), other, speechft.__version__.split("."))
@@ -39,4 +39,4 @@ def mistaken(folder: Path) -> None:
     score: str = speechft.evaluate(folder)  # type: ignore[assignment]
     trained: str = speechft.train(manifest=folder)  # type: ignore[assignment]
     speechft.ErrorRate(substitutions="1")  # type: ignore[arg-type]
-    print(rows, text, score, trained, speechft.Utterance(1))  # type: ignore[call-arg]
+    print(rows, text, score, trained, speechft.Utterance(1))  # type: ignore[arg-type, call-arg]

@@ -45,7 +45,7 @@ bench: $(INSTALLED)
 
 # Everything that can go wrong, counted: hours, stopped and gone on with as you like. The part on full disks needs root.
 reliability: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet -e ".[release]"
+	$(BIN)/python -m pip install --quiet -e ".[release,docs]"
 	$(BIN)/python benchmarks/faults/table.py $(if $(MANIFEST),--manifest $(MANIFEST))
 
 # The tests of the core with the oldest and the newest packages, on each Python that is here.

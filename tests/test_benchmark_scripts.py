@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -57,11 +58,28 @@ def test_only_a_sentence_with_advice_is_a_good_end(faults: Path) -> None:
 def test_a_good_request_that_is_refused_is_lost(faults: Path) -> None:
     from soak import counted
 
-    flat = {"flat": True, "memory_mb": [1, 1], "open_files": [1, 1], "minutes": 1, "clients": 1}
+    flat = {"flat": True, "memory_mb": [1, 1], "growth_mb": [0, 0, 0], "open_files": [1, 1], "minutes": 1, "clients": 1}
     load = {"answers": 5, "busy": 7, "refused": 2, "server_errors": 1, "hostile": 3}
     tally = counted({"server": flat | load})
     assert (tally.tried, tally.survived, len(tally.lost)) == (12, 9, 3)
     assert len(counted({"server": flat | load | {"flat": False}}).lost) == 4
+
+
+def test_memory_that_creeps_is_not_flat(faults: Path) -> None:
+    from soak import growth
+
+    def grown(per_run: float, runs: int = 50, noise: float = 1.0, more_files: int = 0) -> bool:
+        start = 1500.0  # and before that what every process takes for its first runs
+        noisy = [start + per_run * i + noise * (i * 7 % 5) for i in range(runs)]
+        samples = [(float(i), mb, 9 + (i > 30) * more_files) for i, mb in enumerate(noisy)]
+        return bool(growth([(-2.0, 900.0, 9), (-1.0, 1400.0, 9), *samples])["flat"])
+
+    assert grown(0.0)
+    assert grown(0.2)
+    assert not grown(1.44)  # 36 MB in 25 runs
+    assert not grown(0.6)
+    assert not grown(0.0, more_files=1)
+    assert not grown(0.0, runs=6, noise=20.0)  # nobody can tell
 
 
 def test_an_environment_of_other_constraints_is_made_anew(faults: Path, tmp_path: Path) -> None:
@@ -167,7 +185,7 @@ def test_a_job_that_leaves_nothing_to_compare_is_no_measure(
 ) -> None:
     import outcome
 
-    monkeypatch.setattr(outcome, "speechft", lambda *words: subprocess.CompletedProcess(words, 0, "", ""))
+    monkeypatch.setattr(outcome, "speechft", lambda *words, env: subprocess.CompletedProcess(words, 0, "", ""))
     with pytest.raises(AssertionError, match="left no adapter/adapter_model"):
         outcome.undisturbed(["train"], tmp_path)
 
@@ -193,3 +211,22 @@ def test_trees_of_corpora_are_prepared_row_by_row(voice: Manifest, tmp_path: Pat
     # number 50 is missing and 67 has no text; of Common Voice, 23, 46 and 69 were not found right
     left = {"speechocean762": 2, "librispeech": 2, "commonvoice": 5, "kaldi": 2}
     assert counted == [[name, str(70 - lost), str(lost), "0"] for name, lost in left.items()]
+
+
+def test_a_list_of_packages_is_valid_and_whole(faults: Path) -> None:
+    pytest.importorskip("cyclonedx")
+    from release import incomplete, locked
+
+    part = {"type": "library", "name": "Some_package", "version": "1.0"}
+    sbom = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": [part]}
+    sbom["metadata"] = {"component": {"type": "application", "name": "ours", "version": "2"}}
+    packages = {"some-package": "1.0", "ours": "2"}
+    assert incomplete(json.dumps(sbom), packages) is None
+    assert incomplete(json.dumps(sbom), packages | {"other": "3"}) == "lacks other 3"
+    assert incomplete(json.dumps(sbom), packages | {"ours": "3"}) == "lacks ours 3"
+    part["type"] = "nonsense"
+    assert "not valid" in (incomplete(json.dumps(sbom), packages) or "")
+    entry = "some-package==1.0 \\\n    --hash=sha256:"
+    assert locked(f"# head\n{entry}{'a' * 64}", packages) is None
+    assert locked(f"# head\n{entry}{'a' * 63}", packages) == "without a hash: some-package==1.0"
+    assert locked("", packages)

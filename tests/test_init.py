@@ -35,3 +35,11 @@ def test_every_public_name_is_there() -> None:
         assert getattr(speechft, name) is not None
     assert isinstance(speechft.train, FunctionType)
     assert isinstance(speechft.evaluate, FunctionType)
+
+
+@pytest.mark.parametrize("module", ["speechft", "speechft.train", "speechft.cli", "transformers.modeling"])
+def test_deprecations_of_ours_are_errors_in_commands_too(module: str) -> None:
+    code = f"import warnings; warnings.warn_explicit('old', FutureWarning, 'a.py', 1, module={module!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode == 1) == module.startswith("speechft"), done.stderr
+    assert "Invalid -W" not in done.stderr

@@ -3,7 +3,8 @@
     sudo python benchmarks/faults/full_disk.py [--jobs prepare caching ...]
 
 A small file system in memory is mounted under the output folder and the caches (root only). It holds each time another
-share of what an undisturbed run leaves.
+share of what an undisturbed run leaves, and at last as much as it wants, but read-only: the message must name the
+folder and say what to do, and nothing may be left anywhere.
 """
 
 from __future__ import annotations
@@ -45,8 +46,7 @@ def main(a: argparse.Namespace) -> Tally:
                 with disk(small, share * needed, folder / "voice"):
                     tally.count(f"{name} with {share:.1%} of {needed:.1f} MB", squeezed(words, small, expected))
             with disk(small, ROOMY_MB, folder / "voice"):
-                remount(small, "ro")
-                tally.count(f"{name} on a read-only disk", complaint(speechft(*words), place=False))
+                tally.count(f"{name} on a read-only disk", refused_read_only(words, folder, small))
     return tally
 
 
@@ -62,6 +62,29 @@ def squeezed(words: list[str], small: Path, expected: dict[str, str]) -> str | N
         if wrong := complaint(speechft(*words), (0,)):
             return f"with more space: {wrong}"
     return differs(small / "out", expected)
+
+
+def refused_read_only(words: list[str], folder: Path, small: Path) -> str | None:
+    """What is wrong with how a command ends that may not write."""
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    remount(small, "ro")
+    before = everything(folder)
+    done = speechft(*words, env=os.environ | {"TMPDIR": str(temporary)})
+    if wrong := complaint(done, place=False):
+        return wrong
+    said = "".join(done.stderr.split())  # which may be broken into lines anywhere
+    if f"{small}/" not in said:
+        return f"does not name the folder: {done.stderr.strip()[-200:]}"
+    if "Choose" not in said:
+        return f"does not say what to do: {done.stderr.strip()[-200:]}"
+    left = sorted(map(str, everything(folder) ^ before))
+    return f"left or removed {', '.join(left)}"[:300] if left else None
+
+
+def everything(folder: Path) -> set[Path]:
+    """All that lies in a folder, however deep."""
+    return set(folder.rglob("*"))
 
 
 @contextmanager

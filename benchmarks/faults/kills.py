@@ -1,17 +1,20 @@
-"""kill -9 at random moments of preparing, caching, training, saving, exporting, studies and fleets; then once more.
+"""kill -9 amid preparing, caching, training, saving, exporting, text, studies and fleets; then the same once more.
 
     python benchmarks/faults/kills.py [--count 100] [--jobs prepare training ...] [--seed 0]
 
 Survived is when the second run ends well and leaves the same files, bit for bit, as one that nobody disturbed
-(`outcome.py`; the voice says one word only, so that every run learns it and keeps an adapter). Of a fleet half the
-kills hit a worker instead, which must be noticed without a second run. A run that was over before the kill is not
-counted; another moment is tried instead. The recordings must be as before all of it.
+(`outcome.py`; the voice says one word only, so that every run learns it and keeps an adapter). Half the kills of the
+long jobs, and all of the short ones, whose time is mostly that of starting, hit the process at one of its changes to
+files, drawn from as many as an undisturbed run makes, or a few milliseconds later; the others come at a random moment.
+Of a fleet half the kills hit a worker instead, which must be noticed without a second run. A run that was over before
+the kill is not counted; another moment is tried instead. The recordings must be as before all of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -26,6 +29,7 @@ from pathlib import Path
 from subprocess import Popen
 
 from common import OVER, Tally, counted, run, speechft, until
+from hooks import changes, killing
 from outcome import differs, outcome, undisturbed
 
 from speechft import cache
@@ -33,8 +37,10 @@ from speechft.corpora.simulated import prepare_simulated
 from speechft.manifest import Manifest
 
 ENOUGH = 3600  # seconds; the longest job takes a minute or two
-INPUTS = ("voice", "pairs", "adapter")
-JOBS = ("prepare", "caching", "training", "saving", "exporting", "study", "fleet")
+INPUTS = ("voice", "pairs", "adapter", "llama")
+JOBS = ("prepare", "caching", "training", "saving", "exporting", "text", "study", "fleet")
+SHORT = ("prepare", "exporting")
+LATEST = 0.02  # seconds from a change to files to the kill: what is written is then half there, or just whole
 
 
 def main(a: argparse.Namespace) -> Tally:
@@ -44,19 +50,27 @@ def main(a: argparse.Namespace) -> Tally:
         jobs = {name: words for name, words in all_jobs(folder).items() if name in a.jobs}
         tally = Tally("kill -9, then the same command again", notes=", ".join(jobs))
         recordings = inputs(folder)
-        expected = {}
+        expected, steps = {}, {}
         for name, words in jobs.items():
             forget_caches(folder)
+            environment = killing(folder, at=0)
             started = time.perf_counter()
-            expected[name] = undisturbed(words, folder / "out"), time.perf_counter() - started
+            expected[name] = undisturbed(words, folder / "out", environment), time.perf_counter() - started
+            steps[name] = changes(folder)
+            print(f"{name}: {steps[name]} changes to files in {expected[name][1]:.1f} s", flush=True)
             shutil.rmtree(folder / "out")
 
         def attempt(number: int) -> bool:
             name = list(jobs)[number % len(jobs)]
             before, seconds = expected[name]
-            after = rng.uniform(0.2, 1.0) * seconds
-            disturb = kill_worker if name == "fleet" and number // len(jobs) % 2 else kill
+            second = number // len(jobs) % 2 == 1
             forget_caches(folder)
+            if name in SHORT or (second and name != "fleet"):
+                at, late = rng.randint(1, steps[name]), rng.choice((0.0, rng.uniform(0, LATEST)))
+                found = killed_at(jobs[name], folder, before, at, late)
+                return counted(tally, f"{name}, {late * 1000:.0f} ms after change {at} of {steps[name]}", found)
+            after = rng.uniform(0.2, 1.0) * seconds
+            disturb = kill_worker if name == "fleet" and second else kill
             started = time.perf_counter()
             found = disturbed(jobs[name], folder / "out", before, after, disturb)
             if found == OVER:  # the machine has less to do than it had before
@@ -93,6 +107,8 @@ def all_jobs(folder: Path) -> dict[str, list[str]]:
         "training": ["train", *own, "max_steps=12", "checkpoint_every=5"],
         "saving": ["train", *own, "max_steps=12", "checkpoint_every=1", "evaluations=4"],
         "exporting": ["export", str(trained(folder)), str(out), "--to", "huggingface"],
+        "evaluate": ["evaluate", "--manifest", str(cohort), "--split", "dev", "--out", str(out)],
+        "text": ["train", *text(folder), f"output_dir={out}", "max_steps=12", "checkpoint_every=3", "evaluations=2"],
         "study": ["tune", *own, "max_steps=4", "evaluations=1", "--trials", "3", searched],
         "fleet": ["fleet", f"manifest={cohort}", *small, "max_steps=4", "evaluations=1"],
     }
@@ -108,6 +124,18 @@ def trained(folder: Path) -> Path:
     model = adapters.attach(load_whisper(base, device="cpu").model, rank=2)
     card = {"model": base, "context": "clip", "base_sha256": adapters.base_hash(resolve(base))}
     return adapters.save(model, folder / "adapter", card, base, resolve(base))
+
+
+def text(folder: Path) -> list[str]:
+    """What instruction tuning of a tiny model on a few rows is told."""
+    sys.path.append(str(Path(__file__).parents[2] / "tests"))
+    from tiny_llama import WORDS, make_tiny_llama
+
+    rows, splits = folder / "texts.jsonl", ("train", "train", "train", "dev", "test")
+    pairs = [{"prompt": f"say {w}", "completion": w, "split": splits[i % 5]} for i, w in enumerate(WORDS.split())]
+    rows.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    small = ["batch_size=4", "learning_rate=0.01", "max_length=64", "max_new_tokens=4", "dev_examples=4"]
+    return ["task=sft", f"model={make_tiny_llama(folder / 'llama')}", f"data={rows}", *small]
 
 
 def paired(folder: Path) -> Path:
@@ -144,6 +172,26 @@ def disturbed(
         if process.wait() != 0:
             return f"ended with {process.returncode}"
         return differs(out, expected)
+    return goes_on(words, out, expected)
+
+
+def killed_at(words: list[str], folder: Path, expected: dict[str, str], at: int, late: float) -> str | None:
+    """What is wrong after a kill at a change to files, by its number, and a second run; None if nothing is, or OVER."""
+    out = folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "speechft.cli", *words]
+    environment, nowhere = killing(folder, at, late), subprocess.DEVNULL
+    process = Popen(command, stdout=nowhere, stderr=nowhere, env=environment, start_new_session=True)
+    code = process.wait()
+    with contextlib.suppress(ProcessLookupError):  # what it had started
+        os.killpg(process.pid, signal.SIGKILL)
+    if code == 0:
+        return OVER
+    return goes_on(words, out, expected) if code == -signal.SIGKILL else f"ended with {code}"
+
+
+def goes_on(words: list[str], out: Path, expected: dict[str, str]) -> str | None:
+    """What is wrong with the same command after it was killed."""
     if words[0] == "export" and outcome(out) == expected:
         return None  # killed at its very end: a whole export is there, and is not made again
     try:

@@ -1,6 +1,7 @@
 """What a command leaves: every file of its output folder, by a hash that knows of no times.
 
-Left aside are hidden files (locks and marks), reports (the numbers of result.json again) and logs of what happened.
+Left aside are hidden files (locks and marks), reports (the numbers of result.json again), logs of what happened and the
+card that TRL leaves among checkpoints, whose tags come in any order.
 """
 
 from __future__ import annotations
@@ -14,32 +15,36 @@ from typing import Any
 from common import complaint, speechft
 
 ASIDE = ("report.html", "report.md", "fleet.md", "trials.md", "fleet.jsonl", "study.journal")
-# Keys of JSON that tell of the process: times, memory, the padding of the steps that it made itself, and how often a
-# fleet started a run.
+CARD = "checkpoints/README.md"
+# Keys of JSON that tell of the process: times, memory, the padding of the steps that it made itself, how often a fleet
+# started a run, and what TRL counts since it was started.
 OF_THE_MOMENT = {"seconds", "step_seconds", "real_time_factor", "peak_memory_mb", "padding", "starts"}
+OF_THE_MOMENT |= {"num_tokens", "entropy"}
 # A study lists a killed trial as failed, and makes it again under the next number.
 FAILED, NUMBER = {"state": "fail"}, "number"
 SPEECH = ("adapter/adapter_model.safetensors", "checkpoints/latest/state.safetensors", "metrics.jsonl", "result.json")
+TEXT = ("adapter/adapter_model.safetensors", "metrics.jsonl", "result.json")
 MUST_HAVE = {  # by the verb: what must be there for a comparison to say anything
     "prepare": ("manifest.jsonl",),
     "train": SPEECH,
+    "evaluate": ("result.json",),
     "export": ("model.safetensors", "config.json"),
     "tune": ("trials.json", *(f"best/{name}" for name in SPEECH)),
     "fleet": ("fleet.json", *(f"{speaker}/{name}" for speaker in ("ann", "ben") for name in SPEECH)),
 }
 
 
-def undisturbed(words: list[str], out: Path) -> dict[str, str]:
+def undisturbed(words: list[str], out: Path, environment: dict[str, str] | None = None) -> dict[str, str]:
     """The outcome of a command that nobody disturbs.
 
     Args:
         words: of the command line; the first is the verb.
         out: its output folder; the runs that are compared with it need the same, for results name it.
     """
-    done = speechft(*words)
+    done = speechft(*words, env=environment)
     assert complaint(done, (0,)) is None, done.stderr
     found = outcome(out)
-    missing = set(MUST_HAVE[words[0]]) - found.keys()
+    missing = set(TEXT if "task=sft" in words else MUST_HAVE[words[0]]) - found.keys()
     assert not missing, f"{words[0]} left no {', '.join(sorted(missing))}: there is too little to compare"
     return found
 
@@ -50,7 +55,7 @@ def outcome(out: Path) -> dict[str, str]:
     return {
         name.as_posix(): hashlib.sha256(timeless(path)).hexdigest()
         for name, path in sorted(paths.items())
-        if path.name not in ASIDE and not any(part.startswith(".") for part in name.parts)
+        if path.name not in ASIDE and name.as_posix() != CARD and not any(part.startswith(".") for part in name.parts)
     }
 
 

@@ -1,9 +1,12 @@
-"""Ctrl-C and SIGTERM at random moments, clocks that jump, and two runs on one folder; then the same command again.
+"""Ctrl-C and SIGTERM amid every job, clocks and files' times that jump, two runs on one folder; then the same again.
 
-    python benchmarks/faults/stops.py [--count 12]
+    python benchmarks/faults/stops.py [--count 28] [--jobs training prepare ...]
 
 A stopped run must say how to go on and end with 130 or 143 (or without a word, while its modules are loaded), and the
-next must leave what an undisturbed one does, bit for bit. Of two runs at once one must be told so.
+next must leave what an undisturbed one does, bit for bit. Short jobs, whose time is mostly that of starting, are
+stopped at one of their changes to files. Where files' times jump, a run is killed halfway, all its files and those of
+the recordings are made twenty years older or younger, and the same command goes on. Of two runs at once one must be
+told so.
 """
 
 from __future__ import annotations
@@ -20,26 +23,28 @@ import time
 from pathlib import Path
 
 from common import OVER, Tally, complaint, counted, run, speechft, until
-from kills import all_jobs, forget_caches
+from hooks import JUMPING, changes, hooked, killing
+from kills import all_jobs, forget_caches, goes_on
 from outcome import differs, undisturbed
 
-# Runs before all else in a process: every look at the clock finds it somewhere within twenty years.
-JUMPING = """
-import random, time
-now, rng = time.time, random.Random(0)
-time.time = lambda: now() + rng.uniform(-10, 10) * 365 * 86400
-"""
+SHORT = ("prepare", "exporting", "evaluate")
+JOBS = ("training", "caching", "study", "fleet", *SHORT)
+CLOCKS = ("training", "caching", *SHORT)  # Optuna's and Ray's own clocks are theirs
+AGED = ("training", "caching", "study", "prepare")  # what goes on from files of a run before
+AT_ONCE = ("training", "caching")
+YEARS = 20 * 365 * 86400  # seconds
 
 
 def main(a: argparse.Namespace) -> Tally:
-    tally = Tally("stops, jumping clocks, two runs at once", notes="SIGINT and SIGTERM in training; then resumed")
+    tally = Tally("stops, jumping clocks, two runs at once")
+    tally.notes = f"SIGINT and SIGTERM in {', '.join(a.jobs)}; clocks and files' times off by years; then resumed"
     rng = random.Random(0)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it, its children too
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         jobs = all_jobs(folder)
-        for name in ("training", "caching"):
-            disturb(tally, name, jobs[name], folder, a.count // 2, rng)
+        for name in a.jobs:
+            disturb(tally, name, jobs[name], folder, a.count // len(a.jobs), rng)
     return tally
 
 
@@ -53,36 +58,63 @@ def disturb(tally: Tally, name: str, words: list[str], folder: Path, count: int,
 
     fresh()
     started = time.perf_counter()
-    expected, seconds = undisturbed(words, out), time.perf_counter() - started
+    expected, seconds = undisturbed(words, out, killing(folder, at=0)), time.perf_counter() - started
+    steps = changes(folder)
 
     def attempt(number: int) -> bool:
         nonlocal seconds
         wanted = (signal.SIGINT, signal.SIGTERM)[number % 2]
         fresh()
         started = time.perf_counter()
-        found = stopped(words, wanted, rng.uniform(0.0, 1.0) * seconds)
+        if name in SHORT:
+            found = stopped(words, wanted, None, killing(folder, rng.randint(1, steps), number=wanted))
+        else:
+            found = stopped(words, wanted, rng.uniform(0.0, 1.0) * seconds)
         if found == OVER:  # the machine has less to do than it had before
             seconds = min(seconds, time.perf_counter() - started)
         if is_case := counted(tally, f"{name}: {wanted.name}", found):
-            tally.count(f"{name} goes on", finished(words, out, expected))
+            tally.count(f"{name} goes on", goes_on(words, out, expected))
         return is_case
 
     until(count, attempt)
-    fresh()
-    tally.count(f"{name}: clock", finished(words, out, expected, jumping(folder)))
-    fresh()
-    tally.count(f"{name}: two at once", at_once(words, out, expected))
+    if name in CLOCKS:
+        fresh()
+        tally.count(f"{name}: clock", finished(words, out, expected, hooked(folder / "clock", JUMPING)))
+    for kind, seconds_on in (("older", -YEARS), ("younger", YEARS)) if name in AGED else ():
+        fresh()
+        speechft(*words, env=killing(folder, steps // 2))
+        aged((out, folder / "voice"), seconds_on)
+        tally.count(f"{name}: {kind} files", goes_on(words, out, expected))
+        aged((out, folder / "voice"), -2 * seconds_on)  # and once more, when all is done
+        tally.count(f"{name}: done, {kind} files before", goes_on(words, out, expected))
+    if name in AT_ONCE:
+        fresh()
+        tally.count(f"{name}: two at once", at_once(words, out, expected))
 
 
-def stopped(words: list[str], wanted: signal.Signals, after: float) -> str | None:
-    """What is wrong with how a command ends when it is asked to; None if nothing is, or OVER."""
+def aged(folders: tuple[Path, ...], seconds: float) -> None:
+    """Move the times of all files of some folders, the hidden ones too."""
+    for path in (path for folder in folders for path in (folder, *folder.rglob("*")) if path.exists()):
+        state = path.stat()
+        os.utime(path, (state.st_atime + seconds, state.st_mtime + seconds))
+
+
+def stopped(
+    words: list[str], wanted: signal.Signals, after: float | None, environment: dict[str, str] | None = None
+) -> str | None:
+    """What is wrong with how a command ends when it is asked to; None if nothing is, or OVER.
+
+    Args:
+        after: seconds until it is asked; None where the environment does that.
+    """
     command = [sys.executable, "-m", "speechft.cli", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
     try:
-        process.wait(timeout=after)
+        shown, said = process.communicate(timeout=after)
     except subprocess.TimeoutExpired:
         process.send_signal(wanted)
-    shown, said = process.communicate()
+        shown, said = process.communicate()
     if process.returncode == 0 or (process.returncode == -wanted and "Report:" in shown):  # Python was on its way out
         return OVER
     if "KeyboardInterrupt" in said and "speechft/cli" not in said:
@@ -103,13 +135,6 @@ def finished(
     return complaint(done, (0,)) or differs(out, expected)
 
 
-def jumping(folder: Path) -> dict[str, str]:
-    """An environment whose clock jumps."""
-    (folder / "clock").mkdir(exist_ok=True)
-    (folder / "clock" / "sitecustomize.py").write_text(JUMPING)
-    return os.environ | {"PYTHONPATH": f"{folder / 'clock'}:{os.environ.get('PYTHONPATH', '')}"}
-
-
 def at_once(words: list[str], out: Path, expected: dict[str, str]) -> str | None:
     """Two runs on one folder: one ends well, the other is told."""
     command = [sys.executable, "-m", "speechft.cli", *words]
@@ -124,4 +149,4 @@ def at_once(words: list[str], out: Path, expected: dict[str, str]) -> str | None
 
 
 if __name__ == "__main__":
-    run(main, __doc__, 12)
+    run(main, __doc__, 28, lambda parser: parser.add_argument("--jobs", nargs="+", default=JOBS, choices=JOBS))

@@ -22,7 +22,7 @@ from suites import SUITES
 HERE = Path(__file__).parent
 PARTS = {
     **{name: [HERE / f"{name}.py"] for name in ("bad_audio", "bad_texts", "bad_corpora", "bad_data", "bad_adapters")},
-    **{name: [HERE / f"{name}.py"] for name in ("full_disk", "kills", "stops", "little_memory", "parity")},
+    **{name: [HERE / f"{name}.py"] for name in ("full_disk", "kills", "stops", "little_memory", "parity", "release")},
     **{name: [HERE / "suites.py", name] for name in SUITES},
     "matrix": [HERE.parent / "matrix.py"],
     "wheel": [HERE.parent / "wheel.py", "dist"],
@@ -33,7 +33,8 @@ HEAD = """# Reliability
 What happens when things go wrong, counted by `make reliability`. Survived means: a message that says what is wrong,
 where, and what to do; no traceback; nothing else affected; and after a kill, a stop or a full disk, the same command
 ends as if nothing had happened, with the same files bit for bit (in JSON but for times, memory, the padding of
-a process's own steps, and how often a fleet started a run; reports, logs and hidden files are not compared).
+a process's own steps, what TRL counts since its start, and how often a fleet started a run; reports, logs and hidden
+files are not compared).
 
 | fault | tried | survived | lost | counted of | |
 |---|---|---|---|---|---|

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import re
+import shutil
 from pathlib import Path
 
 import httpx
@@ -22,6 +24,22 @@ def test_prompt_and_temperature_are_taken_and_change_nothing(client: openai.Open
     plain = client.audio.transcriptions.create(model="tiny.en", file=clips[0])
     other = client.audio.transcriptions.create(model="tiny.en", file=clips[0], prompt="A zebra.", temperature=0.7)
     assert other.text == plain.text
+
+
+def test_the_page_s_example_runs(
+    running: Running, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """As it stands, at this server's address."""
+    page = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    assert "http://localhost:8000/v1" in block
+    shutil.copy(clips[0], tmp_path / "new.wav")
+    monkeypatch.chdir(tmp_path)
+    exec(block.replace("http://localhost:8000", running.url), {})
+    with running.client() as client, (tmp_path / "new.wav").open("rb") as recording:
+        form = {"data": {"model": "tiny.en:anna"}, "files": {"file": recording}}
+        heard = client.post("/v1/audio/transcriptions", **form).json()["text"]
+    assert capsys.readouterr().out == f"{heard}\n"
 
 
 def test_answers_have_what_the_client_has_names_for(client: openai.OpenAI, clips: list[Path]) -> None:

@@ -193,7 +193,7 @@ def _xing_bytes(file: BinaryIO, start: int) -> tuple[int, int] | None:
         return None
     for name, flags in ((b"Xing", True), (b"Info", True), (b"VBRI", False)):
         at = frame.find(name, 4, 60)
-        if at < 0:
+        if at < 0 or at + 16 > len(frame):
             continue
         if flags and not frame[at + 7] & 2:
             return None

@@ -68,6 +68,15 @@ def test_an_mp3_without_a_count_of_its_bytes_is_judged_by_its_last_frame(whole: 
         assert bool(cut_off(path)) == cut
 
 
+def test_an_mp3_that_ends_in_its_first_frame_is_judged_all_the_same(whole: Path, tmp_path: Path) -> None:
+    data, path = (whole / "a.mp3").read_bytes(), tmp_path / "a.mp3"
+    for length in range(1, 60):
+        path.write_bytes(data[:length])
+        cut_off(path)
+        with pytest.raises(SpeechftError):
+            load_audio(path)
+
+
 def test_what_is_open_ended_or_no_sound_is_left_in_peace(whole: Path, tmp_path: Path) -> None:
     path = tmp_path / "a"
     stream = bytearray((whole / "a.wav").read_bytes())

@@ -151,7 +151,8 @@ def _named(words: Sequence[str]) -> Iterator[str]:
         with contextlib.suppress(OSError, ValueError, RuntimeError):
             path = Path(value or word)
             if path.exists():  # written out, or a file in it
-                yield from (str(path.resolve()), *(found.name for found in path.iterdir() if path.is_dir()))
+                yield str(path.resolve())
+                yield from (found.name for found in path.iterdir())
 
 
 def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:

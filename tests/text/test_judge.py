@@ -96,11 +96,11 @@ def test_who_always_says_the_same_agrees_by_chance_alone() -> None:
 
 
 def test_pairs_of_one_prompt_are_drawn_together() -> None:
-    """Six verdicts on the answers to one prompt are not six observations."""
+    """Four verdicts on the answers to one prompt are not six observations."""
     verdicts = [Verdict.of(0.9, 0.8), Verdict.of(0.2, 0.4)] * 12
     lengths = [(2, 1), (1, 3)] * 12
     alone = audit(verdicts, lengths)["place"]["ci95"]
-    together = audit(verdicts, lengths, blocks=[str(i // 6) for i in range(24)])["place"]["ci95"]
+    together = audit(verdicts, lengths, blocks=[str(i // 4) for i in range(24)])["place"]["ci95"]
     assert together != alone
     assert audit([Verdict.of(0.5, 0.5)] * 2, [(1, 2)] * 2, blocks=["a", "b"])["longer_wins"]["n"] == 0
 

@@ -329,17 +329,17 @@ def test_pairs_whose_prompt_leaves_no_room_are_left_out_by_name(
 def test_pairs_of_one_prompt_are_drawn_together_where_others_are_left_out(tiny_llama: Path, tmp_path: Path) -> None:
     rows = [{"prompt": "say cat", "chosen": f"yes {n}", "rejected": f"no {n}", "split": "test"} for n in range(4)]
     rows += [{"prompt": f"say {w} " * n, "chosen": "yes", "rejected": "no", "split": "test"} for w, n in
-             (("dog", 1), ("fish", 30))]  # fmt: skip
+             (("dog", 1), ("cow", 1), ("hen", 1), ("owl", 1), ("fish", 30))]  # fmt: skip
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = {"max_length": 32}
     found = evaluate(str(path), task="preference", model=str(tiny_llama), settings=settings)
-    assert (found["examples"], found["preference_accuracy"]["n"]) == (5, 5)
-    assert [row["where"] for row in found["left_out"]] == ["pairs.jsonl:6"]
+    assert (found["examples"], found["preference_accuracy"]["n"]) == (8, 8)
+    assert [row["where"] for row in found["left_out"]] == ["pairs.jsonl:9"]
     text, recipe = load_text_model(tiny_llama), PreferenceRecipe(data="d", output_dir=tmp_path, max_length=32)
     kept = preferences.usable(text, read(str(path), needs="preference", training=False).test, recipe, ignore)
     scores = measures(preferences, text, kept, recipe)
-    assert {name: one.independent for name, one in scores.items()} == {"preference_accuracy": 2, "perplexity": 2}
+    assert {name: one.independent for name, one in scores.items()} == {"preference_accuracy": 5, "perplexity": 5}
 
 
 def test_single_answers_are_right_where_the_implicit_reward_has_the_sign_of_their_label(

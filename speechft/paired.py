@@ -10,7 +10,7 @@ from typing import Any
 from speechft.error_rate import align
 from speechft.errors import SpeechftError
 from speechft.matched_pairs import error_segments, mapsswe
-from speechft.scoring import Scored, Scores, finite
+from speechft.scoring import Scored, Scores, finite, speaking
 from speechft.significance import ENOUGH_SPEAKERS, holm, paired_bootstrap, sign_flip
 
 
@@ -39,7 +39,7 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
         of_speaker[speaker] += change
     segments = [pair for b, a in zip(base.rows, other.rows, strict=True) for pair in _segments(b, a)]
     matched = mapsswe([b for b, _ in segments], [a for _, a in segments])
-    n = len({row.speaker for row in base.rows if row.words.length})
+    n = speaking(base.per_speaker)
     one_voice = "one speaker: interval and p value are about this voice only"
     if n == 1 and "" in of_speaker:
         one_voice = "speakers are not named: interval and p value are over recordings only"

@@ -20,7 +20,8 @@ from speechft.report_evidence import dose_table, forgetting_table, forgotten, sh
 from speechft.report_limits import limits
 from speechft.report_page import page
 from speechft.report_tables import UNNAMED
-from speechft.scoring import Scored, Scores, worst_clips
+from speechft.scoring import Scored, Scores, speaking, worst_clips
+from speechft.significance import ENOUGH_SPEAKERS
 from speechft.trained_on import read_first
 
 WORST_SHOWN = 20  # sentences in report.md
@@ -95,15 +96,17 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
     """How sure the numbers are, and of what."""
     if not systems:
         return []
-    speakers = len(systems[-1][1].per_speaker)
-    unit = "speakers" if speakers > 1 else "sentences"
+    speakers = speaking(systems[-1][1].per_speaker)
+    enough = speakers >= ENOUGH_SPEAKERS
+    unit = "speakers" if enough else "sentences"
     found = limits(systems[-1][1].to_dict(), difference)
     found.append(
         f"Intervals come from resampling {unit} (bootstrap); their ends are estimates, more so with few {unit}."
     )
     if difference:
         named = any(systems[-1][1].speakers)
-        many = "for other people too" if speakers > 1 else "for this voice" if named else "for recordings like these"
+        few = f"for these {speakers} people" if speakers > 1 else "for this voice"
+        many = "for other people too" if enough else few if named else "for recordings like these"
         over_speakers, over_segments = (p_value(difference.get(f"{k}_holm", difference[k]), "p") for k in P_VALUES)
         found.append(
             f"Does it hold {many}? If before and after were swapped at random, {unit[:-1]} by {unit[:-1]}, a "

@@ -13,6 +13,7 @@ from typing import Any
 from speechft.normalize import unit
 from speechft.numbers_as_text import interval, p_value, percent, points_interval
 from speechft.report_comparison import BestSystem, best_system
+from speechft.scoring import speaking
 from speechft.significance import ENOUGH_SPEAKERS, ENOUGH_UTTERANCES, SURE
 from speechft.trained_on import training_pairs
 
@@ -81,7 +82,7 @@ def answer(
 
 def _few(scores: Mapping[str, Any]) -> str:
     """What there are too few of to speak of more than these recordings: speakers or, of one voice, recordings."""
-    spoke = sum(entry["wer"] is not None for entry in scores["per_speaker"].values())
+    spoke = speaking(scores["per_speaker"])
     if 1 < spoke < ENOUGH_SPEAKERS:
         return "speakers"
     return "recordings" if spoke < 2 and scores["n_utterances"] < ENOUGH_UTTERANCES else ""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from speechft.numbers_as_text import interval, p_value, percent, points, points_interval
 from speechft.report_data import for_display
 from speechft.report_tables import UNNAMED
+from speechft.scoring import speaking
 from speechft.significance import ENOUGH_SPEAKERS
 from speechft.sources import common_name
 
@@ -146,5 +147,5 @@ def _headings(result: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _speakers(result: Mapping[str, Any]) -> int:
-    entries = [result.get("base") or {}, *(result.get("arms") or {}).values()]
-    return int(next((entry["n_speakers"] for entry in entries if "n_speakers" in entry), 0))
+    """How many have a word in the texts that all were compared on."""
+    return next((speaking(entry.get("per_speaker", {})) for entry in _entries(result).values()), 0)

@@ -36,6 +36,7 @@ from speechft.report_tables import (
     section,
     table,
 )
+from speechft.scoring import speaking
 from speechft.significance import ENOUGH_SPEAKERS
 
 NO_INTERVAL = "It has no interval, because the best and worst groups were picked from the same numbers."
@@ -259,7 +260,7 @@ def _groups(systems: Systems) -> str:
             chance = "" if p is None else " " + BY_CHANCE.format(shuffled, how_often(p))
             tables.append(quiet(f"Gap between best and worst: {shown} points. {NO_INTERVAL}{chance}"))
         if any(entry["n_speakers"] < ENOUGH_SPEAKERS for entry in values.values()):
-            over = len(systems[-1][1].per_speaker) >= ENOUGH_SPEAKERS
+            over = speaking(systems[-1][1].per_speaker) >= ENOUGH_SPEAKERS
             none = ", and have no interval: it would be over recordings, not people" if over else ""
             few = f"Groups of fewer than {ENOUGH_SPEAKERS} speakers say little about other people"
             tables.append(quiet(f"{few}{none}."))

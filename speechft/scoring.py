@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -137,8 +137,7 @@ class Scores:
     def per_group(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Rates by field and value. Where intervals are over speakers, a group of too few has none."""
         fields = sorted({name for row in self.rows for name in row.groups})
-        with_words = len({row.speaker for row in self.rows if row.words.length})
-        least = ENOUGH_SPEAKERS if with_words >= ENOUGH_SPEAKERS else 1
+        least = ENOUGH_SPEAKERS if speaking(self.per_speaker) >= ENOUGH_SPEAKERS else 1
         return {
             name: {
                 value: _group(rows, least)
@@ -190,7 +189,7 @@ class Scores:
             if rows:
                 by_length[str(low) if low == high else f"{low}-{high}" if high < 10_000 else f"{low}+"] = _rates(rows)
         notes = []
-        n, nameless = len(speakers), sum(not row.speaker for row in self.rows)
+        n, nameless = speaking(self.per_speaker), sum(not row.speaker for row in self.rows)
         if nameless and n == 1:
             notes.append(NAMELESS)
         elif n < ENOUGH_SPEAKERS:
@@ -279,6 +278,15 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
             )
         )
     return Scores(tuple(rows), describe(normalizer))
+
+
+def speaking(per_speaker: Mapping[str, Mapping[str, Any]]) -> int:
+    """How many speakers have a word in any text: with `ENOUGH_SPEAKERS`, intervals and p values are over them.
+
+    Args:
+        per_speaker: of `Scores`, or of a result.
+    """
+    return sum(entry["n_words"] > 0 for entry in per_speaker.values())
 
 
 def worst_clips(clips: int, share: float = WORST_SHARE) -> int:

@@ -29,7 +29,7 @@ from speechft.report_data import for_display
 from speechft.report_limits import limits
 from speechft.report_tables import UNNAMED
 from speechft.result import training_caveats
-from speechft.trained_on import read_first
+from speechft.trained_on import read_besides, read_first
 
 SPEAKERS_SHOWN = 20  # of more, the worst
 WORST_SPEAKERS = 10
@@ -228,8 +228,7 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
 def export_table(result: dict[str, Any], out: Path) -> None:
     """An export in its own software beside ours."""
     console = Terminal()
-    first = read_first(result)
-    for said in first:
+    for said in read_first(result):
         console.marked(f"[bold yellow]{escape(said)}[/]")
     own, context = result["ours_at_its_context"], result["context"]
     table = Table(title=f"{own['n_utterances']} clips, {own['n_words']} words, greedy, without retries")
@@ -253,9 +252,8 @@ def export_table(result: dict[str, Any], out: Path) -> None:
     if after:
         told = points(after["difference"]["wer"], HUNDREDTHS)
         console.print(f"With silence after each clip up to 30 s, theirs minus ours: {told} points.")
-    for caveat in result["caveats"]:
-        if caveat not in first:
-            console.marked(f"[yellow]{escape(caveat)}[/]")
+    for caveat in read_besides(result):
+        console.marked(f"[yellow]{escape(caveat)}[/]")
     console.print(f"Splits: {result['overlap']}.")
     console.print(f"Model:  {out}")
 
@@ -307,9 +305,7 @@ def _print_limits(
     difference: Mapping[str, Any] | None,
 ) -> None:
     """What to know before quoting the numbers, as in the report."""
-    first = read_first(result)
-    others = [caveat for caveat in result.get("caveats", ()) if caveat not in first]
-    for sentence in [*training_caveats(result), *others, *limits(scores, difference)]:
+    for sentence in [*training_caveats(result), *read_besides(result), *limits(scores, difference)]:
         console.marked(f"[yellow]{escape(sentence)}[/]")
 
 

@@ -18,6 +18,12 @@ def read_first(result: Mapping[str, Any]) -> list[str]:
     return [*([said] if said else []), *trained_on(training_pairs(result))]
 
 
+def read_besides(result: Mapping[str, Any]) -> list[str]:
+    """The caveats of a result that are not among what is to be read first."""
+    first = read_first(result)
+    return [caveat for caveat in result.get("caveats", ()) if caveat not in first]
+
+
 def training_pairs(result: Mapping[str, Any]) -> list[Pair]:
     """What was evaluated beside what was trained on: by adapters, and by the run whose result this is."""
     split = (result.get("evaluated_on") or {}).get("split")

@@ -479,6 +479,12 @@ def test_few_speakers_are_said_to_be_few(tmp_path: Path) -> None:
     text = " ".join(remarks([("Before", two[0]), ("After", two[1])], compare(*two)))
     assert "2 speakers: the interval is over recordings, not about other people" in text
     assert "2 speakers: interval and p value are over their recordings, not about other people" in text
+    assert "Intervals come from resampling sentences (bootstrap)" in text
+    assert "Does it hold for these 2 people? If before and after were swapped at random, sentence by sentence" in text
+    five = [score(corpus(5), heard(corpus(5), wrong)) for wrong in (3, 1)]
+    text = " ".join(remarks([("Before", five[0]), ("After", five[1])], compare(*five)))
+    assert "Intervals come from resampling speakers (bootstrap)" in text
+    assert "Does it hold for other people too? If before and after were swapped at random, speaker by speaker" in text
 
 
 def test_the_published_p_over_segments_is_beside_the_one_to_go_by() -> None:

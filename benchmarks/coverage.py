@@ -79,7 +79,7 @@ def _scores(errors: list[ErrorRate]) -> dict[str, object]:
         "n_utterances": len(errors),
         "n_words": whole.length,
         "n_speakers": 1,
-        "per_speaker": {"me": {"wer": whole.rate}},
+        "per_speaker": {"me": {"n_words": whole.length}},
     }
     return {**counts, "normalizer": "none/1", "wer": whole.rate}
 

@@ -178,8 +178,9 @@ def in_process(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
     return None if code == 0 else unhelpful(said.getvalue(), words)
 
 
-def timely(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
-    """As `in_process`, at most `PATIENCE` seconds."""
+@contextlib.contextmanager
+def patience() -> Iterator[None]:
+    """Raises Late in what takes more than `PATIENCE` seconds."""
 
     def late(*_: object) -> None:
         raise Late(f"took more than {PATIENCE} s")
@@ -187,9 +188,15 @@ def timely(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
     signal.signal(signal.SIGALRM, late)
     signal.alarm(PATIENCE)
     try:
-        return in_process(words, codes)
+        yield
     finally:
         signal.alarm(0)
+
+
+def timely(words: list[str], codes: Iterable[int] = (2,)) -> str | None:
+    """As `in_process`, at most `PATIENCE` seconds."""
+    with patience():
+        return in_process(words, codes)
 
 
 def ended_well(call: Callable[[], object]) -> str | None:
@@ -198,13 +205,8 @@ def ended_well(call: Callable[[], object]) -> str | None:
 
     from speechft.errors import SpeechftError
 
-    def late(*_: object) -> None:
-        raise Late(f"took more than {PATIENCE} s")
-
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(PATIENCE)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with patience(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             call()
     except SpeechftError as error:
         return None if error.what and error.fix else f"no advice: {error}"
@@ -212,8 +214,6 @@ def ended_well(call: Callable[[], object]) -> str | None:
         raise
     except BaseException as error:
         return f"{type(error).__name__}: {str(error)[:200]}"
-    finally:
-        signal.alarm(0)
     return None
 
 

@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from faults.common import Tally
+from faults.tally import Tally
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = ("3.11:oldest", "3.12:newest", "3.13:newest")

@@ -16,7 +16,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from faults.common import Tally
+from faults.tally import Tally
 
 ROOT = Path(__file__).parents[1]
 # In a process of its own: where speechft comes from, without the editable checkout that may be installed beside it.

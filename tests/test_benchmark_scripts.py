@@ -106,13 +106,21 @@ def test_a_matrix_of_which_no_python_is_here_has_not_passed(
     assert "tried 0" in capsys.readouterr().out
 
 
+def test_the_matrix_needs_nothing_but_python() -> None:
+    """CI runs it before it installs anything."""
+    command = [sys.executable, "-S", ROOT / "benchmarks" / "matrix.py", "9.99:newest", "--absent-ok"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    assert "tried 0" in done.stdout, done.stderr
+
+
 def started(code: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 
 
 def test_a_run_that_is_over_before_the_kill_is_no_case(faults: Path, tmp_path: Path) -> None:
-    from common import OVER, Tally, counted, until
+    from common import OVER, counted, until
     from kills import disturbed, kill, kill_worker
+    from tally import Tally
 
     assert kill_worker(started("")) is None
     over = started("")

@@ -26,7 +26,8 @@ from unittest import mock
 import numpy as np
 import soundfile
 import torch
-from common import HOSTILE_PATHS, Tally, in_process, run, timely
+from common import HOSTILE_PATHS, in_process, run, timely
+from tally import Tally
 
 from speechft import adapters
 from speechft.sources import resolve

@@ -20,7 +20,8 @@ from pathlib import Path
 import av
 import numpy as np
 import soundfile
-from common import Tally, complaint, run, speechft
+from common import complaint, run, speechft
+from tally import Tally
 
 from speechft.audio import LOWEST_RATE, load_audio
 from speechft.check import usable

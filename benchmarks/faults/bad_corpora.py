@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from common import Tally, ended_well, run
+from common import ended_well, run
+from tally import Tally
 
 CHA = """@UTF8
 @Begin

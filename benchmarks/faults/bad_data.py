@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from bad_corpora import damaged
-from common import Tally, ended_well, run
+from common import ended_well, run
+from tally import Tally
 
 USER, SAID, BAD = (
     {"role": role, "content": content}

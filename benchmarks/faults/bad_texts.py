@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import yaml
-from common import HOSTILE_PATHS, Tally, in_process, run, speechft, timely
+from common import HOSTILE_PATHS, in_process, run, speechft, timely
 from kills import trained
+from tally import Tally
 
 SENTENCES = (
     "the kettle is boiling", "open the window please", "where are my glasses", "call my sister tomorrow",

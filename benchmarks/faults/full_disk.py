@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import Tally, complaint, run, speechft
+from common import complaint, run, speechft
 from kills import JOBS, all_jobs
 from outcome import differs, undisturbed
+from tally import Tally
 
 SHARES = (0.001, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 ROOMY_MB = 1000

@@ -28,9 +28,10 @@ from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
 
-from common import OVER, Tally, counted, run, speechft, until
+from common import OVER, counted, run, speechft, until
 from hooks import changes, killing
 from outcome import differs, outcome, undisturbed
+from tally import Tally
 
 from speechft import cache
 from speechft.corpora.simulated import prepare_simulated

@@ -19,7 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import Tally, complaint, run, speechft
+from common import complaint, run, speechft
+from tally import Tally
 
 from speechft.corpora.simulated import prepare_simulated
 

@@ -16,10 +16,9 @@ from common import complaint, speechft
 
 ASIDE = ("report.html", "report.md", "fleet.md", "trials.md", "fleet.jsonl", "study.journal")
 CARD = "checkpoints/README.md"
-# Keys of JSON that tell of the process: times, memory, the padding of the steps that it made itself, how often a fleet
-# started a run, and what TRL counts since it was started.
+# Keys of JSON that tell of the process: times, memory, the padding of the steps that it made itself, and how often a
+# fleet started a run.
 OF_THE_MOMENT = {"seconds", "step_seconds", "real_time_factor", "peak_memory_mb", "padding", "starts"}
-OF_THE_MOMENT |= {"num_tokens", "entropy"}
 # A study lists a killed trial as failed, and makes it again under the next number.
 FAILED, NUMBER = {"state": "fail"}, "number"
 SPEECH = ("adapter/adapter_model.safetensors", "checkpoints/latest/state.safetensors", "metrics.jsonl", "result.json")

@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from common import Tally, run
+from common import run
+from tally import Tally
 
 from speechft.audio import FRAMES_PER_SECOND, HOP_LENGTH, MAX_FRAMES, log_mel, pad_frames
 from speechft.context import Context

@@ -22,7 +22,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from common import Tally, run
+from common import run
+from tally import Tally
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent

@@ -22,10 +22,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import OVER, Tally, complaint, counted, run, speechft, until
+from common import OVER, complaint, counted, run, speechft, until
 from hooks import JUMPING, changes, hooked, killing
 from kills import all_jobs, forget_caches, goes_on
 from outcome import differs, undisturbed
+from tally import Tally
 
 SHORT = ("prepare", "exporting", "evaluate")
 JOBS = ("training", "caching", "study", "fleet", *SHORT)

@@ -15,7 +15,8 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from common import Tally, run
+from common import run
+from tally import Tally
 
 TESTS = Path(__file__).parents[2] / "tests"
 SUITES = {

@@ -16,8 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import CHANGED, commit
 from suites import SUITES
+from tally import CHANGED, commit
 
 HERE = Path(__file__).parent
 PARTS = {
@@ -33,8 +33,7 @@ HEAD = """# Reliability
 What happens when things go wrong, counted by `make reliability`. Survived means: a message that says what is wrong,
 where, and what to do; no traceback; nothing else affected; and after a kill, a stop or a full disk, the same command
 ends as if nothing had happened, with the same files bit for bit (in JSON but for times, memory, the padding of
-a process's own steps, what TRL counts since its start, and how often a fleet started a run; reports, logs and hidden
-files are not compared).
+a process's own steps, and how often a fleet started a run; reports, logs and hidden files are not compared).
 
 | fault | tried | survived | lost | counted of | |
 |---|---|---|---|---|---|

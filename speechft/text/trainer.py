@@ -251,6 +251,7 @@ class Ours(Trainer):
             "skips": asdict(self.best.skips),
             "schedule": self.lr_scheduler.state_dict(),
             "random": states,
+            "tokens": getattr(self, "_total_train_tokens", 0),
             "scaler": scaler.state_dict() if scaler else None,
         }
         own = json.dumps(asdict(replace(self.state, log_history=[])))  # metrics.jsonl has it
@@ -261,6 +262,7 @@ class Ours(Trainer):
         adapters.load_trainable_state(self.model, without_prefixes(weights, RANDOM, RANKS))
         if self.ranks:
             self.ranks.load_state(with_prefix(weights, RANKS))
+        self._total_train_tokens = self.saved.state.get("tokens", 0)  # TRL begins to count anew
 
     def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
         if checkpoint is None:

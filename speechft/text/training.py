@@ -329,8 +329,10 @@ class _Course(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         if state.global_step % self.every == 0 or state.global_step == self.best.steps:
-            wanted = control.should_log, control.should_save
+            wanted, model = (control.should_log, control.should_save), more["model"]
+            training = model.training
             self.best.consider(state.global_step)  # an evaluation by the trainer takes them off
             control.should_log, control.should_save = wanted
+            model.train(training)  # or TRL counts what it logs of this step as the evaluation's
         if self.asked():  # to end: what is done is saved first
             control.should_save = control.should_training_stop = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -16,7 +17,8 @@ RUN = ".lock"  # of a training run, a study or a fleet; where it is left, `own_r
 RESULTS = ".results.lock"  # of whoever writes result.json and the report
 DATA = ".data.lock"  # of whoever writes a manifest and recordings
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of some network and user-space file systems
-ATTEMPTS = 20  # at a lock that others delete at their end
+# Seconds: who only looks whether a lock is held has a share of it for an instant, longer on a busy machine.
+PATIENCE = 1.0
 
 
 class AnotherRun(SpeechftError):
@@ -85,36 +87,42 @@ def new_place(out: Path) -> Iterator[None]:
 
 def _taken(folder: Path, name: str, what: Path, made: list[Path]) -> TextIO:
     """The lock's file, locked; `made` collects the folders that had to be made for it, the deepest first."""
-    for _ in range(ATTEMPTS):
+    deadline = time.monotonic() + PATIENCE
+    while True:
         made += [path for path in (folder, *folder.parents) if not path.exists() and path not in made]
+        file = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file = refuse_special(folder / name).open("a")
         except FileNotFoundError:  # whoever had made the folder deleted it again
-            continue
+            pass
         except OSError as error:
             raise SpeechftError(
                 f"cannot be written to ({error.strerror})", where=what, fix="Choose another folder."
             ) from None
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file.fileno()), (folder / name).stat()):
-                return file
-        except ImportError:  # Windows has no flock; two runs in one folder stay the user's care there
+        if file and _lock(file, folder / name):
             return file
-        except FileNotFoundError:  # it was deleted before it was locked
-            pass
-        except BlockingIOError:
-            file.close()
-            raise AnotherRun(
-                "another run is writing here", where=what, fix="Wait for it, or choose another folder."
-            ) from None
-        except OSError as error:
-            if error.errno in NO_LOCKS:  # as on Windows
-                return file
-            file.close()
-            raise
+        if time.monotonic() > deadline:
+            raise AnotherRun("another run is writing here", where=what, fix="Wait for it, or choose another folder.")
+        time.sleep(PATIENCE / 50)
+
+
+def _lock(file: TextIO, path: Path) -> bool:
+    """Lock an open file; close it if another has it, or if it was deleted before it was locked."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return True
+    except ImportError:  # Windows has no flock; two runs in one folder stay the user's care there
+        return True
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError as error:
+        if error.errno in NO_LOCKS:  # as on Windows
+            return True
         file.close()
-    raise AnotherRun("others are at work here, one after the other", where=what, fix="Wait for them.")
+        raise
+    file.close()
+    return False

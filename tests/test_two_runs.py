@@ -6,6 +6,7 @@ import contextlib
 import errno
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,17 @@ def test_a_lock_that_was_deleted_while_it_was_taken_is_taken_again(
         with pytest.raises(AnotherRun), locked(tmp_path / "a", DATA):
             pass
         assert names(tmp_path / "a") == [DATA]
+
+
+def test_who_only_looks_hinders_nobody(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    with locked(tmp_path, DATA):
+        pass
+    looking = (tmp_path / DATA).open()
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.1, looking.close).start()  # a look that takes as long as on a machine with much to do
+    with locked(tmp_path, DATA):
+        assert is_locked(tmp_path, DATA)
 
 
 def test_where_a_file_system_has_no_locks_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

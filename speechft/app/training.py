@@ -230,15 +230,10 @@ def _spawn(store: Store, voice: VoiceFolder) -> None:
 
 @contextlib.contextmanager
 def _only_job(voice: VoiceFolder) -> Iterator[TextIO]:
-    """The job's lock; retried briefly, as a process that only looks whether it is held has a share of it."""
-    deadline = time.monotonic() + 1
+    """The job's lock."""
     with contextlib.ExitStack() as held:
-        while True:
-            try:
-                lock = held.enter_context(locked(voice.training, JOB))
-                break
-            except AnotherRun:
-                if time.monotonic() > deadline:
-                    raise SpeechftError("this voice is being trained already", fix="Wait until it is done.") from None
-                time.sleep(0.02)
+        try:
+            lock = held.enter_context(locked(voice.training, JOB))
+        except AnotherRun:
+            raise SpeechftError("this voice is being trained already", fix="Wait until it is done.") from None
         yield lock

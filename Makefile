@@ -82,7 +82,7 @@ audit: $(RUNS)
 # constraints/lock.txt anew: every package of CI with the hashes of its files, for each supported Python and system.
 lock: $(RUNS)
 	$(BIN)/python -m pip install --quiet -e ".[release]"
-	$(BIN)/uv pip compile pyproject.toml --extra dev --constraint constraints/newest.txt --universal \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --constraint constraints/newest.txt --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file constraints/lock.txt
 

@@ -38,7 +38,7 @@ def test_the_oldest_are_the_floors() -> None:
 
 
 def test_the_lock_holds_what_ci_needs_with_hashes() -> None:
-    """Each requirement of the development extra, the extras it names too, at a version it allows."""
+    """Each requirement of the extras for developing and the documents, those they name too, at a version it allows."""
     text = (ROOT / "constraints" / "lock.txt").read_text(encoding="utf-8")
     entries = [entry for entry in re.split(r"\n(?=[^ #])", text) if "==" in entry]
     assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
@@ -46,7 +46,7 @@ def test_the_lock_holds_what_ci_needs_with_hashes() -> None:
         canonicalize_name(entry.split("==")[0]): re.split(r"[ \\;]", entry.split("==")[1])[0] for entry in entries
     }
     extras = PROJECT["optional-dependencies"]
-    wanted, asked = [], ["dev"]
+    wanted, asked = [], ["dev", "docs"]
     for extra in asked:
         for requirement in map(Requirement, extras[extra]):
             own = requirement.name == PROJECT["name"]

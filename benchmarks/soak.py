@@ -6,7 +6,7 @@ Memory (resident, of the server and its decoding processes) and open files are s
 the later half of the samples memory grows by less than 0.5 MB a minute of the server's, or a training (Theil and Sen's
 slope, and the upper end of its 95 % interval: a run too short to tell does not pass), and from the second to the last
 quarter by no open file. Load is good requests for two voices and the base model, and one hostile request in eight.
-Trainings are those of `speechft.train`, each with its evaluations and its report.
+Trainings are those of `speechft.train`, each with its evaluations and its report; C's allocator has one arena there.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from speechft.corpora.simulated import prepare_simulated
 from speechft.manifest import Manifest
 
 GROWTH = 0.5  # MB a minute, or a training
+M_ARENA_MAX = -8  # of mallopt, in glibc's malloc.h
 MOST_SAMPLES = 1000  # whose slope is taken: it compares each with each
 
 Sample = tuple[float, float, int]  # minutes, or trainings before it; MB; open files
@@ -156,21 +157,21 @@ def hostile(rng: random.Random, clips: list[bytes]) -> fuzz.Request:
 def soak_training(folder: Path, count: int) -> dict[str, Any]:
     """Short trainings, one after the other, in this process."""
     this, samples = psutil.Process(), []
+    keep_one_arena()
     for number in range(count):
         speechft.train(
             manifest=folder / "voice", output_dir=folder / f"run{number}", max_steps=3, min_steps=0, batch_size=4,
             dev_clips=2, seed=number, adapter={"rank": 4}, checkpoint_every=1, evaluations=1,
         )  # fmt: skip
         gc.collect()
-        give_free_memory_back()
         samples.append((float(number), this.memory_info().rss / 1e6, this.num_fds()))
     return {"runs": count, **growth(samples)}
 
 
-def give_free_memory_back() -> None:
-    """What C's allocator keeps for later is no growth, and differs by far more than what is sought."""
+def keep_one_arena() -> None:
+    """What C's allocator leaves unused in an arena for each thread differs by far more than what is sought."""
     with contextlib.suppress(OSError, AttributeError):  # not glibc
-        ctypes.CDLL(None).malloc_trim(0)
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def growth(samples: Sequence[Sample]) -> dict[str, Any]:

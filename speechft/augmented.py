@@ -17,7 +17,7 @@ from speechft.corpora.prepared import refuse_changed, save_prepared
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.files import safe_name, write_text
-from speechft.left_out import tell
+from speechft.left_out import tell_errors
 from speechft.locks import DATA, locked
 from speechft.manifest import Manifest, Utterance
 from speechft.own_results import refuse_foreign_file
@@ -132,9 +132,7 @@ def _originals(path: str | Path, allow_outside: bool, on_event: OnEvent) -> tupl
     """All rows that can be read, with their lengths where those are known, and the ids of the usable ones."""
     read, problems = Manifest.read(path, allow_outside)
     good, more = usable(read)
-    for problem in (*problems, *more):
-        if problem.severity == "error":
-            tell(on_event, problem.where, problem.what)
+    tell_errors(on_event, (*problems, *more))
     lengths = {u.id: u for u in good}
     return Manifest((lengths.get(u.id, u) for u in read), read.path), set(lengths)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from speechft.errors import SpeechftError, missing_extra
+from speechft.interruption import own_signals
 
 OBJECT_STORE = 100_000_000  # bytes; all that goes through it are settings and scores
 
@@ -24,6 +25,7 @@ def cluster(address: str | None) -> Iterator[Any]:
         SpeechftError: Ray is not installed, or there is no such cluster.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported to anyone
+    os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"] = "1"  # which turns a SIGTERM into a crash
     try:
         import ray
     except ImportError:
@@ -32,7 +34,8 @@ def cluster(address: str | None) -> Iterator[Any]:
     if not address:
         settings |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
-        ray.init(**settings)
+        with own_signals():
+            ray.init(**settings)
     except (ConnectionError, ValueError, RuntimeError) as error:
         fix = "Check the address, and that 'ray status' finds the cluster from here." if address else "Try once more."
         what = f"cannot connect to a Ray cluster there ({error})"

@@ -59,6 +59,21 @@ def not_begun() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def own_signals() -> Iterator[None]:
+    """What is called within may put its own handler of SIGTERM in place of ours, which leaves the process at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as left:
+        if left.code != signal.SIGTERM:
+            raise
+        raise Interrupted(signal.SIGTERM) from None
+    finally:
+        if _in_main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], int]]:
     """Within, a first SIGINT or SIGTERM is only noted; a second one acts at once.
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from speechft.interruption import Interrupted, deferred
+from speechft.interruption import Interrupted, deferred, own_signals
 from speechft.manifest import Manifest
 
 
@@ -83,6 +83,43 @@ def test_threads_that_may_not_handle_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert said == [0]
+
+
+def test_a_library_that_leaves_at_a_sigterm_does_it_our_way() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted) as stop, own_signals():
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.value.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(SystemExit, match="7"), own_signals():
+        sys.exit(7)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_amid_ray_s_work_ends_it_without_a_crash(number: int) -> None:
+    pytest.importorskip("ray")
+    script = """
+import signal, sys, time
+from speechft import exits
+from speechft.cluster import cluster
+
+def work():
+    with cluster(None) as ray:
+        print("working", flush=True)
+        ray.get(ray.remote(time.sleep).remote(600))
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+exits.run(work)
+"""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, said
+    assert " ".join(said.split()) == "Stopped. Run the same command again to resume."
 
 
 def test_it_is_a_keyboard_interrupt() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from speechft.audio import holds_nothing
 from speechft.corpora.copies import Copies
 from speechft.corpora.reading import closed_folders, read_text
-from speechft.errors import SpeechftError
+from speechft.errors import SpeechftError, disk_error
 from speechft.files import write_text
 from speechft.manifest import Manifest, Utterance, probe_duration
 from speechft.own_results import refuse_foreign_file
@@ -133,8 +133,11 @@ class Preparation:
             self.leave_out(where, f"{bad.what}; allow_outside takes it" if outside else bad.what)
             return None
         except OSError as error:
+            if disk_error(error):  # shutil names the source of the copy there was no room for
+                error.filename = str(self.folder)
+                raise
             if error.filename != str(audio) and error.errno != errno.ENAMETOOLONG:
-                raise  # not about this recording: the disk is full, say
+                raise  # not about this recording
             self.leave_out(where, f"the recording cannot be copied ({error.strerror})")
             return None
         if utterance.id:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +111,20 @@ def test_files_cut_off_and_records_that_are_none(tmp_path: Path) -> None:
     assert [path.name for path in first.parent.iterdir()] == ["a.wav"]
     again.drop(first)
     assert not first.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="shutil copies otherwise there")
+def test_a_full_disk_leaves_nothing_out_but_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip(tmp_path / "mine" / "a.wav")
+    (tmp_path / "mine" / "a.txt").write_text("one")
+
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "sendfile", refuse)  # by which shutil copies, and names the source
+    with pytest.raises(OSError, match="No space") as stop:
+        prepare("folder", tmp_path / "mine", tmp_path / "out")
+    assert Path(stop.value.filename) == tmp_path / "out"
 
 
 def test_nothing_of_others_is_dropped(tmp_path: Path) -> None:

@@ -87,9 +87,13 @@ def test_threads_that_may_not_handle_signals_are_left_alone() -> None:
 
 def test_a_library_that_leaves_at_a_sigterm_does_it_our_way() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted) as stop, own_signals():
+
+    def library() -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
         signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted) as stop, own_signals():
+        library()
     assert stop.value.signal == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
     with pytest.raises(SystemExit, match="7"), own_signals():

@@ -16,6 +16,7 @@ from speechft.markdown import markdown_table
 from speechft.marks import with_absolute_paths
 from speechft.own_results import refuse_foreign_file
 from speechft.tune_space import Space
+from speechft.tune_study import has_ended
 
 # What a study's files are known by
 BEST = "# speechft train best.yaml\n"
@@ -60,7 +61,7 @@ def search_result(study: Any, space: Space, metric: str, out: Path) -> dict[str,
     Raises:
         SpeechftError: no trial came to its end.
     """
-    rows = [row(trial) for trial in study.trials if "seconds" in trial.user_attrs]
+    rows = [row(trial) for trial in study.trials if has_ended(trial)]
     ended = [one for one in rows if one["state"] == "complete"]
     if not ended:
         reasons = sorted({one["error"] for one in rows if one["error"]})

@@ -124,8 +124,12 @@ def cut_off_again(study: Any, space: Space) -> int:
 
 
 def came_to_an_end(study: Any) -> int:
-    """How many trials did: completed, given up, or failed for a reason of their own."""
+    """How many trials did."""
+    return sum(map(has_ended, study.get_trials(deepcopy=False)))
+
+
+def has_ended(trial: Any) -> bool:
+    """Whether a trial was completed, given up, or failed for a reason of its own; not with its process."""
     from optuna.trial import TrialState
 
-    ended = (TrialState.COMPLETE, TrialState.PRUNED)
-    return sum(t.state in ended or "error" in t.user_attrs for t in study.get_trials(deepcopy=False))
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "error" in trial.user_attrs

@@ -255,6 +255,16 @@ def test_the_best_recipe_of_a_study_has_its_judge(tmp_path: Path, monkeypatch: p
     assert load_recipe(recipe.output_dir / "best.yaml").judge == f"reward:{tmp_path.resolve()}/rm"
 
 
+def test_a_trial_that_was_killed_at_its_very_end_is_none_to_report(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, user_attrs={"seconds": 1.0}))
+    study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs={"seconds": 1.0}))
+    recipe = SpeechRecipe(manifest=tmp_path / "m.jsonl", output_dir=tmp_path)
+    found = search_result(study, Space(recipe, {}), "dev WER", tmp_path)
+    assert [trial["number"] for trial in found["trials"]] == [1]
+    assert "The best of 1 trials" in (tmp_path / "best.yaml").read_text()
+
+
 def test_a_study_is_told_by_what_its_results_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "rm").mkdir()
 

@@ -167,7 +167,12 @@ def test_what_was_scored_on_dev_is_said_and_counted_apart(cohort: Path) -> None:
     [([{"error": "no clip"}], 2), ([{"error": "no clip"}, {"error": "died", "crashed": True}], 1)],
 )
 def test_the_exit_code_says_whose_fault_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], code: int, as_json: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rows: list[dict[str, Any]],
+    code: int,
+    as_json: bool,
 ) -> None:
     from speechft.cli.tuning import fleet as command
 
@@ -177,6 +182,7 @@ def test_the_exit_code_says_whose_fault_it_was(
     with pytest.raises(typer.Exit) as ended:
         command(overrides=["manifest=m.jsonl", f"output_dir={tmp_path}"], as_json=as_json)
     assert ended.value.exit_code == code
+    assert " ".join(capsys.readouterr().err.split()).endswith("The same command again trains only them.")
 
 
 @pytest.mark.slow

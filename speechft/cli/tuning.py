@@ -142,5 +142,7 @@ def fleet(
         print_json(result)
     else:
         Terminal().print(Markdown(visible(read_text(settings.output_dir / "fleet.md"))))
-    if result["pooled"]["failed"]:
+    if failed := result["pooled"]["failed"]:
+        err.print(f"{failed} of {len(result['speakers'])} speakers were not trained; their lines say why. "
+                  "The same command again trains only them.", highlight=False)  # fmt: skip
         raise typer.Exit(1 if any(row.get("crashed") for row in result["speakers"]) else 2)

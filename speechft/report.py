@@ -139,6 +139,7 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
         return "–" if name is None else f"{percent(entry['per_speaker'][name]['wer'])} ({name or UNNAMED})"
 
     words = unit(systems[0].normalizer).capitalize()
+    by_digits = any(scores.wer_digits not in (None, scores.wer) for scores in systems)
     worst_left_out = worst_clips(data[0]["n_utterances"])
     without = "clip" if worst_left_out == 1 else f"{worst_left_out} clips"
     rows = [
@@ -155,6 +156,7 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
         ("WER of the worst speaker", *map(worst, data)),
         row(f"WER without the worst {without}", "wer_without_worst"),
         row("WER, each clip at most 100%", "wer_clipped"),
+        *([row("WER, numbers digit by digit", "wer_digits")] if by_digits else []),
         row("WER as written, not normalised", "wer_raw"),
         row("WER, closer of text and verbatim text", "wer_closer_text"),
         row("the same, each clip at most 100%", "wer_closer_text_clipped"),

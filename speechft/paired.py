@@ -10,7 +10,7 @@ from typing import Any
 from speechft.error_rate import align
 from speechft.errors import SpeechftError
 from speechft.matched_pairs import error_segments, mapsswe
-from speechft.scoring import Scored, Scores, finite, speaking
+from speechft.scoring import Scored, Scores, finite, nameless, speaking
 from speechft.significance import ENOUGH_SPEAKERS, holm, paired_bootstrap, sign_flip
 
 
@@ -43,7 +43,7 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
     digits = [scores.wer_digits for scores in (base, other)]
     n = speaking(base.per_speaker)
     one_voice = "one speaker: interval and p value are about this voice only"
-    if n == 1 and "" in of_speaker:
+    if nameless(base.per_speaker):
         one_voice = "speakers are not named: interval and p value are over recordings only"
     few = f"{n} speakers: interval and p value are over their recordings, not about other people"
     return {

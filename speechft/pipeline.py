@@ -137,7 +137,7 @@ def _trained_and_reported(
             "split": split,
             "chosen_on": "dev",
             "clips": len(held_out),
-            "speakers": len(held_out.speakers),
+            "speakers": len(held_out.voices),
         },
         "base": summary(base),
         "adapted": summary(adapted),
@@ -150,7 +150,7 @@ def _trained_and_reported(
         "recipe": recipe.model_dump(mode="json"),
         "environment": environment(),
     }
-    in_common = shared_parts(str(shared), shared.to_dict(), len(manifest.speakers))
+    in_common = shared_parts(str(shared), shared.to_dict(), len(manifest.voices))
     write_report(
         out,
         result,

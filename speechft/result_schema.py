@@ -43,6 +43,7 @@ class GroupRates(Rates):
 class Scores(Rates):
     """Error rates of a system on a corpus: fractions, counted over all of it.
 
+    `n_speakers`, here and of a group, are those with a word in a text.
     `wer_digits` is the rate of words where each digit is one; null but for a normaliser that joins digits.
     `cer_sclite` is the rate of characters as NIST's `sclite -c` counts them.
     """

@@ -211,13 +211,13 @@ class Scores:
             if rows:
                 by_length[str(low) if low == high else f"{low}-{high}" if high < 10_000 else f"{low}+"] = _rates(rows)
         notes = []
-        n, nameless = speaking(self.per_speaker), sum(not row.speaker for row in self.rows)
-        if nameless and n == 1:
+        n, unnamed = speaking(self.per_speaker), sum(not row.speaker for row in self.rows if row.words.length)
+        if nameless(self.per_speaker):
             notes.append(NAMELESS)
         elif n < ENOUGH_SPEAKERS:
             notes.append(f"{n} speaker{'s' if n != 1 else ''}: the interval is over recordings, not about other people")
-        if nameless and n > 1:
-            notes.append(f"{nameless} of {len(self.rows)} recordings name no speaker: they count as one speaker")
+        if unnamed and n > 1:
+            notes.append(f"{unnamed} of {len(self.rows)} recordings name no speaker: they count as one speaker")
         if n < ENOUGH_SPEAKERS and len(self.rows) < ENOUGH_UTTERANCES:
             few = f"{len(self.rows)} recording{'s' if len(self.rows) > 1 else ''}"
             notes.append(f"{few}: an interval over so few is far too narrow")
@@ -242,7 +242,7 @@ class Scores:
             "wil": self.words.information_lost,
             "n_utterances": len(self.rows),
             "n_words": self.words.length,
-            "n_speakers": len(self.per_speaker),
+            "n_speakers": n,
             "substitutions": self.words.substitutions,
             "deletions": self.words.deletions,
             "insertions": self.words.insertions,
@@ -319,7 +319,17 @@ def speaking(per_speaker: Mapping[str, Mapping[str, Any]]) -> int:
     Args:
         per_speaker: of `Scores`, or of a result.
     """
-    return sum(entry["n_words"] > 0 for entry in per_speaker.values())
+    return len(voices(per_speaker))
+
+
+def voices(per_speaker: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Those speakers' names; that of a recording of silence is none."""
+    return [name for name, entry in per_speaker.items() if entry["n_words"] > 0]
+
+
+def nameless(per_speaker: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether nobody who has a word is named."""
+    return voices(per_speaker) == [""]
 
 
 def worst_clips(clips: int, share: float = WORST_SHARE) -> int:
@@ -355,7 +365,7 @@ def _closer(scores: Scores) -> dict[str, Any]:
 def _group(rows: Sequence[Scored], least: int) -> dict[str, Any]:
     """Rates of a group, with an interval if it has `least` speakers."""
     speakers = [row.speaker for row in rows]
-    n = len(set(speakers))
+    n = len({row.speaker for row in rows if row.words.length})
     bounds = bootstrap_ci([row.words for row in rows], speakers, draws=GROUP_DRAWS) if n >= least else (math.nan,) * 2
     return {**_rates(rows), "n_speakers": n, "wer_ci95": [finite(bound) for bound in bounds]}
 

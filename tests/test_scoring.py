@@ -16,6 +16,8 @@ from speechft.errors import SpeechftError
 from speechft.hallucination import repeats
 from speechft.paired import compare
 from speechft.report import summary_rows
+from speechft.report_answer import answer
+from speechft.report_comparison import speaker_rates
 from speechft.report_data import confusions
 from speechft.report_limits import limits
 from speechft.scoring import Scores, score, total
@@ -350,3 +352,32 @@ def test_a_difference_that_is_only_how_numbers_are_written_is_told() -> None:
     labels = [label for label, *_ in summary_rows(apart, joined)]
     assert "WER, numbers digit by digit" in labels
     assert "WER, numbers digit by digit" not in [label for label, *_ in summary_rows(joined)]
+
+
+def test_who_has_no_word_is_no_speaker_to_count() -> None:
+    """A group of four and a recording of the room they were in is no group of five."""
+    people = [replace(one(i, "turn the lamp on"), speaker=f"s{i % 9}", severity=f"{i % 9 < 5}") for i in range(27)]
+    heard = ["turn the lamb on" if i % 4 else "turn on" for i in range(27)]
+    room = replace(one(99, ""), speaker="room", severity="False")
+    without = score(people, heard).to_dict()
+    found = score([*people, room], [*heard, "you"]).to_dict()
+    assert (without["n_speakers"], found["n_speakers"]) == (9, 9)
+    group = found["per_group"]["severity"]["False"]
+    assert (group["n_speakers"], group["wer_ci95"]) == (4, [None, None])
+    four = [score([*people[:4], *rows], [*heard[:4], *["you"] * len(rows)]) for rows in ([], [room])]
+    said = [answer([scores.to_dict()], None, {}) for scores in four]
+    assert "on 4 recordings by 4 speakers" in said[0]
+    assert "on 5 recordings by 4 speakers" in said[1]
+    assert compare(*[four[1]] * 2)["notes"] == compare(*[four[0]] * 2)["notes"]
+    rates = [speaker for speaker, *_ in speaker_rates({"WER": four[1].to_dict()}, "WER")]
+    assert sorted(rates[1:]) == ["s0", "s1", "s2", "s3"]
+
+
+def test_a_room_without_a_name_leaves_the_speaker_named() -> None:
+    rows = [replace(one(0, "turn it on"), speaker="anna"), replace(one(1, ""), speaker="")]
+    scores = score(rows, ["turn it on", "you"])
+    assert not any("name" in note for note in scores.to_dict()["notes"])
+    assert "by 1 speaker" in answer([scores.to_dict()], None, {})
+    assert "by " not in answer([score(rows[1:], ["you"]).to_dict()], None, {})
+    swapped = [replace(rows[0], speaker=""), replace(rows[1], speaker="room")]
+    assert "whose speakers are not named" in answer([score(swapped, ["turn it", ""]).to_dict()], None, {})

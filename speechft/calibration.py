@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from speechft.error_rate import align
+from speechft.normalize import by_digits, pieces
 from speechft.normalize import normalizer as named_normalizer
 
 if TYPE_CHECKING:
@@ -85,16 +87,30 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
 def judge_words(row: Scored, written: Sequence[tuple[str, float]], normalizer: str) -> list[Judged]:
     """Which written words of an utterance are right.
 
-    Each word is normalised alone, so that what comes of it keeps its confidence; numbers of several words ("twenty
-    one") then stay several words, and count as wrong where the text's were joined to "21".
+    Words that are normalised together, such as "twenty one", are right where what they become is. What is only how
+    numbers are written is not wrong, see `Scored.heard_words`.
 
     Args:
         row: the utterance.
         written: words as written, with their confidences.
         normalizer: as it was scored with.
     """
-    normalize = named_normalizer(normalizer)
-    parts = [(part, sure) for word, sure in written for part in normalize(word).split()]
-    aligned = align(row.normalized[0].split(), [part for part, _ in parts])
-    kinds = [kind for kind, _, heard in aligned if heard]
-    return [Judged(sure, kind == "equal") for (_, sure), kind in zip(parts, kinds, strict=True)]
+    normalize, errors, (said, heard) = named_normalizer(normalizer), row.heard_words, row.compared
+    words = [word for word, _ in written]
+    found = pieces(words, normalize)
+    if found is None or [token for _, made in found for token in made] != row.normalized[1].split():
+        found = [([word], normalize(word).split()) for word in words]  # each alone, as well as can be
+    split = by_digits if heard != row.normalized[1] else str
+    parts = [[split(token).split() for token in made] for _, made in found]
+    aligned = align(said.split(), [part for made in parts for token in made for part in token])
+    kinds = iter([kind == "equal" or not errors.errors for kind, _, part in aligned if part])
+    sure = iter([confidence for _, confidence in written])
+    judged = []
+    for (together, _), made in zip(found, parts, strict=True):
+        right = [all([*islice(kinds, len(token))]) for token in made]
+        confidences = [next(sure) for _ in together]
+        if len(together) == 1:
+            judged += [Judged(confidences[0], each) for each in right]
+        elif made:
+            judged += [Judged(each, all(right)) for each in confidences]
+    return judged

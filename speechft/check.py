@@ -21,6 +21,7 @@ from speechft.files import hindrance
 from speechft.fingerprint import copies, fingerprint
 from speechft.leaks import leaks, split_names
 from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
+from speechft.normalize import AUTO, normalizer, resolve_normalizer
 from speechft.overlap import Overlap, overlap
 from speechft.row_problems import (
     Severity,
@@ -29,6 +30,7 @@ from speechft.row_problems import (
     in_other_letters,
     language_problems,
     length_problems,
+    named_words_problems,
     sample_problems,
     text_problems,
 )
@@ -97,6 +99,8 @@ def examine(
     told = [min(rows, key=lambda copy: not copy.between) for rows in earlier.values()]  # the first that is in two parts
     problems += [_duplicate(copy) for copy in told if not copy.meant]
     problems += [problem for u in manifest for problem in language_problems(u)]
+    normalize = normalizer(resolve_normalizer(AUTO, (u.language for u in manifest)))
+    problems += [problem for u in manifest for problem in named_words_problems(u, normalize)]
     problems += leaks(manifest)
     problems += split_names(read)
     if english and (count := sum(in_other_letters(u.text) for u in manifest)):

@@ -93,7 +93,7 @@ def evaluate_adapters(
         "format": FORMAT,
         "split": rows.split,
         "clips": len(base.heard),
-        "speakers": len(base.heard.speakers),
+        "speakers": len(base.heard.voices),
         **rows.facts(base, [*bases, *notes]),
         "base": {**summary(base), **of_base, "forgetting": None},
         "adapters": entries,

@@ -64,7 +64,7 @@ class Rows:
 
     def in_common(self, shared: Overlap) -> list[str]:
         """What of it a reader of the scores must know."""
-        return shared_parts(str(shared), shared.to_dict(), len(self.whole.speakers))
+        return shared_parts(str(shared), shared.to_dict(), len(self.whole.voices))
 
     def facts(self, evaluation: Evaluation, notes: Sequence[str]) -> dict[str, Any]:
         """What a result says of the rows, as JSON.

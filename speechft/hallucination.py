@@ -36,17 +36,19 @@ def hallucinations(rows: Sequence[Scored], per_second: float = WORDS_PER_SECOND)
         `loops`: `clips` that repeat themselves more than the text does, and the words `inserted` in them;
         `above_one`: `clips` with more errors than words, also where there was none to say, and their `share`;
         `too_fast`: `clips` with more words than fit into their length at `per_second`, and the `words` beyond.
-        Rates are None where there is nothing to divide by; clips of unknown length are not in `short` and `too_fast`.
+        Digits that are only written apart are no invented words: but for `silence`, these are counts of
+        `Scored.heard_words`. Rates are None where there is nothing to divide by; clips of unknown length are not in
+        `short` and `too_fast`.
     """
     silent = [row for row in rows if not row.reference.strip()]
     spoken = [row for row in rows if row.words.length]
     short = [row for row in spoken if row.duration_s is not None and row.duration_s < SHORT]
     loops = [row for row in rows if row.loops]
-    above = [row for row in rows if row.words.errors > row.words.length]
+    above = [row for row in rows if row.heard_words.errors > row.heard_words.length]
     beyond = [words_beyond_speech(row, per_second) for row in rows]
     seconds = sum(row.duration_s or 0.0 for row in silent)
     words = sum(row.words.insertions for row in silent)
-    short_insertions = sum(row.words.insertions for row in short)
+    short_insertions = sum(row.heard_words.insertions for row in short)
     return {
         "silence": {
             "clips": len(silent),
@@ -57,9 +59,9 @@ def hallucinations(rows: Sequence[Scored], per_second: float = WORDS_PER_SECOND)
         "short": {
             "clips": len(short),
             "insertions": short_insertions,
-            "rate": short_insertions / sum(row.words.length for row in short) if short else None,
+            "rate": short_insertions / sum(row.heard_words.length for row in short) if short else None,
         },
-        "loops": {"clips": len(loops), "inserted": sum(row.words.insertions for row in loops)},
+        "loops": {"clips": len(loops), "inserted": sum(row.heard_words.insertions for row in loops)},
         "above_one": {"clips": len(above), "share": len(above) / len(rows) if rows else None},
         "too_fast": {"clips": sum(n > 0 for n in beyond), "words": sum(beyond)},
     }
@@ -69,7 +71,7 @@ def words_beyond_speech(row: Scored, per_second: float = WORDS_PER_SECOND) -> in
     """Words of the transcript that cannot have been said in the clip's time; those of a fast text don't count."""
     if row.duration_s is None:
         return 0
-    most = max(row.words.length, int(per_second * row.duration_s))
+    most = max(row.words.length, row.heard_words.length, int(per_second * row.duration_s))
     return max(0, row.words.hypothesis_length - most)
 
 

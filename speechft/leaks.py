@@ -38,7 +38,7 @@ def leaks(manifest: Manifest) -> list[Problem]:
                 fix = "Split by sentence, or read results on it as those of a known phrase."
                 found.append(Problem("warning", kind, u.where, f"the {thing} is {said} too ({same.where})", fix))
                 break
-    if len(manifest.speakers) > 1:  # with a single speaker there is nothing to keep apart
+    if len(manifest.voices) > 1:  # with a single speaker there is nothing to keep apart
         fix = "Split by speaker, or say with the results that the speakers were known."
         found += _in_two_splits(manifest, "speaker", {u.id: u.speaker for u in manifest}, fix)
     fix = "Split by session, or say that room, microphone and day were known."

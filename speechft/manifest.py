@@ -129,6 +129,11 @@ class Manifest(Sequence[Utterance]):
         return tuple(dict.fromkeys(u.speaker for u in self if u.speaker))
 
     @property
+    def voices(self) -> tuple[str, ...]:
+        """Those of the speakers who have a text: who made a recording of silence is none to count in a result."""
+        return tuple(dict.fromkeys(u.speaker for u in self if u.speaker and u.text.strip()))
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, in order of first appearance."""
         return tuple(dict.fromkeys(u.split for u in self if u.split))

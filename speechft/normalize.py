@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 from speechft.errors import SpeechftError
@@ -14,6 +15,7 @@ LIBRARY = "whisper-normalizer"
 VERSIONS = {"whisper-english": 1, "basic": 1, "whisper-basic": 1, "characters": 1, "mixed": 1, "none": 1}
 AUTO = "auto"
 SPACELESS = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}  # written without spaces between words
+LONGEST_JOINED = 20  # words that become one number; more are hardly said in one breath
 SPACELESS_LETTER = r"(?=[\p{Han}\p{Hiragana}\p{scx=Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Tibetan}])\X"
 
 
@@ -93,6 +95,43 @@ def unit(name: str) -> str:
 def splits(name: str) -> bool:
     """Whether a normaliser, named or described, puts spaces between letters; they are no characters of a text."""
     return _name(name) in ("characters", "mixed")
+
+
+def joins_numbers(name: str) -> bool:
+    """Whether a normaliser, named or described, makes one word of digits that are said one by one."""
+    return _name(name) == "whisper-english"
+
+
+def by_digits(normalized: str) -> str:
+    """A text of such a normaliser with every digit a word, also the 1 that it writes as "one".
+
+    >>> by_digits("room 101"), by_digits("room one 0 one")
+    ('room 1 0 1', 'room 1 0 1')
+    """
+    return " ".join(re.sub(r"(\d)", r" \1 ", re.sub(r"\bone(s?)\b", r"1\1", normalized)).split())
+
+
+def pieces(words: Sequence[str], normalize: Callable[[str], str]) -> list[tuple[list[str], list[str]]] | None:
+    """The words of a text in the shortest stretches that are normalised for themselves, with what they become.
+
+    >>> pieces("It costs twenty dollars".split(), normalizer("whisper-english"))
+    [(['It'], ['it']), (['costs'], ['costs']), (['twenty', 'dollars'], ['$20'])]
+
+    Returns:
+        None where more than `LONGEST_JOINED` words would belong together.
+    """
+    whole, found = normalize(" ".join(words)).split(), []
+    first = place = 0
+    while first < len(words):
+        for last in range(first + 1, min(first + LONGEST_JOINED, len(words)) + 1):
+            made = normalize(" ".join(words[first:last])).split()
+            if made == whole[place : place + len(made)]:
+                break
+        else:
+            return None
+        found.append((list(words[first:last]), made))
+        first, place = last, place + len(made)
+    return found if place == len(whole) else None
 
 
 def join_texts(parts: Iterable[str], language: str) -> str:

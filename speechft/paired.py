@@ -10,7 +10,7 @@ from typing import Any
 from speechft.error_rate import align
 from speechft.errors import SpeechftError
 from speechft.matched_pairs import error_segments, mapsswe
-from speechft.scoring import Scored, Scores, finite, speaking
+from speechft.scoring import Scored, Scores, finite, nameless, speaking
 from speechft.significance import ENOUGH_SPEAKERS, holm, paired_bootstrap, sign_flip
 
 
@@ -18,7 +18,8 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
     """The paired difference of two systems on the same utterances.
 
     Returns:
-        `wer` (other - base; negative is better) with `wer_ci95` over speakers; `relative` to base; `p_speakers` by
+        `wer` (other - base; negative is better) with `wer_ci95` over speakers; `wer_digits`, the same of
+        `Scores.wer_digits`; `relative` to base; `p_speakers` by
         flipping speakers (is it so for other people?) and `p_mapsswe` over `segments` (is it so for these?), from what
         `p_mapsswe_by` says; `z_mapsswe` (above 0 is better) and `p_mapsswe_normal`, of that test as published, None
         where nothing varies; how many utterances and speakers are `better`, `worse`, `same`; `notes`. With few
@@ -39,14 +40,16 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
         of_speaker[speaker] += change
     segments = [pair for b, a in zip(base.rows, other.rows, strict=True) for pair in _segments(b, a)]
     matched = mapsswe([b for b, _ in segments], [a for _, a in segments])
+    digits = [scores.wer_digits for scores in (base, other)]
     n = speaking(base.per_speaker)
     one_voice = "one speaker: interval and p value are about this voice only"
-    if n == 1 and "" in of_speaker:
+    if nameless(base.per_speaker):
         one_voice = "speakers are not named: interval and p value are over recordings only"
     few = f"{n} speakers: interval and p value are over their recordings, not about other people"
     return {
         "wer": finite(difference),
         "wer_ci95": [finite(bound) for bound in bounds],
+        "wer_digits": digits[1] - digits[0] if digits[0] is not None and digits[1] is not None else None,
         "relative": finite(difference / base.wer) if base.wer else None,
         "p_speakers": sign_flip(before, after, base.speakers),
         "p_mapsswe": matched.p_small_sample,

@@ -17,6 +17,8 @@ from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.left_out import listed, tell_errors
 from speechft.manifest import Manifest
+from speechft.normalize import normalizer as named_normalizer
+from speechft.normalize import resolve_normalizer
 from speechft.overlap import Overlap, overlap
 from speechft.own_results import refuse_foreign_results, results_folder, writes_results
 from speechft.paired import compare
@@ -40,6 +42,7 @@ from speechft.semantic import semantic
 from speechft.sources import resolve
 from speechft.split import auto_split
 from speechft.split_files import about_split, usable_rows
+from speechft.tasks import command_of, entities_of
 from speechft.train import fit
 from speechft.trained_on import THE_BASE, read_first
 
@@ -134,7 +137,7 @@ def _trained_and_reported(
             "split": split,
             "chosen_on": "dev",
             "clips": len(held_out),
-            "speakers": len(held_out.speakers),
+            "speakers": len(held_out.voices),
         },
         "base": summary(base),
         "adapted": summary(adapted),
@@ -147,7 +150,7 @@ def _trained_and_reported(
         "recipe": recipe.model_dump(mode="json"),
         "environment": environment(),
     }
-    in_common = shared_parts(str(shared), shared.to_dict(), len(manifest.speakers))
+    in_common = shared_parts(str(shared), shared.to_dict(), len(manifest.voices))
     write_report(
         out,
         result,
@@ -167,14 +170,21 @@ def prepared(recipe: SpeechRecipe, on_event: OnEvent = lambda event: None) -> tu
     """The usable rows of a recipe's manifest and speakers, split; and the rows left out, with the reason.
 
     Raises:
-        SpeechftError: the manifest is wrong, too small to be split, or has no utterance of these speakers.
+        SpeechftError: the manifest is wrong, too small to be split, has no utterance of these speakers, or a row that
+            will be scored has a `command` or `entities` that are not in its text.
     """
     manifest, problems = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
     left_out = tell_errors(on_event, problems)
     if recipe.speakers is not None:
         wanted = known_speakers(recipe, manifest, recipe.speakers)
         manifest = manifest.filter(lambda u: u.speaker in wanted)
-    return auto_split(manifest, seed=recipe.seed), left_out
+    manifest = auto_split(manifest, seed=recipe.seed)
+    normalize = named_normalizer(resolve_normalizer(recipe.normalizer, (u.language for u in manifest)))
+    for utterance in manifest:
+        if utterance.split in ("dev", "test"):  # what is scored: before the work, not after it
+            command_of(utterance, normalize)
+            entities_of(utterance, normalize)
+    return manifest, left_out
 
 
 def known_speakers(recipe: SpeechRecipe, manifest: Manifest, wanted: Iterable[str]) -> set[str]:

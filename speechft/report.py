@@ -20,7 +20,7 @@ from speechft.report_evidence import dose_table, forgetting_table, forgotten, sh
 from speechft.report_limits import limits
 from speechft.report_page import page
 from speechft.report_tables import UNNAMED
-from speechft.scoring import Scored, Scores, speaking, worst_clips
+from speechft.scoring import Scored, Scores, nameless, speaking, worst_clips
 from speechft.significance import ENOUGH_SPEAKERS
 from speechft.trained_on import read_first
 
@@ -104,7 +104,7 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
         f"Intervals come from resampling {unit} (bootstrap); their ends are estimates, more so with few {unit}."
     )
     if difference:
-        named = any(systems[-1][1].speakers)
+        named = not nameless(systems[-1][1].per_speaker)
         few = f"for these {speakers} people" if speakers > 1 else "for this voice"
         many = "for other people too" if enough else few if named else "for recordings like these"
         over_speakers, over_segments = (p_value(difference.get(f"{k}_holm", difference[k]), "p") for k in P_VALUES)
@@ -139,6 +139,7 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
         return "–" if name is None else f"{percent(entry['per_speaker'][name]['wer'])} ({name or UNNAMED})"
 
     words = unit(systems[0].normalizer).capitalize()
+    by_digits = any(scores.wer_digits not in (None, scores.wer) for scores in systems)
     worst_left_out = worst_clips(data[0]["n_utterances"])
     without = "clip" if worst_left_out == 1 else f"{worst_left_out} clips"
     rows = [
@@ -155,6 +156,7 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
         ("WER of the worst speaker", *map(worst, data)),
         row(f"WER without the worst {without}", "wer_without_worst"),
         row("WER, each clip at most 100%", "wer_clipped"),
+        *([row("WER, numbers digit by digit", "wer_digits")] if by_digits else []),
         row("WER as written, not normalised", "wer_raw"),
         row("WER, closer of text and verbatim text", "wer_closer_text"),
         row("the same, each clip at most 100%", "wer_closer_text_clipped"),
@@ -166,7 +168,7 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
         row("Clips that repeat themselves", "loops", str),
         row("Clips without any words", "empty_references", str),
     ]
-    if len(data[0]["per_speaker"]) < 2:
+    if speaking(data[0]["per_speaker"]) < 2:
         rows = [entry for entry in rows if "speaker" not in entry[0]]
     return [entry for entry in rows if any(text != "–" for text in entry[1:])]
 

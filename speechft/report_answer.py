@@ -13,7 +13,7 @@ from typing import Any
 from speechft.normalize import unit
 from speechft.numbers_as_text import interval, p_value, percent, points_interval
 from speechft.report_comparison import BestSystem, best_system
-from speechft.scoring import speaking
+from speechft.scoring import nameless, speaking
 from speechft.significance import ENOUGH_SPEAKERS, ENOUGH_UTTERANCES, SURE
 from speechft.trained_on import training_pairs
 
@@ -99,11 +99,11 @@ def _corrected(best: BestSystem) -> str:
 
 def _where(scores: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """On what: how many recordings by how many speakers, and whether training had any of them."""
-    clips, speakers = scores["n_utterances"], scores["n_speakers"]
-    by = f"by {speakers} speaker{'s' if speakers != 1 else ''}"
-    if _nameless(scores):
-        by = "whose speakers are not named"
-    text = f"on {clips} recording{'s' if clips != 1 else ''} {by}"
+    clips, speakers = scores["n_utterances"], speaking(scores["per_speaker"])
+    by = f" by {speakers} speaker{'s' if speakers != 1 else ''}" if speakers else ""  # of silence there is none
+    if nameless(scores["per_speaker"]):
+        by = " whose speakers are not named"
+    text = f"on {clips} recording{'s' if clips != 1 else ''}{by}"
     pairs = training_pairs(result)
     if len(pairs) != 1:  # nothing is known, or of several adapters
         return text
@@ -118,12 +118,8 @@ def _where(scores: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     return f"{text}, none of the recordings trained on" if unknown else f"{text} never trained on"
 
 
-def _nameless(scores: Mapping[str, Any]) -> bool:
-    return list(scores["per_speaker"]) == [""]
-
-
 def _unnamed(scores: Mapping[str, Any]) -> str:
-    return "; if they are several people, the interval is too narrow" if _nameless(scores) else ""
+    return "; if they are several people, the interval is too narrow" if nameless(scores["per_speaker"]) else ""
 
 
 def _interval(ends: Sequence[float | None]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from speechft.numbers_as_text import interval, p_value, percent, points, points_interval
 from speechft.report_data import for_display
 from speechft.report_tables import UNNAMED
-from speechft.scoring import speaking
+from speechft.scoring import speaking, voices
 from speechft.significance import ENOUGH_SPEAKERS
 from speechft.sources import common_name
 
@@ -102,7 +102,7 @@ def pairs(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def speaker_rates(systems: Mapping[str, Mapping[str, Any]], by: str) -> list[tuple[str, ...]]:
     """Headings, then words wrong of a speaker by every system a row, most first by one of them."""
     parts = {name: scores["per_speaker"] for name, scores in systems.items()}
-    order = sorted(parts[by], key=lambda speaker: -(parts[by][speaker]["wer"] or 0))
+    order = sorted(voices(parts[by]), key=lambda speaker: -(parts[by][speaker]["wer"] or 0))
     rows = [
         (
             speaker or UNNAMED,
@@ -117,7 +117,7 @@ def speaker_rates(systems: Mapping[str, Mapping[str, Any]], by: str) -> list[tup
 def every_speaker(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The same of all that were compared, by the best of them; empty where a report shows all in detail anyway."""
     best, entries = best_system(result), _entries(result)
-    if not best or len(entries[best.name]["per_speaker"]) < 2:
+    if not best or speaking(entries[best.name]["per_speaker"]) < 2:
         return []
     return speaker_rates(entries, best.name)
 

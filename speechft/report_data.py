@@ -115,8 +115,11 @@ def recordings(manifest: Manifest) -> dict[str, Clip]:
 
 
 def confusions(scores: Scores) -> Counter[tuple[str, str]]:
-    """How often each word was heard as each other; ("word", "") was missed and ("", "word") invented."""
-    pairs = (align(*(text.split() for text in row.normalized)) for row in scores.rows if row.words.errors)
+    """How often each word was heard as each other; ("word", "") was missed and ("", "word") invented.
+
+    Digits that are only written apart are neither; see `Scored.heard_words`.
+    """
+    pairs = (align(*(text.split() for text in row.compared)) for row in scores.rows if row.heard_words.errors)
     return Counter((said, heard) for words in pairs for kind, said, heard in words if kind != "equal")
 
 

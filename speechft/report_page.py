@@ -36,7 +36,7 @@ from speechft.report_tables import (
     section,
     table,
 )
-from speechft.scoring import speaking
+from speechft.scoring import speaking, voices
 from speechft.significance import ENOUGH_SPEAKERS
 
 NO_INTERVAL = "It has no interval, because the best and worst groups were picked from the same numbers."
@@ -228,9 +228,9 @@ def _broken_down(systems: Systems, name: str, heading: str) -> str:
 
 def _speakers(systems: Systems, result: Mapping[str, Any]) -> str:
     parts = [scores.per_speaker for _, scores in systems]
-    if not parts or not parts[-1]:
+    if not parts or not voices(parts[-1]):
         return ""
-    order = sorted(parts[-1], key=lambda name: -(parts[-1][name]["wer"] or 0))
+    order = sorted(voices(parts[-1]), key=lambda name: -(parts[-1][name]["wer"] or 0))
     parts = [{name: part[name] for name in order} for part in parts]
     every = "every speaker" if len(order) <= ROWS_OPEN else f"all {len(order)} speakers"
     caption = f"{_words(systems)} wrong of {every}, most first"
@@ -256,7 +256,7 @@ def _groups(systems: Systems) -> str:
         if gap[-1] is not None:
             shown = " → ".join("–" if value is None else f"{value * 100:.1f}" for value in gap)
             p = systems[-1][1].gaps_p.get(field)
-            shuffled = "speakers" if len(systems[-1][1].per_speaker) > 1 else "recordings"
+            shuffled = "speakers" if speaking(systems[-1][1].per_speaker) > 1 else "recordings"
             chance = "" if p is None else " " + BY_CHANCE.format(shuffled, how_often(p))
             tables.append(quiet(f"Gap between best and worst: {shown} points. {NO_INTERVAL}{chance}"))
         if any(entry["n_speakers"] < ENOUGH_SPEAKERS for entry in values.values()):

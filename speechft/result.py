@@ -93,7 +93,7 @@ def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, A
         "leakage": rows.learnt.to_dict(),
         "manifest_sha256": rows.chosen.sha256,
         "clips": len(manifest),
-        "speakers": len(manifest.speakers),
+        "speakers": len(manifest.voices),
         "base": {key: before[key] for key in ("wer", "wer_ci95", "cer")},
         "adapted": {key: after[key] for key in ("wer", "wer_ci95", "cer")},
         "difference": compare(base.scores, adapted.scores),

@@ -43,10 +43,13 @@ class GroupRates(Rates):
 class Scores(Rates):
     """Error rates of a system on a corpus: fractions, counted over all of it.
 
+    `n_speakers`, here and of a group, are those with a word in a text.
+    `wer_digits` is the rate of words where each digit is one; null but for a normaliser that joins digits.
     `cer_sclite` is the rate of characters as NIST's `sclite -c` counts them.
     """
 
     wer_ci95: Interval
+    wer_digits: Rate | None = None
     cer_sclite: Rate | None = None
     mer: Rate
     wil: Rate
@@ -65,12 +68,14 @@ class Scores(Rates):
 class Difference(Part):
     """Two systems on the same utterances; `wer` is the second less the first, so below 0 is better.
 
+    `wer_digits` is that of the rates with each digit a word, null where a normaliser joins none.
     `p_mapsswe` is the p to go by of the matched-pair test, for few segments too; `p_mapsswe_by` says what it is from.
     `z_mapsswe` (above 0 is better) and `p_mapsswe_normal` are of the test as published, null where nothing varies.
     """
 
     wer: float | None
     wer_ci95: Interval
+    wer_digits: float | None = None
     relative: float | None
     p_speakers: float | None
     p_mapsswe: float | None

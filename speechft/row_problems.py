@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from speechft.audio import SILENT_PEAK, WINDOW_SECONDS
 from speechft.cut_off import CUT_ADVICE, cut_off
+from speechft.errors import SpeechftError
 from speechft.manifest import Problem, Seconds, Utterance
 from speechft.normalize import knows_language
 from speechft.problems import TRUNCATED
 from speechft.split import sentence_key, usual_name
+from speechft.tasks import command_of, entities_of
 from speechft.utterance import CLOSE, CLOSE_SHARE
 
 if TYPE_CHECKING:
@@ -57,6 +59,17 @@ def language_problems(u: Utterance) -> list[Problem]:
     what = f"the language '{u.language[:40]}' is none that Whisper knows, so a multilingual model leaves the row out"
     fix = "Write its code, such as en, de or zh-TW, or the nearest language that Whisper knows."
     return [Problem("warning", "language", u.where, what, fix)]
+
+
+def named_words_problems(u: Utterance, normalize: Callable[[str], str]) -> list[Problem]:
+    """What is wrong with a row's command and entities, by which it is scored."""
+    found = []
+    for named in (command_of, entities_of):
+        try:
+            named(u, normalize)
+        except SpeechftError as error:
+            found.append(Problem("error", "named-words", u.where, error.what, error.fix))
+    return found
 
 
 def in_other_letters(text: str) -> bool:

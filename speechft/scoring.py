@@ -12,8 +12,9 @@ from typing import Any
 from speechft.error_rate import ErrorRate, char_errors, sclite_char_errors, word_errors
 from speechft.hallucination import CHARACTERS_PER_SECOND, LOOP_TIMES, hallucinations, repeats
 from speechft.manifest import Manifest, Utterance
-from speechft.normalize import describe, resolve_normalizer, splits
+from speechft.normalize import by_digits, describe, joins_numbers, resolve_normalizer, splits
 from speechft.normalize import normalizer as named_normalizer
+from speechft.numbers_as_text import percent
 from speechft.references import CloserText, clipped_errors, closer_text
 from speechft.significance import ENOUGH_SPEAKERS, ENOUGH_UTTERANCES, bootstrap_ci, shuffled_gap
 from speechft.tasks import command_of, command_success, entities_of, entity_errors
@@ -41,6 +42,8 @@ class Scored:
         verbatim_words: errors against the normalised verbatim text (repetitions and fillers written out), if any.
         verbatim: that text as it is.
         command, entities: normalised words that matter; see `speechft.tasks`.
+        digits: errors of words where each digit is one, of a normaliser that joins digits; else None.
+        said: words of the text before any were joined; as in `words` where none are.
     """
 
     id: str
@@ -57,11 +60,24 @@ class Scored:
     verbatim: str | None = None
     command: str | None = None
     entities: tuple[str, ...] = ()
+    digits: ErrorRate | None = None
+    said: int = 0
+
+    @property
+    def heard_words(self) -> ErrorRate:
+        """Errors of words, without those that are only how numbers are written: digit by digit where that has fewer."""
+        return self.digits if self.digits and self.digits.errors < self.words.errors else self.words
+
+    @property
+    def compared(self) -> tuple[str, str]:
+        """The normalised texts that `heard_words` is of."""
+        one, two = self.normalized
+        return (one, two) if self.heard_words is self.words else (by_digits(one), by_digits(two))
 
     @property
     def loops(self) -> bool:
         """Whether the hypothesis repeats itself, and more often than the text does: a stutter is no loop."""
-        said, heard = (repeats(text.split()) for text in self.normalized)
+        said, heard = (repeats(text.split()) for text in self.compared)
         return heard >= LOOP_TIMES and heard > said
 
 
@@ -89,6 +105,12 @@ class Scores:
     def wer(self) -> float:
         """Word errors by reference words; as in jiwer 4, the number of insertions where no text has a word."""
         return _rate(self.words)
+
+    @property
+    def wer_digits(self) -> float | None:
+        """WER where each digit is a word on both sides; None but for a normaliser that joins digits."""
+        found = [row.digits for row in self.rows if row.digits is not None]
+        return finite(total(found).rate) if found else None
 
     @property
     def cer(self) -> float:
@@ -185,34 +207,42 @@ class Scores:
         speakers = [entry["wer"] for entry in self.per_speaker.values() if entry["wer"] is not None]
         by_length = {}
         for low, high in LENGTHS:
-            rows = [row for row in self.rows if low <= row.words.length <= high]
+            rows = [row for row in self.rows if row.words.length and low <= row.said <= high]
             if rows:
                 by_length[str(low) if low == high else f"{low}-{high}" if high < 10_000 else f"{low}+"] = _rates(rows)
         notes = []
-        n, nameless = speaking(self.per_speaker), sum(not row.speaker for row in self.rows)
-        if nameless and n == 1:
+        n, unnamed = speaking(self.per_speaker), sum(not row.speaker for row in self.rows if row.words.length)
+        if nameless(self.per_speaker):
             notes.append(NAMELESS)
         elif n < ENOUGH_SPEAKERS:
             notes.append(f"{n} speaker{'s' if n != 1 else ''}: the interval is over recordings, not about other people")
-        if nameless and n > 1:
-            notes.append(f"{nameless} of {len(self.rows)} recordings name no speaker: they count as one speaker")
+        if unnamed and n > 1:
+            notes.append(f"{unnamed} of {len(self.rows)} recordings name no speaker: they count as one speaker")
         if n < ENOUGH_SPEAKERS and len(self.rows) < ENOUGH_UTTERANCES:
             few = f"{len(self.rows)} recording{'s' if len(self.rows) > 1 else ''}"
             notes.append(f"{few}: an interval over so few is far too narrow")
         if splits(self.normalizer):
             notes.append(SPLIT)
+        written = [row.words.errors - row.heard_words.errors for row in self.rows if row.heard_words is not row.words]
+        if written and self.wer_digits is not None:
+            where = f"in {len(written)} recording{'s' if len(written) > 1 else ''}"
+            notes.append(
+                f"only how numbers are written makes {sum(written)} of the {self.words.errors} errors, {where}: "
+                f"WER {percent(self.wer_digits)} with numbers compared digit by digit"
+            )
         if self.rows and not self.words.length:
             notes.append("no text has a word after normalisation: rates are counts of inserted words")
         return {
             "wer": finite(self.wer),
             "wer_ci95": [finite(bound) for bound in self.wer_ci95],
+            "wer_digits": self.wer_digits,
             "cer": finite(self.cer),
             "cer_sclite": finite(self.cer_sclite),
             "mer": self.words.match_error_rate,
             "wil": self.words.information_lost,
             "n_utterances": len(self.rows),
             "n_words": self.words.length,
-            "n_speakers": len(self.per_speaker),
+            "n_speakers": n,
             "substitutions": self.words.substitutions,
             "deletions": self.words.deletions,
             "insertions": self.words.insertions,
@@ -253,12 +283,13 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
             characters.
     """
     normalizer = resolve_normalizer(normalizer, (u.language for u in utterances))
-    normalize, spaces = named_normalizer(normalizer), not splits(normalizer)
+    normalize, spaces, joins = named_normalizer(normalizer), not splits(normalizer), joins_numbers(normalizer)
+    basic = named_normalizer("basic")
     fields = Manifest(utterances).groups
     rows = []
     for utterance, hypothesis in zip(utterances, hypotheses, strict=True):
         one, two = normalize(utterance.text), normalize(hypothesis)
-        verbatim = utterance.text_verbatim
+        verbatim, errors = utterance.text_verbatim, word_errors(one, two)
         rows.append(
             Scored(
                 utterance.id,
@@ -268,13 +299,15 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
                 utterance.text,
                 hypothesis,
                 (one, two),
-                word_errors(one, two),
+                errors,
                 char_errors(one, two, spaces=spaces),
                 word_errors(utterance.text, hypothesis),
                 None if verbatim is None else word_errors(normalize(verbatim), two),
                 verbatim,
                 command_of(utterance, normalize),
                 entities_of(utterance, normalize),
+                word_errors(by_digits(one), by_digits(two)) if joins else None,
+                len(basic(utterance.text).split()) if joins else errors.length,
             )
         )
     return Scores(tuple(rows), describe(normalizer))
@@ -286,7 +319,17 @@ def speaking(per_speaker: Mapping[str, Mapping[str, Any]]) -> int:
     Args:
         per_speaker: of `Scores`, or of a result.
     """
-    return sum(entry["n_words"] > 0 for entry in per_speaker.values())
+    return len(voices(per_speaker))
+
+
+def voices(per_speaker: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Those speakers' names; that of a recording of silence is none."""
+    return [name for name, entry in per_speaker.items() if entry["n_words"] > 0]
+
+
+def nameless(per_speaker: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether nobody who has a word is named."""
+    return voices(per_speaker) == [""]
 
 
 def worst_clips(clips: int, share: float = WORST_SHARE) -> int:
@@ -322,7 +365,7 @@ def _closer(scores: Scores) -> dict[str, Any]:
 def _group(rows: Sequence[Scored], least: int) -> dict[str, Any]:
     """Rates of a group, with an interval if it has `least` speakers."""
     speakers = [row.speaker for row in rows]
-    n = len(set(speakers))
+    n = len({row.speaker for row in rows if row.words.length})
     bounds = bootstrap_ci([row.words for row in rows], speakers, draws=GROUP_DRAWS) if n >= least else (math.nan,) * 2
     return {**_rates(rows), "n_speakers": n, "wer_ci95": [finite(bound) for bound in bounds]}
 

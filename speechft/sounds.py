@@ -44,7 +44,7 @@ def confused_sounds(scores: Scores) -> Confusions:
     pairs: Counter[tuple[str, str]] = Counter()
     said: Counter[str] = Counter()
     for row in scores.rows:
-        for kind, one, two in align(row.normalized[0].split(), row.normalized[1].split()):
+        for kind, one, two in align(*(text.split() for text in row.compared)):
             if one:
                 said.update(spell(one))
             if kind == "substitute":

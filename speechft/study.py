@@ -160,7 +160,7 @@ def cautions(tested: Manifest, manifest: Manifest, shared: Overlap) -> list[str]
     Args:
         tested, manifest, shared: see `write_study`.
     """
-    in_common = shared_parts(str(shared), shared.to_dict(), len(manifest.speakers))
+    in_common = shared_parts(str(shared), shared.to_dict(), len(manifest.voices))
     return [*_before_numbers(tested, manifest, shared), *in_common]
 
 
@@ -200,7 +200,7 @@ def write_study(
     result = {
         "notice": notice(tested, manifest),
         "task": task,
-        "evaluated_on": {"clips": len(tested), "speakers": len(tested.speakers)},
+        "evaluated_on": {"clips": len(tested), "speakers": len(tested.voices)},
         **compared(arms, reference),
         **more,
         "overlap": str(shared),

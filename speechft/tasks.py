@@ -5,15 +5,19 @@ as "turn the lamp off" does not. Two fields of a manifest say what matters in a 
 
     "command": "lamp on"                  the words that must be there; `true` means the whole text
     "entities": ["Anna", "half past two"]  names, times, amounts, medicines: each a stretch of the text
+
+What a normaliser joins with the words beside it counts with them: "twenty" of "twenty dollars" is right where "$20" is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Utterance
+from speechft.normalize import normalizer, pieces
 from speechft.rows import TRUTH
 
 if TYPE_CHECKING:
@@ -29,12 +33,12 @@ def command_of(utterance: Utterance, normalize: Callable[[str], str]) -> str | N
     value = utterance.extra.get("command")
     if value is None or value == "":
         return None
-    whole, words = normalize(utterance.text), normalize(value) if isinstance(value, str) else ""
-    if times(words.split(), whole.split()):  # also of "yes" and "no", where they are what is said
+    words = _as_compared(value, utterance.text, normalize) if isinstance(value, str) else ""
+    if words:  # also of "yes" and "no", where they are what is said
         return words
     told = TRUTH.get(f"{value}".strip().casefold())
     if told is not None:
-        return whole if told else None
+        return normalize(utterance.text) if told else None
     fix = "Write its words as the text does, or true for all of it."
     what = f"the command '{value}' is not in the text" if isinstance(value, str) else "'command' is not text"
     raise SpeechftError(what, where=utterance.where, fix=fix)
@@ -49,12 +53,10 @@ def entities_of(utterance: Utterance, normalize: Callable[[str], str]) -> tuple[
     value = utterance.extra.get("entities") or []
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise SpeechftError("'entities' is not a list of texts", where=utterance.where, fix='Write ["Anna", "ten"].')
-    if not value:
-        return ()
-    said, found = normalize(utterance.text).split(), []
+    found = []
     for item in value:
-        entity = normalize(item)
-        if not times(entity.split(), said):
+        entity = _as_compared(item, utterance.text, normalize)
+        if not entity:
             raise SpeechftError(
                 f"the entity '{item}' is not in the text",
                 where=utterance.where,
@@ -62,6 +64,25 @@ def entities_of(utterance: Utterance, normalize: Callable[[str], str]) -> tuple[
             )
         found.append(entity)
     return tuple(found)
+
+
+def _as_compared(words: str, text: str, normalize: Callable[[str], str]) -> str:
+    """Normalised words of a text, with those beside them that they were joined with; empty if they are not in it."""
+    alone = normalize(words)
+    if times(alone.split(), normalize(text).split()):
+        return alone
+    basic = normalizer("basic")
+    wanted, parts = basic(words).split(), pieces(text.split(), normalize)
+    if not times(wanted, basic(text).split()):
+        return ""
+    if parts is None:
+        return normalize(text)
+    for size in range(1, len(parts) + 1):  # the shortest stretch that has them
+        for first in range(len(parts) - size + 1):
+            stretch = parts[first : first + size]
+            if times(wanted, basic(" ".join(word for said, _ in stretch for word in said)).split()):
+                return " ".join(word for _, made in stretch for word in made)
+    return ""
 
 
 def times(stretch: Sequence[str], words: Sequence[str]) -> int:
@@ -111,16 +132,16 @@ def entity_errors(rows: Sequence[Scored]) -> dict[str, Any] | None:
 
     Returns:
         `entities`, how many were `missed`, and their share, `rate`. An entity is right when all of its words are in
-        the transcript, in a row, as often as the row names it.
+        the transcript, in a row, as often as the row names it; those that were joined into one number, when it is.
     """
     named = [row for row in rows if row.entities]
     if not named:
         return None
     total = missed = 0
     for row in named:
-        heard = row.normalized[1].split()
         for entity in set(row.entities):
+            said, heard = (times(entity.split(), text.split()) for text in row.normalized)
             wanted = row.entities.count(entity)
             total += wanted
-            missed += wanted - min(wanted, times(entity.split(), heard))
+            missed += wanted - min(wanted, heard * math.ceil(wanted / said))
     return {"entities": total, "missed": missed, "rate": missed / total}

@@ -29,6 +29,7 @@ from speechft.report_data import for_display
 from speechft.report_limits import limits
 from speechft.report_tables import UNNAMED
 from speechft.result import training_caveats
+from speechft.scoring import nameless, speaking
 from speechft.trained_on import read_besides, read_first
 
 SPEAKERS_SHOWN = 20  # of more, the worst
@@ -149,7 +150,7 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     table.add_row(f"{words} wrong (WER)", percent(base["wer"]), f"[bold]{percent(adapted['wer'])}[/]")
     table.add_row("95% interval", interval(base["wer_ci95"]), interval(adapted["wer_ci95"]))
     table.add_row("characters wrong (CER)", percent(base["cer"]), percent(adapted["cer"]))
-    if base["n_speakers"] > 1:
+    if speaking(base["per_speaker"]) > 1:
         table.add_row("WER, mean of speakers", *(percent(one["wer_speaker_mean"]) for one in (base, adapted)))
         table.add_row("WER, worst speaker", *map(_worst_speaker, (base, adapted)))
     console.print(table)
@@ -195,9 +196,9 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
         f"{1 / result['real_time_factor']:.0f}" if result["real_time_factor"] else "",
     )
     console.print(table)
-    if result["n_speakers"] > 1:
+    if (speakers := speaking(result["per_speaker"])) > 1:
         mean, worst = percent(result["wer_speaker_mean"]), _worst_speaker(result)
-        console.marked(f"{result['n_speakers']} speakers: mean WER {mean}, worst {worst}")
+        console.marked(f"{speakers} speakers: mean WER {mean}, worst {worst}")
     _print_speakers(console, {"WER": result})
     _print_limits(console, result, result, None)
     if out:
@@ -276,7 +277,8 @@ def _worst_speaker(scores: Mapping[str, Any]) -> str:
 
 
 def _speakers(scores: Mapping[str, Any]) -> str:
-    return "speakers not named" if list(scores["per_speaker"]) == [""] else f"{scores['n_speakers']} speaker(s)"
+    voices = scores["per_speaker"]
+    return "speakers not named" if nameless(voices) else f"{speaking(voices)} speaker(s)"
 
 
 def _print_speakers(console: Terminal, systems: Mapping[str, Mapping[str, Any]]) -> None:

@@ -66,6 +66,26 @@ def test_words_keep_their_confidence_through_normalisation() -> None:
     assert judge_words(row, [], "whisper-english") == []
 
 
+@pytest.mark.parametrize(
+    ("text", "heard", "right"),
+    [
+        ("It costs 5 dollars and ten cents.", "It costs five dollars and ten cents.", [True] * 7),
+        (
+            "It costs 5 dollars, and Ben paid.",
+            "It costs six dollars and Ben paid",
+            [True] * 2 + [False] * 2 + [True] * 3,
+        ),
+        ("zero three five", "0, 3, 5.", [True] * 3),
+        ("six one six zero", "616-0, please", [True, True, False]),
+        ("five " * 30, "five " * 30, [True] * 30),
+    ],
+)
+def test_words_that_are_normalised_together_are_right_together(text: str, heard: str, right: list[bool]) -> None:
+    row = score([Utterance(Path("/a.wav"), text, "a")], [heard], "whisper-english").rows[0]
+    judged = judge_words(row, [(word, 0.9) for word in heard.split()], "whisper-english")
+    assert [word.right for word in judged] == right
+
+
 def test_of_a_real_model(tiny: Whisper, voice: Manifest) -> None:
     found = evaluate_model(tiny, voice[:6], confidences=True)
     assert [" ".join(word for word, _ in written) for written in found.written] == [t.text for t in found.transcripts]

@@ -132,6 +132,13 @@ def test_every_planted_fault_is_named(folder: Folder) -> None:
     assert "anna" in by_kind["speaker-leak"]
 
 
+def test_words_that_a_row_is_scored_by_are_in_its_text(folder: Folder) -> None:
+    folder.row("named-words", text="turn it on", command="off")
+    folder.row("named-words", text="call anna", entities=["anna", "ben"])
+    folder.row(None, text="it costs twenty dollars", entities=["twenty"], command=True)
+    assert found(check(folder.write())) == folder.expected
+
+
 def test_every_planted_leak_is_found(folder: Folder, voice: Manifest) -> None:
     """One row for each way of having the same in two parts, and the same in the report, the split file and JSON."""
     clips = iter([u.load() for u in voice])

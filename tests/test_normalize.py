@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import speechft.normalize
 from speechft.errors import SpeechftError
-from speechft.normalize import VERSIONS, describe, join_texts, normalizer, resolve_normalizer
+from speechft.normalize import VERSIONS, describe, join_texts, normalizer, pieces, resolve_normalizer
 
 
 def test_whisper_english_evens_out_spelling() -> None:
@@ -171,3 +171,18 @@ def test_documentation_examples() -> None:
 )
 def test_texts_are_joined_as_their_language_is_written(language: str, expected: str) -> None:
     assert join_texts(["a", "", "b"], language) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["I", "two", "hundred", "fifty", "one", "dollars,", "(um)", "£3", "0.5"])))
+def test_pieces_are_all_of_a_text(words: list[str]) -> None:
+    normalize = normalizer("whisper-english")
+    found = pieces(words, normalize)
+    if found is not None:
+        assert [word for said, _ in found for word in said] == words
+        assert [word for _, made in found for word in made] == normalize(" ".join(words)).split()
+
+
+def test_more_words_than_belong_together_have_no_pieces() -> None:
+    assert pieces(["five"] * 30, normalizer("whisper-english")) is None
+    assert pieces([], normalizer("whisper-english")) == []

@@ -69,6 +69,24 @@ def test_entities_are_counted_one_by_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "words", "right", "wrong"),
+    [
+        ("It costs twenty dollars.", ["twenty"], "It costs $20.", "It costs $200."),
+        ("It costs twenty dollars.", ["dollars", "twenty"], "it costs 20 dollars", "It costs 20 pounds."),
+        ("Take two hundred fifty milligrams.", ["fifty milligrams"], "Take 250 milligrams", "Take 260 milligrams."),
+        ("Volume twenty percent, please.", ["Volume twenty"], "Volume 20% please", "Volume 30% please"),
+        ("Call five five five one two", ["five five", "one two"], "Call 55512.", "Call 55513."),
+    ],
+)
+def test_words_that_are_joined_with_others_count_with_them(text: str, words: list[str], right: str, wrong: str) -> None:
+    row = one(0, text, entities=words, command=words[0])
+    for heard, missed in ((right, 0), (wrong, len(words))):
+        found = score([row], [heard], "whisper-english").to_dict()
+        assert found["entity_errors"] == {"entities": len(words), "missed": missed, "rate": missed / len(words)}
+        assert found["command_success"]["exact"] == (not missed)
+
+
+@pytest.mark.parametrize(
     ("extra", "message"),
     [
         ({"command": 3}, "'command' is not text"),

@@ -417,6 +417,15 @@ def test_a_second_run_waits_for_the_report_of_the_first(voice: Manifest, tmp_pat
     assert json.loads((tmp_path / "result.json").read_text())["base"]["wer"] == result["base"]["wer"]
 
 
+def test_what_test_rows_cannot_be_scored_by_is_told_before_training(voice: Manifest, tmp_path: Path) -> None:
+    test = [replace(u, split="test", extra={"entities": ["rhubarb"]}) for u in voice[-2:]]
+    rows = Manifest([*auto_split(voice[:-2]), *test], voice.path).save(tmp_path / "m.jsonl")
+    told: list[dict] = []
+    with pytest.raises(SpeechftError, match="the entity 'rhubarb' is not in the text"):
+        pipeline.train(recipe(rows, tmp_path / "out", max_steps=1, allow_outside=True), on_event=told.append)
+    assert not any("loss" in event or event.get("event") == "decoded" for event in told)
+
+
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
     from speechft.locks import locked
 

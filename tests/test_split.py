@@ -101,8 +101,10 @@ def test_the_same_sentence_as_the_error_rate_reads_it(left: str, right: str, lan
 def test_names_that_differ_in_case_or_spaces_are_told() -> None:
     rows = [one(1, speaker="A", split="train", prompt_id="p0"), one(2, speaker="a ", split="test", prompt_id="P0")]
     assert str(overlap(Manifest(rows), audio=False)) == (
-        "train and test share nothing, and perhaps speaker 'a ', prompt 'P0', but for case or spaces"
+        "train and test share nothing, and perhaps 1 speaker and 1 prompt, but for case or spaces"
     )
+    (pair,) = overlap(Manifest(rows), audio=False).to_dict(named=True)
+    assert pair["alike"] == ["speaker 'a '", "prompt 'P0'"]
 
 
 def test_no_speaker_in_two_splits() -> None:
@@ -271,7 +273,7 @@ def test_what_nobody_knows_of_speakers_is_said() -> None:
         "train and test share nothing (no speaker is named in 1 row of train)",
     )
     (pair,) = overlap(rows("ann", "cem", "Ann "), audio=False).pairs
-    assert "train and test may share speaker 'Ann ', written another way" in leakage_lines([pair.to_dict()])
+    assert "train and test may share speaker 'Ann ', written another way" in leakage_lines([pair.to_dict(named=True)])
     known = overlap(rows("ann", "cem", "ben"), audio=False)
     assert str(known) == "train and test share nothing"
     assert shared_parts(str(known), known.to_dict(), 3) == []

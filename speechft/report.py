@@ -17,7 +17,7 @@ from speechft.report_answer import answer
 from speechft.report_comparison import best_system, comparison, every_speaker, explained, pairs
 from speechft.report_data import Clip, Systems, addresses, flat, for_display
 from speechft.report_evidence import dose_table, forgetting_table, forgotten, shared_table
-from speechft.report_limits import limits
+from speechft.report_limits import CLOSER_TEXT, limits
 from speechft.report_page import page
 from speechft.report_tables import UNNAMED
 from speechft.scoring import Scored, Scores, speaking, worst_clips
@@ -156,8 +156,7 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
         row(f"WER without the worst {without}", "wer_without_worst"),
         row("WER, each clip at most 100%", "wer_clipped"),
         row("WER as written, not normalised", "wer_raw"),
-        row("WER, closer of text and verbatim text", "wer_closer_text"),
-        row("the same, each clip at most 100%", "wer_closer_text_clipped"),
+        *(row(label, key) for label, key in CLOSER_TEXT.items()),
         row("Verbatim text was the closer one", "closer_text", lambda of: f"{of['verbatim']} of {sum(of.values())}"),
         row("Commands carried out", "command_success", lambda found: percent(found["exact"])),
         row("Commands by the nearest known one", "command_success", lambda found: percent(found["nearest"])),

@@ -26,7 +26,7 @@ from speechft.problems import Problem
 from speechft.report_answer import answer
 from speechft.report_comparison import best_system, comparison, pairs, speaker_rates
 from speechft.report_data import for_display
-from speechft.report_limits import limits
+from speechft.report_limits import CLOSER_TEXT, limits
 from speechft.report_tables import UNNAMED
 from speechft.result import training_caveats
 from speechft.trained_on import read_besides, read_first
@@ -149,6 +149,9 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     table.add_row(f"{words} wrong (WER)", percent(base["wer"]), f"[bold]{percent(adapted['wer'])}[/]")
     table.add_row("95% interval", interval(base["wer_ci95"]), interval(adapted["wer_ci95"]))
     table.add_row("characters wrong (CER)", percent(base["cer"]), percent(adapted["cer"]))
+    for label, key in CLOSER_TEXT.items():
+        if base.get(key) is not None:
+            table.add_row(label, *(percent(one[key]) for one in (base, adapted)))
     if base["n_speakers"] > 1:
         table.add_row("WER, mean of speakers", *(percent(one["wer_speaker_mean"]) for one in (base, adapted)))
         table.add_row("WER, worst speaker", *map(_worst_speaker, (base, adapted)))
@@ -186,12 +189,14 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
     _print_first(console, result, [result], None)
     size = f"{result['n_utterances']} clips, {result['n_words']} {unit(result['normalizer'])}"
     table = Table(title=f"{escape(result['model'])}: {size}")
-    for column in ("WER", "95% interval", "CER", "MER", "WIL", "x real time"):
+    closer = {label: result[key] for label, key in CLOSER_TEXT.items() if result.get(key) is not None}
+    for column in ("WER", "95% interval", "CER", "MER", "WIL", *closer, "x real time"):
         table.add_column(column, justify="right")
     table.add_row(
         f"[bold]{percent(result['wer'])}[/]",
         interval(result["wer_ci95"]),
         *(percent(result[key]) for key in ("cer", "mer", "wil")),
+        *map(percent, closer.values()),
         f"{1 / result['real_time_factor']:.0f}" if result["real_time_factor"] else "",
     )
     console.print(table)

@@ -719,4 +719,4 @@ def test_which_text_was_closer_is_said(tmp_path: Path) -> None:
     rows = [Utterance(Path("/a.wav"), "open it", "a", "s", text_verbatim="b b open it"), *corpus(1)]
     page, _ = written(tmp_path, {}, score(rows, ["b b open it", *heard(corpus(1), 1)]), None)
     assert "Verbatim text was the closer one 1 of 1" in page.words
-    assert "Of two texts of a recording, the lower rate counts" in page.words
+    assert "Rates are against the text, unless they say otherwise; against the closer of text and" in page.words

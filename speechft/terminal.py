@@ -189,7 +189,8 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
     _print_first(console, result, [result], None)
     size = f"{result['n_utterances']} clips, {result['n_words']} {unit(result['normalizer'])}"
     table = Table(title=f"{escape(result['model'])}: {size}")
-    closer = {label: result[key] for label, key in CLOSER_TEXT.items() if result.get(key) is not None}
+    titles = zip(("closer text", "clipped"), CLOSER_TEXT.values(), strict=True)  # the whole labels are too wide
+    closer = {title: result[key] for title, key in titles if result.get(key) is not None}
     for column in ("WER", "95% interval", "CER", "MER", "WIL", *closer, "x real time"):
         table.add_column(column, justify="right")
     table.add_row(

@@ -84,6 +84,22 @@ def test_it_names_nobody_and_quotes_nothing(manifest: Manifest, tmp_path: Path) 
     assert "Rumpelstilzchen" in (tmp_path / "card.md").read_text()
 
 
+@pytest.mark.parametrize(("languages", "units", "count"), [(["zh"] * 5, "characters", 28), (["zh", "en"], "words", 28)])
+def test_scripts_without_spaces_are_counted_by_characters(
+    manifest: Manifest, tmp_path: Path, languages: list[str], units: str, count: int
+) -> None:
+    texts = ["请打开灯。", "今天 天气很好", "我想喝水，谢谢", "关上门", "二十五度请开灯吧你"]
+    rows = Manifest(
+        replace(u, text=t, language=languages[i % len(languages)])
+        for i, (u, t) in enumerate(zip(manifest, texts, strict=True))
+    )
+    card(rows, tmp_path / "card.md")
+    body = read_card(tmp_path / "card.md")[1]
+    assert f"| {units}: total, different | {count}, " in body
+    assert f"| {units} per utterance: fewest, median, most | 3, 6, 9 |" in body
+    assert f"![{units} of an utterance](card-words.svg)" in body
+
+
 def test_a_group_that_is_named_twice_has_one_table(manifest: Manifest, tmp_path: Path) -> None:
     card(manifest, tmp_path / "card.md", groups=("split", "severity", "severity"))
     body = read_card(tmp_path / "card.md")[1]

@@ -237,7 +237,9 @@ def export_table(result: dict[str, Any], out: Path) -> None:
     for said in read_first(result):
         console.marked(f"[bold yellow]{escape(said)}[/]")
     own, context = result["ours_at_its_context"], result["context"]
-    table = Table(title=f"{own['n_utterances']} clips, {own['n_words']} words, greedy, without retries")
+    table = Table(
+        title=f"{own['n_utterances']} clips, {own['n_words']} {unit(own['normalizer'])}, greedy, without retries"
+    )
     for column in ("", "WER", "95% interval", "CER"):
         table.add_column(column, justify="right" if column else "left")
     rows = {f"{result['software']}, {context}": result["theirs"], f"speechft, {context}": result["ours"]}
@@ -288,14 +290,14 @@ def _speakers(scores: Mapping[str, Any]) -> str:
 def _print_speakers(console: Terminal, systems: Mapping[str, Mapping[str, Any]]) -> None:
     """Words wrong of every speaker, most first; of many the worst."""
     *_, last = systems
-    _, *rows = speaker_rates(systems, last)
+    (*_, counted), *rows = speaker_rates(systems, last)
     if len(rows) < 2:
         return
     shown, title = rows, "WER of every speaker"
     if len(rows) > SPEAKERS_SHOWN:
         shown, title = rows[:WORST_SPEAKERS], f"The worst {WORST_SPEAKERS} of {len(rows)} speakers"
     table = Table(title=title, box=SIMPLE_HEAD)
-    for column in ("speaker", *systems, "words"):
+    for column in ("speaker", *systems, counted.lower()):
         table.add_column(escape(column), justify="left" if column == "speaker" else "right", overflow="fold")
     for row in shown:
         table.add_row(*map(escape, row))

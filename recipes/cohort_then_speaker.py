@@ -21,6 +21,7 @@ from speechft import adapters, exits
 from speechft.adapter_arithmetic import average
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
+from speechft.fleet import folder_of
 from speechft.manifest import Manifest
 from speechft.overlap import overlap
 from speechft.own_results import refuse_foreign_results
@@ -120,18 +121,18 @@ def personal_arms(
 ) -> dict[str, Arm]:
     """Every condition for one speaker, on that speaker's test sentences."""
     train, dev, test = (speaker.split(name) for name in ("train", "dev", "test"))
-    name = speaker[0].speaker
+    folder = folder_of(speaker[0].speaker)
     update = {"max_steps": steps, "min_steps": steps, "epochs": 1}
-    direct_recipe = recipe.model_copy(update={**update, "output_dir": out / "direct" / name})
+    direct_recipe = recipe.model_copy(update={**update, "output_dir": out / "direct" / folder})
     base = base_arm(direct_recipe, train, test)
     arms = {"base": base, "direct": trained_arm(direct_recipe, train, dev, test, base)}
     arms["cohort"] = base
     if cohort.adapter and cohort_model:
         arms["cohort"] = Arm(cohort.adapter, load(recipe.model, cohort.adapter).evaluate(test, recipe.normalizer))
-        then = recipe.model_copy(update={**update, "model": str(cohort_model), "output_dir": out / "then" / name})
+        then = recipe.model_copy(update={**update, "model": str(cohort_model), "output_dir": out / "then" / folder})
         arms["then"] = trained_arm(then, train, dev, test, arms["cohort"])
     if cohort.adapter:
-        arms["average"] = averaged(recipe, arms, out / "average" / name, test)
+        arms["average"] = averaged(recipe, arms, out / "average" / folder, test)
     return arms
 
 

@@ -1,8 +1,9 @@
 """Variations of recorded speech: speed, tempo, pitch, vocal tract, formants, noise, reverberation, masks, impairment.
 
-Each is a function of samples, an amount and a generator; the same three give the same sound, and the length of what
-comes out is known beforehand (`length_after`), so labels stay true. `speechft.augment` varies log-mel frames in
-training at no cost; what is here makes recordings that can be listened to, and effects that frames cannot have.
+Each is a function of samples, an amount and a generator; the same three give the same sound. Its length is known
+beforehand (`length_after`), except that of `impairment`, which slows down and pauses. `speechft.augment` varies log-mel
+frames in training at no cost; what is here makes recordings that can be listened to, and effects that frames cannot
+have.
 
 Rows made here are marked `synthetic` in the manifest; a test set with one says so before any number.
 """

@@ -20,6 +20,7 @@ from speechft.files import read_text, write_text
 from speechft.locks import locked_beside
 from speechft.manifest import Manifest
 from speechft.markdown import markdown_table
+from speechft.normalize import AUTO, normalizer, resolve_normalizer, splits, unit
 from speechft.overlap import overlap
 from speechft.protocols import PROTOCOLS
 from speechft.split import sentence_key
@@ -156,23 +157,25 @@ def counts(manifest: Manifest) -> dict[str, Any]:
 def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) -> str:
     """The counted part of a card as Markdown; writes its plots beside `out`."""
     lengths = sorted(u.seconds or 0.0 for u in manifest)
-    words = [len(sentence_key(u.text).split()) for u in manifest]
-    distinct = {word for u in manifest for word in sentence_key(u.text).split()}
+    name = resolve_normalizer(AUTO, {u.language for u in manifest}, None)
+    units, parted = unit(name), normalizer(name) if splits(name) else sentence_key
+    found = [parted(u.text).split() for u in manifest]
+    words, distinct = list(map(len, found)), {word for each in found for word in each}
     facts = [
         ("utterances", len(manifest)),
         ("minutes", f"{manifest.seconds / 60:.1f}"),
         ("speakers named", len(manifest.speakers)),
         ("rows without a speaker", sum(not u.speaker for u in manifest)),
         ("seconds per utterance: shortest, median, longest", _spread(lengths, ".1f")),
-        ("words: total, different", f"{sum(words)}, {len(distinct)}"),
-        ("words per utterance: fewest, median, most", _spread(sorted(words), "g")),
+        (f"{units}: total, different", f"{sum(words)}, {len(distinct)}"),
+        (f"{units} per utterance: fewest, median, most", _spread(sorted(words), "g")),
         ("different sentences", len({sentence_key(u.text) for u in manifest})),
         ("synthetic or simulated", sum(u.is_synthetic or u.is_simulated for u in manifest)),
     ]
     parts = ["## In numbers", markdown_table(("what", "how many"), facts).rstrip()]
     pictures = [("lengths", "seconds of an utterance", histogram([float(x) for x in lengths], "seconds"))]
     if any(words):
-        pictures.append(("words", "words of an utterance", histogram([float(x) for x in words], "words")))
+        pictures.append(("words", f"{units} of an utterance", histogram([float(x) for x in words], units)))
     if len(manifest.speakers) > 1:
         each = sorted(sum(u.seconds or 0.0 for u in manifest if u.speaker == s) / 60 for s in manifest.speakers)
         facts.append(("minutes per speaker: least, median, most", _spread(each, ".1f")))

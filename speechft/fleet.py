@@ -111,11 +111,16 @@ def refuse_foreign_fleet(out: Path) -> None:
 
 
 def recipe_of(recipe: SpeechRecipe, speaker: str, out: Path) -> SpeechRecipe:
-    """The recipe of one speaker's run; names that make no safe folder, or are ours, get one by their hash."""
-    folder = speaker
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", speaker) or speaker.casefold() in OWN:
-        folder = "speaker-" + hashlib.sha256(speaker.encode()).hexdigest()[:12]
-    return with_absolute_paths(recipe.model_copy(update={"speakers": [speaker], "output_dir": out / folder}))
+    """The recipe of one speaker's run."""
+    own = {"speakers": [speaker], "output_dir": out / folder_of(speaker)}
+    return with_absolute_paths(recipe.model_copy(update=own))
+
+
+def folder_of(speaker: str) -> str:
+    """A speaker's folder below that of the results; a name that makes no safe one, or is ours, gets one by its hash."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", speaker) and speaker.casefold() not in OWN:
+        return speaker
+    return "speaker-" + hashlib.sha256(speaker.encode()).hexdigest()[:12]
 
 
 def finished(recipe: SpeechRecipe) -> Event | None:

@@ -176,9 +176,9 @@ def _never_trained_on(card: Mapping[str, Any], result: Mapping[str, Any]) -> boo
 
 
 def _nameless(said: str, result: Mapping[str, Any]) -> str:
-    """What parts of the data share, without the names of speakers that are nearly alike."""
+    """What parts of the data share, without the names that are nearly alike, which results once held."""
     for pair in result.get("leakage") or ():
-        if alike := ", ".join(pair.get("alike") or ()):
+        if "'" in (alike := ", ".join(pair.get("alike") or ())):
             said = said.replace(alike, "others")
     return said
 

@@ -56,8 +56,14 @@ class SharedBetween:
         if self.texts:
             share = f"{self.text_rows} of {self.rows} rows of {self.second}"
             found.append(f"{len(self.texts)} sentence{'s' if len(self.texts) > 1 else ''} ({share})")
-        alike = f", and perhaps {', '.join(self.alike)}, but for case or spaces" if self.alike else ""
+        alike = f", and perhaps {' and '.join(self._alike)}, but for case or spaces" if self.alike else ""
         return f"{self.first} and {self.second} share {', '.join(found) or 'nothing'}{alike}"
+
+    @property
+    def _alike(self) -> list[str]:
+        """How many names are alike, of each kind: files are passed on, and a prompt's name may be its text."""
+        counts = [(sum(name.startswith(kind) for name in self.alike), kind) for kind in ("speaker", "prompt")]
+        return [f"{count} {kind}{'s' if count > 1 else ''}" for count, kind in counts if count]
 
     @property
     def shares(self) -> bool:
@@ -69,10 +75,14 @@ class SharedBetween:
         """Whether there is anything but speakers and their sessions."""
         return bool(self.prompts or self.texts or self.audio or self.alike)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON. Sentences and prompts are counted, not written out: splits are passed on, texts may not be."""
+    def to_dict(self, named: bool = False) -> dict[str, Any]:
+        """As JSON. Sentences and prompts are counted, not written out: splits are passed on, texts may not be.
+
+        Args:
+            named: for a terminal, with the names that are alike instead of their number.
+        """
         counts = {"prompts": len(self.prompts), "texts": len(self.texts), "text_rows": self.text_rows}
-        unsure = {"alike": list(self.alike), "nameless": list(self.nameless)}
+        unsure = {"alike": list(self.alike) if named else self._alike, "nameless": list(self.nameless)}
         names = {"speakers": list(self.speakers), "sessions": list(self.sessions)}
         return {
             "first": self.first, "second": self.second, "rows": self.rows,
@@ -106,9 +116,9 @@ class Overlap:
             return "; ".join(pair.said for pair in self.pairs)
         return f"{', '.join(names[:-1])} and {names[-1]} share nothing"
 
-    def to_dict(self) -> list[dict[str, Any]]:
+    def to_dict(self, named: bool = False) -> list[dict[str, Any]]:
         """One object a pair, as results hold it under `leakage`."""
-        return [pair.to_dict() for pair in self.pairs]
+        return [pair.to_dict(named) for pair in self.pairs]
 
     def between(self, first: str, second: str) -> SharedBetween:
         """The pair with these names, in either order. Raises KeyError when there is none."""

@@ -11,13 +11,13 @@ from typing import Any
 from speechft.files import write_text
 from speechft.markdown import escaped, markdown_table
 from speechft.normalize import unit
-from speechft.numbers_as_text import interval, p_value, percent
+from speechft.numbers_as_text import NOTHING, interval, p_value, percent
 from speechft.paired import compare
 from speechft.report_answer import answer
 from speechft.report_comparison import best_system, comparison, every_speaker, explained, pairs
-from speechft.report_data import Clip, Systems, addresses, flat, for_display
-from speechft.report_evidence import dose_table, forgetting_table, forgotten, shared_table
-from speechft.report_limits import limits
+from speechft.report_data import Clip, Systems, addresses, for_display, to_repeat
+from speechft.report_evidence import calibrated, calibration_said, dose_table, forgetting_table, forgotten, shared_table
+from speechft.report_limits import CLOSER_TEXT, limits
 from speechft.report_page import page
 from speechft.report_tables import UNNAMED
 from speechft.scoring import Scored, Scores, nameless, speaking, worst_clips
@@ -158,8 +158,7 @@ def summary_rows(*systems: Scores) -> list[tuple[str, ...]]:
         row("WER, each clip at most 100%", "wer_clipped"),
         *([row("WER, numbers digit by digit", "wer_digits")] if by_digits else []),
         row("WER as written, not normalised", "wer_raw"),
-        row("WER, closer of text and verbatim text", "wer_closer_text"),
-        row("the same, each clip at most 100%", "wer_closer_text_clipped"),
+        *(row(label, key) for label, key in CLOSER_TEXT.items()),
         row("Verbatim text was the closer one", "closer_text", lambda of: f"{of['verbatim']} of {sum(of.values())}"),
         row("Commands carried out", "command_success", lambda found: percent(found["exact"])),
         row("Commands by the nearest known one", "command_success", lambda found: percent(found["nearest"])),
@@ -219,6 +218,7 @@ def _markdown(
 ) -> str:
     """The report to paste into a paper's repository: fewer sentences, every number."""
     names = [name for name, _ in systems]
+    counted = unit(systems[-1][1].normalizer if systems else "").capitalize()
     parts = [f"# {escaped(title)}\n", *_boxes(notes), f"{escaped(said)}\n", *_boxes(caveats)]
     if compared := comparison(result):
         parts += ["## All compared\n", markdown_table(compared[0], compared[1:])]
@@ -230,12 +230,23 @@ def _markdown(
     if systems:
         parts += ["## Measures\n", markdown_table(["", *names], rows), *(f"{escaped(text)}\n" for text in sure)]
         parts += _markdown_breakdowns(systems)
+        if found := calibrated(systems, result):
+            bins = [
+                [
+                    f"{line['low']:.0%} to {line['high']:.0%}",
+                    *map(percent, (line["confidence"], line["right"])),
+                    line["words"],
+                ]
+                for line in found[-1][1]["table"]
+            ]
+            head = ["Confidence", "Mean confidence", "Right", "Words"]
+            parts += ["## Confidence\n", markdown_table(head, bins), f"{escaped(calibration_said(found))}\n"]
         worst = [
             [r[0].id, r[0].normalized[0], *(x.normalized[1] for x in r), _errors(r)]
             for r in _paired(systems)[:WORST_SHOWN]
         ]
         parts += [f"## The {len(worst)} sentences with the most errors\n"]
-        parts += [markdown_table(["Id", "Said", *names, "Words wrong"], worst)]
+        parts += [markdown_table(["Id", "Said", *names, f"{counted} wrong"], worst)]
     if kept := result.get("forgetting"):
         titles, *rates = forgetting_table(kept)
         boxes = _boxes(read_first(kept))
@@ -247,7 +258,11 @@ def _markdown(
     if result.get("leakage"):
         head, *shared = shared_table(result["leakage"])
         parts += ["## What training and test share\n", markdown_table(head, shared)]
-    settings = [pair for pair in flat(plain(result)) if pair[0].split(".")[0] in ("model", "adapter", "data", "recipe")]
+    settings = [
+        (key if heading == "result" else f"{heading}.{key}", text)
+        for heading, found in to_repeat(systems, plain(result))
+        for key, text in found
+    ]
     if settings:
         parts += ["## Settings\n", markdown_table(["", "Value"], settings), "Everything is in result.json.\n"]
     return "\n".join(parts)
@@ -260,12 +275,24 @@ def _boxes(texts: Sequence[str]) -> list[str]:
 
 def _markdown_breakdowns(systems: Systems) -> list[str]:
     parts = []
+    counted = unit(systems[-1][1].normalizer).capitalize()
     tables = {"Speakers": [scores.per_speaker for _, scores in systems]}
     tables |= {name: [scores.per_group[name] for _, scores in systems] for name in systems[-1][1].per_group}
+    tables |= {f"{counted} in the sentence": [scores.to_dict()["by_length"] for _, scores in systems]}
     for name, entries in tables.items():
         rows = [
-            [key or UNNAMED, *(percent(e[key]["wer"]) for e in entries), entries[-1][key]["n_words"]]
+            [key or UNNAMED, *(_with_bounds(e.get(key, {})) for e in entries), entries[-1][key]["n_words"]]
             for key in entries[-1]
         ]
-        parts += [f"## {escaped(name)}\n", markdown_table(["", *(n for n, _ in systems), "Words"], rows)]
+        heads = ["", *(n for n, _ in systems), counted]
+        if any("n_speakers" in entry for entry in entries[-1].values()):
+            heads.append("Speakers")
+            rows = [[*row, entry["n_speakers"]] for row, entry in zip(rows, entries[-1].values(), strict=True)]
+        parts += [f"## {escaped(name)}\n", markdown_table(heads, rows)]
     return parts
+
+
+def _with_bounds(entry: Mapping[str, Any]) -> str:
+    """A rate, and its 95% interval where it has one."""
+    bounds = interval(entry.get("wer_ci95"))
+    return percent(entry.get("wer")) + ("" if bounds == NOTHING else f" ({bounds})")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from speechft.normalize import unit
 from speechft.numbers_as_text import interval, p_value, percent, points, points_interval
 from speechft.report_data import for_display
 from speechft.report_tables import UNNAMED
@@ -111,7 +112,7 @@ def speaker_rates(systems: Mapping[str, Mapping[str, Any]], by: str) -> list[tup
         )
         for speaker in order
     ]
-    return [("Speaker", *parts, "Words"), *rows]
+    return [("Speaker", *parts, unit(systems[by].get("normalizer", "")).capitalize()), *rows]
 
 
 def every_speaker(result: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -20,6 +20,11 @@ from speechft.scoring import Scored, Scores
 
 Systems = Sequence[tuple[str, Scores]]  # one, or before and after
 LEAST_BYTES = 2_000  # of a second of speech as flac
+SCORES = {"base", "adapted", "difference", "per_speaker", "per_group", "by_length", "dose_curve", "left_out"}
+SCORES |= {"adapters", "arms", "pairs", "calibration", "hallucination", "forgetting", "semantic", "leakage"}
+SCORES |= {"notice", "caveats"}  # which a report begins with
+# Of each that was compared, beside its scores.
+SETTINGS = ("adapter", "adapter_sha256", "model", "model_sha256", "language", "context", "beams")
 # A recording, or its stretch from and to a second of a longer one.
 Clip = Path | tuple[Path, float | None, float | None]
 
@@ -121,6 +126,21 @@ def confusions(scores: Scores) -> Counter[tuple[str, str]]:
     """
     pairs = (align(*(text.split() for text in row.compared)) for row in scores.rows if row.heard_words.errors)
     return Counter((said, heard) for words in pairs for kind, said, heard in words if kind != "equal")
+
+
+def to_repeat(systems: Systems, result: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Settings and hashes of a result under headings, as names and texts; what was measured is left out."""
+    scores = systems[-1][1] if systems else None
+    measured = SCORES | (scores.to_dict().keys() if scores else set())
+    kept = {key: value for key, value in result.items() if key not in measured}
+    single = {key: value for key, value in kept.items() if not isinstance(value, Mapping)}
+    nested = {key: value for key, value in kept.items() if isinstance(value, Mapping)}
+    compared = {"base": result["base"], **result["adapters"]} if "adapters" in result else {}
+    each = {name: {key: entry[key] for key in SETTINGS if key in entry} for name, entry in compared.items()}
+    first = ({"normalizer": scores.normalizer} if scores else {}) | single
+    return [
+        (name, found) for name, value in [("result", first), *nested.items(), *each.items()] if (found := flat(value))
+    ]
 
 
 def flat(value: Any, name: str = "") -> list[tuple[str, str]]:

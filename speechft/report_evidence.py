@@ -157,11 +157,7 @@ def _invented(systems: Systems) -> str:
 
 def _confidence(systems: Systems, result: Mapping[str, Any]) -> str:
     """Whether the confidence of words means what it says; drawn of the last system."""
-    if not systems:
-        return ""
-    entries = [result.get("base"), _in_detail(result)][-len(systems) :]
-    named = zip((name for name, _ in systems), entries, strict=True)
-    found = [(name, entry["calibration"]) for name, entry in named if entry and entry.get("calibration")]
+    found = calibrated(systems, result)
     if not found:
         return ""
     name, entry = found[-1]
@@ -178,12 +174,25 @@ def _confidence(systems: Systems, result: Mapping[str, Any]) -> str:
     heads = ["Confidence", Axis(track_axis(1.0)), Number("Right"), Spare("Words")]
     drawn = table(f"{whose} by their confidence, and the share of them that is right", heads, rows)
     marks = keys([("sure", "mean confidence"), ("share", "share that is right")])
-    said = "; ".join(f"{name.lower() + ': ' if len(systems) > 1 else ''}{_sure(entry)}" for name, entry in found)
-    note = (
+    return section("Can its confidence be believed?", marks, drawn, quiet(calibration_said(found)))
+
+
+def calibrated(systems: Systems, result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The systems whose confidence was measured, with `Scores.calibration` of each."""
+    if not systems:
+        return []
+    entries = [result.get("base"), _in_detail(result)][-len(systems) :]
+    named = zip((name for name, _ in systems), entries, strict=True)
+    return [(name, entry["calibration"]) for name, entry in named if entry and entry.get("calibration")]
+
+
+def calibration_said(found: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """What `calibrated` systems' confidence is worth, in sentences."""
+    said = "; ".join(f"{'' if name == 'Heard' else name.lower() + ': '}{_sure(entry)}" for name, entry in found)
+    return (
         "The mean gap between the two (expected calibration error), and how well a low confidence finds a wrong word "
         f"(area under the curve; 0.5 is a coin, 1 is always): {said}. Missed words have no confidence."
     )
-    return section("Can its confidence be believed?", marks, drawn, quiet(note))
 
 
 def _sure(entry: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from speechft.normalize import unit
 from speechft.numbers_as_text import NOTHING, how_often, interval, percent
 from speechft.report_charts import OFF, Mark, scale_end, track, track_axis
 from speechft.report_comparison import PAIRS_OPEN, comparison, every_speaker, explained, pairs, reference
-from speechft.report_data import Systems, embedded, flat, for_display, sentences
+from speechft.report_data import Systems, embedded, for_display, sentences, to_repeat
 from speechft.report_evidence import evidence, speed
 from speechft.report_tables import (
     STACKED,
@@ -90,7 +90,7 @@ def page(
         "answer": esc(answer),
         "caveats": notices(caveats),
         "sections": "\n".join(sections),
-        "appendix": _appendix(result),
+        "appendix": _appendix(systems, result),
         "footer": f"Made by speechft. {esc(systems[-1][1].normalizer) if systems else ''}",
         "data": embedded(sentences(systems, audio)),
         "script_hash": _script_hash(template),
@@ -267,15 +267,7 @@ def _groups(systems: Systems) -> str:
     return section("Groups", legend(systems), *tables) if tables else ""
 
 
-SCORES = {"base", "adapted", "difference", "per_speaker", "per_group", "by_length", "dose_curve", "left_out"}
-SCORES |= {"adapters", "arms", "pairs", "calibration", "hallucination", "forgetting", "semantic", "leakage"}
-
-
-# Of each that was compared, beside its scores.
-SETTINGS = ("adapter", "adapter_sha256", "model", "model_sha256", "language", "context", "beams")
-
-
-def _appendix(result: Mapping[str, Any]) -> str:
+def _appendix(systems: Systems, result: Mapping[str, Any]) -> str:
     """Settings and hashes to repeat it, and what was left out."""
     parts = []
     left_out = result.get("left_out") or []
@@ -284,13 +276,8 @@ def _appendix(result: Mapping[str, Any]) -> str:
         left = table("Recordings that were left out", ["Where", "Why"], rows)
         how_many = f"{len(left_out)} recording{'s' if len(left_out) > 1 else ''}"
         parts.append(f"<details><summary>Left out: {how_many}</summary>{left}</details>")
-    single = {key: value for key, value in result.items() if key not in SCORES and not isinstance(value, Mapping)}
-    nested = {key: value for key, value in result.items() if key not in SCORES and isinstance(value, Mapping)}
-    compared = {"base": result["base"], **result["adapters"]} if "adapters" in result else {}
-    each = {name: {key: entry[key] for key in SETTINGS if key in entry} for name, entry in compared.items()}
-    for name, value in [("result", single), *nested.items(), *each.items()]:
-        rows = [[f"<code>{esc(key)}</code>", esc(text)] for key, text in flat(value)]
-        if rows:
-            facts = table(f"{esc(name)}", [], rows, "facts")
-            parts.append(f"<details><summary>{esc(name)}</summary>{facts}</details>")
+    for name, found in to_repeat(systems, result):
+        rows = [[f"<code>{esc(key)}</code>", esc(text)] for key, text in found]
+        facts = table(f"{esc(name)}", [], rows, "facts")
+        parts.append(f"<details><summary>{esc(name)}</summary>{facts}</details>")
     return section("To repeat it", quiet("result.json beside this page holds all of this and every score."), *parts)

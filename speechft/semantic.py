@@ -29,6 +29,7 @@ import numpy as np
 
 from speechft.error_rate import align
 from speechft.errors import SpeechftError, missing_extra
+from speechft.normalize import language_code
 
 if TYPE_CHECKING:
     from speechft.scoring import Scored, Scores
@@ -60,14 +61,16 @@ def semantic(
     Returns:
         `semscore` or None; `phonetic`, its phonetic part; `phonetic_by_word`; with a model, `entailment` and
         `bertscore`, all stretched to 0..1, means over the utterances whose text has words; `sentence_similarity` if
-        asked for; `utterances`, how many have; `models`, the folders' names; `note`, why something is missing.
+        asked for; `utterances`, how many have; `models`, the folders' names; `note`, why something is missing. Rows of
+        a language other than English are left out: every part is made for English.
 
     Raises:
         SpeechftError: a folder is no model of its kind.
     """
     texts = [[challenge_text(text) for text in texts_of(row)] for row in scores.rows]
     heard = [challenge_text(row.hypothesis) for row in scores.rows]
-    kept = [i for i, options in enumerate(texts) if options[0]]
+    english = [language_code(row.groups.get("language") or "en") == "en" for row in scores.rows]
+    kept = [i for i, options in enumerate(texts) if options[0] and english[i]]
     pairs = [(text, heard[i]) for i in kept for text in texts[i]]
     parts = {"phonetic": [stretched(phonetic(*pair), "phonetic") for pair in pairs]}
     if nli is not None:
@@ -80,12 +83,19 @@ def semantic(
     counts = [len(texts[i]) for i in kept]
     whole = len(parts) == len(WEIGHTS)
     combined = [sum(WEIGHTS[name] * parts[name][i] for name in WEIGHTS) for i in range(len(pairs))] if whole else []
+    notes = [] if whole else ["no SemScore: it needs an NLI model and a BERTScore encoder as local folders"]
+    if foreign := english.count(False):
+        notes.append(f"{foreign} of {len(english)} utterances are left out: its parts are made for English")
+    if unwritten := sum(known and not options[0] for known, options in zip(english, texts, strict=True)):
+        notes.append(
+            f"{unwritten} of {len(english)} texts have no word in its letters, those of English and its loanwords"
+        )
     return {
         "semscore": _mean_of_best(combined, counts) if whole else None,
         **{name: _mean_of_best(values, counts) for name, values in (parts | others).items()},
         "utterances": len(kept),
         "models": {"nli": nli and Path(nli).name, "bert": bert and Path(bert).name},
-        "note": None if whole else "no SemScore: it needs an NLI model and a BERTScore encoder as local folders",
+        "note": "; ".join(notes) or None,
     }
 
 

@@ -12,11 +12,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
-from speechft.normalize import normalizer
+from speechft.normalize import SPACELESS_LETTER, normalizer
 
 LEAST_DEV = 6
 LEAST_TEST = 6  # of one voice: with fewer nothing can be told from chance, see `speechft.significance`
@@ -24,6 +25,7 @@ FEW = 20  # with fewer recordings so many test clips would cost training more th
 ENOUGH_SPEAKERS = 5  # with fewer, whole speakers make parts too uneven: split by sentence
 UNUSED = "unused"  # the split of rows that a protocol leaves aside: nothing trains or tests on them
 PARTS = ("train", "dev", "test")
+LEFT_OUT = "'’`\N{ARABIC TATWEEL}"  # of a word, without parting it; the last only stretches it
 USUAL_NAMES = {  # what others call train, dev and test; the text side's own rule is in `speechft.text.files`
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "validation", "valid", "val", "development", "eval"), "dev"),
@@ -35,12 +37,16 @@ USUAL_NAMES = {  # what others call train, dev and test; the text side's own rul
 def sentence_key(text: str) -> str:
     """A sentence without case, punctuation and spacing: the same prompt written twice has one key.
 
+    One space is kept between words, but none beside letters of scripts written without them.
+
     >>> sentence_key("Well-known, isn't it?") == sentence_key("well known isn't  IT")
     True
+    >>> sentence_key("请 打开 灯。"), sentence_key("打开 WiFi")
+    ('请打开灯', '打开wifi')
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = (_letter(character) for character in folded)
-    return " ".join("".join(kept).split())
+    key = " ".join("".join(map(_letter, folded)).split())
+    return key if key.isascii() else _needless_space().sub("", key)
 
 
 def sentence_keys(utterance: Utterance) -> frozenset[str]:
@@ -67,8 +73,15 @@ def _sentence_keys(text: str, language: str) -> frozenset[str]:
     return frozenset({key, scored} - {""})
 
 
+@cache
+def _needless_space() -> Any:
+    import regex
+
+    return regex.compile(rf"(?<={SPACELESS_LETTER}) | (?={SPACELESS_LETTER})")
+
+
 def _letter(character: str) -> str:
-    if character in "'’`":
+    if character in LEFT_OUT:
         return ""
     return " " if unicodedata.category(character)[0] in "PZSC" else character
 

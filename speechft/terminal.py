@@ -26,7 +26,7 @@ from speechft.problems import Problem
 from speechft.report_answer import answer
 from speechft.report_comparison import best_system, comparison, pairs, speaker_rates
 from speechft.report_data import for_display
-from speechft.report_limits import limits
+from speechft.report_limits import CLOSER_TEXT, limits
 from speechft.report_tables import UNNAMED
 from speechft.result import training_caveats
 from speechft.scoring import nameless, speaking
@@ -150,6 +150,9 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     table.add_row(f"{words} wrong (WER)", percent(base["wer"]), f"[bold]{percent(adapted['wer'])}[/]")
     table.add_row("95% interval", interval(base["wer_ci95"]), interval(adapted["wer_ci95"]))
     table.add_row("characters wrong (CER)", percent(base["cer"]), percent(adapted["cer"]))
+    for label, key in CLOSER_TEXT.items():
+        if base.get(key) is not None:
+            table.add_row(label, *(percent(one[key]) for one in (base, adapted)))
     if speaking(base["per_speaker"]) > 1:
         table.add_row("WER, mean of speakers", *(percent(one["wer_speaker_mean"]) for one in (base, adapted)))
         table.add_row("WER, worst speaker", *map(_worst_speaker, (base, adapted)))
@@ -187,12 +190,15 @@ def scores_table(result: dict[str, Any], out: Path | None) -> None:
     _print_first(console, result, [result], None)
     size = f"{result['n_utterances']} clips, {result['n_words']} {unit(result['normalizer'])}"
     table = Table(title=f"{escape(result['model'])}: {size}")
-    for column in ("WER", "95% interval", "CER", "MER", "WIL", "x real time"):
+    titles = zip(("closer text", "clipped"), CLOSER_TEXT.values(), strict=True)  # the whole labels are too wide
+    closer = {title: result[key] for title, key in titles if result.get(key) is not None}
+    for column in ("WER", "95% interval", "CER", "MER", "WIL", *closer, "x real time"):
         table.add_column(column, justify="right")
     table.add_row(
         f"[bold]{percent(result['wer'])}[/]",
         interval(result["wer_ci95"]),
         *(percent(result[key]) for key in ("cer", "mer", "wil")),
+        *map(percent, closer.values()),
         f"{1 / result['real_time_factor']:.0f}" if result["real_time_factor"] else "",
     )
     console.print(table)
@@ -232,7 +238,9 @@ def export_table(result: dict[str, Any], out: Path) -> None:
     for said in read_first(result):
         console.marked(f"[bold yellow]{escape(said)}[/]")
     own, context = result["ours_at_its_context"], result["context"]
-    table = Table(title=f"{own['n_utterances']} clips, {own['n_words']} words, greedy, without retries")
+    table = Table(
+        title=f"{own['n_utterances']} clips, {own['n_words']} {unit(own['normalizer'])}, greedy, without retries"
+    )
     for column in ("", "WER", "95% interval", "CER"):
         table.add_column(column, justify="right" if column else "left")
     rows = {f"{result['software']}, {context}": result["theirs"], f"speechft, {context}": result["ours"]}
@@ -284,14 +292,14 @@ def _speakers(scores: Mapping[str, Any]) -> str:
 def _print_speakers(console: Terminal, systems: Mapping[str, Mapping[str, Any]]) -> None:
     """Words wrong of every speaker, most first; of many the worst."""
     *_, last = systems
-    _, *rows = speaker_rates(systems, last)
+    (*_, counted), *rows = speaker_rates(systems, last)
     if len(rows) < 2:
         return
     shown, title = rows, "WER of every speaker"
     if len(rows) > SPEAKERS_SHOWN:
         shown, title = rows[:WORST_SPEAKERS], f"The worst {WORST_SPEAKERS} of {len(rows)} speakers"
     table = Table(title=title, box=SIMPLE_HEAD)
-    for column in ("speaker", *systems, "words"):
+    for column in ("speaker", *systems, counted.lower()):
         table.add_column(escape(column), justify="left" if column == "speaker" else "right", overflow="fold")
     for row in shown:
         table.add_row(*map(escape, row))

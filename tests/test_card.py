@@ -6,6 +6,7 @@ import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from speechft.card_charts import bars, histogram
 from speechft.cli import app
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance
+from speechft.split_files import write_split
 
 KNOWN = {"language", "task_categories", "size_categories", "speakers", "hours", "manifest_sha256"}
 
@@ -68,8 +70,34 @@ def test_it_names_nobody_and_quotes_nothing(manifest: Manifest, tmp_path: Path) 
     written = "".join(path.read_text() for path in tmp_path.iterdir() if path.suffix in (".md", ".svg")).casefold()
     for word in ("wilhelmina", "bartholomew", "rumpelstilzchen", "window", str(tmp_path).casefold()):
         assert word not in written
+    other = replace(manifest[4], speaker="Wilhelmina", prompt_id="Open the Window")
+    rows = [replace(manifest[0], prompt_id="open the window"), *manifest[1:4], other]
+    alike = Manifest(rows, tmp_path / "alike.jsonl").save(tmp_path / "alike.jsonl")
+    card(alike, tmp_path / "card.md")
+    write_split(alike, tmp_path / "alike.split.json", "official")
+    for name in ("card.md", "alike.split.json"):
+        written = (tmp_path / name).read_text()
+        assert "and perhaps 1 speaker and 1 prompt, but for case or spaces" in written
+        assert "window" not in written.casefold()
+    assert "wilhelmina" not in (tmp_path / "card.md").read_text().casefold()
     card(manifest, tmp_path / "card.md", groups=["carer"])  # asked for
     assert "Rumpelstilzchen" in (tmp_path / "card.md").read_text()
+
+
+@pytest.mark.parametrize(("languages", "units", "count"), [(["zh"] * 5, "characters", 28), (["zh", "en"], "words", 28)])
+def test_scripts_without_spaces_are_counted_by_characters(
+    manifest: Manifest, tmp_path: Path, languages: list[str], units: str, count: int
+) -> None:
+    texts = ["请打开灯。", "今天 天气很好", "我想喝水，谢谢", "关上门", "二十五度请开灯吧你"]
+    rows = Manifest(
+        replace(u, text=t, language=languages[i % len(languages)])
+        for i, (u, t) in enumerate(zip(manifest, texts, strict=True))
+    )
+    card(rows, tmp_path / "card.md")
+    body = read_card(tmp_path / "card.md")[1]
+    assert f"| {units}: total, different | {count}, " in body
+    assert f"| {units} per utterance: fewest, median, most | 3, 6, 9 |" in body
+    assert f"![{units} of an utterance](card-words.svg)" in body
 
 
 def test_a_group_that_is_named_twice_has_one_table(manifest: Manifest, tmp_path: Path) -> None:

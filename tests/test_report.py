@@ -715,8 +715,45 @@ def test_stacked_tables_stay_tables_with_labelled_cells(tmp_path: Path, before: 
     assert '<td role="cell" data-label="p, speakers" class="n">' in found
 
 
+def test_the_markdown_report_has_what_repeats_it(tmp_path: Path, before: Scores, after: Scores) -> None:
+    settings = {"model_sha256": "ab12", "context": "clip+10s", "language": "en", "beams": 5, "manifest_sha256": "cd34"}
+    bins = [{"low": 0.5, "high": 0.75, "confidence": 0.6, "right": 0.7, "words": 9}]
+    sure = {"table": bins, "ece": 0.1, "auroc": 0.8}
+    one = {**after.to_dict(), **settings, "split_file": {"sha256": "ef56"}, "calibration": sure}
+    page, _ = written(tmp_path, one, after, None)
+    markdown = (tmp_path / "report.md").read_text("utf-8")
+    repeats = markdown.partition("## Settings")[2]
+    for key, value in {"normalizer": after.normalizer, **settings, "split_file.sha256": "ef56"}.items():
+        assert f"{key} | {value} |" in repeats.replace("\\", "")
+        assert str(value) in page.words
+    assert "| wer" not in repeats
+    assert "| 50% to 75% | 60.0% | 70.0% | 9 |" in markdown
+    assert "## Words in the sentence" in markdown
+    (mild,) = re.findall(r"\| mild \| .*", markdown)
+    assert mild.endswith(f" | {after.per_group['severity']['mild']['n_words']} | 3 |")
+    some, more = (heard(corpus(12), wrong) for wrong in (1, 3))
+    many = score(corpus(12), [more[i] if i // 6 % 3 else said for i, said in enumerate(some)])
+    written(tmp_path, {}, many, None)
+    assert re.search(
+        r"\| mild \| [\d.]+% \([\d.]+% to [\d.]+%\) \| \d+ \| 6 \|", (tmp_path / "report.md").read_text("utf-8")
+    )
+
+
+def test_tables_say_characters_where_they_count_them(tmp_path: Path) -> None:
+    rows = [
+        replace(u, text=text, language="zh")
+        for u, text in zip(corpus(), ["今天天气很好", "请打开灯"] * 18, strict=True)
+    ]
+    one = score(rows, ["今天天气很好"] * 36)
+    written(tmp_path, several(one, {"a": one, "b": one}), one, one)
+    markdown = (tmp_path / "report.md").read_text("utf-8")
+    assert "| Speaker | base | a | b | Characters |" in markdown
+    assert "Characters wrong |" in markdown
+    assert not re.search(r"\bWords\b", markdown)
+
+
 def test_which_text_was_closer_is_said(tmp_path: Path) -> None:
     rows = [Utterance(Path("/a.wav"), "open it", "a", "s", text_verbatim="b b open it"), *corpus(1)]
     page, _ = written(tmp_path, {}, score(rows, ["b b open it", *heard(corpus(1), 1)]), None)
     assert "Verbatim text was the closer one 1 of 1" in page.words
-    assert "Of two texts of a recording, the lower rate counts" in page.words
+    assert "Rates are against the text, unless they say otherwise; against the closer of text and" in page.words

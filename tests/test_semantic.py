@@ -126,6 +126,22 @@ def test_without_models_it_says_so(scores: Scores) -> None:
     assert semantic(score([], []))["phonetic"] is None
 
 
+def test_other_languages_are_left_out_with_the_reason() -> None:
+    def row(text: str, language: str | None) -> Utterance:
+        return Utterance(Path("/a.wav"), text, f"{language}{text}", "x", language=language)
+
+    italian, english = row("accendi la luce", "it"), row("call my sister", "en-GB")
+    alone = semantic(score([italian], ["accendi la luce"]))
+    assert (alone["phonetic"], alone["phonetic_by_word"], alone["utterances"]) == (None, None, 0)
+    assert "1 of 1 utterances are left out: its parts are made for English" in alone["note"]
+    both = semantic(score([italian, english], ["", "call my sister"]))
+    assert (both["phonetic"], both["utterances"]) == (1.0, 1)
+    assert "1 of 2 utterances are left out" in both["note"]
+    unnamed = semantic(score([row("افتح الباب", None)], ["افتح"]))
+    assert unnamed["utterances"] == 0
+    assert "1 of 1 texts have no word in its letters" in unnamed["note"]
+
+
 def test_with_models(scores: Scores, roberta: Path) -> None:
     found = semantic(scores, roberta, roberta)
     parts = {name: found[name] for name in WEIGHTS}

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
+from speechft.leaks import leaks
 from speechft.manifest import Manifest, Utterance
 from speechft.overlap import overlap
 from speechft.result import shared_parts
@@ -43,10 +44,35 @@ def homes(manifest: Manifest) -> dict[str, str | None]:
         ("two teas", "two tea", False),
         ("お茶を", "お茶", False),
         ("naïve", "naive", False),
+        ("请打开灯", "请 打开 灯", True),
+        ("你好，请开门。", "你好请开门", True),
+        ("打开 WiFi 吗", "打开wifi吗", True),
+        ("open the door", "openthe door", False),
+        ("문 열어", "문열어", False),
+        ("مرحـــبا", "مرحبا", True),
     ],
 )
 def test_sentence_key(left: str, right: str, same: bool) -> None:
     assert (sentence_key(left) == sentence_key(right)) is same
+
+
+@given(
+    letters=st.lists(st.sampled_from([*"请打开灯々アーのສະບາຍမြန်ភាសាབོད", "ที่", "น้ำ", "wifi", "25"]), min_size=1),
+    more=st.lists(st.sampled_from(["", " ", "，", "。 ", "\u200b", "་", "! "])),
+)
+def test_no_space_or_mark_tells_sentences_apart_that_are_written_without(letters: list[str], more: list[str]) -> None:
+    written = [f"请{letter}" for letter in letters]  # so that no two words of letters meet
+    between = [more[i] if i < len(more) else "" for i in range(len(written))]
+    assert sentence_key("".join(map(str.__add__, written, between))) == sentence_key("".join(written))
+
+
+def test_a_chinese_sentence_stays_in_one_part() -> None:
+    texts = ["你好，请开门。", "你好请开门", "今天天气很好", "今天 天气 很好", "关上门", "二十五度", "我想喝水", "谢谢"]
+    for seed in range(5):
+        rows = split_by_prompt(Manifest(one(i, text, language="zh") for i, text in enumerate(texts)), seed=seed)
+        assert (rows[0].split, rows[2].split) == (rows[1].split, rows[3].split)
+    leak = Manifest([one(1, "请打开灯", "A", "train"), one(2, "请 打开 灯", "B", "test")])
+    assert [problem.kind for problem in leaks(leak)] == ["text-leak"]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +101,10 @@ def test_the_same_sentence_as_the_error_rate_reads_it(left: str, right: str, lan
 def test_names_that_differ_in_case_or_spaces_are_told() -> None:
     rows = [one(1, speaker="A", split="train", prompt_id="p0"), one(2, speaker="a ", split="test", prompt_id="P0")]
     assert str(overlap(Manifest(rows), audio=False)) == (
-        "train and test share nothing, and perhaps speaker 'a ', prompt 'P0', but for case or spaces"
+        "train and test share nothing, and perhaps 1 speaker and 1 prompt, but for case or spaces"
     )
+    (pair,) = overlap(Manifest(rows), audio=False).to_dict(named=True)
+    assert pair["alike"] == ["speaker 'a '", "prompt 'P0'"]
 
 
 def test_no_speaker_in_two_splits() -> None:
@@ -245,7 +273,7 @@ def test_what_nobody_knows_of_speakers_is_said() -> None:
         "train and test share nothing (no speaker is named in 1 row of train)",
     )
     (pair,) = overlap(rows("ann", "cem", "Ann "), audio=False).pairs
-    assert "train and test may share speaker 'Ann ', written another way" in leakage_lines([pair.to_dict()])
+    assert "train and test may share speaker 'Ann ', written another way" in leakage_lines([pair.to_dict(named=True)])
     known = overlap(rows("ann", "cem", "ben"), audio=False)
     assert str(known) == "train and test share nothing"
     assert shared_parts(str(known), known.to_dict(), 3) == []

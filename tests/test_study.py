@@ -170,6 +170,11 @@ def test_each_arm_of_a_speaker_starts_from_what_it_says(monkeypatch: pytest.Monk
     alone = personal_arms(recipe, speaker, tmp_path, 3, Arm(None, evaluated("everyone")), None)
     assert list(alone) == ["base", "direct", "cohort"]
     assert alone["cohort"] is alone["base"], "no cohort's adapter beat the base model"
+    started.clear()
+    outside = Manifest(replace(u, speaker="../../../esc") for u in speaker)
+    average = personal_arms(recipe, outside, tmp_path, 3, cohort, tmp_path / "cohort_model")["average"].evaluation.of
+    folders = [*(place for _, place, _ in started), average.relative_to(tmp_path).as_posix()]
+    assert [folder.rpartition("/speaker-")[0] for folder in folders] == ["direct", "then", "average"]
 
 
 def test_a_study_takes_the_rows_that_training_takes(voice: Manifest, tmp_path: Path) -> None:

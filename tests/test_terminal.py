@@ -53,6 +53,21 @@ def test_one_system(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 speakers: the interval is over recordings, not about other people." in said
 
 
+def test_rates_against_the_closer_of_two_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [replace(u, text_verbatim="put the the kettle on", text="tea") for u in ROWS]
+    worse, better = (score(rows, [said] * 4) for said in ("put the the kettle", "put the the kettle on"))
+    shown: dict[str, Any] = {"model": "tiny", "real_time_factor": 0.1}
+    scores_table({**better.to_dict(), **shown}, None)
+    said = words(capsys)
+    assert "500.0%" in said
+    assert "of two texts" not in said.lower()
+    assert "Rates are against the text, unless they say otherwise; against the closer of text and verbatim text" in said
+    assert "0.0% of words are wrong, 0.0% with each clip at most 100%." in said
+    result = {"base": worse.to_dict(), "adapted": better.to_dict(), "adapter": "adapter"}
+    before_after({**result, "difference": compare(worse, better)}, None)
+    assert "WER, closer of text and verbatim text │ 20.0% │ 0.0%" in words(capsys)
+
+
 NAME = "[/b]x[red]:smile:[bold"
 
 

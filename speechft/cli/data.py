@@ -93,7 +93,7 @@ def check(
     else:
         for line in problem_lines(problems):
             err.marked(line)
-        for line in leakage_lines(shared.to_dict()):
+        for line in leakage_lines(shared.to_dict(named=True)):
             typer.echo(line)
         typer.echo(f"{len(rows)} utterances read; {'' if rows.splits else f'{said}; '}{len(problems)} problem(s)")
     if any(p.severity == "error" for p in problems):

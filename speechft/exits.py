@@ -10,13 +10,12 @@ import contextlib
 import errno
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from speechft.errors import SpeechftError, error_number
-from speechft.interruption import Interrupted, raise_on_terminate
+from speechft.interruption import raise_on_terminate, signal_of
 from speechft.plain_text import Terminal, escape, shortened, visible
 from speechft.supervision import ended_by_itself, memory_limit, supervised
 
@@ -100,8 +99,7 @@ def run(command: Callable[[], object]) -> NoReturn:
         stop(f"[bold red]Error:[/] {escape(shortened(str(error), LONGEST_MESSAGE))}", 2)
     except KeyboardInterrupt as interrupt:
         said = str(interrupt) or "Stopped."
-        number = interrupt.signal if isinstance(interrupt, Interrupted) else signal.SIGINT
-        stop(f"{escape(said)} Run the same command again to resume.", 128 + number)
+        stop(f"{escape(said)} Run the same command again to resume.", 128 + signal_of(interrupt))
     except Exception as error:
         if sentence := file_fault(error) or memory_fault(error):
             stop(f"[bold red]Error:[/] {escape(sentence)}", 2)

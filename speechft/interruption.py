@@ -16,6 +16,7 @@ from speechft.errors import SpeechftError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TWICE_S = 1.0  # launchers pass a terminal's Ctrl-C on, so one press can come twice
+_raised: list[int] = []  # signals that were raised as `Interrupted`
 NOTICE = b"\nStopping: saving what is done so far. Press Ctrl-C again to stop at once.\n"
 
 
@@ -42,7 +43,15 @@ def _in_main_thread() -> bool:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    _raised.append(number)
     raise Interrupted(number)
+
+
+def signal_of(interrupt: KeyboardInterrupt) -> int:
+    """The signal that is behind an interrupt; Ray raises one of its own where ours reaches it."""
+    if isinstance(interrupt, Interrupted):
+        return interrupt.signal
+    return _raised[-1] if _raised else signal.SIGINT
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from speechft.interruption import Interrupted, deferred, own_signals
+from speechft.interruption import Interrupted, deferred, own_signals, raise_on_terminate, signal_of
 from speechft.manifest import Manifest
 
 
@@ -100,6 +100,19 @@ def test_a_library_that_leaves_at_a_sigterm_does_it_our_way() -> None:
         sys.exit(7)
 
 
+def test_an_interrupt_of_somebody_else_s_is_by_the_signal_that_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speechft.interruption._raised", [])
+    before = signal.getsignal(signal.SIGTERM)
+    assert signal_of(KeyboardInterrupt()) == signal.SIGINT
+    raise_on_terminate()
+    try:
+        with pytest.raises(Interrupted) as stop:
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert signal_of(stop.value) == signal_of(KeyboardInterrupt()) == signal.SIGTERM
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_amid_ray_s_work_ends_it_without_a_crash(number: int) -> None:
     pytest.importorskip("ray")
@@ -111,7 +124,7 @@ from speechft.cluster import cluster
 def work():
     with cluster(None) as ray:
         print("working", flush=True)
-        ray.get(ray.remote(time.sleep).remote(600))
+        ray.wait([ray.remote(time.sleep).remote(600)])
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 exits.run(work)

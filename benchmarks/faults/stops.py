@@ -33,6 +33,7 @@ JOBS = ("training", "caching", "study", "fleet", *SHORT)
 CLOCKS = ("training", "caching", *SHORT)  # Optuna's and Ray's own clocks are theirs
 AGED = ("training", "caching", "study", "prepare")  # what goes on from files of a run before
 AT_ONCE = ("training", "caching")
+LAST = ("Report:", "Fleet")  # of what commands print when all is done
 YEARS = 20 * 365 * 86400  # seconds
 
 
@@ -116,7 +117,9 @@ def stopped(
     except subprocess.TimeoutExpired:
         process.send_signal(wanted)
         shown, said = process.communicate()
-    if process.returncode == 0 or (process.returncode == -wanted and "Report:" in shown):  # Python was on its way out
+    if process.returncode == 0:
+        return OVER
+    if process.returncode == -wanted and any(word in shown for word in LAST):  # Python was on its way out
         return OVER
     if "KeyboardInterrupt" in said and "speechft/cli" not in said:
         return None  # Python's own words, while it was on its way to the command line

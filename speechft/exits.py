@@ -99,7 +99,8 @@ def run(command: Callable[[], object]) -> NoReturn:
         stop(f"[bold red]Error:[/] {escape(shortened(str(error), LONGEST_MESSAGE))}", 2)
     except KeyboardInterrupt as interrupt:
         said = str(interrupt) or "Stopped."
-        stop(f"{escape(said)} Run the same command again to resume.", 128 + signal_of(interrupt))
+        Terminal(stderr=True).marked(f"{escape(said)} Run the same command again to resume.")
+        leave(128 + signal_of(interrupt))
     except Exception as error:
         if sentence := file_fault(error) or memory_fault(error):
             stop(f"[bold red]Error:[/] {escape(sentence)}", 2)
@@ -114,6 +115,17 @@ def closed_pipe() -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(nowhere, stream.fileno())
     sys.exit(CLOSED_PIPE)
+
+
+def leave(code: int) -> NoReturn:
+    """End after an interrupt. Ray's threads, broken off at their work, may crash in what Python does at its own end."""
+    if "ray" in sys.modules:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def stop(said: str, code: int) -> NoReturn:

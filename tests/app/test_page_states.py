@@ -129,6 +129,7 @@ def test_the_focus_stays_when_a_training_ends_and_its_end_is_said_everywhere(
     result = {"before": 5, "after": 6, "low": None, "high": None, "sentences": 9, "words": 50, "more": 100}
     page.route(f"**/api/voices/{anna.id}", lambda route: route.fulfill(body=json.dumps(about)))
     page.goto(f"{url}/#train")
+    page.wait_for_selector("#stop-training", state="visible")  # what is hidden takes no focus
     page.focus("#stop-training")
     about |= {"training": None, "result": {**result, "verdict": "unsure", "kept": False}}
     page.wait_for_selector("#status:has-text('Training is done')")

@@ -26,7 +26,7 @@ from speechft.recipes import RECIPES, Recipe
 from speechft.text.config import DATA
 from speechft.tune_report import markdown, refuse_foreign_study, row, search_result
 from speechft.tune_space import Space, default_space
-from speechft.tune_study import Pruning, came_to_an_end, cut_off_again, draw_by, open_study
+from speechft.tune_study import Pruning, came_to_an_end, cut_off_again, draw_by, has_ended, open_study
 from speechft.tune_task import Task, speech_task, text_task
 from speechft.validation import validated
 
@@ -162,14 +162,14 @@ class Worker:
         Raises:
             SpeechftError: a worker could not begin, or too many died.
         """
-        told = {trial.number for trial in self.study.trials if "seconds" in trial.user_attrs}
+        told = {trial.number for trial in self.study.trials if has_ended(trial)}
         with cluster(address) as ray:
             task = ray.remote(_take_part).options(max_retries=3, retry_exceptions=False)
             waiting = [task.remote(*self.given, worker) for worker in range(1, workers + 1)]
             while waiting:
                 ready, waiting = ray.wait(waiting, num_returns=1, timeout=1)
                 for trial in self.study.trials:
-                    if "seconds" in trial.user_attrs and trial.state.is_finished() and trial.number not in told:
+                    if trial.state.is_finished() and has_ended(trial) and trial.number not in told:
                         told.add(trial.number)
                         on_event({"event": "trial", "of": self.trials, **row(trial)})
                 try:

@@ -39,11 +39,13 @@ LONGEST_MESSAGE = 5000  # characters; Rich takes minutes for a megabyte
 MORE_MEMORY = "Free some, lower batch_size, or use a smaller model; then run the same command again to resume."
 
 
-def null_byte(where: object = None) -> SpeechftError:
-    """The error for a name with a null byte, which those who meet it do not name: it is looked for in the command."""
+def null_byte(error: Exception) -> SpeechftError | None:
+    """The error for a name with a null byte, looked for in the command, as Python does not name it; None for others."""
+    if not re.search("null (byte|character)", str(error)):  # Python 3.13 says character
+        return None
     name = next((word for word in sys.argv if "\0" in word), "")
     what = f"the file name '{shortened(name, 80)}' contains a null byte" if name else "a file name contains a null byte"
-    return SpeechftError(what, where=where, fix="Check how the name was made.")
+    return SpeechftError(what, fix="Check how the name was made.")
 
 
 def file_fault(error: Exception) -> str | None:
@@ -54,8 +56,8 @@ def file_fault(error: Exception) -> str | None:
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
         found = visible(error.object[max(0, error.start - 40) : error.end + 40])
         return f"A file or folder has a name that is not UTF-8 ('{found}'). Rename it."
-    if isinstance(error, ValueError) and "null byte" in str(error):
-        return str(null_byte())
+    if isinstance(error, ValueError) and (null := null_byte(error)):
+        return str(null)
     if number not in FILE_FAULTS:
         return None
     where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""

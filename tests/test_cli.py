@@ -147,14 +147,10 @@ def test_a_reader_who_has_gone_is_no_error(tmp_path: Path, words: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "where"),
-    [
-        (["transcribe", "x.wav", "--corrector", "a\0b"], "--corrector: the file name 'a"),
-        (["prepare", "folder", "a\0b", "out"], "the file name 'a"),
-    ],
+    "words", [["transcribe", "x.wav", "--corrector", "a\0b"], ["prepare", "folder", "a\0b", "out"]]
 )
 def test_a_null_byte_is_named_with_what_to_do(
-    words: list[str], where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from speechft.cli import main
 
@@ -163,5 +159,5 @@ def test_a_null_byte_is_named_with_what_to_do(
         main()
     said = capsys.readouterr().err
     assert ended.value.code == 2
-    assert where in said
+    assert "the file name 'a" in said
     assert "contains a null byte. Check how the name was made." in said

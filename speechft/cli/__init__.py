@@ -41,8 +41,7 @@ def verbs() -> int:
     except Exception as error:
         if not hasattr(error, "show"):  # a usage error of click's, which typer keeps in a place of its own
             raise
-        if "null byte" in str(error):  # typer says no more of it
-            option = "/".join(getattr(getattr(error, "param", None), "opts", []))
-            raise null_byte(where=option) from None
+        if null := null_byte(error):
+            raise null from None
         error.show()
         return 2

@@ -20,7 +20,8 @@ from speechft.report_evidence import calibrated, calibration_said, dose_table, f
 from speechft.report_limits import CLOSER_TEXT, limits
 from speechft.report_page import page
 from speechft.report_tables import UNNAMED
-from speechft.scoring import Scored, Scores, nameless, speaking, worst_clips
+from speechft.scoring import Scored, Scores, worst_clips
+from speechft.scoring_notes import nameless, speaking
 from speechft.significance import ENOUGH_SPEAKERS
 from speechft.trained_on import read_first
 

@@ -13,7 +13,7 @@ from typing import Any
 from speechft.normalize import unit
 from speechft.numbers_as_text import interval, p_value, percent, points_interval
 from speechft.report_comparison import BestSystem, best_system
-from speechft.scoring import nameless, speaking
+from speechft.scoring_notes import nameless, speaking
 from speechft.significance import ENOUGH_SPEAKERS, ENOUGH_UTTERANCES, SURE
 from speechft.trained_on import training_pairs
 

@@ -12,7 +12,7 @@ from speechft.normalize import unit
 from speechft.numbers_as_text import interval, p_value, percent, points, points_interval
 from speechft.report_data import for_display
 from speechft.report_tables import UNNAMED
-from speechft.scoring import speaking, voices
+from speechft.scoring_notes import speaking, voices
 from speechft.significance import ENOUGH_SPEAKERS
 from speechft.sources import common_name
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from speechft.normalize import unit
 from speechft.numbers_as_text import percent, points
-from speechft.scoring import speaking
+from speechft.scoring_notes import speaking
 
 NOTABLE = 0.005  # of a difference, more than the digits that are words beside others make of it
 CLOSER_TEXT = {  # rates against the closer of two texts, as every table names them

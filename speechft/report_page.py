@@ -36,7 +36,7 @@ from speechft.report_tables import (
     section,
     table,
 )
-from speechft.scoring import speaking, voices
+from speechft.scoring_notes import speaking, voices
 from speechft.significance import ENOUGH_SPEAKERS
 
 NO_INTERVAL = "It has no interval, because the best and worst groups were picked from the same numbers."

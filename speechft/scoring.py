@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,16 +14,14 @@ from speechft.hallucination import CHARACTERS_PER_SECOND, LOOP_TIMES, hallucinat
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import by_digits, describe, joins_numbers, resolve_normalizer, splits
 from speechft.normalize import normalizer as named_normalizer
-from speechft.numbers_as_text import percent
 from speechft.references import CloserText, clipped_errors, closer_text
-from speechft.significance import ENOUGH_SPEAKERS, ENOUGH_UTTERANCES, bootstrap_ci, shuffled_gap
+from speechft.scoring_notes import notes, speaking
+from speechft.significance import ENOUGH_SPEAKERS, bootstrap_ci, shuffled_gap
 from speechft.tasks import command_of, command_success, entities_of, entity_errors
 
-SPLIT = "in languages written without spaces each character counts as a word"
 WORST_SHARE = 0.01  # of the clips; one looping clip can move a corpus by ten points
 UNKNOWN = "unknown"  # value of a group for the rows that don't state it
 GROUP_DRAWS = 2_000  # of an interval a group; the corpus gets all
-NAMELESS = "speakers are not named: the interval is over recordings only; if they are several people it is too narrow"
 SCLITE_LONGEST = 2_000  # characters, of two minutes and more; it takes under a second
 LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 10_000))  # words of the reference
 
@@ -205,33 +203,11 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         """As JSON: a rate that does not exist (no word in the reference) is null."""
         speakers = [entry["wer"] for entry in self.per_speaker.values() if entry["wer"] is not None]
-        by_length = {}
+        by_length, n = {}, speaking(self.per_speaker)
         for low, high in LENGTHS:
             rows = [row for row in self.rows if row.words.length and low <= row.said <= high]
             if rows:
                 by_length[str(low) if low == high else f"{low}-{high}" if high < 10_000 else f"{low}+"] = _rates(rows)
-        notes = []
-        n, unnamed = speaking(self.per_speaker), sum(not row.speaker for row in self.rows if row.words.length)
-        if nameless(self.per_speaker):
-            notes.append(NAMELESS)
-        elif n < ENOUGH_SPEAKERS:
-            notes.append(f"{n} speaker{'s' if n != 1 else ''}: the interval is over recordings, not about other people")
-        if unnamed and n > 1:
-            notes.append(f"{unnamed} of {len(self.rows)} recordings name no speaker: they count as one speaker")
-        if n < ENOUGH_SPEAKERS and len(self.rows) < ENOUGH_UTTERANCES:
-            few = f"{len(self.rows)} recording{'s' if len(self.rows) > 1 else ''}"
-            notes.append(f"{few}: an interval over so few is far too narrow")
-        if splits(self.normalizer):
-            notes.append(SPLIT)
-        written = [row.words.errors - row.heard_words.errors for row in self.rows if row.heard_words is not row.words]
-        if written and self.wer_digits is not None:
-            where = f"in {len(written)} recording{'s' if len(written) > 1 else ''}"
-            notes.append(
-                f"only how numbers are written makes {sum(written)} of the {self.words.errors} errors, {where}: "
-                f"WER {percent(self.wer_digits)} with numbers compared digit by digit"
-            )
-        if self.rows and not self.words.length:
-            notes.append("no text has a word after normalisation: rates are counts of inserted words")
         return {
             "wer": finite(self.wer),
             "wer_ci95": [finite(bound) for bound in self.wer_ci95],
@@ -269,7 +245,7 @@ class Scores:
             "hallucination": self.hallucination,
             "command_success": command_success(self.rows),
             "entity_errors": entity_errors(self.rows),
-            "notes": notes,
+            "notes": notes(self),
         }
 
 
@@ -311,25 +287,6 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
             )
         )
     return Scores(tuple(rows), describe(normalizer))
-
-
-def speaking(per_speaker: Mapping[str, Mapping[str, Any]]) -> int:
-    """How many speakers have a word in any text: with `ENOUGH_SPEAKERS`, intervals and p values are over them.
-
-    Args:
-        per_speaker: of `Scores`, or of a result.
-    """
-    return len(voices(per_speaker))
-
-
-def voices(per_speaker: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Those speakers' names; that of a recording of silence is none."""
-    return [name for name, entry in per_speaker.items() if entry["n_words"] > 0]
-
-
-def nameless(per_speaker: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether nobody who has a word is named."""
-    return voices(per_speaker) == [""]
 
 
 def worst_clips(clips: int, share: float = WORST_SHARE) -> int:

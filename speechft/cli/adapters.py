@@ -66,7 +66,8 @@ def export(
         typer.echo(f"{made}: {advice}")
         return
     from speechft.export_check import check_export
-    from speechft.terminal import Watcher, export_table
+    from speechft.terminal import export_table
+    from speechft.watcher import Watcher
 
     with Watcher(quiet=as_json) as watch:
         rows = given.chosen.spread(clips)
@@ -124,7 +125,7 @@ def scale(
     from speechft.adapter_scale import SCALES, save_at_best_scale
     from speechft.recogniser import card_of
     from speechft.seen import Seen
-    from speechft.terminal import Watcher
+    from speechft.watcher import Watcher
 
     given = _rows_to_check(manifest, split, allow_outside, model, adapter)
     rows = given.chosen

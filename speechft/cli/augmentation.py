@@ -43,7 +43,7 @@ def augment(
     """
     from speechft.augmented import augment_manifest
     from speechft.augmented import listen as write_examples
-    from speechft.terminal import Watcher
+    from speechft.watcher import Watcher
 
     if listen is None and out is None:
         raise SpeechftError("nothing to write", fix="Give --listen FOLDER, --out MANIFEST, or both.")

@@ -68,7 +68,8 @@ def check(
     Exits with code 2 if any row cannot be used. Example: `speechft check corpus/manifest.jsonl`
     """
     from speechft.check import examine
-    from speechft.terminal import Watcher, leakage_lines, problem_lines
+    from speechft.terminal import leakage_lines, problem_lines
+    from speechft.watcher import Watcher
 
     tokenizer, english = None, "bundled:tiny.en (the default)"  # known without loading it
     if model:

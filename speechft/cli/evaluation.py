@@ -79,7 +79,8 @@ def evaluate(
     """
     from speechft.comparison import evaluate_adapters
     from speechft.pipeline import evaluate as run
-    from speechft.terminal import Watcher, before_after, comparison_table, scores_table
+    from speechft.terminal import before_after, comparison_table, scores_table
+    from speechft.watcher import Watcher
 
     shared: dict[str, Any] = {
         "split": split, "split_file": split_file, "model": model, "out": out, "normalizer": normalizer,

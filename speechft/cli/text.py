@@ -21,8 +21,8 @@ NAMED = 10  # items in the training data that the terminal names
 
 def train_text(recipe: TextRecipe, as_json: bool) -> None:
     """`speechft train` with a recipe of a text task."""
-    from speechft.terminal import Watcher
     from speechft.text.pipeline import train
+    from speechft.watcher import Watcher
 
     with Watcher(quiet=as_json) as watch:
         result = train(recipe, on_event=lambda event: watch(display_event(event)))

@@ -26,7 +26,8 @@ def quickstart(
     Example: `speechft quickstart --out quickstart`
     """
     from speechft.quickstart import run
-    from speechft.terminal import Watcher, before_after
+    from speechft.terminal import before_after
+    from speechft.watcher import Watcher
 
     with Watcher(quiet=as_json) as watch:
         result = run(out, on_event=watch)
@@ -90,7 +91,8 @@ def train(
     from speechft.distributed import is_first
     from speechft.pipeline import train as run
     from speechft.recipes import load_recipe
-    from speechft.terminal import Watcher, before_after
+    from speechft.terminal import before_after
+    from speechft.watcher import Watcher
 
     settings = load_recipe(*recipe_and_overrides(recipe, overrides))
     if plot_schedule:

@@ -48,7 +48,7 @@ def tune(
     Example: `speechft tune recipes/personal_voice.yaml manifest=me/manifest.jsonl output_dir=runs/study --minutes 15`
     """
     from speechft.recipes import load_recipe
-    from speechft.terminal import Watcher
+    from speechft.watcher import Watcher
 
     settings = load_recipe(*recipe_and_overrides(recipe, overrides))
     if find_lr:
@@ -85,7 +85,7 @@ def _find_lr(settings: Recipe, as_json: bool) -> None:
     from speechft.lr_finder import CURVE, find_learning_rate, plot
     from speechft.own_results import refuse_foreign_file
     from speechft.pipeline import prepared
-    from speechft.terminal import Watcher
+    from speechft.watcher import Watcher
 
     if not isinstance(settings, SpeechRecipe):
         raise SpeechftError("the range test is for speech recipes", fix="Leave --find-lr out: tune searches for it.")

@@ -16,7 +16,6 @@ from speechft.row_problems import WORDS_PER_SECOND
 if TYPE_CHECKING:
     from speechft.scoring import Scored
 
-CHARACTERS_PER_SECOND = 20.0  # where each is a word: fast Japanese has 10 kana a second, Thai about twice its syllables
 LOOP_TIMES = 4  # so many times in a row is a loop, unless the text says it as often
 LOOP_WORDS = 40  # the longest stretch that is looked for: four of them hardly fit into Whisper's 448 tokens
 SHORT: Seconds = 1.5  # a clip shorter than this gives a model little to go by

@@ -7,6 +7,7 @@ import importlib.metadata
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from typing import Any
 
 from speechft.errors import SpeechftError
 
@@ -50,15 +51,21 @@ def normalizer(name: str) -> Callable[[str], str]:
         letters = name == "characters"
         return _stripped(BasicTextNormalizer(split_letters=letters, preserve_marks=name != "whisper-basic"))
     if name == "mixed":
-        import regex
-
-        basic, letter = normalizer("basic"), regex.compile(SPACELESS_LETTER)
+        basic, letter = normalizer("basic"), spaceless_letter()
         return lambda text: " ".join(letter.sub(r" \g<0> ", basic(text)).split())
     if name == "none":
         return str.strip
     near = difflib.get_close_matches(name, VERSIONS, n=1)
     hint = f"Did you mean '{near[0]}'?" if near else f"Use one of {', '.join(VERSIONS)}."
     raise SpeechftError(f"unknown normaliser '{name}'", fix=hint)
+
+
+@cache
+def spaceless_letter() -> Any:
+    """The compiled pattern of one letter of a script written without spaces, with its marks."""
+    import regex
+
+    return regex.compile(SPACELESS_LETTER)
 
 
 def resolve_normalizer(name: str, languages: Iterable[str | None], model_language: str | None = "en") -> str:

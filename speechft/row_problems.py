@@ -10,7 +10,7 @@ from speechft.audio import SILENT_PEAK, WINDOW_SECONDS
 from speechft.cut_off import CUT_ADVICE, cut_off
 from speechft.errors import SpeechftError
 from speechft.manifest import Problem, Seconds, Utterance
-from speechft.normalize import knows_language
+from speechft.normalize import knows_language, spaceless_letter
 from speechft.problems import TRUNCATED
 from speechft.split import sentence_key, usual_name
 from speechft.tasks import command_of, entities_of
@@ -28,6 +28,7 @@ QUIET = 0.02  # peak, of full scale: -34 dB
 FULL_SCALE = 0.99
 CLIPPED_SHARE = 0.002  # of samples at full scale; speech that isn't clipped stays under a tenth of this
 WORDS_PER_SECOND = 8.0  # nobody speaks faster; the recording was cut, or the text belongs to another one
+CHARACTERS_PER_SECOND = 20.0  # where each is a word: fast Japanese has 10 kana a second, Thai about twice its syllables
 LETTERS_PER_SECOND = 45.0
 SHORTEST: Seconds = 0.1  # no word is shorter
 
@@ -150,12 +151,14 @@ def _times_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
 
 
 def _speed_problems(u: Utterance, seconds: Seconds) -> list[Problem]:
-    words = sentence_key(u.text).split()
-    letters = sum(map(len, words))
-    too_fast = len(words) > WORDS_PER_SECOND * seconds or letters > LETTERS_PER_SECOND * seconds
-    if not words or not (seconds < SHORTEST or (too_fast and letters > 4)):
+    key = sentence_key(u.text)
+    others, characters = spaceless_letter().subn(" ", key)
+    words, letters = len(others.split()), sum(map(len, key.split()))
+    needed = max(words / WORDS_PER_SECOND + characters / CHARACTERS_PER_SECOND, letters / LETTERS_PER_SECOND)
+    if not letters or not (seconds < SHORTEST or (needed > seconds and letters > 4)):
         return []
-    count = f"{len(words)} word{'s' if len(words) > 1 else ''}"
+    parts = [(words, "word"), (characters, "character")]
+    count = " and ".join(f"{n} {name}{'s' if n > 1 else ''}" for n, name in parts if n)
     what = f"lasts {seconds:.2f} s, too short for its {count}"
     fix = "The recording may be cut, or the text may belong to another one; listen to it."
     return [audio_problem(u, "warning", "too-fast", what, fix)]

@@ -10,11 +10,12 @@ from functools import cached_property
 from typing import Any
 
 from speechft.error_rate import ErrorRate, char_errors, sclite_char_errors, word_errors
-from speechft.hallucination import CHARACTERS_PER_SECOND, LOOP_TIMES, hallucinations, repeats
+from speechft.hallucination import LOOP_TIMES, hallucinations, repeats
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import by_digits, describe, joins_numbers, resolve_normalizer, splits
 from speechft.normalize import normalizer as named_normalizer
 from speechft.references import CloserText, clipped_errors, closer_text
+from speechft.row_problems import CHARACTERS_PER_SECOND
 from speechft.scoring_notes import notes, speaking
 from speechft.significance import ENOUGH_SPEAKERS, bootstrap_ci, shuffled_gap
 from speechft.tasks import command_of, command_success, entities_of, entity_errors

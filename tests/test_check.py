@@ -276,6 +276,21 @@ def test_usable_keeps_what_has_no_error_and_drops_nothing_in_silence(folder: Fol
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("请把卧室的灯打开然后关上窗户我要睡觉了晚安", "21 characters"),
+        ("请 打开 卧室 的 灯 然后 关上 窗户 我 要 睡觉 用 WiFi okay yes", "3 words and 18 characters"),
+        ("请打开 WiFi", None),
+    ],
+)
+def test_characters_of_scripts_without_spaces_take_their_time(folder: Folder, text: str, count: str | None) -> None:
+    folder.row(None, text=text)
+    found = [problem.what for problem in check(folder.write()) if problem.kind == "too-fast"]
+    assert len(found) == (count is not None)
+    assert not count or count in found[0]
+
+
 def test_nothing_usable(folder: Folder) -> None:
     folder.row("missing", audio="gone.wav")
     folder.row("empty-text", text="")

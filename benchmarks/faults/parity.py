@@ -60,7 +60,7 @@ def main(a: argparse.Namespace) -> Tally:
                 wrong = None if same else f"'{transcript.text}', not '{whisper.text(wanted)}'"
                 worst = max(worst, far)
                 tally.count(utterance.id, f"encoder {far:.1f} times too far apart" if far > 1 else wrong)
-    tally.notes = f"{a.model}, {kind}; to 1e-5 (at worst {worst:.0%} of that), and every token"
+    tally.notes = f"{a.model}, {kind}; encoder to 1e-5 (at worst {worst:.1g} of that), and every token"
     return tally
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -209,8 +209,9 @@ def train(recipe: PolicyRecipe, text: TextModel, examples: Sequence[Example], re
     optimizer = optimizer_of(
         recipe.optimizer, [*adapter, *policy.value.parameters()], recipe.learning_rate, recipe.weight_decay
     )
-    first = _resumed(policy, optimizer, best)
-    best.start(first or None)
+    saved = _resumed(policy, optimizer, best)
+    best.start(saved)
+    first = saved["step"] if saved else 0
     every = evaluation_interval(recipe.evaluations, recipe.max_steps)
     with deferred() as asked:
         for step in range(first, recipe.max_steps):
@@ -235,8 +236,7 @@ def train(recipe: PolicyRecipe, text: TextModel, examples: Sequence[Example], re
             if stop or last or (step + 1) % recipe.checkpoint_every == 0:
                 weights = adapters.trainable_state(text.model)
                 weights |= {f"{VALUE}{name}": p.detach().cpu() for name, p in policy.value.named_parameters()}
-                state = {"fingerprint": best.fingerprint, "step": step + 1, "skips": asdict(best.skips)}
-                save_checkpoint(best.folder, weights, optimizer, state)
+                save_checkpoint(best.folder, weights, optimizer, best.state(step + 1))
             if stop:
                 raise Interrupted(stop, f"Stopped after round {step + 1} of {recipe.max_steps}; it is saved.")
     best.finish(recipe.max_steps)
@@ -300,17 +300,16 @@ def update(
     }
 
 
-def _resumed(policy: Policy, optimizer: torch.optim.Optimizer, best: Best) -> int:
-    """Rounds done by a run that was cut off; its weights are put back.
+def _resumed(policy: Policy, optimizer: torch.optim.Optimizer, best: Best) -> dict[str, Any] | None:
+    """The state that a run which was cut off saved, if one was; its weights are put back.
 
     Raises:
         SpeechftError: it had other settings or data.
     """
     found = load_checkpoint(best.folder, optimizer, best.fingerprint) if best.folder.is_dir() else None
     if found is None:
-        return 0
+        return None
     weights, state = found
     policy.value.load_state_dict(with_prefix(weights, VALUE))
     adapters.load_trainable_state(policy.text.model, without_prefixes(weights, VALUE))
-    vars(best.skips).update(state.get("skips", {}))  # checkpoints of before have none
-    return int(state["step"])
+    return state

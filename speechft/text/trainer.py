@@ -246,9 +246,7 @@ class Ours(Trainer):
             weights |= {f"{RANKS}{name}": value for name, value in self.ranks.state().items()}
         scaler = getattr(self.accelerator, "scaler", None)
         state = {
-            "fingerprint": self.best.fingerprint,
-            "step": self.state.global_step,
-            "skips": asdict(self.best.skips),
+            **self.best.state(self.state.global_step),
             "schedule": self.lr_scheduler.state_dict(),
             "random": states,
             "tokens": getattr(self, "_total_train_tokens", 0),

@@ -6,15 +6,14 @@ it does better there than the model before training.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
 import time
 import types
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from speechft import adapters
-from speechft.checkpoint import DAMAGED, LATEST, append_metrics, fingerprint_of, refuse_other_run, trim_metrics
+from speechft.checkpoint import DAMAGED, LATEST, append_metrics, fingerprint_of, trim_metrics
 from speechft.errors import SpeechftError, missing_extra, readable
 from speechft.events import Event, OnEvent
-from speechft.files import null_for_nan, read_text, refuse_special, save_tensors, write_text
+from speechft.files import null_for_nan, refuse_special, save_tensors
 from speechft.interruption import Interrupted, deferred
 from speechft.marks import Mark, without
 from speechft.non_finite import Skips
@@ -155,10 +154,8 @@ def fit(
     best = Best(text, recipe, corpus, score or (lambda: float(trainer.evaluate()["eval_loss"])), log, steps)
     trainer.remove_callback(PrinterCallback)
     saved = last_saved(best.folder, best.fingerprint)
-    if saved:
-        vars(best.skips).update(saved.state["skips"])
     done = saved.step if saved else None
-    best.start(done)
+    best.start(saved.state if saved else None)
     trainer.equip(best, ranks, saved)
     if done != steps:  # else it was cut off after training; the trainer would do a step more
         with deferred() as asked:
@@ -241,31 +238,32 @@ class Best:
         self.skips = Skips()
         self.seen = -1
 
-    def start(self, resumed: int | None) -> None:
+    def start(self, saved: Mapping[str, Any] | None) -> None:
         """Score the model before training, or go on with what a run that was cut off knew.
 
         Args:
-            resumed: the step of the checkpoint that the run goes on from, if there is one.
-
-        Raises:
-            SpeechftError: that run had other settings or data.
+            saved: the state in the checkpoint that the run goes on from, if there is one; see `state`.
         """
-        state = self.folder / "run.json"
-        if resumed is not None and state.is_file():
-            with readable(state, DAMAGED):
-                saved = json.loads(read_text(state))
-                refuse_other_run(self.out, saved["fingerprint"], self.fingerprint)
+        if saved:
+            with readable(self.folder / LATEST, DAMAGED):
                 self.base, self.best = (math.nan if saved[key] is None else saved[key] for key in ("base", "best"))
-                self.best_step = saved["best_step"]
-            self.seen = resumed  # a step that is to be scored is, before it is saved
-            trim_metrics(self.out / "metrics.jsonl", resumed)
-            self.log({"event": "resumed", "step": resumed, "steps": self.steps})
+                self.best_step, self.seen = (
+                    saved["best_step"],
+                    saved["step"],
+                )  # scored, where it was to be, before saved
+                self.skips = Skips(**saved["skips"])
+            trim_metrics(self.out / "metrics.jsonl", self.seen)
+            self.log({"event": "resumed", "step": self.seen, "steps": self.steps})
             return
         (self.out / "metrics.jsonl").unlink(missing_ok=True)
         with adapters.disabled(self.text.model):  # prompts and some initial values change the model before training
             self.base = self.best = self.score()
         self.write({"step": 0, "dev": self.base, "model": "base"})
-        self._remember()
+
+    def state(self, step: int) -> dict[str, Any]:
+        """What a checkpoint after a step holds of this, as JSON; a file beside it could know of later steps."""
+        known = {"fingerprint": self.fingerprint, "base": self.base, "best": self.best, "best_step": self.best_step}
+        return null_for_nan(known | {"step": step, "skips": asdict(self.skips)})
 
     def consider(self, step: int) -> None:
         """Score the model as it is and keep it if it is the best."""
@@ -276,7 +274,6 @@ class Best:
             self.best, self.best_step = value, step
             save_tensors(self.folder / "best.safetensors", adapters.trainable_state(self.text.model))
         self.write({"step": step, "dev": value, "model": "trained", "best": better})
-        self._remember()
 
     def finish(self, step: int) -> None:
         """Put the best state into the model; where nothing was better, the state at the end stays for inspection."""
@@ -301,10 +298,6 @@ class Best:
         append_metrics(self.out / "metrics.jsonl", line)
         self.tracking.log(line)
         self.log({**line, "steps": self.steps})
-
-    def _remember(self) -> None:
-        state = {"fingerprint": self.fingerprint, "base": self.base, "best": self.best, "best_step": self.best_step}
-        write_text(self.folder / "run.json", json.dumps(null_for_nan(state), allow_nan=False))
 
 
 def _reward_weights(recipe: TextRecipe) -> list[str]:

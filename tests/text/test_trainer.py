@@ -137,6 +137,22 @@ def test_a_stopped_run_leaves_no_pickle_and_goes_on_to_the_same_bits(
     assert all("num_tokens" in line for line in told[0] if "loss" in line)
 
 
+def test_what_was_the_best_after_the_last_checkpoint_is_so_again(tiny_llama: Path, data: Path, tmp_path: Path) -> None:
+    settings = {"evaluations": 4, "checkpoint_every": 1}
+
+    def cut(event: dict) -> None:
+        if event.get("step") == 2 and "loss" in event:  # after its evaluation
+            raise ConnectionError
+
+    run(tiny_llama, data, tmp_path / "whole", "sft", **settings)
+    with pytest.raises(ConnectionError):
+        run(tiny_llama, data, tmp_path / "cut", "sft", cut, **settings)
+    run(tiny_llama, data, tmp_path / "cut", "sft", **settings)
+    told = [[timeless(line) for line in lines(tmp_path / name)] for name in ("whole", "cut")]
+    assert told[0] == told[1]
+    assert all(line["best"] for line in told[0] if line.get("model") == "trained")
+
+
 @pytest.fixture(scope="module")
 def stopped(tiny_llama: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stopped")
@@ -145,9 +161,7 @@ def stopped(tiny_llama: Path, data: Path, tmp_path_factory: pytest.TempPathFacto
     return out
 
 
-@pytest.mark.parametrize(
-    "name", ["latest/state.safetensors", "latest/state.json", "latest/trainer_state.json", "run.json"]
-)
+@pytest.mark.parametrize("name", ["latest/state.safetensors", "latest/state.json", "latest/trainer_state.json"])
 def test_a_damaged_checkpoint_is_named_with_advice(
     name: str, stopped: Path, tiny_llama: Path, data: Path, no_unpickling: None
 ) -> None:

@@ -64,7 +64,7 @@ def result(
         "notice": notice(test, manifest),
         "caveats": caveats,
         "task": "Minimum word error rate",
-        "evaluated_on": {"clips": len(test), "speakers": len(test.speakers)},
+        "evaluated_on": {"clips": len(test), "speakers": len(test.voices)},
         "arms": table,
         "overlap": str(shared),
         "leakage": shared.to_dict(),

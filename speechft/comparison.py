@@ -21,6 +21,7 @@ from speechft.report import write_report
 from speechft.report_data import recordings
 from speechft.result import environment, forgetting, notice, summary
 from speechft.result_schema import FORMAT
+from speechft.scoring_notes import speaking
 from speechft.sources import common_name
 from speechft.trained_on import read_first
 
@@ -93,7 +94,7 @@ def evaluate_adapters(
         "format": FORMAT,
         "split": rows.split,
         "clips": len(base.heard),
-        "speakers": len(base.heard.voices),
+        "speakers": speaking(base.scores.per_speaker),
         **rows.facts(base, [*bases, *notes]),
         "base": {**summary(base), **of_base, "forgetting": None},
         "adapters": entries,

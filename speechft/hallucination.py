@@ -33,21 +33,22 @@ def hallucinations(rows: Sequence[Scored], per_second: float = WORDS_PER_SECOND)
         `silence`: `clips`, how many of them were given `with_words`, `words`, and `words_per_minute`;
         `short`: `clips` under `SHORT` seconds with words to say, their `insertions` and the `rate` by spoken words;
         `loops`: `clips` that repeat themselves more than the text does, and the words `inserted` in them;
-        `above_one`: `clips` with more errors than words, also where there was none to say, and their `share`;
+        `above_one`: `clips` with more errors than words, also where there was none to say, and their `share`, by the
+        words of the error rate;
         `too_fast`: `clips` with more words than fit into their length at `per_second`, and the `words` beyond.
-        Digits that are only written apart are no invented words: but for `silence`, these are counts of
-        `Scored.heard_words`. Rates are None where there is nothing to divide by; clips of unknown length are not in
-        `short` and `too_fast`.
+        Words are counted before the normaliser joins any, so that a loop of numbers is no single word; digits that are
+        only written apart are not invented (`Scored.inserted`). Rates are None where there is nothing to divide by;
+        clips of unknown length are not in `short` and `too_fast`.
     """
     silent = [row for row in rows if not row.reference.strip()]
     spoken = [row for row in rows if row.words.length]
     short = [row for row in spoken if row.duration_s is not None and row.duration_s < SHORT]
     loops = [row for row in rows if row.loops]
-    above = [row for row in rows if row.heard_words.errors > row.heard_words.length]
+    above = [row for row in rows if row.words.errors > row.words.length]
     beyond = [words_beyond_speech(row, per_second) for row in rows]
     seconds = sum(row.duration_s or 0.0 for row in silent)
-    words = sum(row.words.insertions for row in silent)
-    short_insertions = sum(row.heard_words.insertions for row in short)
+    words = sum(len(row.apart[1].split()) for row in silent)
+    short_insertions = sum(row.inserted for row in short)
     return {
         "silence": {
             "clips": len(silent),
@@ -58,9 +59,9 @@ def hallucinations(rows: Sequence[Scored], per_second: float = WORDS_PER_SECOND)
         "short": {
             "clips": len(short),
             "insertions": short_insertions,
-            "rate": short_insertions / sum(row.heard_words.length for row in short) if short else None,
+            "rate": short_insertions / sum(row.said for row in short) if short else None,
         },
-        "loops": {"clips": len(loops), "inserted": sum(row.heard_words.insertions for row in loops)},
+        "loops": {"clips": len(loops), "inserted": sum(row.inserted for row in loops)},
         "above_one": {"clips": len(above), "share": len(above) / len(rows) if rows else None},
         "too_fast": {"clips": sum(n > 0 for n in beyond), "words": sum(beyond)},
     }
@@ -70,8 +71,8 @@ def words_beyond_speech(row: Scored, per_second: float = WORDS_PER_SECOND) -> in
     """Words of the transcript that cannot have been said in the clip's time; those of a fast text don't count."""
     if row.duration_s is None:
         return 0
-    most = max(row.words.length, row.heard_words.length, int(per_second * row.duration_s))
-    return max(0, row.words.hypothesis_length - most)
+    said = max(row.words.length, row.digits.length if row.digits else 0, len(row.apart[0].split()))
+    return max(0, len(row.apart[1].split()) - max(said, int(per_second * row.duration_s)))
 
 
 def repeats(words: Sequence[str], longest: int = LOOP_WORDS) -> int:

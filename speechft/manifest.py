@@ -130,7 +130,7 @@ class Manifest(Sequence[Utterance]):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """Those of the speakers who have a text: who made a recording of silence is none to count in a result."""
+        """Those of the speakers who have a text, as a silence has not; results count by their scores."""
         return tuple(dict.fromkeys(u.speaker for u in self if u.speaker and u.text.strip()))
 
     @property

@@ -110,12 +110,38 @@ def joins_numbers(name: str) -> bool:
 
 
 def by_digits(normalized: str) -> str:
-    """A text of such a normaliser with every digit a word, also the 1 that it writes as "one".
+    """A text of such a normaliser with every digit a word, also the 1 that it writes as "one"; a plural keeps its s.
 
-    >>> by_digits("room 101"), by_digits("room one 0 one")
-    ('room 1 0 1', 'room 1 0 1')
+    >>> by_digits("room 101"), by_digits("room one 0 one"), by_digits("the red ones")
+    ('room 1 0 1', 'room 1 0 1', 'the red 1s')
     """
-    return " ".join(re.sub(r"(\d)", r" \1 ", re.sub(r"\bone(s?)\b", r"1\1", normalized)).split())
+    return " ".join(re.sub(r"(\d(?:s\b)?)", r" \1 ", re.sub(r"\bone(s?)\b", r"1\1", normalized)).split())
+
+
+def digits_together(normalized: str) -> str:
+    """A text of such a normaliser with neighbouring numbers as one: what is right however it is written is the same.
+
+    Unlike `by_digits`, it keeps a number whole: "channel 2" is not in "channel 21".
+
+    >>> digits_together("call 5 5 2 one"), digits_together("call 5521")
+    ('call 5521', 'call 5521')
+    """
+    ones = re.sub(r"(?<!\S)one(?!\S)", "1", normalized)
+    return re.sub(r"(?<!\S)\d+(?: \d+)+(?!\S)", lambda found: found[0].replace(" ", ""), ones)
+
+
+def unjoined(text: str, normalized: str, normalize: Callable[[str], str]) -> str:
+    """A text normalised by such a normaliser with each word for itself, so that as many are left as were written.
+
+    >>> unjoined("turn it on five five five", "turn it on 555", normalizer("whisper-english"))
+    'turn it on 5 5 5'
+
+    Args:
+        text, normalized: as it is, and as a whole; where that has no digit nothing was joined.
+    """
+    if not re.search(r"\d", normalized):
+        return normalized
+    return " ".join(made for word in re.split(r"[\s\-]|,(?!\d{3})", text) if (made := normalize(word)))
 
 
 def pieces(words: Sequence[str], normalize: Callable[[str], str]) -> list[tuple[list[str], list[str]]] | None:

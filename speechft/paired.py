@@ -11,7 +11,7 @@ from speechft.error_rate import align
 from speechft.errors import SpeechftError
 from speechft.matched_pairs import error_segments, mapsswe
 from speechft.scoring import Scored, Scores, finite
-from speechft.scoring_notes import nameless, speaking
+from speechft.scoring_notes import nameless, speaking, voices
 from speechft.significance import ENOUGH_SPEAKERS, holm, paired_bootstrap, sign_flip
 
 
@@ -39,6 +39,7 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
     of_speaker: dict[str, int] = defaultdict(int)
     for speaker, change in zip(base.speakers, changes, strict=True):
         of_speaker[speaker] += change
+    people = [of_speaker[speaker] for speaker in voices(base.per_speaker)]
     segments = [pair for b, a in zip(base.rows, other.rows, strict=True) for pair in _segments(b, a)]
     matched = mapsswe([b for b, _ in segments], [a for _, a in segments])
     digits = [scores.wer_digits for scores in (base, other)]
@@ -61,8 +62,8 @@ def compare(base: Scores, other: Scores) -> dict[str, Any]:
         "better": sum(c < 0 for c in changes),
         "worse": sum(c > 0 for c in changes),
         "same": sum(c == 0 for c in changes),
-        "speakers_better": sum(change < 0 for change in of_speaker.values()),
-        "speakers_worse": sum(change > 0 for change in of_speaker.values()),
+        "speakers_better": sum(change < 0 for change in people),
+        "speakers_worse": sum(change > 0 for change in people),
         "notes": [one_voice if n == 1 else few] if 0 < n < ENOUGH_SPEAKERS else [],
     }
 

@@ -37,6 +37,7 @@ from speechft.result import (
     training_summary,
 )
 from speechft.result_schema import FORMAT
+from speechft.scoring_notes import speaking
 from speechft.seen import Seen, learnt_from
 from speechft.semantic import semantic
 from speechft.sources import resolve
@@ -137,7 +138,7 @@ def _trained_and_reported(
             "split": split,
             "chosen_on": "dev",
             "clips": len(held_out),
-            "speakers": len(held_out.voices),
+            "speakers": speaking(base.scores.per_speaker),
         },
         "base": summary(base),
         "adapted": summary(adapted),

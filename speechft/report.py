@@ -16,7 +16,15 @@ from speechft.paired import compare
 from speechft.report_answer import answer
 from speechft.report_comparison import best_system, comparison, every_speaker, explained, pairs
 from speechft.report_data import Clip, Systems, addresses, for_display, to_repeat
-from speechft.report_evidence import calibrated, calibration_said, dose_table, forgetting_table, forgotten, shared_table
+from speechft.report_evidence import (
+    calibrated,
+    calibration_said,
+    dose_table,
+    forgetting_table,
+    forgotten,
+    shared_table,
+    typical,
+)
 from speechft.report_limits import CLOSER_TEXT, limits
 from speechft.report_page import page
 from speechft.report_tables import UNNAMED
@@ -251,7 +259,7 @@ def _markdown(
     if kept := result.get("forgetting"):
         titles, *rates = forgetting_table(kept)
         boxes = _boxes(read_first(kept))
-        where = f"On {kept['clips']} clips of typical speech by {kept['speakers']} speakers. {forgotten(kept)}\n"
+        where = f"On {typical(kept)}. {forgotten(kept)}\n"
         parts += ["## What it forgot\n", *boxes, markdown_table(titles, rates), where]
     if result.get("dose_curve"):
         titles, *doses = dose_table(result["dose_curve"])

@@ -15,6 +15,10 @@ from speechft.sounds import confused_sounds
 from speechft.trained_on import read_first
 
 CONFUSIONS = 20
+COUNTED_APART = (
+    "Words are counted here as they were written, not as joined numbers, and digits that are only written apart are "
+    "not invented; but clips with more errors than words go by the words of the error rate."
+)
 
 
 def evidence(systems: Systems, result: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -74,11 +78,11 @@ def _confusions(systems: Systems) -> str:
         return ""
     counts = [confusions(scores) for _, scores in systems]
     names, words = columns(systems, "Times"), unit(systems[-1][1].normalizer)
-    parts = []
+    apart, parts = _digit_by_digit(systems), []
     for caption, headings, wanted in (
-        (f"{words.capitalize()} heard as other {words}", ["Said", "Heard"], lambda said, heard: said and heard),
-        (f"{words.capitalize()} missed", ["Said"], lambda said, heard: not heard),
-        (f"{words.capitalize()} invented", ["Heard"], lambda said, heard: not said),
+        (f"{words.capitalize()} heard as other {words}{apart}", ["Said", "Heard"], lambda said, heard: said and heard),
+        (f"{words.capitalize()} missed{apart}", ["Said"], lambda said, heard: not heard),
+        (f"{words.capitalize()} invented{apart}", ["Heard"], lambda said, heard: not said),
     ):
         chosen = [pair for pair in _most_first(counts) if wanted(*pair)]
         rows = [
@@ -92,6 +96,12 @@ def _confusions(systems: Systems) -> str:
         f"<details{' open' if i == 0 else ''}>{_summarised(part)}</details>" for i, part in enumerate(parts)
     )
     return section("Confusions", folded)
+
+
+def _digit_by_digit(systems: Systems) -> str:
+    """What a caption adds where its counts are not those of the error rate; see `Scored.heard_words`."""
+    apart = any(row.heard_words is not row.words for _, scores in systems for row in scores.rows)
+    return " (numbers digit by digit)" if apart else ""
 
 
 def _most_first(counts: Sequence[Counter[tuple[str, str]]]) -> list[tuple[str, str]]:
@@ -123,7 +133,9 @@ def _sounds(systems: Systems) -> list[str]:
     if not rows:
         return []
     share = f"{systems[-1][0]}, of" if len(systems) > 1 else "Of"
-    caption = f"{name.capitalize()} confused inside misheard words, {_ranked(systems, len(chosen))}"
+    caption = (
+        f"{name.capitalize()} confused inside misheard words{_digit_by_digit(systems)}, {_ranked(systems, len(chosen))}"
+    )
     heads = ["Said", "Heard", *columns(systems, "Times"), Number(f"{share} this {name[:-1]}")]
     return [table(caption, heads, rows)]
 
@@ -152,7 +164,9 @@ def _invented(systems: Systems) -> str:
     if not rows:
         return section("Invented words", quiet("No loops, nothing on silence, no clip above one error a word."))
     heads = ["Measure", *columns(systems, "Value")]
-    return section("Invented words", table("Where they can be told from mishearings", heads, rows))
+    joined = any(row.apart != row.normalized for _, scores in systems for row in scores.rows)
+    note = quiet(COUNTED_APART) if joined else ""
+    return section("Invented words", table("Where they can be told from mishearings", heads, rows), note)
 
 
 def _confidence(systems: Systems, result: Mapping[str, Any]) -> str:
@@ -224,8 +238,14 @@ def _forgotten(found: Mapping[str, Any] | None) -> str:
     if not found:
         return ""
     head, *rows = ([name, *map(Number, cells)] for name, *cells in forgetting_table(found))
-    caption = f"Words wrong on {found['clips']} clips of typical speech by {found['speakers']} speakers"
+    caption = f"Words wrong on {typical(found)}"
     return section("What it forgot", notices(read_first(found)), table(caption, head, rows), quiet(forgotten(found)))
+
+
+def typical(found: Mapping[str, Any]) -> str:
+    """What an adapter was tried on that should have forgotten nothing; one speaker may be several without a name."""
+    by = f" by {found['speakers']} speakers" if found["speakers"] > 1 else ""
+    return f"{found['clips']} clips of typical speech{by}"
 
 
 def forgetting_table(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:

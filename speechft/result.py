@@ -14,6 +14,7 @@ from speechft.left_out import listed
 from speechft.manifest import Manifest
 from speechft.paired import compare
 from speechft.report_data import for_display
+from speechft.scoring_notes import speaking
 from speechft.utterance import SIMULATED_NOTICE
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def forgetting(base: Evaluation, adapted: Evaluation, rows: Rows) -> dict[str, A
         "leakage": rows.learnt.to_dict(),
         "manifest_sha256": rows.chosen.sha256,
         "clips": len(manifest),
-        "speakers": len(manifest.voices),
+        "speakers": speaking(base.scores.per_speaker),
         "base": {key: before[key] for key in ("wer", "wer_ci95", "cer")},
         "adapted": {key: after[key] for key in ("wer", "wer_ci95", "cer")},
         "difference": compare(base.scores, adapted.scores),

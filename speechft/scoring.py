@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 from speechft.error_rate import ErrorRate, char_errors, sclite_char_errors, word_errors
 from speechft.hallucination import LOOP_TIMES, hallucinations, repeats
 from speechft.manifest import Manifest, Utterance
-from speechft.normalize import by_digits, describe, joins_numbers, resolve_normalizer, splits
+from speechft.normalize import by_digits, describe, joins_numbers, resolve_normalizer, splits, unjoined
 from speechft.normalize import normalizer as named_normalizer
 from speechft.references import CloserText, clipped_errors, closer_text
 from speechft.row_problems import CHARACTERS_PER_SECOND
@@ -42,7 +42,8 @@ class Scored:
         verbatim: that text as it is.
         command, entities: normalised words that matter; see `speechft.tasks`.
         digits: errors of words where each digit is one, of a normaliser that joins digits; else None.
-        said: words of the text before any were joined; as in `words` where none are.
+        said: words of the text as they were written, before any were joined; as in `words` where none are.
+        apart: `normalized` with the words apart that the normaliser joined.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Scored:
     entities: tuple[str, ...] = ()
     digits: ErrorRate | None = None
     said: int = 0
+    apart: tuple[str, str] = ("", "")
 
     @property
     def heard_words(self) -> ErrorRate:
@@ -75,9 +77,21 @@ class Scored:
 
     @property
     def loops(self) -> bool:
-        """Whether the hypothesis repeats itself, and more often than the text does: a stutter is no loop."""
-        said, heard = (repeats(text.split()) for text in self.compared)
-        return heard >= LOOP_TIMES and heard > said
+        """Whether the hypothesis repeats itself, and more often than the text does: a stutter is no loop.
+
+        Forty times "five" are one word when the normaliser has joined them, so words are counted before that; and of
+        the text its digits, for "5555" may be said and written one by one.
+        """
+        said = self.normalized[0] if self.digits is None else by_digits(self.normalized[0])
+        heard = repeats(self.apart[1].split())
+        return heard >= LOOP_TIMES and heard > repeats(said.split())
+
+    @property
+    def inserted(self) -> int:
+        """Words inserted, counted before any were joined, but for those that are only how numbers are written."""
+        if self.digits is None or self.apart == self.normalized:
+            return self.heard_words.insertions
+        return min(word_errors(*self.apart).insertions, self.digits.insertions)
 
 
 @dataclass(frozen=True)
@@ -261,8 +275,8 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
     """
     normalizer = resolve_normalizer(normalizer, (u.language for u in utterances))
     normalize, spaces, joins = named_normalizer(normalizer), not splits(normalizer), joins_numbers(normalizer)
-    basic = named_normalizer("basic")
-    fields = Manifest(utterances).groups
+    word = cache(normalize)  # texts are of the same words, and normalising English takes its time
+    fields, apart = Manifest(utterances).groups, partial(unjoined, normalize=word)
     rows = []
     for utterance, hypothesis in zip(utterances, hypotheses, strict=True):
         one, two = normalize(utterance.text), normalize(hypothesis)
@@ -284,10 +298,16 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
                 command_of(utterance, normalize),
                 entities_of(utterance, normalize),
                 word_errors(by_digits(one), by_digits(two)) if joins else None,
-                len(basic(utterance.text).split()) if joins else errors.length,
+                _pieces_of(utterance.text, word) if joins and one else errors.length,
+                (apart(utterance.text, one), apart(hypothesis, two)) if joins else (one, two),
             )
         )
     return Scores(tuple(rows), describe(normalizer))
+
+
+def _pieces_of(text: str, normalize: Callable[[str], str]) -> int:
+    """Pieces between spaces of which something is left; at least one, for this is of a text that has words."""
+    return max(1, sum(bool(normalize(piece)) for piece in text.split()))
 
 
 def worst_clips(clips: int, share: float = WORST_SHARE) -> int:

@@ -60,11 +60,13 @@ def _of_words(scores: Scores) -> list[str]:
     if splits(scores.normalizer):
         found.append(SPLIT)
     written = [row.words.errors - row.heard_words.errors for row in scores.rows if row.heard_words is not row.words]
-    if written and scores.wer_digits is not None:
-        where = f"in {len(written)} recording{'s' if len(written) > 1 else ''}"
+    if written:
+        errors, where = scores.words.errors, f"in {len(written)} recording{'s' if len(written) > 1 else ''}"
+        # not the rate of digits, which is of more words: wrong numbers make it higher than the WER
+        without = percent((errors - sum(written)) / scores.words.length)
         found.append(
-            f"only how numbers are written makes {sum(written)} of the {scores.words.errors} errors, {where}: "
-            f"WER {percent(scores.wer_digits)} with numbers compared digit by digit"
+            f"only how numbers are written makes {sum(written)} of the {errors} errors, {where}: "
+            f"WER {without} without these errors"
         )
     if scores.rows and not scores.words.length:
         found.append("no text has a word after normalisation: rates are counts of inserted words")

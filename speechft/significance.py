@@ -3,6 +3,8 @@
 Utterances of one speaker are alike, so it is speakers that are drawn again, not utterances (Bisani and Ney, 2004; Liu
 and Peng, 2020, arXiv 1912.09508). Four speakers or fewer say too little about others for that: an interval over three
 holds the truth in 75% of simulations. Then utterances are drawn, and interval and p value are about these people alone.
+Who has no word in any text, as the name of a silent room, is no speaker to draw or to swap: what was invented there
+counts in the rate, and is the same in every draw.
 
 What is exact: the sign-flip test, where all flips are tried. What is approximate: bootstrap intervals, which with few
 speakers hold the truth less often than stated even after the correction here (simulated with very different speakers,
@@ -65,7 +67,8 @@ def bootstrap_ci(
     low, high = bootstrap_ratio(rows, blocks, level=level, draws=draws, seed=seed)
     if not high - low <= ROUNDING:
         return low, high
-    far = never(sum(length > 0 for _, length in _block_sums(rows, blocks)), level)
+    table, _ = _block_sums(rows, blocks)
+    far = never(int(np.sum(table[:, 1] > 0)), level)
     return (0.0, far) if high == 0 else (1 - far, 1.0) if low == 1 else (math.nan, math.nan)
 
 
@@ -84,9 +87,10 @@ def bootstrap_ratio(
     """
     if len(rows) < 2:
         return math.nan, math.nan
-    table = _block_sums(rows, blocks)
+    table, silent = _block_sums(rows, blocks)
     sums = _resampled(table, draws, seed)
-    return _percentiles(_rates(sums[:, 0], sums[:, 1]), _widened(level, len(table)))
+    same = _rates(silent[0], table[:, 1].sum())
+    return _percentiles(_rates(sums[:, 0], sums[:, 1]) + same, _widened(level, len(table)))
 
 
 def never(n: int, level: float = 0.95) -> float:
@@ -116,15 +120,16 @@ def paired_bootstrap(
     rows = [(b.errors, b.length, o.errors, o.length) for b, o in zip(base, other, strict=True)]
     if not rows:
         return math.nan, (math.nan, math.nan)
-    table = _block_sums(rows, blocks)
-    sums = _resampled(table, draws, seed)
-    differences = _rates(sums[:, 2], sums[:, 3]) - _rates(sums[:, 0], sums[:, 1])
-    whole = table.sum(axis=0)
-    observed = _rates(whole[2:3], whole[3:4]) - _rates(whole[0:1], whole[1:2])
+    table, silent = _block_sums(rows, blocks)
+    sums, whole = _resampled(table, draws, seed), table.sum(axis=0)
+    same = _rates(silent[2], whole[3]) - _rates(silent[0], whole[1])
+    differences = _rates(sums[:, 2], sums[:, 3]) - _rates(sums[:, 0], sums[:, 1]) + same
+    whole += silent
+    observed = float(_rates(whole[2], whole[3]) - _rates(whole[0], whole[1]))
     if len(rows) < 2:
-        return float(observed[0]), (math.nan, math.nan)
+        return observed, (math.nan, math.nan)
     low, high = _percentiles(differences, _widened(level, len(table)))
-    return float(observed[0]), (low, high) if high - low > ROUNDING else (math.nan, math.nan)
+    return observed, (low, high) if high - low > ROUNDING else (math.nan, math.nan)
 
 
 def bootstrap_statistic(
@@ -145,7 +150,7 @@ def bootstrap_statistic(
     """
     if len(rows) < 2:
         return math.nan, math.nan
-    table = _block_sums(rows, blocks, lengths=False)
+    table, _ = _block_sums(rows, blocks, lengths=False)
     sums = _resampled(table, draws, seed)
     return _percentiles(np.array([statistic(row) for row in sums]), _widened(level, len(table)))
 
@@ -165,7 +170,7 @@ def sign_flip(
     rows = [(b.errors - o.errors, b.length) for b, o in zip(base, other, strict=True)]
     if not rows:
         return 1.0
-    differences = _block_sums(rows, blocks)[:, 0]
+    differences = _block_sums(rows, blocks)[0][:, 0]
     n = len(differences)
     if n <= ALL_FLIPS:
         return all_flips(differences)
@@ -193,11 +198,17 @@ def shuffled_gap(
     Returns:
         None where it cannot be told: fewer than two groups with words, or a speaker in more than one.
     """
-    names = sorted(set(groups))
+    names = sorted({group for e, group in zip(errors, groups, strict=True) if e.length})
     if len(names) < 2:
         return None
-    rows = [(e.errors, e.length, *map(group.__eq__, names)) for e, group in zip(errors, groups, strict=True)]
-    table = _block_sums(rows, blocks, enough=2)
+    kept = [i for i, group in enumerate(groups) if group in names]
+    # Of each block also what it has wrong in each group: blocks without a word are not shuffled, their errors stay.
+    rows = []
+    for e, group in ((errors[i], groups[i]) for i in kept):
+        here = [group == name for name in names]
+        rows.append((e.errors, e.length, *here, *(e.errors * is_in for is_in in here)))
+    table, silent = _block_sums(rows, [blocks[i] for i in kept] if blocks is not None else None, enough=2)
+    table, silent = table[:, : 2 + len(names)], silent[2 + len(names) :]
     inside = table[:, 2:] > 0
     if (inside.sum(axis=1) > 1).any():
         return None
@@ -205,7 +216,9 @@ def shuffled_gap(
 
     def gaps(order: np.ndarray) -> np.ndarray:
         held = [order == index for index in range(len(names))]
-        rates = np.stack([_rates(part @ table[:, 0], part @ table[:, 1]) for part in held])
+        rates = np.stack(
+            [_rates(part @ table[:, 0] + same, part @ table[:, 1]) for part, same in zip(held, silent, strict=True)]
+        )
         return rates.max(axis=0) - rates.min(axis=0)
 
     observed = gaps(group[None])[0]
@@ -250,21 +263,26 @@ def units(blocks: Sequence[str] | None, n: int) -> int:
 
 def _block_sums(
     rows: Sequence[Sequence[float]], blocks: Sequence[str] | None, enough: int = ENOUGH_SPEAKERS, lengths: bool = True
-) -> np.ndarray:
-    """The sums of each block, or the rows themselves where there are not enough blocks.
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of each block, or the rows themselves where there are not enough blocks; and of the blocks left out.
 
     Args:
-        lengths: the second column is of words: who said none is no speaker to count.
+        lengths: the second column is of words: who said none is no speaker to draw, and is left out. Where rows are
+            drawn a silent recording is one of them, and nothing is left out.
     """
     table = np.asarray(rows, float)
     if blocks is not None and len(blocks) != len(rows):
         raise ValueError(f"{len(rows)} utterances but {len(blocks)} speakers")
+    none = np.zeros(table.shape[1])
     if blocks is None or len(set(blocks)) < enough:
-        return table
+        return table, none
     _, index = np.unique(np.asarray(blocks, dtype=object).astype(str), return_inverse=True)
     sums = np.zeros((index.max() + 1, table.shape[1]))
     np.add.at(sums, index, table)
-    return sums if not lengths or np.sum(sums[:, 1] > 0) >= enough else table
+    if not lengths:
+        return sums, none
+    spoken = sums[:, 1] > 0
+    return (sums[spoken], sums[~spoken].sum(axis=0)) if spoken.sum() >= enough else (table, none)
 
 
 def _resampled(table: np.ndarray, draws: int, seed: int) -> np.ndarray:

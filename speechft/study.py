@@ -28,6 +28,7 @@ from speechft.report_comparison import comparison
 from speechft.report_data import recordings
 from speechft.result import environment, notice, shared_parts
 from speechft.scoring import Scores
+from speechft.scoring_notes import speaking
 from speechft.split import sentence_key
 from speechft.split_files import about_split
 from speechft.train import fit
@@ -200,7 +201,7 @@ def write_study(
     result = {
         "notice": notice(tested, manifest),
         "task": task,
-        "evaluated_on": {"clips": len(tested), "speakers": len(tested.voices)},
+        "evaluated_on": {"clips": len(tested), "speakers": speaking(arms[reference].per_speaker)},
         **compared(arms, reference),
         **more,
         "overlap": str(shared),

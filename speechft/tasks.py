@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechft.errors import SpeechftError
 from speechft.manifest import Utterance
-from speechft.normalize import normalizer, pieces
+from speechft.normalize import digits_together, normalizer, pieces
 from speechft.rows import TRUTH
 
 if TYPE_CHECKING:
@@ -98,27 +98,33 @@ def times(stretch: Sequence[str], words: Sequence[str]) -> int:
     return count
 
 
+def _written(row: Scored) -> Callable[[str], str]:
+    """What makes texts of a row the same that differ in how digits are written; nothing where none are joined."""
+    return str if row.digits is None else digits_together
+
+
 def command_success(rows: Sequence[Scored]) -> dict[str, Any] | None:
     """How many commands would have been carried out; None where no row has a command.
 
     Returns:
-        `clips`; `exact`, the share whose words are all there, in a row; `nearest`, the share for which a device
-        that knows the `commands` of these rows and takes the one with the fewest different characters takes the
-        right one; nothing heard is no command.
+        `clips`; `exact`, the share whose words are all there, in a row, however digits are written; `nearest`, the
+        share for which a device that knows the `commands` of these rows and takes the one with the fewest different
+        characters takes the right one; nothing heard is no command.
     """
     from rapidfuzz.distance import Levenshtein
 
     asked = [row for row in rows if row.command]
     if not asked:
         return None
-    known = sorted({row.command for row in asked if row.command})
+    known = sorted({_written(row)(row.command) for row in asked if row.command})
     exact = nearest = 0
     for row in asked:
-        heard = row.normalized[1]
-        exact += times((row.command or "").split(), heard.split()) > 0
-        distances = [Levenshtein.distance(command, heard) for command in known]
+        command, heard = (_written(row)(text) for text in (row.command or "", row.normalized[1]))
+        asked_for = ((row.command or "", row.normalized[1]), (command, heard))
+        exact += any(times(one.split(), two.split()) > 0 for one, two in asked_for)
+        distances = [Levenshtein.distance(other, heard) for other in known]
         best = min(distances)
-        nearest += bool(heard) and distances[known.index(row.command or "")] == best and distances.count(best) == 1
+        nearest += bool(heard) and distances[known.index(command)] == best and distances.count(best) == 1
     return {
         "clips": len(asked),
         "commands": len(known),
@@ -133,6 +139,7 @@ def entity_errors(rows: Sequence[Scored]) -> dict[str, Any] | None:
     Returns:
         `entities`, how many were `missed`, and their share, `rate`. An entity is right when all of its words are in
         the transcript, in a row, as often as the row names it; those that were joined into one number, when it is.
+        How digits are written does not matter.
     """
     named = [row for row in rows if row.entities]
     if not named:
@@ -140,8 +147,13 @@ def entity_errors(rows: Sequence[Scored]) -> dict[str, Any] | None:
     total = missed = 0
     for row in named:
         for entity in set(row.entities):
-            said, heard = (times(entity.split(), text.split()) for text in row.normalized)
             wanted = row.entities.count(entity)
             total += wanted
-            missed += wanted - min(wanted, heard * math.ceil(wanted / said))
+            missed += wanted - max(_found(row, entity, wanted, written) for written in (str, _written(row)))
     return {"entities": total, "missed": missed, "rate": missed / total}
+
+
+def _found(row: Scored, entity: str, wanted: int, written: Callable[[str], str]) -> int:
+    """How many of so many are in the transcript; none where the text has them only as a part of a longer number."""
+    said, heard = (times(written(entity).split(), written(text).split()) for text in row.normalized)
+    return min(wanted, heard * math.ceil(wanted / said)) if said else 0

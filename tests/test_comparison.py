@@ -138,6 +138,17 @@ def test_typical_speech_that_an_adapter_learnt_is_no_typical_speech(
     assert f"1 rows could not be used. {found['caveats'][0]}" in (tmp_path / "report.md").read_text()
 
 
+def test_speakers_are_those_of_the_scores(adapters: list[Path], voice: Manifest) -> None:
+    """Who only hums has a text, but no word in it."""
+    rows = [
+        Manifest([*part[:1], replace(part[1], speaker="hums", text="Hmm.", extra={})], voice.path)
+        for part in (voice.split("test"), voice.split("dev"))
+    ]
+    result = evaluate_adapters(rows[0], adapters[:1], typical=rows[1])
+    (entry,) = result["adapters"].values()
+    assert result["speakers"] == entry["n_speakers"] == entry["forgetting"]["speakers"] == 1
+
+
 def test_what_one_adapter_forgets(adapters: list[Path], voice: Manifest, tmp_path: Path) -> None:
     """Also of typical speech that it was trained on, under other ids."""
     learnt = voice.split("dev")[:2]

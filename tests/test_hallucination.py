@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import doctest
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import speechft.hallucination
 from speechft.hallucination import hallucinations, words_beyond_speech
@@ -49,6 +52,35 @@ def test_characters_are_said_faster_than_words() -> None:
     row = replace(one(0, "こんにちはきょうはいいてんきですね", 1.8), language="ja")
     assert score([row], ["こんにちはきょうはいいてんきですねえ"]).hallucination["too_fast"]["clips"] == 0
     assert score([row], ["ね" * 200]).hallucination["too_fast"] == {"clips": 1, "words": 200 - 36}
+
+
+@pytest.mark.parametrize("looped", ["five", "zero", "one", "twenty", "2,", "no", "one two three four", "5-5", "5,5"])
+def test_a_loop_of_numbers_is_no_single_word(looped: str) -> None:
+    times = 40 // len(re.findall(r"\w+", looped))  # of these words
+    for text in ("turn the lamp on", ""):
+        scores = score([one(0, text, 2.0)], [f"{text} {' '.join([looped] * times)}"], "whisper-english")
+        found = scores.hallucination
+        assert found["loops"] == {"clips": 1, "inserted": 40}
+        assert found["too_fast"] == {"clips": 1, "words": len(text.split()) + 40 - 16}
+        assert found["silence"]["words"] == (0 if text else 40)
+
+
+@pytest.mark.parametrize(
+    ("text", "heard"),
+    [
+        ("5555", "5, 5, 5, 5."),
+        ("five five five five", "5555"),
+        ("call two million people", "Call 2,000,000 people."),
+        ("call two people", "Call 2,000,000 people."),
+        ("nineteen ninety nine", "1999"),
+        ("1999", "nineteen ninety nine"),
+        ("1999", "1, 9, 9, 9"),
+    ],
+)
+def test_numbers_written_otherwise_are_not_invented(text: str, heard: str) -> None:
+    found = score([one(0, text, 0.3)], [heard], "whisper-english").hallucination
+    assert found["loops"]["clips"] == found["too_fast"]["clips"] == 0
+    assert found["short"]["insertions"] == 0
 
 
 def test_nothing_to_divide_by() -> None:

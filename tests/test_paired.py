@@ -80,11 +80,12 @@ def test_one_voice_is_noted() -> None:
     assert compare(before, after)["p_speakers"] == 2 / 2**4  # four of five sentences better
 
 
-def test_compare_counts_a_speaker_without_reference_words() -> None:
-    rows = [one(0, "tea", "anna"), one(1, "", "ben")]
-    invented, silent = score(rows, ["tea", "thank you"]), score(rows, ["tea", ""])
-    assert compare(invented, silent)["speakers_better"] == 1
-    assert compare(silent, invented)["speakers_better"] == 0
+def test_who_has_no_word_is_neither_a_better_nor_a_worse_speaker() -> None:
+    rows = [one(0, "tea", "anna"), one(1, "", "room")]
+    invented, silent = score(rows, ["see", "thank you"]), score(rows, ["tea", ""])
+    found, back = compare(invented, silent), compare(silent, invented)
+    assert (found["better"], found["speakers_better"], found["speakers_worse"]) == (2, 1, 0)
+    assert (back["worse"], back["speakers_better"], back["speakers_worse"]) == (2, 0, 1)
 
 
 def test_compare_refuses_what_cannot_be_paired(scores: Scores) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import io
 import json
 import re
@@ -757,3 +758,16 @@ def test_which_text_was_closer_is_said(tmp_path: Path) -> None:
     page, _ = written(tmp_path, {}, score(rows, ["b b open it", *heard(corpus(1), 1)]), None)
     assert "Verbatim text was the closer one 1 of 1" in page.words
     assert "Rates are against the text, unless they say otherwise; against the closer of text and" in page.words
+
+
+def test_counts_digit_by_digit_are_called_so(tmp_path: Path) -> None:
+    scores = score([one(0, "zero three five"), one(1, "open the door")], ["0, 3, 6, 5.", "open the door"])
+    write_report(tmp_path, {**scores.to_dict(), "model": "x", "adapter": None}, None, scores)
+    page = html.unescape((tmp_path / "report.html").read_text("utf-8"))
+    assert "Words invented (numbers digit by digit), most frequent first" in page
+    assert "no clip above one error a word" not in page
+    assert "Words are counted here as they were written" in page
+    assert "| Clips with more errors than words | 1 |" in (tmp_path / "report.md").read_text("utf-8")
+    plain = score([one(0, "open the door")], ["open the floor"])
+    write_report(tmp_path, {**plain.to_dict(), "model": "x", "adapter": None}, None, plain)
+    assert "digit by digit" not in (tmp_path / "report.html").read_text("utf-8")

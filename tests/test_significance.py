@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import speechft.significance
 from speechft.error_rate import ErrorRate
+from speechft.scoring import total
 from speechft.significance import (
     bootstrap_ci,
     holm,
@@ -251,3 +252,42 @@ def test_a_gap_that_cannot_be_judged_has_no_p() -> None:
     assert shuffled_gap(two, ["x", "y", "x", "y"], ["a", "a", "b", "b"]) is None  # a and b are in both
     assert shuffled_gap([], [], []) is None
     assert shuffled_gap(two, ["x", "x", "y", "y"], ["a"] * 4) is not None  # one speaker: recordings are shuffled
+
+
+def test_who_has_no_word_is_no_block_to_draw_or_to_swap() -> None:
+    """Five speakers are 2 of 32 flips; three silent rooms are no more people, but what was heard there is wrong too."""
+    names, rooms = [name for name in "abcde" for _ in range(4)], ["room", "hall", "hall"]
+    base = [substituted(i % 4 + 1) for i in range(20)]
+    other = [substituted(i % 4 // 2) for i in range(20)]
+    invented, quiet = [ErrorRate(insertions=2)] * 3, [ErrorRate()] * 3
+    everyone = [*names, *rooms]
+    assert sign_flip(base, other, names) == sign_flip(base + invented, other + quiet, everyone) == 2 / 32
+    of_people, with_rooms = (bootstrap_ci(e, b) for e, b in ((base, names), (base + quiet, everyone)))
+    assert of_people == with_rooms
+    uneven = [substituted(i // 4) for i in range(20)]
+    shift = 6 / total(uneven).length
+    bounds, shifted = bootstrap_ci(uneven, names), bootstrap_ci(uneven + invented, everyone)
+    assert shifted == pytest.approx([bound + shift for bound in bounds])
+    assert shifted[0] <= total(uneven + invented).rate <= shifted[1]
+    plain, (low, high) = paired_bootstrap(uneven, other, names)
+    difference, found = paired_bootstrap(uneven + invented, other + quiet, everyone)
+    assert difference == pytest.approx(plain - shift)
+    assert found == pytest.approx((low - shift, high - shift))
+
+
+def test_silence_among_the_recordings_of_one_voice_is_one_of_them() -> None:
+    errors = [*(substituted(i % 3) for i in range(8)), ErrorRate(insertions=2)]
+    low, high = bootstrap_ci(errors, ["a"] * 9)
+    assert low <= total(errors).rate <= high
+    assert bootstrap_ci([ErrorRate(insertions=2)] * 6, list("abcdef")) == pytest.approx((np.nan, np.nan), nan_ok=True)
+
+
+def test_silent_rooms_change_no_p_of_a_gap() -> None:
+    names = [name for name in "abcdef" for _ in range(2)]
+    groups = ["mild" if name in "abc" else "severe" for name in names]
+    errors = [substituted(0 if group == "mild" else 2) for group in groups]
+    p = shuffled_gap(errors, groups, names)
+    silent = [ErrorRate()] * 3
+    for room in (["mild"] * 3, ["severe"] * 3, ["mild", "severe", "elsewhere"]):
+        for speakers in (["x", "y", "z"], ["", "", ""]):
+            assert shuffled_gap(errors + silent, groups + room, names + speakers) == p

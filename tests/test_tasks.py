@@ -87,6 +87,31 @@ def test_words_that_are_joined_with_others_count_with_them(text: str, words: lis
 
 
 @pytest.mark.parametrize(
+    ("text", "heard", "right"),
+    [
+        ("call five five two one", "Call 5-5-2-1.", True),
+        ("call 5, 5, 2, 1", "call five five two one", True),
+        ("call five five two one", "Call 5, 5, 2, 7.", False),
+        ("call five five two one", "Call 5, 5, 2, 1, 7.", False),
+        ("channel two", "channel 21", False),
+        ("channel 3", "channel 3.5", False),
+    ],
+)
+def test_numbers_that_are_only_written_apart_are_right(text: str, heard: str, right: bool) -> None:
+    number = text.partition(" ")[2]
+    found = score([one(0, text, command=True, entities=[number])], [heard], "whisper-english").to_dict()
+    assert found["command_success"]["exact"] == right
+    assert found["entity_errors"]["missed"] == (not right)
+
+
+def test_the_nearest_number_is_the_one_with_the_same_digits() -> None:
+    texts = ["call five five two one", "call five five two seven", "call 5, 5, 2, 7"]
+    rows = [one(i, text, command=True) for i, text in enumerate(texts)]
+    found = score(rows, ["Call 5-5-2-1.", "Call 5, 5, 2, 7.", "call 5527"], "whisper-english").to_dict()
+    assert found["command_success"] == {"clips": 3, "commands": 2, "exact": 1.0, "nearest": 1.0}
+
+
+@pytest.mark.parametrize(
     ("extra", "message"),
     [
         ({"command": 3}, "'command' is not text"),

@@ -14,6 +14,7 @@ from speechft.comparison import adapter_names
 from speechft.conditions import Conditions
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
+from speechft.evaluate import told
 from speechft.events import OnEvent
 from speechft.left_out import listed, tell_errors
 from speechft.manifest import Manifest
@@ -266,7 +267,7 @@ def evaluate(
         "base": summary(base) if base else None,
         "difference": compare(base.scores, found.scores) if base else None,
         "forgetting": kept,
-        "semantic": semantic(found.scores, nli, bert),
+        "semantic": semantic(found.scores, nli, bert, language=told(recogniser.whisper)),
         "environment": environment(),
     }
     if out:

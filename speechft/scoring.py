@@ -43,6 +43,7 @@ class Scored:
         command, entities: normalised words that matter; see `speechft.tasks`.
         digits: errors of words where each digit is one, of a normaliser that joins digits; else None.
         said: words of the text before any were joined; as in `words` where none are.
+        language: of the utterance, if it names one.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Scored:
     entities: tuple[str, ...] = ()
     digits: ErrorRate | None = None
     said: int = 0
+    language: str | None = None
 
     @property
     def heard_words(self) -> ErrorRate:
@@ -285,6 +287,7 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
                 entities_of(utterance, normalize),
                 word_errors(by_digits(one), by_digits(two)) if joins else None,
                 len(basic(utterance.text).split()) if joins else errors.length,
+                language=utterance.language,
             )
         )
     return Scores(tuple(rows), describe(normalizer))

@@ -101,9 +101,10 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
     enough = speakers >= ENOUGH_SPEAKERS
     unit = "speakers" if enough else "sentences"
     found = limits(systems[-1][1].to_dict(), difference)
-    found.append(
-        f"Intervals come from resampling {unit} (bootstrap); their ends are estimates, more so with few {unit}."
-    )
+    if speakers:
+        found.append(
+            f"Intervals come from resampling {unit} (bootstrap); their ends are estimates, more so with few {unit}."
+        )
     if difference:
         named = not nameless(systems[-1][1].per_speaker)
         few = f"for these {speakers} people" if speakers > 1 else "for this voice"

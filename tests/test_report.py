@@ -767,7 +767,9 @@ def test_a_silent_room_is_no_speaker_in_markdown_either(tmp_path: Path) -> None:
     written(tmp_path, {}, score(room, [*heard(corpus(), 1), "thank you"]), None)
     assert "hallway" not in (tmp_path / "report.md").read_text("utf-8").partition("## Speakers")[2].partition("## ")[0]
     written(tmp_path, {}, score(room[-1:], ["thank you"]), None)
-    assert "## Speakers" not in (tmp_path / "report.md").read_text("utf-8")
+    silent = (tmp_path / "report.md").read_text("utf-8")
+    assert "## Speakers" not in silent
+    assert "Intervals come from" not in silent
 
 
 def test_which_text_was_closer_is_said(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from speechft.files import read_text, write_text
 from speechft.locks import locked_beside
 from speechft.manifest import Manifest
 from speechft.markdown import markdown_table
-from speechft.normalize import AUTO, normalizer, resolve_normalizer, splits, unit
+from speechft.normalize import AUTO, normalizer, resolve_normalizer, spaceless_letter, splits, unit
 from speechft.overlap import overlap
 from speechft.protocols import PROTOCOLS
 from speechft.split import sentence_key
@@ -157,7 +157,7 @@ def counts(manifest: Manifest) -> dict[str, Any]:
 def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) -> str:
     """The counted part of a card as Markdown; writes its plots beside `out`."""
     lengths = sorted(u.seconds or 0.0 for u in manifest)
-    name = resolve_normalizer(AUTO, {u.language for u in manifest}, None)
+    name = _counting(manifest)
     units, parted = unit(name), normalizer(name) if splits(name) else sentence_key
     found = [parted(u.text).split() for u in manifest]
     words, distinct = list(map(len, found)), {word for each in found for word in each}
@@ -169,7 +169,7 @@ def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) ->
         ("seconds per utterance: shortest, median, longest", _spread(lengths, ".1f")),
         (f"{units}: total, different", f"{sum(words)}, {len(distinct)}"),
         (f"{units} per utterance: fewest, median, most", _spread(sorted(words), "g")),
-        ("different sentences", len({sentence_key(u.text) for u in manifest})),
+        ("different sentences", len({sentence_key(u.text) for u in manifest} - {""})),
         ("synthetic or simulated", sum(u.is_synthetic or u.is_simulated for u in manifest)),
     ]
     parts = ["## In numbers", markdown_table(("what", "how many"), facts).rstrip()]
@@ -192,6 +192,15 @@ def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) ->
     shared = [str(pair) for pair in pairs] or ["only one split" if manifest.splits else "no splits yet"]
     parts += ["### What the splits share", *(f"- {line}" for line in shared)]
     return "\n\n".join(parts).replace("\n\n- ", "\n- ").replace("share\n- ", "share\n\n- ")
+
+
+def _counting(manifest: Manifest) -> str:
+    """The normaliser that words are counted by, by the languages, or by the letters where these say nothing."""
+    name = resolve_normalizer(AUTO, {u.language for u in manifest}, None)
+    others, letters = spaceless_letter().subn("", " ".join(u.text for u in manifest))
+    if splits(name) or not letters:
+        return name
+    return "mixed" if any(map(str.isalpha, others)) else "characters"
 
 
 def _open_card(manifest: Manifest) -> tuple[dict[str, Any], str, str]:

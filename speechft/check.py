@@ -21,9 +21,9 @@ from speechft.files import hindrance
 from speechft.fingerprint import copies, fingerprint
 from speechft.leaks import leaks, split_names
 from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
-from speechft.normalize import AUTO, normalizer, resolve_normalizer
 from speechft.overlap import Overlap, overlap
 from speechft.row_problems import (
+    ANY_LANGUAGE,
     Severity,
     Tokenizer,
     audio_problem,
@@ -75,6 +75,7 @@ def examine(
     tokenizer: Tokenizer | None = None,
     progress: Progress | None = None,
     english: str = "",
+    language: str | None = None,
 ) -> Checked:
     """Read a manifest and decode every recording in it.
 
@@ -84,6 +85,8 @@ def examine(
         tokenizer: the model's, to count tokens; without one the count is estimated and never an error.
         progress: called after each row.
         english: the model's name, if it is one of English only.
+        language: what the model will be told to hear; without it a command or entity of rows that name no language is
+            an error only where it is one in every language.
 
     Raises:
         SpeechftError: the manifest itself is missing or isn't JSON lines.
@@ -99,8 +102,9 @@ def examine(
     told = [min(rows, key=lambda copy: not copy.between) for rows in earlier.values()]  # the first that is in two parts
     problems += [_duplicate(copy) for copy in told if not copy.meant]
     problems += [problem for u in manifest for problem in language_problems(u)]
-    normalize = normalizer(resolve_normalizer(AUTO, (u.language for u in manifest)))
-    problems += [problem for u in manifest for problem in named_words_problems(u, normalize)]
+    for split in dict.fromkeys(u.split for u in manifest):  # each is scored by itself
+        rows = [u for u in manifest if u.split == split]
+        problems += named_words_problems(rows, [language] if language else ANY_LANGUAGE)
     problems += leaks(manifest)
     problems += split_names(read)
     if english and (count := sum(in_other_letters(u.text) for u in manifest)):

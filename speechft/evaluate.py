@@ -111,11 +111,9 @@ def evaluate_model(
         raise SpeechftError(
             "there is no utterance to evaluate on", where=manifest.path, fix="Name a split that has utterances."
         )
-    unsaid = normalizer == AUTO and _told(whisper) is None and not any(u.language for u in manifest)
+    unsaid = normalizer == AUTO and told(whisper) is None and not any(u.language for u in manifest)
     normalizer = normalizer_for(whisper, manifest, normalizer)
-    for utterance in manifest:  # before the work, not after it
-        command_of(utterance, named_normalizer(normalizer))
-        entities_of(utterance, named_normalizer(normalizer))
+    refuse_wrong_words(whisper, manifest, normalizer)  # before the work, not after it
     unheard: dict[str, tuple[str, str]] = {}  # by id: where, and why
     lengths: list[float] = []
     long: list[int] = []  # longer than the window: heard in pieces, one clip after the other
@@ -177,10 +175,18 @@ def evaluate_model(
 
 def normalizer_for(whisper: Whisper, rows: Iterable[Utterance], normalizer: str = AUTO) -> str:
     """The normaliser of a model's transcripts of these rows; see `speechft.normalize.resolve_normalizer`."""
-    return resolve_normalizer(normalizer, (u.language for u in rows), _told(whisper))
+    return resolve_normalizer(normalizer, (u.language for u in rows), told(whisper))
 
 
-def _told(whisper: Whisper) -> str | None:
+def refuse_wrong_words(whisper: Whisper, rows: Manifest, normalizer: str = AUTO) -> None:
+    """Raises SpeechftError where a row that is scored has a `command` or `entities` that are not in its text."""
+    normalize = named_normalizer(normalizer_for(whisper, rows, normalizer))
+    for utterance in rows:
+        command_of(utterance, normalize)
+        entities_of(utterance, normalize)
+
+
+def told(whisper: Whisper) -> str | None:
     """The language that the model writes; None where it guesses."""
     return whisper.language if whisper.is_multilingual else "en"
 

@@ -15,7 +15,8 @@ LIBRARY = "whisper-normalizer"
 # A name's version goes up when what it does changes; a result says both.
 VERSIONS = {"whisper-english": 1, "basic": 1, "whisper-basic": 1, "characters": 1, "mixed": 1, "none": 1}
 AUTO = "auto"
-SPACELESS = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}  # written without spaces between words
+CHINESE = {"yue", "wuu", "gan", "hsn"}  # beside Mandarin; only the first is one that Whisper may know
+SPACELESS = {"zh", *CHINESE, "ja", "th", "lo", "my", "km", "bo"}  # written without spaces between words
 LONGEST_JOINED = 20  # words that become one number; more are hardly said in one breath
 SPACELESS_LETTER = r"(?=[\p{Han}\p{Hiragana}\p{scx=Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Tibetan}])\X"
 
@@ -177,11 +178,11 @@ def join_texts(parts: Iterable[str], language: str) -> str:
 
 
 def language_code(language: str) -> str:
-    """Whisper's code of a language with a region or of its English name: "en" of "en-GB", "en_IN" and "English"."""
+    """Whisper's code of a language with a region or of its name: "en" of "en-GB" and "English", "zh" of "cmn"."""
     from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
     first = language.strip().lower().replace("_", "-").partition("-")[0]
-    return TO_LANGUAGE_CODE.get(first, first)
+    return "zh" if first == "cmn" else TO_LANGUAGE_CODE.get(first, first)  # Mandarin by itself, as some corpora have it
 
 
 def knows_language(language: str) -> bool:

@@ -14,11 +14,11 @@ from speechft.comparison import adapter_names
 from speechft.conditions import Conditions
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
+from speechft.evaluate import told
 from speechft.events import OnEvent
 from speechft.left_out import listed, tell_errors
 from speechft.manifest import Manifest
-from speechft.normalize import normalizer as named_normalizer
-from speechft.normalize import resolve_normalizer
+from speechft.normalize import knows_language, language_code
 from speechft.overlap import Overlap, overlap
 from speechft.own_results import refuse_foreign_results, results_folder, writes_results
 from speechft.paired import compare
@@ -37,13 +37,13 @@ from speechft.result import (
     training_summary,
 )
 from speechft.result_schema import FORMAT
+from speechft.row_problems import ANY_LANGUAGE, named_words_problems
 from speechft.scoring_notes import speaking
 from speechft.seen import Seen, learnt_from
 from speechft.semantic import semantic
 from speechft.sources import resolve
 from speechft.split import auto_split
 from speechft.split_files import about_split, usable_rows
-from speechft.tasks import command_of, entities_of
 from speechft.train import fit
 from speechft.trained_on import THE_BASE, read_first
 
@@ -109,7 +109,7 @@ def _trained_and_reported(
         "simulated": simulated(manifest),
         "synthetic_train_clips": sum(u.is_synthetic for u in train_part),
     }
-    trained = fit(recipe, train_part, dev, on_event=on_event, card={"data": about_data})
+    trained = fit(recipe, train_part, dev, on_event=on_event, card={"data": about_data}, scored=manifest.split(split))
 
     if not distributed.is_first():
         return {}
@@ -180,12 +180,19 @@ def prepared(recipe: SpeechRecipe, on_event: OnEvent = lambda event: None) -> tu
         wanted = known_speakers(recipe, manifest, recipe.speakers)
         manifest = manifest.filter(lambda u: u.speaker in wanted)
     manifest = auto_split(manifest, seed=recipe.seed)
-    normalize = named_normalizer(resolve_normalizer(recipe.normalizer, (u.language for u in manifest)))
-    for utterance in manifest:
-        if utterance.split in ("dev", "test"):  # what is scored: before the work, not after it
-            command_of(utterance, normalize)
-            entities_of(utterance, normalize)
+    dev = manifest.split("dev")
+    for rows in (dev.spread(recipe.dev_clips), dev, manifest.split("test")):  # what is scored: before the work
+        for problem in named_words_problems(list(rows), _languages_told(recipe, manifest), recipe.normalizer):
+            raise SpeechftError(problem.what, where=problem.where, fix=problem.fix)
     return manifest, left_out
+
+
+def _languages_told(recipe: SpeechRecipe, manifest: Manifest) -> Iterable[str | None]:
+    """What the model may be told to hear, before `speechft.language.in_one_language` has said what it is."""
+    if recipe.language:
+        return [recipe.language]
+    named = {language_code(u.language) for u in manifest.split("train") if u.language and knows_language(u.language)}
+    return (named if len(named) == 1 else [None]) if named else ANY_LANGUAGE
 
 
 def known_speakers(recipe: SpeechRecipe, manifest: Manifest, wanted: Iterable[str]) -> set[str]:
@@ -261,7 +268,7 @@ def evaluate(
         "base": summary(base) if base else None,
         "difference": compare(base.scores, found.scores) if base else None,
         "forgetting": kept,
-        "semantic": semantic(found.scores, nli, bert),
+        "semantic": semantic(found.scores, nli, bert, language=told(recogniser.whisper)),
         "environment": environment(),
     }
     if out:

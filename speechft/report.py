@@ -29,7 +29,7 @@ from speechft.report_limits import CLOSER_TEXT, limits
 from speechft.report_page import page
 from speechft.report_tables import UNNAMED
 from speechft.scoring import Scored, Scores, worst_clips
-from speechft.scoring_notes import nameless, speaking
+from speechft.scoring_notes import nameless, speaking, voices
 from speechft.significance import ENOUGH_SPEAKERS
 from speechft.trained_on import read_first
 
@@ -109,9 +109,10 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
     enough = speakers >= ENOUGH_SPEAKERS
     unit = "speakers" if enough else "sentences"
     found = limits(systems[-1][1].to_dict(), difference)
-    found.append(
-        f"Intervals come from resampling {unit} (bootstrap); their ends are estimates, more so with few {unit}."
-    )
+    if speakers:
+        found.append(
+            f"Intervals come from resampling {unit} (bootstrap); their ends are estimates, more so with few {unit}."
+        )
     if difference:
         named = not nameless(systems[-1][1].per_speaker)
         few = f"for these {speakers} people" if speakers > 1 else "for this voice"
@@ -248,7 +249,7 @@ def _markdown(
                 ]
                 for line in found[-1][1]["table"]
             ]
-            head = ["Confidence", "Mean confidence", "Right", "Words"]
+            head = ["Confidence", "Mean confidence", "Right", counted]
             parts += ["## Confidence\n", markdown_table(head, bins), f"{escaped(calibration_said(found))}\n"]
         worst = [
             [r[0].id, r[0].normalized[0], *(x.normalized[1] for x in r), _errors(r)]
@@ -285,7 +286,9 @@ def _boxes(texts: Sequence[str]) -> list[str]:
 def _markdown_breakdowns(systems: Systems) -> list[str]:
     parts = []
     counted = unit(systems[-1][1].normalizer).capitalize()
-    tables = {"Speakers": [scores.per_speaker for _, scores in systems]}
+    people = voices(systems[-1][1].per_speaker)
+    by_speaker = [{name: scores.per_speaker[name] for name in people} for _, scores in systems]
+    tables = {"Speakers": by_speaker} if people else {}
     tables |= {name: [scores.per_group[name] for _, scores in systems] for name in systems[-1][1].per_group}
     tables |= {f"{counted} in the sentence": [scores.to_dict()["by_length"] for _, scores in systems]}
     for name, entries in tables.items():

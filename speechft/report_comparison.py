@@ -72,12 +72,14 @@ def comparison(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     if not (entries := _entries(result)):
         return []
     typical = next((e["forgetting"]["base"] for e in entries.values() if e.get("forgetting")), None)
+    closer = any(entry.get("wer_closer_text") is not None for entry in entries.values())
     against = f"Points against {reference(result)}"
     headings = (
         "Model",
         "WER",
         "95% interval",
         "CER",
+        *(("Closer text",) if closer else ()),
         against,
         *_headings(result),
         *(("Typical speech",) if typical else ()),
@@ -85,7 +87,8 @@ def comparison(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, entry in entries.items():
         shown = for_display(entry)
-        rates = (percent(shown["wer"]), interval(entry["wer_ci95"]), percent(shown["cer"]))
+        rates = [percent(shown["wer"]), interval(entry["wer_ci95"]), percent(shown["cer"])]
+        rates += [percent(shown.get("wer_closer_text"))] if closer else []
         kept = ((entry.get("forgetting") or {}).get("adapted", typical),) if typical else ()
         rows.append((name, *rates, *_difference(entry.get("difference")), *(percent(found["wer"]) for found in kept)))
     return _with_models([headings, *rows], [str(entry.get("model", "–")) for entry in entries.values()])

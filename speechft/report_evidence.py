@@ -184,8 +184,9 @@ def _confidence(systems: Systems, result: Mapping[str, Any]) -> str:
         ]
         for line in entry["table"]
     ]
-    whose = f"{name}: words" if len(systems) > 1 else "Words"
-    heads = ["Confidence", Axis(track_axis(1.0)), Number("Right"), Spare("Words")]
+    words = unit(systems[-1][1].normalizer)
+    whose = f"{name}: {words}" if len(systems) > 1 else words.capitalize()
+    heads = ["Confidence", Axis(track_axis(1.0)), Number("Right"), Spare(words.capitalize())]
     drawn = table(f"{whose} by their confidence, and the share of them that is right", heads, rows)
     marks = keys([("sure", "mean confidence"), ("share", "share that is right")])
     return section("Can its confidence be believed?", marks, drawn, quiet(calibration_said(found)))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from speechft.audio import SILENT_PEAK, WINDOW_SECONDS
 from speechft.cut_off import CUT_ADVICE, cut_off
 from speechft.errors import SpeechftError
 from speechft.manifest import Problem, Seconds, Utterance
-from speechft.normalize import knows_language, spaceless_letter
+from speechft.normalize import AUTO, knows_language, normalizer, resolve_normalizer, spaceless_letter
 from speechft.problems import TRUNCATED
 from speechft.split import sentence_key, usual_name
 from speechft.tasks import command_of, entities_of
@@ -30,6 +30,7 @@ CLIPPED_SHARE = 0.002  # of samples at full scale; speech that isn't clipped sta
 WORDS_PER_SECOND = 8.0  # nobody speaks faster; the recording was cut, or the text belongs to another one
 CHARACTERS_PER_SECOND = 20.0  # where each is a word: fast Japanese has 10 kana a second, Thai about twice its syllables
 LETTERS_PER_SECOND = 45.0
+ANY_LANGUAGE = ("en", None, "zh")  # what a model may be told where nobody knows: each has another normaliser
 SHORTEST: Seconds = 0.1  # no word is shorter
 
 
@@ -62,8 +63,27 @@ def language_problems(u: Utterance) -> list[Problem]:
     return [Problem("warning", "language", u.where, what, fix)]
 
 
-def named_words_problems(u: Utterance, normalize: Callable[[str], str]) -> list[Problem]:
-    """What is wrong with a row's command and entities, by which it is scored."""
+def named_words_problems(
+    rows: Sequence[Utterance], told: Iterable[str | None], normalizer_name: str = AUTO
+) -> list[Problem]:
+    """What is wrong with the commands and entities of rows that are scored together.
+
+    Args:
+        told: the languages that the model may be told to hear, see `resolve_normalizer`; a row is wrong where it is
+            wrong by all of them.
+        normalizer_name: `auto`, or the one that they will be scored by.
+    """
+    languages = {u.language for u in rows}
+    names = dict.fromkeys(resolve_normalizer(normalizer_name, languages, one) for one in told)
+    ways = list(map(normalizer, names))
+    found = []
+    for u in rows:
+        problems = [_named_words_problems(u, normalize) for normalize in ways]
+        found += problems[0] if all(problems) else []
+    return found
+
+
+def _named_words_problems(u: Utterance, normalize: Callable[[str], str]) -> list[Problem]:
     found = []
     for named in (command_of, entities_of):
         try:

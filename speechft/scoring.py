@@ -44,6 +44,7 @@ class Scored:
         digits: errors of words where each digit is one, of a normaliser that joins digits; else None.
         said: words of the text as they were written, before any were joined; as in `words` where none are.
         apart: `normalized` with the words apart that the normaliser joined.
+        language: of the utterance, if it names one.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Scored:
     digits: ErrorRate | None = None
     said: int = 0
     apart: tuple[str, str] = ("", "")
+    language: str | None = None
 
     @property
     def heard_words(self) -> ErrorRate:
@@ -300,6 +302,7 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
                 word_errors(by_digits(one), by_digits(two)) if joins else None,
                 _pieces_of(utterance.text, word) if joins and one else errors.length,
                 (apart(utterance.text, one), apart(hypothesis, two)) if joins else (one, two),
+                utterance.language,
             )
         )
     return Scores(tuple(rows), describe(normalizer))

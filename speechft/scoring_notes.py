@@ -41,8 +41,11 @@ def notes(scores: Scores) -> list[str]:
 
 
 def _of_speakers(scores: Scores) -> list[str]:
-    found, clips = [], len(scores.rows)
+    found: list[str] = []
+    clips = len(scores.rows)
     n, unnamed = speaking(scores.per_speaker), sum(not row.speaker for row in scores.rows if row.words.length)
+    if not n:  # nobody speaks: there is no interval
+        return found
     if nameless(scores.per_speaker):
         found.append(NAMELESS)
     elif n < ENOUGH_SPEAKERS:

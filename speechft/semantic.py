@@ -30,6 +30,7 @@ import numpy as np
 from speechft.error_rate import align
 from speechft.errors import SpeechftError, missing_extra
 from speechft.normalize import language_code
+from speechft.split import sentence_key
 
 if TYPE_CHECKING:
     from speechft.scoring import Scored, Scores
@@ -49,7 +50,12 @@ BATCH = 32
 
 
 def semantic(
-    scores: Scores, nli: str | Path | None = None, bert: str | Path | None = None, *, similarity: bool = False
+    scores: Scores,
+    nli: str | Path | None = None,
+    bert: str | Path | None = None,
+    *,
+    similarity: bool = False,
+    language: str | None = "en",
 ) -> dict[str, Any]:
     """SemScore and its parts.
 
@@ -57,6 +63,7 @@ def semantic(
         scores: with texts as they are; the challenge's own normalisation is applied to them.
         nli, bert: Hugging Face folders of the two models. Without both there is no SemScore, and the result says why.
         similarity: also compare sentence embeddings (`sentence_similarity`).
+        language: of rows that name none; where nobody knows, None, they are taken for English and the note says so.
 
     Returns:
         `semscore` or None; `phonetic`, its phonetic part; `phonetic_by_word`; with a model, `entailment` and
@@ -69,7 +76,7 @@ def semantic(
     """
     texts = [[challenge_text(text) for text in texts_of(row)] for row in scores.rows]
     heard = [challenge_text(row.hypothesis) for row in scores.rows]
-    english = [language_code(row.groups.get("language") or "en") == "en" for row in scores.rows]
+    english = [language_code(row.language or language or "en") == "en" for row in scores.rows]
     kept = [i for i, options in enumerate(texts) if options[0] and english[i]]
     pairs = [(text, heard[i]) for i in kept for text in texts[i]]
     parts = {"phonetic": [stretched(phonetic(*pair), "phonetic") for pair in pairs]}
@@ -86,7 +93,10 @@ def semantic(
     notes = [] if whole else ["no SemScore: it needs an NLI model and a BERTScore encoder as local folders"]
     if foreign := english.count(False):
         notes.append(f"{foreign} of {len(english)} utterances are left out: its parts are made for English")
-    if unwritten := sum(known and not options[0] for known, options in zip(english, texts, strict=True)):
+    if unsaid := 0 if language else sum(not scores.rows[i].language for i in kept):
+        notes.append(f"{unsaid} of {len(english)} utterances name no language and are taken for English")
+    written = [bool(sentence_key(row.reference)) for row in scores.rows]  # not those of silence
+    if unwritten := sum(said and not one[0] for said, known, one in zip(written, english, texts, strict=True) if known):
         notes.append(
             f"{unwritten} of {len(english)} texts have no word in its letters, those of English and its loanwords"
         )

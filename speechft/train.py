@@ -29,7 +29,7 @@ from speechft.config import SpeechRecipe
 from speechft.context import Context
 from speechft.descent import Descender, count_skipped
 from speechft.eva import initialise_from_data
-from speechft.evaluate import Evaluation, Rates, normalizer_for
+from speechft.evaluate import Evaluation, Rates, normalizer_for, refuse_wrong_words
 from speechft.events import Event, OnEvent
 from speechft.fast_lora import fuse
 from speechft.feed import Feed
@@ -93,6 +93,7 @@ def fit(
     base: Rates | None = None,
     evaluate_at: Collection[int] | None = None,
     decoding: DecodeOptions | None = None,
+    scored: Manifest | None = None,
 ) -> Trained:
     """Train on `train`, choose the best state on `dev`, and save it if it beats the base model.
 
@@ -105,6 +106,7 @@ def fit(
         base: (WER, CER) of the base model on `dev` where they are known already; it is not evaluated then.
         evaluate_at: steps after which dev is evaluated, besides the last, instead of at the recipe's even distances.
         decoding: of dev; greedy with guards unless given.
+        scored: what the caller will score afterwards; a wrong `command` or `entities` there ends the run at its start.
 
     Raises:
         SpeechftError: nothing to train on, another run in the folder, or one with other settings or data, or results
@@ -113,7 +115,7 @@ def fit(
     distributed.start()
     refuse_foreign_results(recipe.output_dir, recipe.adapter.saved_as)
     with locked(Path(recipe.output_dir)) if distributed.is_first() else contextlib.nullcontext():
-        return Run(recipe, train, dev, on_event, evaluate_at, decoding).go(card or {}, base)
+        return Run(recipe, train, dev, on_event, evaluate_at, decoding, scored).go(card or {}, base)
 
 
 class Run:
@@ -133,6 +135,7 @@ class Run:
         on_event: OnEvent,
         evaluate_at: Collection[int] | None = None,
         decoding: DecodeOptions | None = None,
+        scored: Manifest | None = None,
     ) -> None:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
@@ -153,6 +156,7 @@ class Run:
         base = load(recipe.model, language=recipe.language, quantize=recipe.adapter.quantize).whisper
         train = in_known_languages(base, train, self._leave_out)
         self.base = in_one_language(base, train, self.on_event)
+        refuse_wrong_words(self.base, scored or self.dev, recipe.normalizer)  # its language was not known any sooner
         self.train, self.labels = with_labels(self.base, train, self._leave_out)
         self.context = Context(recipe.context)
         self.whisper = self.base.with_(

@@ -100,6 +100,30 @@ def test_scripts_without_spaces_are_counted_by_characters(
     assert f"![{units} of an utterance](card-words.svg)" in body
 
 
+@pytest.mark.parametrize(
+    ("texts", "language", "expected"),
+    [
+        (["请 打开 客厅 的 灯", "关 上 门"], None, ("characters", 10)),
+        (["请 打开 客厅 的 灯", "关 上 门"], "cmn", ("characters", 10)),
+        (["请 打开 客厅 的 灯", "关 上 门"], "wuu", ("characters", 10)),
+        (["打开 WiFi please", "open it"], None, ("words", 6)),
+        (["打开 3 号灯", ""], None, ("characters", 5)),
+        (["tea please", "stop"], None, ("words", 3)),
+    ],
+)
+def test_letters_tell_what_no_language_tells(
+    manifest: Manifest, tmp_path: Path, texts: list[str], language: str | None, expected: tuple[str, int]
+) -> None:
+    rows = Manifest(replace(manifest[i], text=text, language=language) for i, text in enumerate(texts))
+    card(rows, tmp_path / "c.md")
+    assert "| {}: total, different | {}, ".format(*expected) in read_card(tmp_path / "c.md")[1]
+
+
+def test_silence_is_no_sentence(manifest: Manifest, tmp_path: Path) -> None:
+    card(Manifest([manifest[0], replace(manifest[1], text="")]), tmp_path / "c.md")
+    assert "| different sentences | 1 |" in read_card(tmp_path / "c.md")[1]
+
+
 def test_a_group_that_is_named_twice_has_one_table(manifest: Manifest, tmp_path: Path) -> None:
     card(manifest, tmp_path / "card.md", groups=("split", "severity", "severity"))
     body = read_card(tmp_path / "card.md")[1]

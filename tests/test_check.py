@@ -139,6 +139,32 @@ def test_words_that_a_row_is_scored_by_are_in_its_text(folder: Folder) -> None:
     assert found(check(folder.write())) == folder.expected
 
 
+def test_words_that_a_row_is_scored_by_go_by_the_language_heard(folder: Folder) -> None:
+    folder.row(None, text="um", command="um")
+    folder.row(None, text="hmm um", entities=["hmm"], language="de")
+    folder.row("named-words", text="hmm call anna", entities=["hmm"], language="en", split="test")
+    folder.row("named-words", text="\u8bf7\u6253\u5f00\u706f", command="\u6253\u5f00", language="de", split="dev")
+    path = folder.write()
+    assert found(check(path)) == folder.expected
+    assert found(examine(path, language="pt").problems) == folder.expected  # nobody tells a row that names its own
+
+
+def test_what_may_be_right_in_some_language_is_no_error(folder: Folder) -> None:
+    folder.row(None, text="um", command="um")
+    folder.row(None, text="\u8bf7\u6253\u5f00\u706f", command="\u6253\u5f00")
+    path = folder.write()
+    assert not examine(path).problems
+    first, second = ({p.where for p in examine(path, language=code).problems} for code in ("pt", "en"))
+    assert (first, second) == ({"m.jsonl:2"}, {"m.jsonl:1", "m.jsonl:2"})
+    told = [CliRunner().invoke(app, ["check", str(path), "--language", code]) for code in ("zh", "pt")]
+    assert [done.exit_code for done in told] == [0, 2]
+    done = CliRunner().invoke(app, ["check", str(path), "--model", "bundled:tiny.en", "--json"])
+    assert [p["where"] for p in json.loads(done.stdout)["problems"] if p["kind"] == "named-words"] == [
+        "m.jsonl:1",
+        "m.jsonl:2",
+    ]
+
+
 def test_every_planted_leak_is_found(folder: Folder, voice: Manifest) -> None:
     """One row for each way of having the same in two parts, and the same in the report, the split file and JSON."""
     clips = iter([u.load() for u in voice])

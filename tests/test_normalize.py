@@ -141,6 +141,8 @@ def test_any_text_is_accepted(name: str, text: str) -> None:
         (["zh", "en"], None, "mixed"),
         ([None, "ja"], "en", "characters"),
         (["Mandarin"], None, "characters"),
+        (["cmn", "cmn-Hans-CN", "wuu"], None, "characters"),
+        (["cmn", "en"], None, "mixed"),
     ],
 )
 def test_auto_goes_by_language(languages: list[str | None], model: str | None, expected: str) -> None:

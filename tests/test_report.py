@@ -753,6 +753,26 @@ def test_tables_say_characters_where_they_count_them(tmp_path: Path) -> None:
     assert not re.search(r"\bWords\b", markdown)
 
 
+def test_confidence_is_of_characters_where_they_are_counted(tmp_path: Path) -> None:
+    rows = [replace(u, text="今天天气很好", language="zh") for u in corpus()]
+    one = score(rows, ["今天天气很好"] * 36)
+    bins = [{"low": 0.5, "high": 0.75, "confidence": 0.6, "right": 0.7, "words": 9}]
+    page, _ = written(tmp_path, {"calibration": {"table": bins, "ece": 0.1, "auroc": 0.8}}, None, one)
+    assert "| Confidence | Mean confidence | Right | Characters |" in (tmp_path / "report.md").read_text("utf-8")
+    assert "Characters by their confidence" in page.words
+    assert "Right Characters" in page.words
+
+
+def test_a_silent_room_is_no_speaker_in_markdown_either(tmp_path: Path) -> None:
+    room = [*corpus(), Utterance(Path("/c/room.wav"), "", "room", "hallway", duration_s=3.0)]
+    written(tmp_path, {}, score(room, [*heard(corpus(), 1), "thank you"]), None)
+    assert "hallway" not in (tmp_path / "report.md").read_text("utf-8").partition("## Speakers")[2].partition("## ")[0]
+    written(tmp_path, {}, score(room[-1:], ["thank you"]), None)
+    silent = (tmp_path / "report.md").read_text("utf-8")
+    assert "## Speakers" not in silent
+    assert "Intervals come from" not in silent
+
+
 def test_which_text_was_closer_is_said(tmp_path: Path) -> None:
     rows = [Utterance(Path("/a.wav"), "open it", "a", "s", text_verbatim="b b open it"), *corpus(1)]
     page, _ = written(tmp_path, {}, score(rows, ["b b open it", *heard(corpus(1), 1)]), None)

@@ -309,6 +309,12 @@ def test_empty_corpus_is_valid_json() -> None:
     assert found["wer_ci95"] == [None, None]
 
 
+def test_where_nobody_speaks_nothing_is_said_of_an_interval() -> None:
+    silent = score([one(0, "")], ["thank you"])
+    assert silent.to_dict()["notes"] == ["no text has a word after normalisation: rates are counts of inserted words"]
+    assert score([], []).to_dict()["notes"] == []
+
+
 def test_digits_that_are_only_written_apart_are_told() -> None:
     """Whisper's normaliser makes one word of "zero three five", and three of "0, 3, 5."."""
     texts = ["zero three five", "six one six zero", "five four five one", "turn it on", "five five five five"]

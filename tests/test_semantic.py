@@ -142,6 +142,26 @@ def test_other_languages_are_left_out_with_the_reason() -> None:
     assert "1 of 1 texts have no word in its letters" in unnamed["note"]
 
 
+def test_rows_that_name_no_language_are_of_the_one_heard() -> None:
+    rows = [Utterance(Path("/a.wav"), "abre a porta", "u", "x")]
+    told = score(rows, ["abre a porta"], "basic")
+    assert semantic(told, language="pt")["utterances"] == 0
+    assert "language" not in str(semantic(told, language="en")["note"])
+    assert "1 of 1 utterances name no language and are taken for English" in semantic(told, language=None)["note"]
+
+
+def test_any_number_of_languages_are_told_apart() -> None:
+    """A field of many values is no group to break results down by, but still says what a row is."""
+    codes = [f"{a}{b}" for a in "abcdefgh" for b in "qrstuvwxyz"]
+    rows = [Utterance(Path("/a.wav"), "call my sister", code, "x", language=code) for code in [*codes, "en"]]
+    assert semantic(score(rows, ["call my sister"] * len(rows)))["utterances"] == 1
+
+
+def test_silence_is_not_written_in_other_letters() -> None:
+    rows = [Utterance(Path("/a.wav"), text, f"u{text}", "x") for text in ("call my sister", "")]
+    assert "letters" not in semantic(score(rows, ["call my sister", ""]))["note"]
+
+
 def test_with_models(scores: Scores, roberta: Path) -> None:
     found = semantic(scores, roberta, roberta)
     parts = {name: found[name] for name in WEIGHTS}

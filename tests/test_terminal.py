@@ -14,6 +14,7 @@ from speechft.manifest import Utterance
 from speechft.paired import compare, compare_all, compare_pairs
 from speechft.plain_text import Terminal
 from speechft.report import write_report
+from speechft.report_comparison import comparison
 from speechft.report_limits import limits
 from speechft.scoring import score
 from speechft.terminal import before_after, comparison_table, export_table, scores_table
@@ -66,6 +67,16 @@ def test_rates_against_the_closer_of_two_texts(capsys: pytest.CaptureFixture[str
     result = {"base": worse.to_dict(), "adapted": better.to_dict(), "adapter": "adapter"}
     before_after({**result, "difference": compare(worse, better)}, None)
     assert "WER, closer of text and verbatim text │ 20.0% │ 0.0%" in words(capsys)
+    entries = {
+        name: {**better.to_dict(), "difference": difference, "forgetting": None}
+        for name, difference in compare_all(worse, {"a": better, "b": better}).items()
+    }
+    several = {"base": worse.to_dict(), "adapters": entries, "pairs": [], "best": "a", "clips": 4, "speakers": 2}
+    headings, base, best, _ = comparison(several)
+    place = headings.index("Closer text")
+    assert (base[place], best[place]) == ("20.0%", "0.0%")
+    comparison_table(several, None)
+    assert "Rates are against the text, unless they say otherwise." in words(capsys)
 
 
 NAME = "[/b]x[red]:smile:[bold"

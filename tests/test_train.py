@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -422,6 +423,34 @@ def test_what_test_rows_cannot_be_scored_by_is_told_before_training(voice: Manif
     rows = Manifest([*auto_split(voice[:-2]), *test], voice.path).save(tmp_path / "m.jsonl")
     told: list[dict] = []
     with pytest.raises(SpeechftError, match="the entity 'rhubarb' is not in the text"):
+        pipeline.train(recipe(rows, tmp_path / "out", max_steps=1, allow_outside=True), on_event=told.append)
+    assert not any("loss" in event or event.get("event") == "decoded" for event in told)
+
+
+def test_named_words_are_judged_in_the_language_that_each_part_is_scored_in(voice: Manifest, tmp_path: Path) -> None:
+    def rows(words: str, train: str | None, test: str | None) -> Manifest:
+        more = {"text": words, "extra": {"command": words.split()[0]}, "split": "test", "language": test}
+        parts = [replace(u, split="train", language=train) for u in voice[:8]]
+        parts += [replace(u, split="dev", language=test) for u in voice[8:10]] + [replace(voice[-1], **more)]
+        return Manifest(parts, voice.path).save(tmp_path / "m.jsonl")
+
+    def prepared(found: Manifest, **settings: Any) -> None:
+        pipeline.prepared(recipe(found, tmp_path / "out", allow_outside=True, **settings))
+
+    prepared(rows("um", None, None), language="pt")
+    prepared(rows("um", "pt", None))
+    prepared(rows("um", None, None))  # it is not known yet
+    with pytest.raises(SpeechftError, match="'um' is not in the text"):
+        prepared(rows("um", None, None), language="en")
+    with pytest.raises(SpeechftError, match="'hmm' is not in the text"):
+        prepared(rows("hmm call anna", "de", "en"))
+
+
+def test_a_model_of_english_refuses_before_it_trains(voice: Manifest, tmp_path: Path) -> None:
+    test = [replace(u, split="test", text="um", extra={"command": "um"}) for u in voice[-2:]]
+    rows = Manifest([*auto_split(voice[:-2]), *test], voice.path).save(tmp_path / "m.jsonl")
+    told: list[dict] = []
+    with pytest.raises(SpeechftError, match="'um' is not in the text"):
         pipeline.train(recipe(rows, tmp_path / "out", max_steps=1, allow_outside=True), on_event=told.append)
     assert not any("loss" in event or event.get("event") == "decoded" for event in told)
 

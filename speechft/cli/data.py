@@ -60,6 +60,9 @@ def prepare(
 def check(
     manifest: ManifestPath,
     model: Model = None,
+    language: Annotated[
+        str | None, typer.Option(help="Language that the model will be told to hear, for rows that name none.")
+    ] = None,
     allow_outside: Outside = False,
     as_json: AsJson = False,
 ) -> None:
@@ -75,14 +78,15 @@ def check(
     if model:
         from speechft.whisper import load_whisper
 
-        whisper = load_whisper(model)
+        whisper = load_whisper(model, language=language)
         tokenizer, english = whisper.label_ids, "" if whisper.is_multilingual else model
+        language = language if whisper.is_multilingual else "en"
     with Watcher(quiet=as_json) as watch:
 
         def progress(_: int, total: int) -> None:
             watch({"event": "checked", "of": total})
 
-        found = examine(manifest, allow_outside, tokenizer, progress, english)
+        found = examine(manifest, allow_outside, tokenizer, progress, english, language)
     rows, problems, shared = found.manifest, found.problems, found.shared
     said = str(shared) if rows.splits else "no splits yet"
     if as_json:

@@ -26,7 +26,8 @@ from speechft.numbers_as_text import percent
 from speechft.recogniser import load
 from speechft.report import plain
 from speechft.report_comparison import comparison
-from speechft.scoring import Scored, Scores
+from speechft.scored import Scored
+from speechft.scoring import Scores
 from speechft.split import split_by_prompt
 from speechft.study import compared
 

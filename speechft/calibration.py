@@ -18,7 +18,7 @@ from speechft.normalize import by_digits, pieces
 from speechft.normalize import normalizer as named_normalizer
 
 if TYPE_CHECKING:
-    from speechft.scoring import Scored
+    from speechft.scored import Scored
 
 BINS = 10
 

@@ -14,7 +14,7 @@ from speechft.manifest import Seconds
 from speechft.row_problems import WORDS_PER_SECOND
 
 if TYPE_CHECKING:
-    from speechft.scoring import Scored
+    from speechft.scored import Scored
 
 LOOP_TIMES = 4  # so many times in a row is a loop, unless the text says it as often
 LOOP_WORDS = 40  # the longest stretch that is looked for: four of them hardly fit into Whisper's 448 tokens

@@ -10,7 +10,8 @@ from typing import Any
 from speechft.error_rate import align
 from speechft.errors import SpeechftError
 from speechft.matched_pairs import error_segments, mapsswe
-from speechft.scoring import Scored, Scores, finite
+from speechft.scored import Scored
+from speechft.scoring import Scores, finite
 from speechft.scoring_notes import nameless, speaking, voices
 from speechft.significance import ENOUGH_SPEAKERS, holm, paired_bootstrap, sign_flip
 

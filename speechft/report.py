@@ -28,7 +28,8 @@ from speechft.report_evidence import (
 from speechft.report_limits import CLOSER_TEXT, limits
 from speechft.report_page import page
 from speechft.report_tables import UNNAMED
-from speechft.scoring import Scored, Scores, worst_clips
+from speechft.scored import Scored
+from speechft.scoring import Scores, worst_clips
 from speechft.scoring_notes import nameless, speaking, voices
 from speechft.significance import ENOUGH_SPEAKERS
 from speechft.trained_on import read_first

@@ -16,7 +16,8 @@ from speechft.audio import encoded
 from speechft.error_rate import align
 from speechft.errors import SpeechftError
 from speechft.manifest import Manifest, Utterance, probe_duration
-from speechft.scoring import Scored, Scores
+from speechft.scored import Scored
+from speechft.scoring import Scores
 
 Systems = Sequence[tuple[str, Scores]]  # one, or before and after
 LEAST_BYTES = 2_000  # of a second of speech as flac

@@ -10,12 +10,13 @@ from functools import cache, cached_property, partial
 from typing import Any
 
 from speechft.error_rate import ErrorRate, char_errors, sclite_char_errors, word_errors
-from speechft.hallucination import LOOP_TIMES, hallucinations, repeats
+from speechft.hallucination import hallucinations
 from speechft.manifest import Manifest, Utterance
 from speechft.normalize import by_digits, describe, joins_numbers, resolve_normalizer, splits, unjoined
 from speechft.normalize import normalizer as named_normalizer
 from speechft.references import CloserText, clipped_errors, closer_text
 from speechft.row_problems import CHARACTERS_PER_SECOND
+from speechft.scored import Scored
 from speechft.scoring_notes import notes, speaking
 from speechft.significance import ENOUGH_SPEAKERS, bootstrap_ci, shuffled_gap
 from speechft.tasks import command_of, command_success, entities_of, entity_errors
@@ -25,75 +26,6 @@ UNKNOWN = "unknown"  # value of a group for the rows that don't state it
 GROUP_DRAWS = 2_000  # of an interval a group; the corpus gets all
 SCLITE_LONGEST = 2_000  # characters, of two minutes and more; it takes under a second
 LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 10_000))  # words of the reference
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """One utterance and what was made of it.
-
-    Attributes:
-        id, speaker, duration_s: of the utterance.
-        groups: fields to break results down by, with its values.
-        reference, hypothesis: as they are.
-        normalized: both, as they were compared.
-        words, characters: errors of the normalised texts.
-        raw_words: errors of the texts as they are.
-        verbatim_words: errors against the normalised verbatim text (repetitions and fillers written out), if any.
-        verbatim: that text as it is.
-        command, entities: normalised words that matter; see `speechft.tasks`.
-        digits: errors of words where each digit is one, of a normaliser that joins digits; else None.
-        said: words of the text as they were written, before any were joined; as in `words` where none are.
-        apart: `normalized` with the words apart that the normaliser joined.
-        language: of the utterance, if it names one.
-    """
-
-    id: str
-    speaker: str
-    duration_s: float | None
-    groups: dict[str, str]
-    reference: str
-    hypothesis: str
-    normalized: tuple[str, str]
-    words: ErrorRate
-    characters: ErrorRate
-    raw_words: ErrorRate
-    verbatim_words: ErrorRate | None = None
-    verbatim: str | None = None
-    command: str | None = None
-    entities: tuple[str, ...] = ()
-    digits: ErrorRate | None = None
-    said: int = 0
-    apart: tuple[str, str] = ("", "")
-    language: str | None = None
-
-    @property
-    def heard_words(self) -> ErrorRate:
-        """Errors of words, without those that are only how numbers are written: digit by digit where that has fewer."""
-        return self.digits if self.digits and self.digits.errors < self.words.errors else self.words
-
-    @property
-    def compared(self) -> tuple[str, str]:
-        """The normalised texts that `heard_words` is of."""
-        one, two = self.normalized
-        return (one, two) if self.heard_words is self.words else (by_digits(one), by_digits(two))
-
-    @property
-    def loops(self) -> bool:
-        """Whether the hypothesis repeats itself, and more often than the text does: a stutter is no loop.
-
-        Forty times "five" are one word when the normaliser has joined them, so words are counted before that; and of
-        the text its digits, for "5555" may be said and written one by one.
-        """
-        said = self.normalized[0] if self.digits is None else by_digits(self.normalized[0])
-        heard = repeats(self.apart[1].split())
-        return heard >= LOOP_TIMES and heard > repeats(said.split())
-
-    @property
-    def inserted(self) -> int:
-        """Words inserted, counted before any were joined, but for those that are only how numbers are written."""
-        if self.digits is None or self.apart == self.normalized:
-            return self.heard_words.insertions
-        return min(word_errors(*self.apart).insertions, self.digits.insertions)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from speechft.normalize import language_code
 from speechft.split import sentence_key
 
 if TYPE_CHECKING:
-    from speechft.scoring import Scored, Scores
+    from speechft.scored import Scored
+    from speechft.scoring import Scores
 
 WEIGHTS = {"entailment": 0.4012, "bertscore": 0.2785, "phonetic": 0.3201}
 RANGES = {

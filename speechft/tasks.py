@@ -21,7 +21,7 @@ from speechft.normalize import digits_together, normalizer, pieces
 from speechft.rows import TRUTH
 
 if TYPE_CHECKING:
-    from speechft.scoring import Scored
+    from speechft.scored import Scored
 
 
 def command_of(utterance: Utterance, normalize: Callable[[str], str]) -> str | None:

@@ -144,7 +144,7 @@ def _compared(theirs: Scores, ours: Scores) -> Event:
 
 def _summary(scores: Scores) -> Event:
     found = scores.to_dict()
-    return {key: found[key] for key in ("wer", "wer_ci95", "cer", "n_utterances", "n_words")}
+    return {key: found[key] for key in ("wer", "wer_ci95", "cer", "n_utterances", "n_words", "normalizer")}
 
 
 def _transformers(folder: Path, whisper: Whisper, clips: Clips, languages: Languages, caps: Caps) -> Iterator[str]:

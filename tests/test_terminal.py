@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import speechft
+from speechft.export_check import _compared, _summary
 from speechft.manifest import Utterance
 from speechft.paired import compare, compare_all, compare_pairs
 from speechft.plain_text import Terminal
@@ -203,10 +204,9 @@ def test_there_are_no_rates_where_no_text_has_a_word(capsys: pytest.CaptureFixtu
     entries = {"a": {**two.to_dict(), "difference": compare_all(one, {"a": two})["a"], "forgetting": None}}
     both = {"base": one.to_dict(), "adapters": entries, "pairs": [], "best": "a", "clips": 4, "speakers": 2}
     comparison_table(both, None)
-    ours = {**one.to_dict(), "context": "full"}
+    ours = {**_summary(one), "context": "full"}
     export = {"notice": None, "software": "other", "context": "full", "caveats": [], "overlap": "nothing"}
-    scored = {"ours": ours, "theirs": two.to_dict(), "ours_at_its_context": ours, "words_that_differ": None}
-    export_table({**export, **scored, "difference": difference}, Path("out"))
+    export_table({**export, **_compared(two, one), "ours_at_its_context": ours}, Path("out"))
     said = words(capsys)
     assert "12" in said
     assert set(re.findall(r"[\d.]+%", said)) <= {"95%", "100.0%", "0.0%"}  # MER and WIL exist

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_bert import WORDS, labels, make_tiny_bert
 from typer.testing import CliRunner
 
 from speechft.cli import app
@@ -24,48 +25,19 @@ from speechft.text.pipeline import evaluate, train
 from speechft.text.policy import reward_function
 from speechft.text.reward import load_reward_model, rewards
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "say", "yes", "no", "cat", "dog", "bird", "fish", "tree"]
 LABELS = ["good", "-bad", "so so"]
-
-
-def bert(folder: Path, kind: str = "bert", **about: Any) -> Path:
-    """A BERT (or a RoBERTa) for sequence classification of random weights, with a tokenizer of words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )  # fmt: skip
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        kind, vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=24, type_vocab_size=2, pad_token_id=0, initializer_range=0.5, **about,
-    )  # fmt: skip
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    return folder
-
-
-def labels(names: list[str]) -> dict[str, Any]:
-    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
 
 
 @pytest.fixture(scope="module")
 def rater(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One number for a pair of texts."""
-    return bert(tmp_path_factory.mktemp("rater"), num_labels=1)
+    return make_tiny_bert(tmp_path_factory.mktemp("rater"), num_labels=1)
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three labels of which one is right."""
-    return bert(tmp_path_factory.mktemp("classifier"), **labels(LABELS))
+    return make_tiny_bert(tmp_path_factory.mktemp("classifier"), **labels(LABELS))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +89,7 @@ def test_a_classifier_reads_the_answer_and_gives_the_log_odds_of_its_label(class
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2"])
 def test_in_bf16_rewards_are_nearly_the_same(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = bert(tmp_path, kind, num_labels=1)
+    folder = make_tiny_bert(tmp_path, kind, num_labels=1)
     exact = rewards(load_reward_model(folder), TALKS)
     monkeypatch.setattr("speechft.precision.has_native_bf16", lambda: True)
     text = load_reward_model(folder)
@@ -127,7 +99,7 @@ def test_in_bf16_rewards_are_nearly_the_same(kind: str, tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
 def test_labels_that_exclude_nothing_are_rated_by_their_own_output(kind: str, tmp_path: Path) -> None:
-    folder = bert(tmp_path, problem_type=kind, **labels(LABELS))
+    folder = make_tiny_bert(tmp_path, problem_type=kind, **labels(LABELS))
     expected = by_transformers(folder, [(t[1]["content"],) for t in TALKS])[:, 2]
     assert rewards(load_reward_model(folder, "so so"), TALKS) == pytest.approx(expected.tolist(), abs=1e-5)
 
@@ -198,10 +170,12 @@ def test_long_texts_are_cut_to_what_the_model_can_read(rater: Path, tmp_path: Pa
     text = load_classifier(rater)
     assert len(encoded(text, talk("say " * 40, "cat " * 40))["input_ids"]) == 24
     assert len(encoded(text, talk("say " * 40, "cat " * 40), max_length=12)["input_ids"]) == 12
-    other = load_classifier(bert(tmp_path, "roberta", num_labels=1))
+    other = load_classifier(make_tiny_bert(tmp_path, "roberta", num_labels=1))
     assert longest(other.model) == 23  # its positions count from the padding's on
     assert len(rewards(other, [talk("say " * 40, "cat " * 40)])) == 1
-    endless = load_classifier(bert(tmp_path / "endless", "deberta-v2", num_labels=1, position_biased_input=False))
+    endless = load_classifier(
+        make_tiny_bert(tmp_path / "endless", "deberta-v2", num_labels=1, position_biased_input=False)
+    )
     assert len(encoded(endless, talk("say " * 40, "cat " * 40))["input_ids"]) == 83
 
 

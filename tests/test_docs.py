@@ -59,7 +59,7 @@ TEXT = "max_steps=4 max_length=160 batch_size=2 accumulate=1 dev_examples=4 test
 SHORTER = {
     "python benchmarks/few_clips.py": "--speakers 1 --steps 1",
     "python benchmarks/hyperparameters.py --plot": "",
-    "python benchmarks/hyperparameters.py --text": "--rows 20 --studies schedule",
+    "python benchmarks/hyperparameters.py --text": "--rows 10 --studies schedule",
     "python benchmarks/hyperparameters.py": "--clips 4 --dev 2 --studies schedule",
     "python benchmarks/methods.py": "--seconds 1 --clips 2 --arms default",
     "python benchmarks/quantization.py": "--models bundled:tiny.en --limit 6 --steps 1",

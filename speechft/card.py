@@ -197,8 +197,10 @@ def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) ->
 def _counting(manifest: Manifest) -> str:
     """The normaliser that words are counted by, by the languages, or by the letters where these say nothing."""
     name = resolve_normalizer(AUTO, {u.language for u in manifest}, None)
+    if splits(name):
+        return name
     others, letters = spaceless_letter().subn("", " ".join(u.text for u in manifest))
-    if splits(name) or not letters:
+    if not letters:
         return name
     return "mixed" if any(map(str.isalpha, others)) else "characters"
 

@@ -180,9 +180,9 @@ def prepared(recipe: SpeechRecipe, on_event: OnEvent = lambda event: None) -> tu
         wanted = known_speakers(recipe, manifest, recipe.speakers)
         manifest = manifest.filter(lambda u: u.speaker in wanted)
     manifest = auto_split(manifest, seed=recipe.seed)
-    dev = manifest.split("dev")
+    dev, languages = manifest.split("dev"), list(_languages_told(recipe, manifest))
     for rows in (dev.spread(recipe.dev_clips), dev, manifest.split("test")):  # what is scored: before the work
-        for problem in named_words_problems(list(rows), _languages_told(recipe, manifest), recipe.normalizer):
+        for problem in named_words_problems(rows, languages, recipe.normalizer):
             raise SpeechftError(problem.what, where=problem.where, fix=problem.fix)
     return manifest, left_out
 

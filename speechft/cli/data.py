@@ -76,11 +76,12 @@ def check(
 
     tokenizer, english = None, "bundled:tiny.en (the default)"  # known without loading it
     if model:
+        from speechft.evaluate import told
         from speechft.whisper import load_whisper
 
         whisper = load_whisper(model, language=language)
         tokenizer, english = whisper.label_ids, "" if whisper.is_multilingual else model
-        language = language if whisper.is_multilingual else "en"
+        language = told(whisper)
     with Watcher(quiet=as_json) as watch:
 
         def progress(_: int, total: int) -> None:

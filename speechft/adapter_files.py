@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from speechft.context import Context
 from speechft.errors import SpeechftError
 from speechft.files import read_text
+from speechft.sources import is_hub_id
 from speechft.validation import validated
 
 CARD = "speechft.json"
@@ -149,6 +150,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             "Training found no adapter better than the base model; result.json beside it says so."
             if not folder.exists() and kept_base.is_file()
             else "Give the folder with adapter_config.json, usually OUT/adapter."
+            + (f" If it is on a hub: {folder}@main." if is_hub_id(folder) and not folder.exists() else "")
         )
         raise SpeechftError("is not an adapter", where=folder, fix=reason)
     found = read_object(folder / CONFIG)

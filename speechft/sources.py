@@ -142,7 +142,8 @@ def resolve_adapter(name: str | Path) -> Path:
 
     Args:
         name: a folder, which need not exist; else a hub id such as `user/name`, downloaded on first use, of one
-            revision (commit, tag or branch) if it is named: `user/name@revision`.
+            revision (commit, tag or branch) if it is named: `user/name@revision`. Where `user` is a folder here, only
+            a name with a revision is one on the hub.
 
     Raises:
         SpeechftError: it cannot be downloaded.
@@ -161,7 +162,13 @@ def local_adapter(name: str | Path, folder: Path | None = None) -> Path | None:
     """
     folder = folder or expanded(name)
     # where its first part is a folder here, a path was meant, and what is missing is the adapter in it
-    return folder if folder.exists() or folder.parent.exists() or not _HUB_ID.fullmatch(str(name)) else None
+    path = folder.exists() or (folder.parent.exists() and "@" not in str(name)) or not is_hub_id(name)
+    return folder if path else None
+
+
+def is_hub_id(name: str | Path) -> bool:
+    """Whether a name could be one on a hub: `user/name` or `user/name@revision`."""
+    return bool(_HUB_ID.fullmatch(str(name)))
 
 
 def hub_id(model: str) -> str | None:
@@ -169,7 +176,7 @@ def hub_id(model: str) -> str | None:
     if model.startswith("bundled:"):
         bundle = BUNDLES.get(model.removeprefix("bundled:"))
         return bundle.hub_id if bundle else None
-    return model.split("@")[0] if _HUB_ID.fullmatch(model) and not Path(model).exists() else None
+    return model.split("@")[0] if is_hub_id(model) and not Path(model).exists() else None
 
 
 def common_name(model: str) -> str:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import copy
-import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from local_hub import Hub, serving
 
 from speechft import adapters, load
 from speechft.config import SpeechRecipe
@@ -24,7 +21,7 @@ from speechft.hub import push
 from speechft.manifest import Manifest
 from speechft.model_card import model_card
 from speechft.pipeline import evaluate
-from speechft.sources import hub_id, resolve, resolve_adapter
+from speechft.sources import hub_id, local_adapter, resolve, resolve_adapter
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Whisper
 
@@ -56,102 +53,21 @@ def run(voice: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's protocol as an upload and a download of small files need."""
-
-    files: ClassVar[dict[str, bytes]] = {}
-    private: bool | None = None
-    commits = 0
-
-    def answer(self, status: int, body: Any = b"", **headers: str) -> None:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(data))} | headers).items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    def log_message(self, *args: object) -> None: ...
-
-    def do_POST(self) -> None:
-        body = (
-            self.rfile.read(int(self.headers["Content-Length"])) if "Content-Length" in self.headers else self.chunks()
-        )
-        if self.path == "/api/repos/create":
-            if Hub.private is None:
-                Hub.private = json.loads(body)["visibility"] == "private"
-            self.answer(200, {"url": f"http://{self.headers['Host']}/{REPO}"})
-        elif self.path == "/api/validate-yaml":
-            self.answer(200, {"errors": [], "warnings": []})
-        elif "/preupload/" in self.path:
-            asked = json.loads(body)["files"]
-            modes = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked]
-            self.answer(200, {"files": modes})
-        elif "/commit/" in self.path:
-            for line in map(json.loads, body.splitlines()):
-                if line["key"] == "file":
-                    Hub.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            Hub.commits += 1
-            address = f"http://{self.headers['Host']}/{REPO}/commit/{self.sha}"
-            self.answer(200, {"commitUrl": address, "commitOid": self.sha, "success": True})
-        else:
-            self.answer(404)
-
-    def chunks(self) -> bytes:
-        data = b""
-        while size := int(self.rfile.readline(), 16):
-            data += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return data
-
-    @property
-    def sha(self) -> str:
-        return hashlib.sha1(str(Hub.commits).encode()).hexdigest()
-
-    def do_GET(self) -> None:
-        path = self.path.split("?")[0]
-        if path.startswith(f"/api/models/{REPO}/tree/"):
-            sizes = {name: len(data) for name, data in Hub.files.items()}
-            self.answer(200, [{"type": "file", "path": n, "size": size, "oid": "0" * 40} for n, size in sizes.items()])
-        elif path.startswith(f"/api/models/{REPO}"):
-            revision = path.partition("/revision/")[2]
-            if revision not in ("", "main", self.sha):
-                self.answer(404, X_Error_Code="RevisionNotFound")
-                return
-            siblings = [{"rfilename": name} for name in Hub.files]
-            found = {"id": REPO, "sha": self.sha, "private": Hub.private, "siblings": siblings}
-            self.answer(200, found)
-        elif path.startswith(f"/{REPO}/resolve/"):
-            data = Hub.files[path.split("/", 5)[5]]
-            etag = hashlib.sha1(data).hexdigest()
-            self.answer(200, data, ETag=f'"{etag}"', X_Repo_Commit=self.sha)
-        else:
-            self.answer(404, X_Error_Code="RepoNotFound")
-
-    do_HEAD = do_GET
-
-
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Hub]]:
     from huggingface_hub import constants, hf_api
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    Hub.files, Hub.private, Hub.commits = {}, None, 0
-    for target, name, value in (
-        (constants, "ENDPOINT", address),
-        (constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"),
-        (constants, "HF_HUB_CACHE", str(tmp_path / "cache")),
-        (constants, "HF_HUB_OFFLINE", False),
-        (hf_api.api, "endpoint", address),
-    ):
-        monkeypatch.setattr(target, name, value)
-    monkeypatch.setenv("HF_TOKEN", "hf_test")
-    yield Hub
-    server.shutdown()
+    with serving(REPO) as address:
+        for target, name, value in (
+            (constants, "ENDPOINT", address),
+            (constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"),
+            (constants, "HF_HUB_CACHE", str(tmp_path / "cache")),
+            (constants, "HF_HUB_OFFLINE", False),
+            (hf_api.api, "endpoint", address),
+        ):
+            monkeypatch.setattr(target, name, value)
+        monkeypatch.setenv("HF_TOKEN", "hf_test")
+        yield Hub
 
 
 def test_what_is_pushed_comes_back_and_works(run: Path, hub: type[Hub], voice: Manifest) -> None:
@@ -310,6 +226,9 @@ def test_names_of_models_and_adapters(tmp_path: Path, monkeypatch: pytest.Monkey
     assert hub_id(str(tmp_path)) is None
     (tmp_path / "runs").mkdir()
     assert resolve_adapter("runs/adapter") == Path("runs/adapter"), "a folder was meant"
+    assert local_adapter("runs/adapter@main") is None, "nobody writes a revision after a folder"
+    with pytest.raises(SpeechftError, match="If it is on a hub: runs/adapter@main"):
+        adapters.read_card("runs/adapter")
 
 
 THEIRS: dict[str, dict[str, Any]] = {

@@ -55,9 +55,9 @@ class Scores:
 
     @property
     def wer_digits(self) -> float | None:
-        """WER where each digit is a word on both sides; None but for a normaliser that joins digits."""
-        found = [row.digits for row in self.rows if row.digits is not None]
-        return finite(total(found).rate) if found else None
+        """WER where each digit is a word on both sides; None but for a normaliser that joins digits, or without a word."""
+        found = total(row.digits for row in self.rows if row.digits is not None)
+        return found.rate if found.length else None
 
     @property
     def cer(self) -> float:
@@ -144,10 +144,10 @@ class Scores:
         return closer_text(((row.words, row.verbatim_words) for row in self.rows), clip=clip)
 
     def without_worst(self, share: float = WORST_SHARE) -> float:
-        """WER without the clips that cost the most errors, at least one of them; nan where that leaves no clip."""
+        """WER without the clips that cost the most errors, at least one of them; nan where that leaves no word."""
         ranked = sorted((row.words for row in self.rows), key=lambda words: words.errors)
-        kept = ranked[: -worst_clips(len(ranked), share)]
-        return total(kept).rate if kept else math.nan
+        kept = total(ranked[: -worst_clips(len(ranked), share)])
+        return kept.rate if kept.length else math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: a rate that does not exist (no word in the reference) is null."""

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from speechft.scoring import Scores
 
 NAMELESS = "speakers are not named: the interval is over recordings only; if they are several people it is too narrow"
+NO_WORD = (
+    "no text has a word after normalisation, so there is no error rate: 'wer' and 'cer' of result.json are the numbers "
+    "of inserted words and characters"
+)
 SPLIT = "in languages written without spaces each character counts as a word"
 
 
@@ -72,5 +76,5 @@ def _of_words(scores: Scores) -> list[str]:
             f"WER {without} without these errors"
         )
     if scores.rows and not scores.words.length:
-        found.append("no text has a word after normalisation: rates are counts of inserted words")
+        found.append(NO_WORD)
     return found

@@ -653,7 +653,7 @@ def test_evidence_behind_the_numbers(tmp_path: Path, before: Scores, after: Scor
     marks = {shape["class"] for tag in ("line", "rect") for shape in page.all(tag) if "dot" in str(shape["class"])}
     assert marks == {"dot sure", "dot share"}  # not the circles of before and after
     assert "before: 10.0%, and 0.80; after: 10.0%, and 0.80. Missed words have no confidence." in page.words
-    assert "No loops, nothing on silence" in page.words
+    assert "No loops, and no clip with more errors than words. No clip without speech was tested" in page.words
     assert "confused inside misheard words" in page.words
     silence = [*corpus(1), Utterance(Path("/c/silence.wav"), "", "silence", "s0", duration_s=30.0)]
     page, _ = written(tmp_path / "b", {}, score(silence, [*heard(corpus(1), 1), "thank you"]), None)
@@ -791,3 +791,20 @@ def test_counts_digit_by_digit_are_called_so(tmp_path: Path) -> None:
     plain = score([one(0, "open the door")], ["open the floor"])
     write_report(tmp_path, {**plain.to_dict(), "model": "x", "adapter": None}, None, plain)
     assert "digit by digit" not in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_a_result_of_silence_alone_says_nothing_of_rates_or_voices(tmp_path: Path) -> None:
+    """Both systems may be right, and then there is nothing to compare."""
+    rows = [Utterance(Path(f"/c/{i}.wav"), "", f"{i}", "room", duration_s=3.0) for i in range(6)]
+    some, none = score(rows, ["thank you"] * 6), score(rows, [""] * 6)
+    page, _ = written(tmp_path / "right", {}, none, none)
+    assert none.to_dict()["wer_digits"] is None
+    page, _ = written(tmp_path / "both", {}, none, score(rows, [""] * 6))
+    assert "went from 0 to 0, on 6 recordings." in page.words
+    page, _ = written(tmp_path / "fewer", {}, some, none)
+    for said in (page.words, (tmp_path / "fewer" / "report.md").read_text("utf-8")):
+        assert "Does it hold for recordings like these?" in said
+        for wrong in ("for this voice", "(MER)", "(WIL)", "without the worst", "as written", "rates are"):
+            assert wrong not in said
+        assert "so there is no error rate" in said
+    assert "Words in the sentence" not in (tmp_path / "fewer" / "report.md").read_text("utf-8")

@@ -222,6 +222,8 @@ def test_without_the_worst() -> None:
 
 def test_without_the_worst_of_one_clip_there_is_nothing() -> None:
     assert score([one(0, "tea")], ["see"]).to_dict()["wer_without_worst"] is None
+    silent = score([one(0, "tea please"), one(1, "")], ["see please", ""]).to_dict()
+    assert (silent["wer"], silent["wer_without_worst"]) == (0.5, None)  # 0 of 0 words are left
 
 
 @pytest.mark.parametrize(
@@ -311,7 +313,10 @@ def test_empty_corpus_is_valid_json() -> None:
 
 def test_where_nobody_speaks_nothing_is_said_of_an_interval() -> None:
     silent = score([one(0, "")], ["thank you"])
-    assert silent.to_dict()["notes"] == ["no text has a word after normalisation: rates are counts of inserted words"]
+    assert silent.to_dict()["notes"] == [
+        "no text has a word after normalisation, so there is no error rate: 'wer' and 'cer' of result.json are the "
+        "numbers of inserted words and characters"
+    ]
     assert score([], []).to_dict()["notes"] == []
 
 

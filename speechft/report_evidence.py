@@ -16,7 +16,8 @@ from speechft.trained_on import read_first
 
 CONFUSIONS = 20
 NOTHING_INVENTED = (  # which is said only where no clip is without speech, for these have rows of their own
-    "No loops, and no clip with more errors than words. No clip without speech was tested, so nothing is known of silence."
+    "No loops, and no clip with more errors than words. No clip without speech was tested, so nothing is known of "
+    "silence."
 )
 COUNTED_APART = (
     "Words are counted here as they were written, not as joined numbers, and digits that are only written apart are "

@@ -55,7 +55,7 @@ class Scores:
 
     @property
     def wer_digits(self) -> float | None:
-        """WER where each digit is a word on both sides; None but for a normaliser that joins digits, or without a word."""
+        """WER where each digit is a word on both sides; None without a word, or if the normaliser joins no digits."""
         found = total(row.digits for row in self.rows if row.digits is not None)
         return found.rate if found.length else None
 
@@ -109,7 +109,7 @@ class Scores:
         least = ENOUGH_SPEAKERS if speaking(self.per_speaker) >= ENOUGH_SPEAKERS else 1
         return {
             name: {
-                value: _group(rows, least)
+                value: _group(rows, least, self.wer_ci95 if len(rows) == len(self.rows) else None)
                 for value, rows in self.by([row.groups.get(name) or UNKNOWN for row in self.rows]).items()
             }
             for name in fields
@@ -129,10 +129,14 @@ class Scores:
         """How likely gaps as wide are if speakers belong to groups by chance, by field; see `shuffled_gap`."""
         found = {}
         for field in self.per_group:
-            known = [row for row in self.rows if (row.groups.get(field) or UNKNOWN) != UNKNOWN]
+            known = self.known(field)
             groups, speakers = [row.groups[field] for row in known], [row.speaker for row in known]
             found[field] = shuffled_gap([row.words for row in known], groups, speakers)
         return found
+
+    def known(self, field: str) -> list[Scored]:
+        """The rows that state a field: what `gaps_p` is of."""
+        return [row for row in self.rows if (row.groups.get(field) or UNKNOWN) != UNKNOWN]
 
     def clipped(self) -> float:
         """WER with the errors of a clip counted up to its words: what invented words beyond them hide or show."""
@@ -275,11 +279,12 @@ def _closer(scores: Scores) -> dict[str, Any]:
     }
 
 
-def _group(rows: Sequence[Scored], least: int) -> dict[str, Any]:
-    """Rates of a group, with an interval if it has `least` speakers."""
+def _group(rows: Sequence[Scored], least: int, whole: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Rates of a group, with an interval if it has `least` speakers: that of the `whole` where it is the corpus."""
     speakers = [row.speaker for row in rows]
-    n = len({row.speaker for row in rows if row.words.length})
-    bounds = bootstrap_ci([row.words for row in rows], speakers, draws=GROUP_DRAWS) if n >= least else (math.nan,) * 2
+    n, bounds = len({row.speaker for row in rows if row.words.length}), (math.nan, math.nan)
+    if n >= least:
+        bounds = whole or bootstrap_ci([row.words for row in rows], speakers, draws=GROUP_DRAWS)
     return {**_rates(rows), "n_speakers": n, "wer_ci95": [finite(bound) for bound in bounds]}
 
 

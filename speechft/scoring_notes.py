@@ -29,6 +29,15 @@ def speaking(per_speaker: Mapping[str, Mapping[str, Any]]) -> int:
     return len(voices(per_speaker))
 
 
+def with_words(scores: Mapping[str, Any]) -> int:
+    """How many recordings have a word in their text: those of silence make a few no more.
+
+    Args:
+        scores: `Scores.to_dict`.
+    """
+    return int(scores["n_utterances"] - scores["empty_references"])
+
+
 def voices(per_speaker: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Those speakers' names; that of a recording of silence is none."""
     return [name for name, entry in per_speaker.items() if entry["n_words"] > 0]
@@ -46,8 +55,8 @@ def notes(scores: Scores) -> list[str]:
 
 def _of_speakers(scores: Scores) -> list[str]:
     found: list[str] = []
-    clips = len(scores.rows)
-    n, unnamed = speaking(scores.per_speaker), sum(not row.speaker for row in scores.rows if row.words.length)
+    spoken = [row for row in scores.rows if row.words.length]
+    clips, n, unnamed = len(spoken), speaking(scores.per_speaker), sum(not row.speaker for row in spoken)
     if not n:  # nobody speaks: there is no interval
         return found
     if nameless(scores.per_speaker):
@@ -57,7 +66,7 @@ def _of_speakers(scores: Scores) -> list[str]:
     if unnamed and n > 1:
         found.append(f"{unnamed} of {clips} recordings name no speaker: they count as one speaker")
     if n < ENOUGH_SPEAKERS and clips < ENOUGH_UTTERANCES:
-        few = f"{clips} recording{'s' if clips > 1 else ''}"
+        few = f"{clips} recording{'s' if clips > 1 else ''}{' with a word' if clips < len(scores.rows) else ''}"
         found.append(f"{few}: an interval over so few is far too narrow")
     return found
 

@@ -421,3 +421,9 @@ def test_a_room_without_a_name_leaves_the_speaker_named() -> None:
     assert "by " not in answer([score(rows[1:], ["you"]).to_dict()], None, {})
     swapped = [replace(rows[0], speaker=""), replace(rows[1], speaker="room")]
     assert "whose speakers are not named" in answer([score(swapped, ["turn it", ""]).to_dict()], None, {})
+
+
+def test_a_group_of_all_rows_has_the_interval_of_all() -> None:
+    rows = [replace(u, id=f"{u.id}{i}", speaker=str(i), severity="mild") for i in range(9) for u in corpus()]
+    found = score(rows, [" ".join(u.text.split()[i % 7 :]) for i, u in enumerate(rows)])
+    assert found.per_group["severity"]["mild"]["wer_ci95"] == list(found.wer_ci95)

@@ -48,6 +48,12 @@ def nameless(per_speaker: Mapping[str, Mapping[str, Any]]) -> bool:
     return voices(per_speaker) == [""]
 
 
+def speakers_said(per_speaker: Mapping[str, Mapping[str, Any]]) -> str:
+    """How many speakers, for people: where nobody is named it is not one."""
+    n = speaking(per_speaker)
+    return "speakers not named" if nameless(per_speaker) else f"{n} speaker{'s' if n != 1 else ''}"
+
+
 def notes(scores: Scores) -> list[str]:
     """What an interval is over, what counts as a word, and what only looks like errors."""
     return [*_of_speakers(scores), *_of_words(scores)]

@@ -35,9 +35,8 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     kept = result["adapter"] is None
     _print_first(console, result, [adapted] if kept else [base, adapted], None if kept else result["difference"])
     words = unit(base["normalizer"])
-    table = Table(
-        title=f"{base['n_utterances']} clips, {base['n_words']} {words}, {speakers_said(base['per_speaker'])}"
-    )
+    size = f"{base['n_utterances']} clips, {base['n_words']} {words}"
+    table = Table(title=f"{size}, {speakers_said(base['per_speaker'])}")
     for column in ("", "before", "after"):
         table.add_column(column, justify="left" if not column else "right")
     table.add_row(f"{words} wrong (WER)", percent(base["wer"]), f"[bold]{percent(adapted['wer'])}[/]")

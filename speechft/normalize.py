@@ -142,7 +142,17 @@ def unjoined(text: str, normalized: str, normalize: Callable[[str], str]) -> str
     """
     if not re.search(r"\d", normalized):
         return normalized
-    return " ".join(made for word in re.split(r"[\s\-]|,(?!\d{3})", text) if (made := normalize(word)))
+    words = re.split(r"[\s\-]|,(?!\d{3})", without_asides(text))
+    return " ".join(made for word in words if (made := normalize(word)))
+
+
+def without_asides(text: str) -> str:
+    """A text without what stands in brackets: to such a normaliser no words, which it can only see in a whole text.
+
+    >>> without_asides("turn [coughs loudly] it (quietly) on")
+    'turn  it  on'
+    """
+    return re.sub(r"\(([^)]+?)\)", "", re.sub(r"[<\[][^>\]]*[>\]]", "", text))
 
 
 def pieces(words: Sequence[str], normalize: Callable[[str], str]) -> list[tuple[list[str], list[str]]] | None:

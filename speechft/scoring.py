@@ -12,7 +12,7 @@ from typing import Any
 from speechft.error_rate import ErrorRate, char_errors, sclite_char_errors, word_errors
 from speechft.hallucination import hallucinations
 from speechft.manifest import Manifest, Utterance
-from speechft.normalize import by_digits, describe, joins_numbers, resolve_normalizer, splits, unjoined
+from speechft.normalize import by_digits, describe, joins_numbers, resolve_normalizer, splits, unjoined, without_asides
 from speechft.normalize import normalizer as named_normalizer
 from speechft.references import CloserText, clipped_errors, closer_text
 from speechft.row_problems import CHARACTERS_PER_SECOND
@@ -242,7 +242,7 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
 
 def _pieces_of(text: str, normalize: Callable[[str], str]) -> int:
     """Pieces between spaces of which something is left; at least one, for this is of a text that has words."""
-    return max(1, sum(bool(normalize(piece)) for piece in text.split()))
+    return max(1, sum(bool(normalize(piece)) for piece in without_asides(text).split()))
 
 
 def worst_clips(clips: int, share: float = WORST_SHARE) -> int:

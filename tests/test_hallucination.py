@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,45 @@ def test_numbers_written_otherwise_are_not_invented(text: str, heard: str) -> No
     found = score([one(0, text, 0.3)], [heard], "whisper-english").hallucination
     assert found["loops"]["clips"] == found["too_fast"]["clips"] == 0
     assert found["short"]["insertions"] == 0
+
+
+STUTTERED = ["twenty", "thirty", "five", "one", "two", "ten", "hundred", "eleven", "point", "dollars", "a", "the", "uh"]
+
+
+@pytest.mark.parametrize(
+    ("text", "heard"),
+    [
+        ("I am twenty twenty twenty twenty five", "I'm twenty twenty twenty twenty five now"),
+        ("thirty thirty thirty thirty one", "30 30 30 30 1"),
+        ("20202025", "twenty twenty twenty twenty five"),
+        ("one hundred one hundred one hundred one hundred five", "I hundred one hundred one hundred one hundred five"),
+    ],
+)
+def test_a_stuttered_number_is_no_loop(text: str, heard: str) -> None:
+    assert score([one(0, text)], [heard], "whisper-english").hallucination["loops"]["clips"] == 0
+
+
+def test_a_right_transcript_is_no_loop() -> None:
+    rng = random.Random(0)
+    texts = [
+        " ".join([*[rng.choice(STUTTERED)] * rng.randint(3, 5), *rng.choices(STUTTERED, k=rng.randint(0, 2))])
+        for _ in range(1_000)
+    ]
+    rows = [one(i, text) for i, text in enumerate(texts)]
+    assert score(rows, texts, "whisper-english").hallucination["loops"] == {"clips": 0, "inserted": 0}
+    assert score(rows, [f"{text} {'5 ' * 25}" for text in texts], "whisper-english").to_dict()["loops"] == 1_000
+
+
+@pytest.mark.parametrize("aside", ["(upbeat music)", "[soft music playing in the room]", "<noise of a room>"])
+def test_words_in_brackets_are_not_invented(aside: str) -> None:
+    """The normaliser removes them, also where a digit stands beside them."""
+    silence = one(0, "", 60.0, extra={"no_speech": True})
+    for heard, words in ((aside, 0), (f"{aside} 5", 1), (f"{aside} 5 4 3 2 1", 5)):
+        found = score([silence], [heard], "whisper-english").hallucination
+        assert found["silence"]["words"] == words
+    spoken = score([one(0, f"yes {aside}", 1.0)], ["yes yes yes"], "whisper-english")
+    assert spoken.hallucination["short"] == {"clips": 1, "insertions": 2, "rate": 2.0}
+    assert list(spoken.to_dict()["by_length"]) == ["1"]
 
 
 def test_nothing_to_divide_by() -> None:

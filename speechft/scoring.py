@@ -214,7 +214,7 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
     rows = []
     for utterance, hypothesis in zip(utterances, hypotheses, strict=True):
         one, two = normalize(utterance.text), normalize(hypothesis)
-        verbatim, errors = utterance.text_verbatim, word_errors(one, two)
+        verbatim, errors = (utterance.text_verbatim or "").strip() or None, word_errors(one, two)
         rows.append(
             Scored(
                 utterance.id,

@@ -16,7 +16,7 @@ class Scored:
     Attributes:
         id, speaker, duration_s: of the utterance.
         groups: fields to break results down by, with its values.
-        reference, hypothesis: as they are.
+        reference, hypothesis: as they are; the first is empty where the text has no letter and no digit.
         normalized: both, as they were compared.
         words, characters: errors of the normalised texts.
         raw_words: errors of the texts as they are.

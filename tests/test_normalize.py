@@ -139,7 +139,14 @@ def test_any_text_is_accepted(name: str, text: str) -> None:
         (["zh-CN", "ja"], None, "characters"),
         (["hi", "en"], None, "basic"),
         (["zh", "en"], None, "mixed"),
-        ([None, "ja"], "en", "characters"),
+        ([None, "ja"], "en", "mixed"),  # what names no language is in the model's
+        ([None, "ja"], None, "mixed"),  # or in nobody knows which
+        (["", "ja"], "zh", "characters"),
+        ([None, "ja"], "de", "mixed"),
+        ([None, "en"], "de", "basic"),
+        ([None, "en"], None, "whisper-english"),
+        ([], "ja", "characters"),
+        ([], None, "basic"),
         (["Mandarin"], None, "characters"),
         (["cmn", "cmn-Hans-CN", "wuu"], None, "characters"),
         (["cmn", "en"], None, "mixed"),

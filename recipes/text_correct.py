@@ -20,6 +20,7 @@ from speechft.check import usable
 from speechft.config import SpeechRecipe
 from speechft.corrector import Card, save_card
 from speechft.files import write_text
+from speechft.manifest import languages
 from speechft.normalize import resolve_normalizer
 from speechft.split import auto_split
 from speechft.study import parts_apart
@@ -44,7 +45,7 @@ def main() -> None:
 
     manifest = auto_split(usable(a.manifest)[0])
     parts = parts_apart(manifest, a.clips, a.held_out)
-    normaliser = resolve_normalizer("auto", (u.language for u in manifest))  # of all that is compared
+    normaliser = resolve_normalizer("auto", languages(manifest))  # of all that is compared
     speech = SpeechRecipe(
         manifest=Path(a.manifest), output_dir=a.out / "speech", min_steps=a.min_steps, normalizer=normaliser
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from speechft.audio import FRAMES_PER_SECOND, MAX_FRAMES, WINDOW_SECONDS
 from speechft.context import CONTEXT_STEP, Context
 from speechft.errors import SpeechftError
-from speechft.manifest import Manifest, Utterance
+from speechft.manifest import Manifest, Utterance, says_something
 from speechft.whisper import Whisper
 
 POOL = 16  # batches shuffled together before sorting by length: enough for little padding, little enough for chance
@@ -138,8 +138,8 @@ def with_labels(
     kept, labels = [], []
     for utterance in train:
         ids = whisper.label_ids(utterance.text, whisper.language_of(utterance.language))
-        if not utterance.text.strip():
-            leave_out(utterance, "its text is empty")
+        if not says_something(utterance.text):
+            leave_out(utterance, "its text holds no words")
         elif len(ids) > whisper.max_tokens:
             leave_out(utterance, f"its text has {len(ids)} tokens, but the decoder takes {whisper.max_tokens}")
         elif (utterance.seconds or 0.0) > WINDOW_SECONDS:

@@ -19,7 +19,7 @@ from speechft.card_charts import bars, histogram
 from speechft.errors import SpeechftError
 from speechft.files import read_text, write_text
 from speechft.locks import locked_beside
-from speechft.manifest import Manifest
+from speechft.manifest import Manifest, languages
 from speechft.markdown import markdown_table
 from speechft.normalize import AUTO, normalizer, resolve_normalizer, spaceless_letter, splits, unit
 from speechft.overlap import overlap
@@ -197,7 +197,7 @@ def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) ->
 
 def _counting(manifest: Manifest) -> str:
     """The normaliser that words are counted by, by the languages, or by the letters where these say nothing."""
-    name = resolve_normalizer(AUTO, {u.language for u in manifest}, None)
+    name = resolve_normalizer(AUTO, languages(manifest), None)
     if splits(name):
         return name
     others, letters = spaceless_letter().subn("", " ".join(u.text for u in manifest))

@@ -17,7 +17,7 @@ from speechft.config import SpeechRecipe
 from speechft.error_rate import ErrorRate, align, word_errors
 from speechft.errors import SpeechftError
 from speechft.evaluate import normalizer_for
-from speechft.manifest import Manifest, Utterance
+from speechft.manifest import Manifest, Utterance, languages
 from speechft.normalize import normalizer, resolve_normalizer
 from speechft.recogniser import Recogniser, load
 from speechft.scoring import finite
@@ -114,9 +114,8 @@ def cross_validated(
     Raises:
         SpeechftError: fewer sentences than folds.
     """
-    clean = normalizer(
-        resolve_normalizer(recipe.normalizer, (u.language for u in train), recipe.language or "en")
-    )  # "Stop!" and "stop" are the same sentence
+    named = resolve_normalizer(recipe.normalizer, languages(train), recipe.language or "en")
+    clean = normalizer(named)  # "Stop!" and "stop" are the same sentence
     fold_of = {u.id: int(hashlib.sha256(clean(u.text).encode()).hexdigest()[:8], 16) % folds for u in train}
     if len(set(fold_of.values())) < folds:
         raise SpeechftError(f"too few different sentences for {folds} folds", where=train.path, fix="Use fewer folds.")

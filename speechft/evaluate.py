@@ -19,7 +19,7 @@ from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.left_out import tell
-from speechft.manifest import Manifest, Utterance
+from speechft.manifest import Manifest, Utterance, languages
 from speechft.normalize import AUTO, resolve_normalizer
 from speechft.normalize import normalizer as named_normalizer
 from speechft.recording import transcribe
@@ -171,7 +171,7 @@ def evaluate_model(
 
 def normalizer_for(whisper: Whisper, rows: Iterable[Utterance], normalizer: str = AUTO) -> str:
     """The normaliser of a model's transcripts of these rows; see `speechft.normalize.resolve_normalizer`."""
-    return resolve_normalizer(normalizer, (u.language for u in rows), told(whisper))
+    return resolve_normalizer(normalizer, languages(rows), told(whisper))
 
 
 def refuse_unfit(rows: Manifest, normalizer: str) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from speechft.manifest import Seconds
-from speechft.row_problems import WORDS_PER_SECOND
+from speechft.normalize import spaceless_letter, splits, unit
+from speechft.row_problems import CHARACTERS_PER_SECOND, WORDS_PER_SECOND
 
 if TYPE_CHECKING:
     from speechft.scored import Scored
@@ -21,13 +22,13 @@ LOOP_WORDS = 40  # the longest stretch that is looked for: four of them hardly f
 SHORT: Seconds = 1.5  # a clip shorter than this gives a model little to go by
 
 
-def hallucinations(rows: Sequence[Scored], per_second: float = WORDS_PER_SECOND) -> dict[str, Any]:
+def hallucinations(rows: Sequence[Scored], normalizer: str) -> dict[str, Any]:
     """Counts of invented words, where they can be told from mishearings.
 
     Args:
         rows: scored utterances. Those without a text at all are taken for silence; a text that is only hesitation
             ("hmm") is not, though nothing of it is left after normalisation.
-        per_second: words that a mouth can say; `CHARACTERS_PER_SECOND` where each character is one.
+        normalizer: as they were scored with, named or described; it says which words are characters.
 
     Returns:
         `silence`: `clips`, how many of them were given `with_words`, `words`, and `words_per_minute`;
@@ -35,7 +36,7 @@ def hallucinations(rows: Sequence[Scored], per_second: float = WORDS_PER_SECOND)
         `loops`: `clips` that repeat themselves more than the text does, and the words `inserted` in them;
         `above_one`: `clips` with more errors than words, also where there was none to say, and their `share`, by the
         words of the error rate;
-        `too_fast`: `clips` with more words than fit into their length at `per_second`, and the `words` beyond.
+        `too_fast`: `clips` with more words than a mouth can say in their length, and the `words` beyond.
         Words are counted before the normaliser joins any, so that a loop of numbers is no single word; digits that are
         only written apart are not invented (`Scored.inserted`). Rates are None where there is nothing to divide by;
         clips of unknown length are not in `short` and `too_fast`.
@@ -45,7 +46,7 @@ def hallucinations(rows: Sequence[Scored], per_second: float = WORDS_PER_SECOND)
     short = [row for row in spoken if row.duration_s is not None and row.duration_s < SHORT]
     loops = [row for row in rows if row.loops]
     above = [row for row in rows if row.words.errors > row.words.length]
-    beyond = [words_beyond_speech(row, per_second) for row in rows]
+    beyond = [words_beyond_speech(row, normalizer) for row in rows]
     seconds = sum(row.duration_s or 0.0 for row in silent)
     words = sum(len(row.apart[1].split()) for row in silent)
     short_insertions = sum(row.inserted for row in short)
@@ -67,12 +68,29 @@ def hallucinations(rows: Sequence[Scored], per_second: float = WORDS_PER_SECOND)
     }
 
 
-def words_beyond_speech(row: Scored, per_second: float = WORDS_PER_SECOND) -> int:
-    """Words of the transcript that cannot have been said in the clip's time; those of a fast text don't count."""
+def words_beyond_speech(row: Scored, normalizer: str) -> int:
+    """Words of the transcript that cannot have been said in the clip's time; those of a fast text don't count.
+
+    Args:
+        normalizer: as in `hallucinations`.
+    """
     if row.duration_s is None:
         return 0
     said = max(row.words.length, row.digits.length if row.digits else 0, len(row.apart[0].split()))
-    return max(0, len(row.apart[1].split()) - max(said, int(per_second * row.duration_s)))
+    heard = row.apart[1].split()
+    return max(0, len(heard) - max(said, _fitting(heard, row.duration_s, normalizer)))
+
+
+def _fitting(words: Sequence[str], seconds: Seconds, normalizer: str) -> int:
+    """How many of the words, from the first on, can be said in the time."""
+    letter, each = spaceless_letter(), unit(normalizer) == "characters"
+    needed = 0.0
+    for fitting, word in enumerate(words):
+        is_character = each or (splits(normalizer) and letter.fullmatch(word))
+        needed += 1 / (CHARACTERS_PER_SECOND if is_character else WORDS_PER_SECOND)
+        if needed > seconds + 1e-9:
+            return fitting
+    return len(words)
 
 
 def repeats(words: Sequence[str], longest: int = LOOP_WORDS) -> int:

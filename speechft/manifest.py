@@ -21,9 +21,9 @@ from speechft.errors import SpeechftError
 from speechft.files import hindrance, write_text
 from speechft.problems import BadRow, Problem
 from speechft.rows import OF_THE_RECORDING, Folder, duplicate_id, parse_row, read_rows, with_ids
-from speechft.utterance import Seconds, Utterance
+from speechft.utterance import Seconds, Utterance, languages, says_something
 
-__all__ = ["Manifest", "Problem", "Seconds", "Utterance", "probe_duration"]
+__all__ = ["Manifest", "Problem", "Seconds", "Utterance", "languages", "probe_duration", "says_something"]
 
 GROUPS = ("severity", "aetiology", "gender", "language", "session")  # known fields to break results down by
 MAX_GROUP_VALUES = 30  # an extra field with more values than this names things, it doesn't group them
@@ -131,7 +131,7 @@ class Manifest(Sequence[Utterance]):
     @property
     def voices(self) -> tuple[str, ...]:
         """Those of the speakers who have a text, as a silence has not; results count by their scores."""
-        return tuple(dict.fromkeys(u.speaker for u in self if u.speaker and u.text.strip()))
+        return tuple(dict.fromkeys(u.speaker for u in self if u.speaker and says_something(u.text)))
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import difflib
 import importlib.metadata
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from speechft.errors import SpeechftError
@@ -52,13 +52,26 @@ def normalizer(name: str) -> Callable[[str], str]:
         letters = name == "characters"
         return _stripped(BasicTextNormalizer(split_letters=letters, preserve_marks=name != "whisper-basic"))
     if name == "mixed":
-        basic, letter = normalizer("basic"), spaceless_letter()
-        return lambda text: " ".join(letter.sub(r" \g<0> ", basic(text)).split())
+        basic, apart = normalizer("basic"), letters_apart("mixed")
+        return lambda text: " ".join(apart(basic(text)).split())
     if name == "none":
         return str.strip
     near = difflib.get_close_matches(name, VERSIONS, n=1)
     hint = f"Did you mean '{near[0]}'?" if near else f"Use one of {', '.join(VERSIONS)}."
     raise SpeechftError(f"unknown normaliser '{name}'", fix=hint)
+
+
+def letters_apart(name: str) -> Callable[[str], str]:
+    """What puts spaces between the letters of a text where a normaliser does, and changes nothing else.
+
+    >>> letters_apart("mixed")("我要 two!").split(), letters_apart("basic")("two!").split()
+    (['我', '要', 'two!'], ['two!'])
+    """
+    if _name(name) == "characters":
+        import regex
+
+        return lambda text: " ".join(regex.findall(r"\X", text))
+    return partial(spaceless_letter().sub, r" \g<0> ") if splits(name) else str
 
 
 @cache
@@ -76,19 +89,18 @@ def resolve_normalizer(name: str, languages: Iterable[str | None], model_languag
         name: see `normalizer`, or `auto`: `whisper-english` for English, `characters` for languages written without
             spaces, `mixed` for those and others, else `basic`. What evens out English also makes different words of
             other languages equal.
-        languages: of the texts, such as "en" or "zh-CN"; those that are not given say nothing.
-        model_language: what a model is told to hear, for texts that say nothing; None where nobody says.
+        languages: of the texts, such as "en" or "zh-CN"; None or "" where one names none.
+        model_language: what a model is told to hear, for texts that name none; None where nobody says.
     """
     if name != AUTO:
         return name
-    found = {language_code(language) for language in languages if language}
-    if not found and model_language:
-        found = {language_code(model_language)}
+    named = {language or model_language for language in languages} or {model_language}
+    found = {language_code(language) for language in named if language}
     if found == {"en"}:
         return "whisper-english"
     if not found & SPACELESS:
         return "basic"
-    return "characters" if found <= SPACELESS else "mixed"
+    return "characters" if found <= SPACELESS and all(named) else "mixed"
 
 
 def unit(name: str) -> str:
@@ -142,7 +154,17 @@ def unjoined(text: str, normalized: str, normalize: Callable[[str], str]) -> str
     """
     if not re.search(r"\d", normalized):
         return normalized
-    return " ".join(made for word in re.split(r"[\s\-]|,(?!\d{3})", text) if (made := normalize(word)))
+    words = re.split(r"[\s\-]|,(?!\d{3})", without_asides(text))
+    return " ".join(made for word in words if (made := normalize(word)))
+
+
+def without_asides(text: str) -> str:
+    """A text without what stands in brackets: to such a normaliser no words, which it can only see in a whole text.
+
+    >>> without_asides("turn [coughs loudly] it (quietly) on")
+    'turn  it  on'
+    """
+    return re.sub(r"\(([^)]+?)\)", "", re.sub(r"[<\[][^>\]]*[>\]]", "", text))
 
 
 def pieces(words: Sequence[str], normalize: Callable[[str], str]) -> list[tuple[list[str], list[str]]] | None:

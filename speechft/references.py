@@ -53,8 +53,10 @@ def closer_text(pairs: Iterable[tuple[ErrorRate, ErrorRate | None]], *, clip: bo
     errors, words = 0.0, 0.0
     closer = {"text": 0, "verbatim": 0, "equal": 0}
     for text, verbatim in pairs:
-        found = [(clipped_errors(e) if clip else e.errors, e.length) for e in (text, verbatim or text)]
-        one, two = (count / length if length else math.inf for count, length in found)
+        both = (text, verbatim or text)
+        found = [(clipped_errors(e) if clip else e.errors, e.length) for e in both]
+        # Of a text without words, whether anything was heard: clipped, it never has an error.
+        one, two = (count / e.length if e.length else e.rate for (count, _), e in zip(found, both, strict=True))
         name = "equal" if one == two else "text" if one < two else "verbatim"
         chosen = found if name == "equal" else [found[name == "verbatim"]]
         errors += sum(count for count, _ in chosen) / len(chosen)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from speechft.audio import SILENT_PEAK, WINDOW_SECONDS
 from speechft.cut_off import CUT_ADVICE, cut_off
 from speechft.errors import SpeechftError
-from speechft.manifest import Problem, Seconds, Utterance
+from speechft.manifest import Problem, Seconds, Utterance, languages
 from speechft.normalize import AUTO, knows_language, normalizer, resolve_normalizer, spaceless_letter
 from speechft.problems import TRUNCATED
 from speechft.split import sentence_key, usual_name
@@ -73,8 +73,7 @@ def named_words_problems(
             wrong by all of them.
         normalizer_name: `auto`, or the one that they will be scored by.
     """
-    languages = {u.language for u in rows}
-    names = dict.fromkeys(resolve_normalizer(normalizer_name, languages, one) for one in told)
+    names = dict.fromkeys(resolve_normalizer(normalizer_name, languages(rows), one) for one in told)
     ways = list(map(normalizer, names))
     found = []
     for u in rows:

@@ -16,7 +16,7 @@ class Scored:
     Attributes:
         id, speaker, duration_s: of the utterance.
         groups: fields to break results down by, with its values.
-        reference, hypothesis: as they are.
+        reference, hypothesis: as they are; the first is empty where the text has no letter and no digit.
         normalized: both, as they were compared.
         words, characters: errors of the normalised texts.
         raw_words: errors of the texts as they are.
@@ -64,11 +64,13 @@ class Scored:
         """Whether the hypothesis repeats itself, and more often than the text does: a stutter is no loop.
 
         Forty times "five" are one word when the normaliser has joined them, so words are counted before that; and of
-        the text its digits, for "5555" may be said and written one by one.
+        the text its digits too, for "5555" may be said and written one by one.
         """
-        said = self.normalized[0] if self.digits is None else by_digits(self.normalized[0])
         heard = repeats(self.apart[1].split())
-        return heard >= LOOP_TIMES and heard > repeats(said.split())
+        if heard < LOOP_TIMES or not self.heard_words.errors:
+            return False
+        said = (self.apart[0], self.normalized[0] if self.digits is None else by_digits(self.normalized[0]))
+        return heard > max(repeats(text.split()) for text in said)
 
     @property
     def inserted(self) -> int:

@@ -11,11 +11,19 @@ from typing import Any
 
 from speechft.error_rate import ErrorRate, char_errors, sclite_char_errors, word_errors
 from speechft.hallucination import hallucinations
-from speechft.manifest import Manifest, Utterance
-from speechft.normalize import by_digits, describe, joins_numbers, resolve_normalizer, splits, unjoined
+from speechft.manifest import Manifest, Utterance, languages, says_something
+from speechft.normalize import (
+    by_digits,
+    describe,
+    joins_numbers,
+    letters_apart,
+    resolve_normalizer,
+    splits,
+    unjoined,
+    without_asides,
+)
 from speechft.normalize import normalizer as named_normalizer
 from speechft.references import CloserText, clipped_errors, closer_text
-from speechft.row_problems import CHARACTERS_PER_SECOND
 from speechft.scored import Scored
 from speechft.scoring_notes import notes, speaking
 from speechft.significance import ENOUGH_SPEAKERS, bootstrap_ci, shuffled_gap
@@ -78,9 +86,7 @@ class Scores:
     @cached_property
     def hallucination(self) -> dict[str, Any]:
         """Invented words, where they can be told from mishearings; see `speechft.hallucination`."""
-        if splits(self.normalizer):
-            return hallucinations(self.rows, CHARACTERS_PER_SECOND)
-        return hallucinations(self.rows)
+        return hallucinations(self.rows, self.normalizer)
 
     @property
     def speakers(self) -> list[str]:
@@ -211,33 +217,34 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
         normalizer: see `speechft.normalize`; it is applied to both. Spaces that it puts between letters are no
             characters.
     """
-    normalizer = resolve_normalizer(normalizer, (u.language for u in utterances))
+    normalizer = resolve_normalizer(normalizer, languages(utterances))
     normalize, spaces, joins = named_normalizer(normalizer), not splits(normalizer), joins_numbers(normalizer)
     word = cache(normalize)  # texts are of the same words, and normalising English takes its time
-    fields, apart = Manifest(utterances).groups, partial(unjoined, normalize=word)
+    fields, apart, lettered = Manifest(utterances).groups, partial(unjoined, normalize=word), letters_apart(normalizer)
     rows = []
     for utterance, hypothesis in zip(utterances, hypotheses, strict=True):
-        one, two = normalize(utterance.text), normalize(hypothesis)
-        verbatim, errors = utterance.text_verbatim, word_errors(one, two)
+        text = utterance.text if says_something(utterance.text) else ""  # the normaliser would keep a dot of "..."
+        one, two = normalize(text), normalize(hypothesis)
+        verbatim, errors = (utterance.text_verbatim or "").strip() or None, word_errors(one, two)
         rows.append(
             Scored(
                 utterance.id,
                 utterance.speaker,
                 utterance.seconds,
                 {name: utterance.group(name) for name in fields},
-                utterance.text,
+                text,
                 hypothesis,
                 (one, two),
                 errors,
                 char_errors(one, two, spaces=spaces),
-                word_errors(utterance.text, hypothesis),
+                word_errors(lettered(text), lettered(hypothesis)),
                 None if verbatim is None else word_errors(normalize(verbatim), two),
                 verbatim,
                 command_of(utterance, normalize),
                 entities_of(utterance, normalize),
                 word_errors(by_digits(one), by_digits(two)) if joins else None,
-                _pieces_of(utterance.text, word) if joins and one else errors.length,
-                (apart(utterance.text, one), apart(hypothesis, two)) if joins else (one, two),
+                _pieces_of(text, word) if joins and one else errors.length,
+                (apart(text, one), apart(hypothesis, two)) if joins else (one, two),
                 utterance.language,
             )
         )
@@ -246,7 +253,7 @@ def score(utterances: Sequence[Utterance], hypotheses: Sequence[str], normalizer
 
 def _pieces_of(text: str, normalize: Callable[[str], str]) -> int:
     """Pieces between spaces of which something is left; at least one, for this is of a text that has words."""
-    return max(1, sum(bool(normalize(piece)) for piece in text.split()))
+    return max(1, sum(bool(normalize(piece)) for piece in without_asides(text).split()))
 
 
 def worst_clips(clips: int, share: float = WORST_SHARE) -> int:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from speechft.errors import SpeechftError
+from speechft.heard import times, times_heard
 from speechft.manifest import Utterance
 from speechft.normalize import digits_together, normalizer, pieces
 from speechft.rows import TRUTH
@@ -85,24 +86,6 @@ def _as_compared(words: str, text: str, normalize: Callable[[str], str]) -> str:
     return ""
 
 
-def times(stretch: Sequence[str], words: Sequence[str]) -> int:
-    """How often a stretch of words occurs in a row, without overlap.
-
-    >>> times(["on"], "turn on the lamp on the left".split())
-    2
-    """
-    count = i = 0
-    while stretch and i + len(stretch) <= len(words):
-        hit = list(words[i : i + len(stretch)]) == list(stretch)
-        count, i = count + hit, i + (len(stretch) if hit else 1)
-    return count
-
-
-def _written(row: Scored) -> Callable[[str], str]:
-    """What makes texts of a row the same that differ in how digits are written; nothing where none are joined."""
-    return str if row.digits is None else digits_together
-
-
 def command_success(rows: Sequence[Scored]) -> dict[str, Any] | None:
     """How many commands would have been carried out; None where no row has a command.
 
@@ -113,18 +96,17 @@ def command_success(rows: Sequence[Scored]) -> dict[str, Any] | None:
     """
     from rapidfuzz.distance import Levenshtein
 
-    asked = [row for row in rows if row.command]
+    asked = [(row, row.command, str if row.digits is None else digits_together) for row in rows if row.command]
     if not asked:
         return None
-    known = sorted({_written(row)(row.command) for row in asked if row.command})
+    known = sorted({written(command) for _, command, written in asked})
     exact = nearest = 0
-    for row in asked:
-        command, heard = (_written(row)(text) for text in (row.command or "", row.normalized[1]))
-        asked_for = ((row.command or "", row.normalized[1]), (command, heard))
-        exact += any(times(one.split(), two.split()) > 0 for one, two in asked_for)
+    for row, command, written in asked:
+        heard = written(row.normalized[1])
+        exact += times_heard(row, command) > 0
         distances = [Levenshtein.distance(other, heard) for other in known]
         best = min(distances)
-        nearest += bool(heard) and distances[known.index(command)] == best and distances.count(best) == 1
+        nearest += bool(heard) and distances[known.index(written(command))] == best and distances.count(best) == 1
     return {
         "clips": len(asked),
         "commands": len(known),
@@ -147,13 +129,7 @@ def entity_errors(rows: Sequence[Scored]) -> dict[str, Any] | None:
     total = missed = 0
     for row in named:
         for entity in set(row.entities):
-            wanted = row.entities.count(entity)
+            wanted, said = row.entities.count(entity), times(entity.split(), row.normalized[0].split())
             total += wanted
-            missed += wanted - max(_found(row, entity, wanted, written) for written in (str, _written(row)))
+            missed += wanted - min(wanted, times_heard(row, entity) * math.ceil(wanted / said))
     return {"entities": total, "missed": missed, "rate": missed / total}
-
-
-def _found(row: Scored, entity: str, wanted: int, written: Callable[[str], str]) -> int:
-    """How many of so many are in the transcript; none where the text has them only as a part of a longer number."""
-    said, heard = (times(written(entity).split(), written(text).split()) for text in row.normalized)
-    return min(wanted, heard * math.ceil(wanted / said)) if said else 0

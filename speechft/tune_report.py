@@ -24,7 +24,7 @@ TRIALS = '"recipe_itself":'
 TITLE = "# Hyper-parameter search\n"
 PICTURE = "<!-- importance -->"  # the name of its axis, which Matplotlib draws as shapes
 
-ENOUGH = 8  # completed trials that can tell which settings matter
+ENOUGH = 8  # trials that can tell which settings matter
 
 
 def row(trial: Any) -> dict[str, Any]:
@@ -85,25 +85,40 @@ def search_result(study: Any, space: Space, metric: str, out: Path) -> dict[str,
 def _importance(study: Any, out: Path) -> dict[str, float]:
     """How much each setting matters for being among the better trials, and its plot; empty with too few trials.
 
-    By PED-ANOVA (Watanabe et al., 2023, arXiv 2304.10255), over the trials that came to their end.
+    By PED-ANOVA (Watanabe et al., 2023, arXiv 2304.10255), over what all trials were worth when they were first looked
+    at: few come to their end, and these are much alike.
     """
     import optuna
     from matplotlib.figure import Figure
 
-    if len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])) < ENOUGH:
+    looked_at = _first_looks(study)
+    if len(looked_at.trials) < ENOUGH:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Target and region")  # too few trials to tell good from the rest
-            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+            found = optuna.importance.get_param_importances(looked_at, evaluator=evaluator)
     except (ValueError, RuntimeError, UserWarning):
         return {}
     figure = Figure(figsize=(7, 0.4 * len(found) + 1), layout="constrained")
-    axes = figure.add_subplot(xlabel="importance")
+    axes = figure.add_subplot(xlabel="importance", title="for dev at the first look")
     axes.barh(list(found)[::-1], list(found.values())[::-1])
     figure.savefig(out / "importance.svg", format="svg")
     return {key: round(value, 4) for key, value in found.items()}
+
+
+def _first_looks(study: Any) -> Any:
+    """A study of what the trials were worth at the first rung; at their end where nobody looked before."""
+    import optuna
+
+    found = optuna.create_study()
+    for trial in filter(has_ended, study.trials):
+        value = trial.intermediate_values.get(1, trial.value)
+        if value is not None and math.isfinite(value):
+            known = {"params": trial.params, "distributions": trial.distributions}
+            found.add_trial(optuna.trial.create_trial(value=value, **known))
+    return found
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -145,7 +160,7 @@ def markdown(result: dict[str, Any]) -> str:
             )
         lines.append(f"Recipes of this study that have been evaluated on test so far: {result['test_looked_at']}.\n")
     if result["importance"]:
-        lines.append(markdown_table(["setting", "importance"], list(result["importance"].items())))
+        lines.append(markdown_table(["setting", "importance at the first look"], list(result["importance"].items())))
     return "\n".join(lines)
 
 

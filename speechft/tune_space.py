@@ -17,7 +17,7 @@ from speechft.validation import validated
 SPEECH_SPACE: Search = {
     "learning_rate": SearchRange(low=3e-4, high=6e-3, log=True),
     "batch_size": [4, 8, 16],
-    "epochs": [1, 2, 3],
+    "epochs": [1, 2],
     "adapter.rank": [8, 16, 32, 64],
     "adapter.placement": ["both", "encoder"],
     "adapter.encoder_from": [0, 2],

@@ -19,11 +19,12 @@ from speechft.tune_task import Task
 
 Pruning = Literal["halving", "median", "none"]
 AT_RANDOM = 8  # trials before TPE has enough to learn from
+GOES_ON = 4  # one trial of so many goes on past a rung, as in Optuna's own pruner
 
 
 class Halving:
     """Optuna's pruner by asynchronous successive halving (Li et al., 2018, arXiv 1810.05934): a trial goes on past a
-    rung if it is among the best third of those that reached it.
+    rung if it is among the best quarter of those that reached it.
 
     Optuna's own also counts trials that were cut off there, and are there again when they are tried again.
     """
@@ -36,7 +37,7 @@ class Halving:
         value = trial.intermediate_values[rung]
         others = study.get_trials(deepcopy=False, states=[TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED])
         reached = [t.intermediate_values[rung] for t in others if rung in t.intermediate_values]
-        return math.isnan(value) or value > sorted(reached)[max(0, len(reached) // 3 - 1)]
+        return math.isnan(value) or value > sorted(reached)[max(0, len(reached) // GOES_ON - 1)]
 
 
 def open_study(storage: Path, space: Space, task: Task, pruning: Pruning) -> Any:

@@ -19,12 +19,12 @@ from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
 from speechft.pipeline import prepared
 from speechft.result import notice
-from speechft.schedule import evaluation_interval, planned_steps, steps_per_epoch
+from speechft.schedule import evaluation_interval, planned_steps
 from speechft.text.config import TextRecipe
 from speechft.train import fit
 from speechft.transcript import DecodeOptions
 
-FIRST_RUNG = 9  # a trial is first looked at after this part of what the recipe itself hears, and three times as far on
+RUNGS = (1 / 16, 1 / 4, 1)  # parts of its own run after which a trial is looked at
 WITHOUT_RETRIES = DecodeOptions(temperatures=())  # what diverged loops, and looping six times over says no more
 
 
@@ -62,9 +62,12 @@ def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
     base: dict[Any, tuple[float, float]] = {}  # of the untrained model: the first trial measures it for all
     own, seconds = recipe, sum(lengths(train))
 
+    def steps(recipe: Any) -> int:
+        return planned_steps(recipe, len(train), seconds)
+
     def run(recipe: SpeechRecipe, on_event: OnEvent) -> float:
         untrained = (recipe.model, recipe.language, recipe.normalizer, recipe.adapter.quantize, recipe.precision)
-        at = rungs(recipe, own, train)
+        at = rungs(recipe, steps(recipe))
         if recipe.cache == "auto" and _cached_of(recipe) != _cached_of(own):
             # a cache of its own costs more than it saves a trial that is most likely given up
             recipe = recipe.model_copy(update={"cache": "off"})
@@ -83,9 +86,6 @@ def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
         assert trained.progress.base is not None
         return (trained.progress.best or trained.progress.base)[0]
 
-    def steps(recipe: Any) -> int:
-        return planned_steps(recipe, len(train), seconds)
-
     return Task("dev WER", (train.sha256, dev.sha256), run, shared, steps, notice(dev, manifest))
 
 
@@ -98,28 +98,17 @@ def _cached_of(recipe: SpeechRecipe) -> list[Any]:
     ]  # fmt: skip
 
 
-def rungs(recipe: SpeechRecipe, own: SpeechRecipe, train: Manifest) -> dict[int, int]:
-    """The steps at which a trial is evaluated, besides its last, with the names of their rungs.
+def rungs(recipe: SpeechRecipe, steps: int) -> dict[int, int]:
+    """The steps at which a trial is looked at, with the numbers of their rungs.
 
-    Trials of other lengths and batch sizes are compared where they have heard as many clips: a ninth of what the recipe
-    itself hears (rung 1), a third (3), all (9), three times that (27). `evaluations` in the recipe puts them at even
-    distances instead.
+    They are parts of its own run, and not steps or clips that all trials have in common: a trial that goes on for
+    longer still has a high learning rate where a shorter one has come to rest, and would be given up for that.
+    `evaluations` in the recipe puts them at even distances instead.
     """
-    seconds = sum(lengths(train))
-
-    def length(of: SpeechRecipe) -> tuple[int, float]:
-        """Steps, and clips in each."""
-        return planned_steps(of, len(train), seconds), len(train) / steps_per_epoch(of, len(train), seconds)
-
-    (steps, each), (own_steps, own_each) = length(recipe), length(own)
     if recipe.evaluations:
         every = evaluation_interval(recipe.evaluations, steps)
         return {every * number: number for number in range(1, recipe.evaluations + 1) if every * number <= steps}
-    found, rung = {}, 1
-    while (at := max(1, round(rung / FIRST_RUNG * own_steps * own_each / each))) <= steps:
-        found[at] = rung
-        rung *= 3
-    return found
+    return {max(1, round(part * steps)): number for number, part in enumerate(RUNGS, 1)}
 
 
 def text_task(recipe: TextRecipe) -> Task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,3 +125,13 @@ class Utterance:
             if value is not None and value != "":
                 values[name] = value
         return {**values, **self.extra}
+
+
+def says_something(text: str) -> bool:
+    """Whether a text has a letter or a digit: "..." has none, as `check` reads it, and "hmm" has."""
+    return any(map(str.isalnum, text))
+
+
+def languages(utterances: Iterable[Utterance]) -> set[str | None]:
+    """Those of the utterances with a text, as their rows name them; None among them where a row names none."""
+    return {u.language or None for u in utterances if says_something(u.text)}

@@ -407,6 +407,22 @@ def test_a_sentence_is_known_as_the_error_rate_reads_it(folder: Folder) -> None:
     assert found(check(folder.write())) == folder.expected
 
 
+def test_typographic_apostrophes_are_told_where_texts_may_be_english(folder: Folder) -> None:
+    """They make a right transcript wrong: the published normaliser knows straight ones only."""
+    folder.row(None, text="I don\u2019t know")
+    folder.row(None, text="the \u2018lamp\u2019 isn't on")  # these are quotation marks
+    path = folder.write()
+    (found,) = check(path)
+    assert (found.severity, found.kind) == ("warning", "apostrophe")
+    assert found.what.startswith("1 of 2 texts have typographic apostrophes")
+    assert examine(path, language="fr").problems == []
+
+
+def test_french_apostrophes_are_right(folder: Folder) -> None:
+    folder.row(None, text="aujourd\u2019hui", language="fr")
+    assert check(folder.write()) == []
+
+
 def test_texts_that_a_model_of_english_cannot_write_are_told(folder: Folder) -> None:
     folder.row(None, text="\u4f60\u597d \u043c\u0438\u0440")
     folder.row(None, text="na\u00efve \u00fcber 42")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from speechft import adapters
-from speechft.batching import plan_epoch_by_seconds
+from speechft.batching import plan_epoch_by_seconds, with_labels
 from speechft.config import SpeechRecipe
 from speechft.feed import PASS_FRAMES, Feed
 from speechft.manifest import Manifest
@@ -41,6 +42,15 @@ def test_a_process_gets_its_share_or_all(tiny: Whisper, voice: Manifest, monkeyp
     ((_, everything),) = feed.steps(0, 1, shared=False)
     assert mine[0].indices == everything[0].indices[1::2]
     assert len(everything[0].indices) == 3
+
+
+def test_silence_is_not_taught(tiny: Whisper, voice: Manifest) -> None:
+    texts = ("", "...", "hmm")
+    rows = [replace(u, text=text, extra={"no_speech": True}) for u, text in zip(voice[:3], texts, strict=True)]
+    left_out: list[str] = []
+    kept, labels = with_labels(tiny, Manifest(rows), lambda utterance, reason: left_out.append(reason))
+    assert ([u.text for u in kept], len(labels)) == (["hmm"], 1)
+    assert left_out == ["its text holds no words"] * 2
 
 
 @settings(max_examples=100, deadline=None)

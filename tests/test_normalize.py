@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import speechft.normalize
 from speechft.errors import SpeechftError
-from speechft.normalize import VERSIONS, describe, join_texts, normalizer, pieces, resolve_normalizer
+from speechft.normalize import VERSIONS, describe, join_texts, normalizer, pieces, resolve_normalizer, without_asides
 
 
 def test_whisper_english_evens_out_spelling() -> None:
@@ -139,7 +139,14 @@ def test_any_text_is_accepted(name: str, text: str) -> None:
         (["zh-CN", "ja"], None, "characters"),
         (["hi", "en"], None, "basic"),
         (["zh", "en"], None, "mixed"),
-        ([None, "ja"], "en", "characters"),
+        ([None, "ja"], "en", "mixed"),  # what names no language is in the model's
+        ([None, "ja"], None, "mixed"),  # or in nobody knows which
+        (["", "ja"], "zh", "characters"),
+        ([None, "ja"], "de", "mixed"),
+        ([None, "en"], "de", "basic"),
+        ([None, "en"], None, "whisper-english"),
+        ([], "ja", "characters"),
+        ([], None, "basic"),
         (["Mandarin"], None, "characters"),
         (["cmn", "cmn-Hans-CN", "wuu"], None, "characters"),
         (["cmn", "en"], None, "mixed"),
@@ -183,6 +190,13 @@ def test_pieces_are_all_of_a_text(words: list[str]) -> None:
     if found is not None:
         assert [word for said, _ in found for word in said] == words
         assert [word for _, made in found for word in made] == normalize(" ".join(words)).split()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from([*"()[]<> ", "five", "um ", "6", " lamp", "'s"])).map("".join))
+def test_brackets_are_those_of_the_normaliser(text: str) -> None:
+    normalize = normalizer("whisper-english")
+    assert normalize(without_asides(text)) == normalize(text)
 
 
 def test_more_words_than_belong_together_have_no_pieces() -> None:

@@ -62,6 +62,26 @@ def test_without_words_or_without_verbatim() -> None:
     assert clipped_errors(ErrorRate(insertions=4)) == 0  # it has no words, so clips have at most none
 
 
+def test_nothing_heard_of_a_text_without_words_is_right() -> None:
+    nothing, said = ErrorRate(), ErrorRate(deletions=2, length=2)
+    for clip in (False, True):
+        found = closer_text([(nothing, said)], clip=clip)
+        assert (found.errors, found.words, found.text) == (0, 0, 1)
+        heard = closer_text([(ErrorRate(insertions=3), ErrorRate(insertions=1, deletions=0, length=2))], clip=clip)
+        assert (heard.errors, heard.words, heard.verbatim) == (1, 2, 1)
+    row = Utterance(Path("/a.wav"), "Hmm.", "a", "x", text_verbatim="b b hmm")
+    rows = [row, Utterance(Path("/b.wav"), "open", "b", "x", text_verbatim="o open")]
+    found = score(rows, ["", "open"], "whisper-english").to_dict()
+    assert found["wer"] == found["wer_closer_text"] == 0.0
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_verbatim_text_is_none(empty: str) -> None:
+    rows = [Utterance(Path(f"/{i}.wav"), "open the door", f"{i}", "x", text_verbatim=empty) for i in range(3)]
+    found = score(rows, ["open the door"] * 3).to_dict()
+    assert found["closer_text"] is found["wer_closer_text"] is None
+
+
 def test_words_heard_in_silence_count_in_neither_clipped_rate() -> None:
     rows = [
         Utterance(Path("/a.wav"), "open the door now", "a", "x", text_verbatim="um open the door now"),

@@ -171,6 +171,22 @@ def test_rows_without_spaces_among_others_are_compared_by_characters() -> None:
     assert found.rows[0].characters == ErrorRate(1, 0, 0, 6)
 
 
+def test_rows_that_name_no_language_are_not_compared_as_chinese() -> None:
+    chinese, english = replace(one(0, "今天天气很好"), language="zh"), one(1, "open the door")
+    found = score([chinese, english], ["今天天汽很好", "open the door"])
+    assert [row.words.length for row in found.rows] == [6, 3]
+    silence = one(2, "...", extra={"no_speech": True})  # is in no language
+    assert score([chinese, silence], ["", ""]).normalizer.startswith("characters/")
+
+
+@pytest.mark.parametrize(("languages", "length"), [(("zh", "zh"), 4 + 6), (("zh", "en"), 4 + 3)])
+def test_texts_as_written_are_counted_in_the_same_units(languages: tuple[str, str], length: int) -> None:
+    """The full stop is a character too: of "你好吗。" one is missing."""
+    texts = ["你好吗。", "我要 tea。" if languages[1] == "zh" else "I want tea."]
+    rows = [replace(one(i, texts[i]), language=languages[i]) for i in range(2)]
+    assert score(rows, ["你好吗", texts[1]]).to_dict()["wer_raw"] == 1 / length
+
+
 def test_recordings_of_one_voice_are_said_to_be_few() -> None:
     few = "5 recordings: an interval over so few is far too narrow"
     assert few in score(corpus(("me",) * 5), HEARD).to_dict()["notes"]
@@ -371,7 +387,6 @@ def test_ones_are_no_digit_and_an_s() -> None:
     ("text", "length"),
     [
         ("3.5", "1"),
-        ("%", "1"),
         ("it's ten o'clock", "2-4"),
         ("hmm, zero three five - please", "2-4"),
         ("five five two one nine", "5-9"),

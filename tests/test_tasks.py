@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import doctest
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import speechft.tasks
 from speechft.errors import SpeechftError
 from speechft.manifest import Utterance
 from speechft.scoring import score
+from speechft.tasks import entity_errors
 
 
 def one(i: int, text: str, **extra: object) -> Utterance:
@@ -94,6 +95,7 @@ def test_words_that_are_joined_with_others_count_with_them(text: str, words: lis
         ("call five five two one", "Call 5, 5, 2, 7.", False),
         ("call five five two one", "Call 5, 5, 2, 1, 7.", False),
         ("channel two", "channel 21", False),
+        ("channel two", "channel 2 1", False),
         ("channel 3", "channel 3.5", False),
     ],
 )
@@ -102,6 +104,70 @@ def test_numbers_that_are_only_written_apart_are_right(text: str, heard: str, ri
     found = score([one(0, text, command=True, entities=[number])], [heard], "whisper-english").to_dict()
     assert found["command_success"]["exact"] == right
     assert found["entity_errors"]["missed"] == (not right)
+
+
+@pytest.mark.parametrize(
+    ("text", "entities", "right", "wrong"),
+    [
+        ("on May 5, 2021", ["May 5", "2021"], "on May five twenty twenty one", "on June fifty twenty twenty two"),
+        ("Call 555 1234", ["555", "1234"], "Call five five five one two three four.", "Call 5555 12345"),
+        ("take 2 500 mg tablets", ["2", "500 mg"], "take two five hundred mg tablets", "take 3500 mg tablets"),
+        ("take 2 500 mg tablets", ["2", "500 mg"], "take 2 500 mg tablets", "take 2600 mg tablets"),
+        ("go to room 5 5 times", ["room 5", "5 times"], "Go to room five five times.", "go to room 6 six times"),
+        ("on May five twenty twenty one", ["May five", "twenty twenty one"], "On May 5, 2021.", "On May 5, 2022."),
+    ],
+)
+def test_numbers_side_by_side_are_found_by_their_place(text: str, entities: list[str], right: str, wrong: str) -> None:
+    row = one(0, text, entities=entities, command=entities[0])
+    for heard, missed in ((right, 0), (text, 0), (wrong, len(entities))):
+        found = score([row], [heard], "whisper-english").to_dict()
+        assert found["entity_errors"] == {"entities": len(entities), "missed": missed, "rate": missed / len(entities)}
+        assert found["command_success"]["exact"] == (not missed)
+
+
+def test_one_of_two_numbers_side_by_side_may_be_wrong() -> None:
+    row = one(0, "take 2 500 mg tablets", entities=["2", "500 mg"])
+    for heard in ("take 2 600 mg tablets", "take 3 500 mg tablets"):
+        assert score([row], [heard], "whisper-english").to_dict()["entity_errors"]["missed"] == 1
+
+
+SPOKEN = {
+    "0": "zero",
+    "1": "one",
+    "2": "two",
+    "5": "five",
+    "20": "twenty",
+    "25": "twenty five",
+    "105": "one hundred five",
+}
+
+
+def test_what_is_heard_exactly_is_never_missed() -> None:
+    """Numbers and words in any order, written in words on one side and in digits on the other."""
+    rng = random.Random(2)
+    rows, heard = [], []
+    for i in range(800):
+        words = rng.choices([*SPOKEN, *SPOKEN, "call", "room", "Anna"], k=rng.randint(1, 6))
+        texts = [" ".join(words), " ".join(SPOKEN.get(word, word) for word in words)]
+        entity = rng.choice(words)
+        rows.append(one(i, texts[i % 2], entities=[SPOKEN.get(entity, entity) if i % 2 else entity]))
+        heard.append(texts[1 - i % 2])
+    scores = score(rows, heard, "whisper-english")
+    same = [row for row in scores.rows if row.digits is not None and not row.digits.errors]
+    assert len(same) > 600
+    assert (entity_errors(same) or {})["missed"] == 0
+
+
+def test_numbers_are_whole_in_any_language() -> None:
+    rows = [
+        replace(one(0, "打开5频道", command="5频道", entities=["5"]), language="zh"),
+        replace(one(1, "Kanal 5, bitte", command="Kanal 5", entities=["5"]), language="de"),
+    ]
+    for row, right, wrong in zip(
+        rows, ("打开5频道。", "kanal 5 bitte"), ("打开15频道", "Kanal 5 2 bitte"), strict=True
+    ):
+        for heard, missed in ((right, 0), (wrong, 1)):
+            assert score([row], [heard]).to_dict()["entity_errors"]["missed"] == missed
 
 
 def test_the_nearest_number_is_the_one_with_the_same_digits() -> None:
@@ -124,9 +190,3 @@ def test_the_nearest_number_is_the_one_with_the_same_digits() -> None:
 def test_wrong_fields_are_named(extra: dict[str, object], message: str) -> None:
     with pytest.raises(SpeechftError, match=message):
         score([one(0, "call anna", **extra)], ["call anna"])
-
-
-def test_documentation_examples() -> None:
-    result = doctest.testmod(speechft.tasks)
-    assert result.attempted >= 1
-    assert result.failed == 0

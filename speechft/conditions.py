@@ -13,7 +13,7 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation, refuse_unfit
 from speechft.evaluated_rows import Rows, rows_to_evaluate
 from speechft.events import OnEvent
-from speechft.manifest import Manifest
+from speechft.manifest import Manifest, languages
 from speechft.normalize import resolve_normalizer
 from speechft.recogniser import Recogniser
 from speechft.seen import Seen
@@ -76,13 +76,13 @@ class Conditions:
         Raises:
             SpeechftError: the models ask for different normalisers, or the rows are unfit (`evaluate.refuse_unfit`).
         """
-        by = {one: resolve_normalizer(self.normalizer, [u.language for u in rows], one) for one in told}
+        by = {one: resolve_normalizer(self.normalizer, languages(rows), one) for one in told}
         names = set(by.values())
         if len(names) > 1:
             names = {name for one, name in by.items() if one}
         if len(names) > 1:
-            languages, different = (", ".join(sorted(filter(None, found))) for found in (by, names))
-            what = f"the models were told different languages ({languages}), whose texts are compared differently"
+            known, different = (", ".join(sorted(filter(None, found))) for found in (by, names))
+            what = f"the models were told different languages ({known}), whose texts are compared differently"
             fix = "Name the one of the rows with --language, or what to compare by with --normalizer."
             raise SpeechftError(f"{what} ({different})", where=rows.path, fix=fix)
         (name,) = names

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
@@ -224,7 +225,7 @@ def _is_open(value: object) -> bool:
 
 
 def _spread(values: Sequence[float], style: str) -> str:
-    return ", ".join(format(value, style) for value in (values[0], values[len(values) // 2], values[-1]))
+    return ", ".join(format(value, style) for value in (values[0], median(values), values[-1]))
 
 
 def _group_table(manifest: Manifest, group: str, values: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from speechft import memory
 from speechft.conditions import Conditions
 from speechft.errors import SpeechftError
-from speechft.evaluate import Evaluation
+from speechft.evaluate import Evaluation, told
 from speechft.events import OnEvent
 from speechft.manifest import Manifest
 from speechft.own_results import writes_results
@@ -51,7 +51,7 @@ def evaluate_adapters(
         `notice`, `manifest_sha256`, `overlap`, `leakage`, `left_out`, `caveats`, `environment`.
 
     Raises:
-        SpeechftError: a folder is no adapter, or is given twice.
+        SpeechftError: a folder is no adapter, or is given twice, or the rows cannot be scored by one normaliser.
     """
     under = Conditions(**conditions)
     names = adapter_names([Path(folder) for folder in adapters])
@@ -59,19 +59,25 @@ def evaluate_adapters(
 
     first = load(model, adapters[0], language=under.language)  # also says at once where the first is no adapter
     base_name = first.whisper.name
-    plain, usual = load(base_name, language=first.whisper.language), replace(under, context=None)
-    base = usual.hear(plain, rows.chosen, on_event)
-    base_typical = usual.hear(plain, typical.chosen, on_event) if typical else None
-    of_base = usual.settings_of(plain)
-    del first, plain
+    plain = load(base_name, language=first.whisper.language)
+    spoken = [told(one.whisper) for one in (first, plain)]
+    del first
+    for folder in list(names.values())[1:]:  # what does not fit is refused before anything is heard
+        spoken.append(told(load(model, folder, language=under.language).whisper))
+        _let_go()
+    on_rows, on_typical = (under.settled(part.chosen, spoken) if part else under for part in (rows, typical))
+    base = replace(on_rows, context=None).hear(plain, rows.chosen, on_event)
+    base_typical = replace(on_typical, context=None).hear(plain, typical.chosen, on_event) if typical else None
+    of_base = replace(under, context=None).settings_of(plain)
+    del plain
     found: dict[str, Evaluation] = {}
     entries: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
     for name, folder in names.items():
         on_event({"event": "evaluating", "adapter": name})
         recogniser = load(model, folder, language=under.language)
-        found[name] = under.hear(recogniser, base.heard, on_event)
-        kept = under.hear(recogniser, base_typical.heard, on_event) if base_typical else None
+        found[name] = on_rows.hear(recogniser, base.heard, on_event)
+        kept = on_typical.hear(recogniser, base_typical.heard, on_event) if base_typical else None
         entries[name] = {
             **summary(found[name]),
             "adapter": str(folder),
@@ -82,8 +88,7 @@ def evaluate_adapters(
         }
         notes += [f"{name}: {note}" for note in recogniser.notes]
         del recogniser
-        gc.collect()
-        memory.release()
+        _let_go()
     differences = compare_all(base.scores, {name: evaluation.scores for name, evaluation in found.items()})
     for name, difference in differences.items():
         entries[name]["difference"] = difference
@@ -105,6 +110,12 @@ def evaluate_adapters(
     if out:
         report(Path(out), result, base, found, rows.chosen, embed_audio_mb)
     return result
+
+
+def _let_go() -> None:
+    """Give back the memory of a model that nobody holds any more."""
+    gc.collect()
+    memory.release()
 
 
 def different_bases(models: Sequence[str]) -> list[str]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from speechft.adapters import base_hash
 from speechft.context import Context
-from speechft.evaluate import Evaluation
+from speechft.errors import SpeechftError
+from speechft.evaluate import Evaluation, refuse_unfit
 from speechft.evaluated_rows import Rows, rows_to_evaluate
 from speechft.events import OnEvent
-from speechft.manifest import Manifest
+from speechft.manifest import Manifest, languages
+from speechft.normalize import resolve_normalizer
 from speechft.recogniser import Recogniser
 from speechft.seen import Seen
 from speechft.sources import resolve
@@ -61,9 +63,31 @@ class Conditions:
         """
         seen = {name: Seen.by([card]) for name, card in cards.items()}
         rows = rows_to_evaluate(manifest, self.split, self.allow_outside, on_event, self.split_file, seen)
-        if not self.typical:
+        if self.typical is None:  # one without rows is refused
             return rows, None
         return rows, rows_to_evaluate(self.typical, None, self.allow_outside, on_event, seen=seen)
+
+    def settled(self, rows: Manifest, told: Iterable[str | None]) -> Conditions:
+        """The same for all models that are compared on these rows: by one normaliser, and by it the rows can be scored.
+
+        Args:
+            told: the languages that the models write, see `evaluate.told`. One that guesses says nothing of the texts.
+
+        Raises:
+            SpeechftError: the models ask for different normalisers, or the rows are unfit (`evaluate.refuse_unfit`).
+        """
+        by = {one: resolve_normalizer(self.normalizer, languages(rows), one) for one in told}
+        names = set(by.values())
+        if len(names) > 1:
+            names = {name for one, name in by.items() if one}
+        if len(names) > 1:
+            known, different = (", ".join(sorted(filter(None, found))) for found in (by, names))
+            what = f"the models were told different languages ({known}), whose texts are compared differently"
+            fix = "Name the one of the rows with --language, or what to compare by with --normalizer."
+            raise SpeechftError(f"{what} ({different})", where=rows.path, fix=fix)
+        (name,) = names
+        refuse_unfit(rows, name)
+        return self if len(set(by.values())) == 1 else replace(self, normalizer=name)
 
     def hear(self, recogniser: Recogniser, rows: Manifest, on_event: OnEvent) -> Evaluation:
         """What a model makes of rows, with the confidence of every word."""

@@ -107,13 +107,9 @@ def evaluate_model(
     Raises:
         SpeechftError: the manifest is empty, none of it can be heard, or a row's `command` or `entities` are no texts.
     """
-    if not len(manifest):
-        raise SpeechftError(
-            "there is no utterance to evaluate on", where=manifest.path, fix="Name a split that has utterances."
-        )
     unsaid = normalizer == AUTO and told(whisper) is None and not any(u.language for u in manifest)
     normalizer = normalizer_for(whisper, manifest, normalizer)
-    refuse_wrong_words(whisper, manifest, normalizer)  # before the work, not after it
+    refuse_unfit(manifest, normalizer)  # before the work, not after it
     unheard: dict[str, tuple[str, str]] = {}  # by id: where, and why
     lengths: list[float] = []
     long: list[int] = []  # longer than the window: heard in pieces, one clip after the other
@@ -178,9 +174,18 @@ def normalizer_for(whisper: Whisper, rows: Iterable[Utterance], normalizer: str 
     return resolve_normalizer(normalizer, languages(rows), told(whisper))
 
 
-def refuse_wrong_words(whisper: Whisper, rows: Manifest, normalizer: str = AUTO) -> None:
+def refuse_unfit(rows: Manifest, normalizer: str) -> None:
+    """Raises SpeechftError where there is no row to score, or one with wrong words; see `refuse_wrong_words`."""
+    if not len(rows):
+        raise SpeechftError(
+            "there is no utterance to evaluate on", where=rows.path, fix="Name a split that has utterances."
+        )
+    refuse_wrong_words(rows, normalizer)
+
+
+def refuse_wrong_words(rows: Iterable[Utterance], normalizer: str) -> None:
     """Raises SpeechftError where a row that is scored has a `command` or `entities` that are not in its text."""
-    normalize = named_normalizer(normalizer_for(whisper, rows, normalizer))
+    normalize = named_normalizer(normalizer)
     for utterance in rows:
         command_of(utterance, normalize)
         entities_of(utterance, normalize)

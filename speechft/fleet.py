@@ -25,15 +25,18 @@ from speechft.files import read_text, write_json, write_text
 from speechft.locks import locked
 from speechft.markdown import markdown_table
 from speechft.marks import FILE, marked, with_absolute_paths
+from speechft.normalize import unit
 from speechft.numbers_as_text import percent
 from speechft.own_results import refuse_foreign_file, refuse_foreign_results
 from speechft.pipeline import known_speakers, prepared, train
+from speechft.report_data import for_display
 from speechft.result import shared_parts
 from speechft.result_schema import TrainingResult
 from speechft.split_files import usable_rows
 
 OWN = ("fleet.json", "fleet.md")
 OF_A_FLEET = ('"without_adapter":', "| adapted WER |")  # what each of the two is known by
+OF_SCORES = ("wer", "cer", "n_utterances", "n_words", "normalizer")
 # what a result does not depend on, or only by the rows' hash
 IRRELEVANT = marked(SpeechRecipe, FILE) | {"allow_outside", "tracking", "search"}
 
@@ -214,8 +217,7 @@ def _row(result: Event, out: Path) -> Event:
     return {
         "folder": out.name,
         "adapter": result["adapter"],
-        "base": {key: result["base"][key] for key in ("wer", "cer", "n_utterances", "n_words")},
-        "adapted": {key: result["adapted"][key] for key in ("wer", "cer", "n_utterances", "n_words")},
+        **{system: {key: result[system][key] for key in OF_SCORES} for system in ("base", "adapted")},
         "evaluated_on": result["evaluated_on"]["split"],
         "train_minutes": result["data"].get("train_minutes"),
         "seconds": result["training"]["seconds"],
@@ -273,6 +275,12 @@ def _caveats(scored: list[Event]) -> list[str]:
     ]
 
 
+def _counted(number: int, rows: list[Event]) -> str:
+    """How many words, or what else is counted of some of these speakers."""
+    units = sorted({unit(row["base"].get("normalizer", "")) for row in rows}, reverse=True)  # rows of before have none
+    return f"{number}" if units == ["words"] else f"{number} {' and '.join(units)}"
+
+
 def _markdown(result: Event) -> str:
     rows: list[list[Any]] = []
     for row in result["speakers"]:
@@ -280,12 +288,13 @@ def _markdown(result: Event) -> str:
             rows.append([row["speaker"], *["–"] * 6, row["error"]])
             continue
         kept = "adapter" if row["adapter"] else "base model kept"
-        rates = [percent(row[system]["wer"]) for system in ("base", "adapted")]
-        about = [row["base"]["n_words"], row["train_minutes"], row["starts"], kept]
+        rates = [percent(for_display(row[system])["wer"]) for system in ("base", "adapted")]
+        about = [_counted(row["base"]["n_words"], [row]), row["train_minutes"], row["starts"], kept]
         rows.append([row["speaker"], row["evaluated_on"], *rates, *about])
     for split, pooled in result["pooled"]["on"].items():
         rates = [percent(pooled["base_wer"]), percent(pooled["adapted_wer"])]
-        rows.append([f"all {pooled['speakers']}", split, *rates, pooled["words"], "", "", ""])
+        pool = [row for row in result["speakers"] if row.get("evaluated_on") == split]
+        rows.append([f"all {pooled['speakers']}", split, *rates, _counted(pooled["words"], pool), "", "", ""])
     headings = ["speaker", "on", "base WER", "adapted WER", "words", "minutes trained on", "starts", "kept"]
     notes = "".join(f"**{note}**\n\n" for note in (result["notice"], *result["caveats"]) if note)
     scored = [row for row in result["speakers"] if "error" not in row]

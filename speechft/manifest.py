@@ -155,7 +155,7 @@ class Manifest(Sequence[Utterance]):
         values = {u.group(name) for u in self} - {""}
         if name in GROUPS:
             return 0 < len(values) <= MAX_GROUP_VALUES
-        scalars = all(isinstance(u.extra.get(name), str | int | None) for u in self)
+        scalars = all(isinstance(u.extra.get(name), str | int | float | None) for u in self)
         return scalars and 0 < len(values) <= min(MAX_GROUP_VALUES, max(2, len(self) // 2))
 
     @cached_property

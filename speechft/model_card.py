@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from speechft.markdown import markdown_table
-from speechft.numbers_as_text import interval, percent
+from speechft.normalize import unit
+from speechft.numbers_as_text import NOTHING, interval, percent, points, points_interval
+from speechft.report_data import for_display
+from speechft.scoring_notes import speakers_said
 from speechft.trained_on import read_first, trained_on, training_pairs
 
 PERSONAL = (
@@ -74,7 +77,7 @@ def _front_matter(
 
     speech = card.get("task", "speech") == "speech"
     task = PIPELINES.get(card.get("task", "speech"), "text-generation")
-    scores = _adapted(result) if result else {}
+    scores = for_display(_adapted(result)) if result and speech else {}
     simulated = bool(result and result.get("notice"))
     results = [
         EvalResult(
@@ -86,7 +89,7 @@ def _front_matter(
             metric_value=round(100 * scores[key], 2),
         )
         for key in ("wer", "cer")
-        if speech and result and scores.get(key) is not None
+        if scores.get(key) is not None and (key == "cer" or unit(scores["normalizer"]) == "words")
     ]
     known = licence is not None and " " not in licence
     data = ModelCardData(
@@ -136,25 +139,25 @@ def _measured(card: Mapping[str, Any], result: Mapping[str, Any] | None, speech:
     if not speech:
         rows = [[key, _value(base.get(key)), _value(value)] for key, value in adapted.items() if _is_measure(value)]
         return markdown_table([f"on {_split(result)}", "base model", "with this adapter"], rows)
+    base, adapted = (for_display(scores) if scores else {} for scores in (base, adapted))
+    counted = unit(adapted["normalizer"])
+    rates = ("word error rate", "character error rate")
+    if counted == "characters":  # each of which counts as a word
+        rates = ("character error rate (WER)", "character error rate (CER)")
     rows = [
         [name, *(percent(scores.get(key)) for scores in (base, adapted))]
-        for name, key in (("word error rate", "wer"), ("character error rate", "cer"))
+        for name, key in zip(rates, ("wer", "cer"), strict=True)
     ]
     rows.insert(1, ["its 95% interval", *(interval(scores.get("wer_ci95")) for scores in (base, adapted))])
-    clips, words = adapted.get("n_utterances"), adapted.get("n_words")
-    where = f"{clips} clips, {words} words, {adapted.get('n_speakers')} speakers of '{_split(result)}'"
+    speakers = speakers_said(adapted["per_speaker"])
+    where = f"{adapted['n_utterances']} clips, {adapted['n_words']} {counted}, {speakers}, of '{_split(result)}'"
     if _never_trained_on(card, result):
         where += ", never trained on"
     first = read_first(result)
     said = [*(f"**{note}**\n" for note in first), f"On {where}:\n"]
     said.append(markdown_table(["", "base model", "with this adapter"], rows))
     if difference := result.get("difference"):
-        p = difference["p_mapsswe"]
-        said.append(
-            f"Difference {_points(difference['wer'])} percentage points of word error rate (95% interval "
-            f"{' to '.join(_points(bound) for bound in difference['wer_ci95'])}); matched-pairs p = "
-            f"{'–' if p is None else f'{p:.2g}'}. Texts were normalised by {adapted['normalizer']}.\n"
-        )
+        said.append(f"{_difference(difference, rates[0])}Texts were normalised by {adapted['normalizer']}.\n")
     caveats = [_nameless(caveat, result) for caveat in result.get("caveats") or () if caveat not in first]
     said += [f"{caveat}\n" for caveat in caveats]
     if _split(result) == "dev":
@@ -163,6 +166,16 @@ def _measured(card: Mapping[str, Any], result: Mapping[str, Any] | None, speech:
     if overlap and not any(overlap in caveat for caveat in caveats):
         said.append(f"What the parts of the data share: {overlap}.\n")
     return "\n".join(said)
+
+
+def _difference(found: Mapping[str, Any], rate: str) -> str:
+    """A sentence on a paired difference; none where no text has a word."""
+    if found["wer"] is None:
+        return ""
+    bounds, p = points_interval(found["wer_ci95"]), found["p_mapsswe"]
+    sure = "" if bounds == NOTHING else f" (95% interval {bounds})"
+    told = "" if p is None else f"; matched-pairs p = {p:.2g}"
+    return f"Difference {points(found['wer'])} percentage points of {rate}{sure}{told}. "
 
 
 def _never_trained_on(card: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
@@ -241,7 +254,3 @@ def _value(value: Any) -> str:
     if not _is_measure(value) or value["value"] is None:
         return "–"
     return f"{value['value']:.3g} ({' to '.join('–' if b is None else f'{b:.3g}' for b in value['ci95'])})"
-
-
-def _points(fraction: float | None) -> str:
-    return "–" if fraction is None else f"{100 * fraction:+.1f}"

@@ -243,20 +243,22 @@ def evaluate(
         SpeechftError: manifest, model or adapter is wrong, or there is nothing to evaluate on.
     """
     under = Conditions(**conditions)
-    if under.typical and not adapter:
+    if under.typical is not None and not adapter:
         raise SpeechftError("--typical measures what an adapter costs on typical speech", fix="Give --adapter too.")
     rows, typical = under.rows(manifest, cards_of(model, adapter), on_event)
     recogniser = load(model, adapter, language=under.language)
+    spoken, compared = told(recogniser.whisper), bool(adapter and (against_base or typical))
+    plain = load(recogniser.whisper.name, language=recogniser.whisper.language) if compared else recogniser
+    under, on_typical = (
+        under.settled(part.chosen, [spoken, told(plain.whisper)]) if part else under for part in (rows, typical)
+    )
     found = under.hear(recogniser, rows.chosen, on_event)
     base = kept = None
-    if adapter and (against_base or typical):
-        plain = load(recogniser.whisper.name, language=recogniser.whisper.language)
-        usual = replace(under, context=None)
-        if against_base:
-            base = usual.hear(plain, found.heard, on_event)
-        if typical:
-            before = usual.hear(plain, typical.chosen, on_event)
-            kept = forgetting(before, under.hear(recogniser, typical.chosen, on_event), typical)
+    if adapter and against_base:
+        base = replace(under, context=None).hear(plain, found.heard, on_event)
+    if typical:
+        before = replace(on_typical, context=None).hear(plain, typical.chosen, on_event)
+        kept = forgetting(before, on_typical.hear(recogniser, typical.chosen, on_event), typical)
     result = {
         "notice": notice(found.heard),
         "format": FORMAT,
@@ -268,7 +270,7 @@ def evaluate(
         "base": summary(base) if base else None,
         "difference": compare(base.scores, found.scores) if base else None,
         "forgetting": kept,
-        "semantic": semantic(found.scores, nli, bert, language=told(recogniser.whisper)),
+        "semantic": semantic(found.scores, nli, bert, language=spoken),
         "environment": environment(),
     }
     if out:

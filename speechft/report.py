@@ -115,7 +115,7 @@ def remarks(systems: Systems, difference: Mapping[str, Any] | None) -> list[str]
             f"Intervals come from resampling {unit} (bootstrap); their ends are estimates, more so with few {unit}."
         )
     if difference:
-        named = not nameless(systems[-1][1].per_speaker)
+        named = speakers and not nameless(systems[-1][1].per_speaker)
         few = f"for these {speakers} people" if speakers > 1 else "for this voice"
         many = "for other people too" if enough else few if named else "for recordings like these"
         over_speakers, over_segments = (p_value(difference.get(f"{k}_holm", difference[k]), "p") for k in P_VALUES)
@@ -291,7 +291,8 @@ def _markdown_breakdowns(systems: Systems) -> list[str]:
     by_speaker = [{name: scores.per_speaker[name] for name in people} for _, scores in systems]
     tables = {"Speakers": by_speaker} if people else {}
     tables |= {name: [scores.per_group[name] for _, scores in systems] for name in systems[-1][1].per_group}
-    tables |= {f"{counted} in the sentence": [scores.to_dict()["by_length"] for _, scores in systems]}
+    by_length = [scores.to_dict()["by_length"] for _, scores in systems]
+    tables |= {f"{counted} in the sentence": by_length} if by_length[-1] else {}
     for name, entries in tables.items():
         rows = [
             [key or UNNAMED, *(_with_bounds(e.get(key, {})) for e in entries), entries[-1][key]["n_words"]]

@@ -13,7 +13,7 @@ from typing import Any
 from speechft.normalize import unit
 from speechft.numbers_as_text import interval, p_value, percent, points_interval
 from speechft.report_comparison import BestSystem, best_system
-from speechft.scoring_notes import nameless, speaking
+from speechft.scoring_notes import nameless, speaking, with_words
 from speechft.significance import ENOUGH_SPEAKERS, ENOUGH_UTTERANCES, SURE
 from speechft.trained_on import training_pairs
 
@@ -47,7 +47,8 @@ def answer(
             return f"{text}, {where}; too few speakers to say how it is for others."
         if few:
             return f"{text}, {where}; too few recordings to say how sure that is."
-        return f"{text}{_interval(scores['wer_ci95'])}, {where}{_unnamed(scores)}."
+        shown = _interval(scores["wer_ci95"])
+        return f"{text}{shown}, {where}{_unnamed(scores, shown)}."
     best = best_system(result)
     who = f"The best of {best.of} {best.kind} on these same recordings, '{best.name}': {words}" if best else words
     who = f"{who[0].upper()}{who[1:]}"
@@ -59,14 +60,16 @@ def answer(
         return f"{went}, {where}; too few recordings to tell."
     if difference["wer"] is None:
         return f"{went}, {where}."
-    end = f"{where}{_unnamed(scores)}."
     bounds, p = difference["wer_ci95"], best.p if best else difference.get("p_speakers")
     uncorrected = "uncorrected " if best else ""
     shown = "" if None in bounds else f"{uncorrected}95% interval {points_interval(bounds)} points"
     if difference["wer"] == 0 or (shown and min(bounds) <= 0 <= max(bounds)):
-        return f"{went}, too small a difference to tell from chance{_in_brackets(shown)}, {end}"
+        few = f"{went}, too small a difference to tell from chance{_in_brackets(shown)}"
+        return f"{few}, {where}{_unnamed(scores, shown)}."
     if best and best.p >= SURE:
-        return f"{went}, which the best of {best.of} could reach by chance ({_corrected(best)}), {end}"
+        chance = f"{went}, which the best of {best.of} could reach by chance ({_corrected(best)})"
+        return f"{chance}, {where}{_unnamed(scores, '', best.p)}."
+    end = f"{where}{_unnamed(scores, shown, p)}."
     if p is not None and p >= SURE:
         return f"{went}, which chance could do too{_in_brackets(shown, p_value(p, 'p'))}, {end}"
     fell = difference["wer"] < 0
@@ -85,7 +88,7 @@ def _few(scores: Mapping[str, Any]) -> str:
     spoke = speaking(scores["per_speaker"])
     if 1 < spoke < ENOUGH_SPEAKERS:
         return "speakers"
-    return "recordings" if spoke < 2 and scores["n_utterances"] < ENOUGH_UTTERANCES else ""
+    return "recordings" if spoke < 2 and with_words(scores) < ENOUGH_UTTERANCES else ""
 
 
 def _in_brackets(*parts: str) -> str:
@@ -118,8 +121,10 @@ def _where(scores: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     return f"{text}, none of the recordings trained on" if unknown else f"{text} never trained on"
 
 
-def _unnamed(scores: Mapping[str, Any]) -> str:
-    return "; if they are several people, the interval is too narrow" if nameless(scores["per_speaker"]) else ""
+def _unnamed(scores: Mapping[str, Any], shown: str, p: float | None = None) -> str:
+    """What is wrong with the interval, or else the p value, if nobody is named but several people speak."""
+    wrong = "the interval is too narrow" if shown else "" if p is None else "p is too low"
+    return f"; if they are several people, {wrong}" if wrong and nameless(scores["per_speaker"]) else ""
 
 
 def _interval(ends: Sequence[float | None]) -> str:

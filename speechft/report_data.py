@@ -21,6 +21,7 @@ from speechft.scoring import Scores
 
 Systems = Sequence[tuple[str, Scores]]  # one, or before and after
 LEAST_BYTES = 2_000  # of a second of speech as flac
+RATES = ("wer", "wer_raw", "cer", "mer", "wil")
 SCORES = {"base", "adapted", "difference", "per_speaker", "per_group", "by_length", "dose_curve", "left_out"}
 SCORES |= {"adapters", "arms", "pairs", "calibration", "hallucination", "forgetting", "semantic", "leakage"}
 SCORES |= {"notice", "caveats"}  # which a report begins with
@@ -33,7 +34,7 @@ Clip = Path | tuple[Path, float | None, float | None]
 def for_display(scores: Scores | Mapping[str, Any]) -> dict[str, Any]:
     """`Scores.to_dict` for people: where no text has a word, "300% wrong" would be 3 words, so there is no rate."""
     found = scores.to_dict() if isinstance(scores, Scores) else scores
-    return {**found, **({} if found["n_words"] else {"wer": None, "cer": None})}
+    return {**found, **({} if found["n_words"] else dict.fromkeys(RATES))}
 
 
 def embedded(value: object) -> str:

@@ -15,6 +15,10 @@ from speechft.sounds import confused_sounds
 from speechft.trained_on import read_first
 
 CONFUSIONS = 20
+NOTHING_INVENTED = (  # which is said only where no clip is without speech, for these have rows of their own
+    "No loops, and no clip with more errors than words. No clip without speech was tested, so nothing is known of "
+    "silence."
+)
 COUNTED_APART = (
     "Words are counted here as they were written, not as joined numbers, and digits that are only written apart are "
     "not invented; but clips with more errors than words go by the words of the error rate."
@@ -162,7 +166,7 @@ def _invented(systems: Systems) -> str:
         if any(values):
             rows.append([label, *(Number("–" if value is None else shown(value)) for value in values)])
     if not rows:
-        return section("Invented words", quiet("No loops, nothing on silence, no clip above one error a word."))
+        return section("Invented words", quiet(NOTHING_INVENTED))
     heads = ["Measure", *columns(systems, "Value")]
     joined = any(row.apart != row.normalized for _, scores in systems for row in scores.rows)
     note = quiet(COUNTED_APART) if joined else ""

@@ -26,8 +26,8 @@ def limits(scores: Mapping[str, Any], difference: Mapping[str, Any] | None) -> l
     notes = list(scores["notes"])
     if scores.get("wer_closer_text") is not None:
         notes.append(_two_texts(scores, several=difference is not None))
-    by_digits = (difference or {}).get("wer_digits")
-    if difference and by_digits is not None and abs(by_digits - difference["wer"]) >= NOTABLE:
+    change, by_digits = ((difference or {}).get(key) for key in ("wer", "wer_digits"))  # None where nobody speaks
+    if change is not None and by_digits is not None and abs(by_digits - change) >= NOTABLE:
         notes.append(f"with numbers compared digit by digit, the difference is {points(by_digits)} points of WER")
     if difference and speaking(scores["per_speaker"]) > 1:  # of one voice the scores' own notes say it already
         notes += difference["notes"]

@@ -256,7 +256,8 @@ def _groups(systems: Systems) -> str:
         if gap[-1] is not None:
             shown = " → ".join("–" if value is None else f"{value * 100:.1f}" for value in gap)
             p = systems[-1][1].gaps_p.get(field)
-            shuffled = "speakers" if speaking(systems[-1][1].per_speaker) > 1 else "recordings"
+            said_by = {row.speaker for row in systems[-1][1].known(field) if row.words.length}
+            shuffled = "speakers" if len(said_by) > 1 else "recordings"
             chance = "" if p is None else " " + BY_CHANCE.format(shuffled, how_often(p))
             tables.append(quiet(f"Gap between best and worst: {shown} points. {NO_INTERVAL}{chance}"))
         if any(entry["n_speakers"] < ENOUGH_SPEAKERS for entry in values.values()):

@@ -174,6 +174,57 @@ class EvaluationResult(Scores):
     environment: dict[str, Any]
 
 
+class CorrectedDifference(Difference):
+    """A difference with its p values corrected for how many there are (Holm)."""
+
+    p_speakers_holm: float
+    p_mapsswe_holm: float
+
+
+class Compared(Scores):
+    """One of several: the base, whose `adapter` and `difference` are missing, or an adapter."""
+
+    model: str
+    adapter: str | None = None
+    model_sha256: str | None = None
+    adapter_sha256: str | None = None
+    language: str | None = None
+    context: str
+    beams: Count
+    difference: CorrectedDifference | None = None
+
+
+class Pair(CorrectedDifference):
+    """`second` less `first`, by their names."""
+
+    first: str
+    second: str
+
+
+class ComparisonResult(Part):
+    """What `speechft evaluate --json` prints for several adapters, and its result.json: each by its name.
+
+    `best` is the name with the lowest WER, or `base`. `adapter`, in the file alone, is what the report shows in detail.
+    """
+
+    format: Literal[1]
+    notice: str | None
+    split: str | None
+    clips: Count
+    speakers: Count
+    manifest_sha256: str
+    overlap: str
+    leakage: list[Shared]
+    left_out: list[LeftOut]
+    caveats: list[str] = []
+    base: Compared
+    adapters: dict[str, Compared]
+    pairs: list[Pair]
+    best: str
+    adapter: str | None = None
+    environment: dict[str, Any]
+
+
 class TextResult(Part):
     """As much of OUT/result.json of a text recipe as a model card is written of; not described any further."""
 
@@ -188,7 +239,7 @@ def schema() -> dict[str, Any]:
     """JSON Schema of those of speech."""
     from pydantic import TypeAdapter
 
-    made = TypeAdapter(TrainingResult | EvaluationResult).json_schema()
+    made = TypeAdapter(TrainingResult | EvaluationResult | ComparisonResult).json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"result.json, format {FORMAT}", **made}
 
 

@@ -115,7 +115,7 @@ def sample_problems(utterance: Utterance, samples: np.ndarray) -> list[Problem]:
     if peak < SILENT_PEAK:
         if not _no_speech(utterance):
             found.append(audio_problem(utterance, "error", "silent", "is silent", "Record it again, or drop the row."))
-    elif peak < QUIET:
+    elif peak < QUIET and not _no_speech(utterance):  # a room where nobody speaks is quiet
         fix = "Whisper copes with it, but noise weighs more; record nearer the microphone."
         found.append(audio_problem(utterance, "note", "quiet", f"is very quiet (peak {peak:.1%} of full scale)", fix))
     clipped = float((np.abs(samples) >= FULL_SCALE).mean())

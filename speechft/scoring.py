@@ -63,9 +63,9 @@ class Scores:
 
     @property
     def wer_digits(self) -> float | None:
-        """WER where each digit is a word on both sides; None but for a normaliser that joins digits."""
-        found = [row.digits for row in self.rows if row.digits is not None]
-        return finite(total(found).rate) if found else None
+        """WER where each digit is a word on both sides; None without a word, or if the normaliser joins no digits."""
+        found = total(row.digits for row in self.rows if row.digits is not None)
+        return found.rate if found.length else None
 
     @property
     def cer(self) -> float:
@@ -115,7 +115,7 @@ class Scores:
         least = ENOUGH_SPEAKERS if speaking(self.per_speaker) >= ENOUGH_SPEAKERS else 1
         return {
             name: {
-                value: _group(rows, least)
+                value: _group(rows, least, self.wer_ci95 if len(rows) == len(self.rows) else None)
                 for value, rows in self.by([row.groups.get(name) or UNKNOWN for row in self.rows]).items()
             }
             for name in fields
@@ -135,10 +135,14 @@ class Scores:
         """How likely gaps as wide are if speakers belong to groups by chance, by field; see `shuffled_gap`."""
         found = {}
         for field in self.per_group:
-            known = [row for row in self.rows if (row.groups.get(field) or UNKNOWN) != UNKNOWN]
+            known = self.known(field)
             groups, speakers = [row.groups[field] for row in known], [row.speaker for row in known]
             found[field] = shuffled_gap([row.words for row in known], groups, speakers)
         return found
+
+    def known(self, field: str) -> list[Scored]:
+        """The rows that state a field: what `gaps_p` is of."""
+        return [row for row in self.rows if (row.groups.get(field) or UNKNOWN) != UNKNOWN]
 
     def clipped(self) -> float:
         """WER with the errors of a clip counted up to its words: what invented words beyond them hide or show."""
@@ -150,10 +154,10 @@ class Scores:
         return closer_text(((row.words, row.verbatim_words) for row in self.rows), clip=clip)
 
     def without_worst(self, share: float = WORST_SHARE) -> float:
-        """WER without the clips that cost the most errors, at least one of them; nan where that leaves no clip."""
+        """WER without the clips that cost the most errors, at least one of them; nan where that leaves no word."""
         ranked = sorted((row.words for row in self.rows), key=lambda words: words.errors)
-        kept = ranked[: -worst_clips(len(ranked), share)]
-        return total(kept).rate if kept else math.nan
+        kept = total(ranked[: -worst_clips(len(ranked), share)])
+        return kept.rate if kept.length else math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: a rate that does not exist (no word in the reference) is null."""
@@ -282,11 +286,12 @@ def _closer(scores: Scores) -> dict[str, Any]:
     }
 
 
-def _group(rows: Sequence[Scored], least: int) -> dict[str, Any]:
-    """Rates of a group, with an interval if it has `least` speakers."""
+def _group(rows: Sequence[Scored], least: int, whole: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Rates of a group, with an interval if it has `least` speakers: that of the `whole` where it is the corpus."""
     speakers = [row.speaker for row in rows]
-    n = len({row.speaker for row in rows if row.words.length})
-    bounds = bootstrap_ci([row.words for row in rows], speakers, draws=GROUP_DRAWS) if n >= least else (math.nan,) * 2
+    n, bounds = len({row.speaker for row in rows if row.words.length}), (math.nan, math.nan)
+    if n >= least:
+        bounds = whole or bootstrap_ci([row.words for row in rows], speakers, draws=GROUP_DRAWS)
     return {**_rates(rows), "n_speakers": n, "wer_ci95": [finite(bound) for bound in bounds]}
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from speechft.scoring import Scores
 
 NAMELESS = "speakers are not named: the interval is over recordings only; if they are several people it is too narrow"
+NO_WORD = (
+    "no text has a word after normalisation, so there is no error rate: 'wer' and 'cer' of result.json are the numbers "
+    "of inserted words and characters"
+)
 SPLIT = "in languages written without spaces each character counts as a word"
 
 
@@ -25,6 +29,15 @@ def speaking(per_speaker: Mapping[str, Mapping[str, Any]]) -> int:
     return len(voices(per_speaker))
 
 
+def with_words(scores: Mapping[str, Any]) -> int:
+    """How many recordings have a word in their text: those of silence make a few no more.
+
+    Args:
+        scores: `Scores.to_dict`.
+    """
+    return int(scores["n_utterances"] - scores["empty_references"])
+
+
 def voices(per_speaker: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Those speakers' names; that of a recording of silence is none."""
     return [name for name, entry in per_speaker.items() if entry["n_words"] > 0]
@@ -35,6 +48,12 @@ def nameless(per_speaker: Mapping[str, Mapping[str, Any]]) -> bool:
     return voices(per_speaker) == [""]
 
 
+def speakers_said(per_speaker: Mapping[str, Mapping[str, Any]]) -> str:
+    """How many speakers, for people: where nobody is named it is not one."""
+    n = speaking(per_speaker)
+    return "speakers not named" if nameless(per_speaker) else f"{n} speaker{'s' if n != 1 else ''}"
+
+
 def notes(scores: Scores) -> list[str]:
     """What an interval is over, what counts as a word, and what only looks like errors."""
     return [*_of_speakers(scores), *_of_words(scores)]
@@ -42,8 +61,8 @@ def notes(scores: Scores) -> list[str]:
 
 def _of_speakers(scores: Scores) -> list[str]:
     found: list[str] = []
-    clips = len(scores.rows)
-    n, unnamed = speaking(scores.per_speaker), sum(not row.speaker for row in scores.rows if row.words.length)
+    spoken = [row for row in scores.rows if row.words.length]
+    clips, n, unnamed = len(spoken), speaking(scores.per_speaker), sum(not row.speaker for row in spoken)
     if not n:  # nobody speaks: there is no interval
         return found
     if nameless(scores.per_speaker):
@@ -53,7 +72,7 @@ def _of_speakers(scores: Scores) -> list[str]:
     if unnamed and n > 1:
         found.append(f"{unnamed} of {clips} recordings name no speaker: they count as one speaker")
     if n < ENOUGH_SPEAKERS and clips < ENOUGH_UTTERANCES:
-        few = f"{clips} recording{'s' if clips > 1 else ''}"
+        few = f"{clips} recording{'s' if clips > 1 else ''}{' with a word' if clips < len(scores.rows) else ''}"
         found.append(f"{few}: an interval over so few is far too narrow")
     return found
 
@@ -72,5 +91,5 @@ def _of_words(scores: Scores) -> list[str]:
             f"WER {without} without these errors"
         )
     if scores.rows and not scores.words.length:
-        found.append("no text has a word after normalisation: rates are counts of inserted words")
+        found.append(NO_WORD)
     return found

@@ -19,7 +19,7 @@ from speechft.report_data import for_display
 from speechft.report_limits import CLOSER_TEXT, limits
 from speechft.report_tables import UNNAMED
 from speechft.result import training_caveats
-from speechft.scoring_notes import nameless, speaking
+from speechft.scoring_notes import speakers_said, speaking
 from speechft.trained_on import read_besides, read_first
 
 SPEAKERS_SHOWN = 20  # of more, the worst
@@ -35,7 +35,8 @@ def before_after(result: dict[str, Any], out: Path | None) -> None:
     kept = result["adapter"] is None
     _print_first(console, result, [adapted] if kept else [base, adapted], None if kept else result["difference"])
     words = unit(base["normalizer"])
-    table = Table(title=f"{base['n_utterances']} clips, {base['n_words']} {words}, {_speakers(base)}")
+    size = f"{base['n_utterances']} clips, {base['n_words']} {words}"
+    table = Table(title=f"{size}, {speakers_said(base['per_speaker'])}")
     for column in ("", "before", "after"):
         table.add_column(column, justify="left" if not column else "right")
     table.add_row(f"{words} wrong (WER)", percent(base["wer"]), f"[bold]{percent(adapted['wer'])}[/]")
@@ -108,7 +109,7 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
     best = best_system(result)
     shown = [result["base"], result["adapters"][best.name]] if best else [result["base"]]
     _print_first(console, result, shown, best.difference if best else None)
-    titles = (f"{result['clips']} clips, {_speakers(result['base'])}", "Every pair")
+    titles = (f"{result['clips']} clips, {speakers_said(result['base']['per_speaker'])}", "Every pair")
     tables = zip(titles, (comparison(result), pairs(result)), strict=True)
     for title, (headings, *rows) in ((title, cells) for title, cells in tables if cells):  # of one adapter no pairs
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # many columns: without lines between them
@@ -173,11 +174,6 @@ def _print_first(
 def _worst_speaker(scores: Mapping[str, Any]) -> str:
     name = scores["worst_speaker"]
     return "–" if name is None else f"{percent(scores['per_speaker'][name]['wer'])} ({escape(name or UNNAMED)})"
-
-
-def _speakers(scores: Mapping[str, Any]) -> str:
-    voices = scores["per_speaker"]
-    return "speakers not named" if nameless(voices) else f"{speaking(voices)} speaker(s)"
 
 
 def _print_speakers(console: Terminal, systems: Mapping[str, Mapping[str, Any]]) -> None:

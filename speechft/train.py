@@ -156,7 +156,8 @@ class Run:
         base = load(recipe.model, language=recipe.language, quantize=recipe.adapter.quantize).whisper
         train = in_known_languages(base, train, self._leave_out)
         self.base = in_one_language(base, train, self.on_event)
-        refuse_wrong_words(self.base, scored or self.dev, recipe.normalizer)  # its language was not known any sooner
+        judged = scored or self.dev
+        refuse_wrong_words(judged, normalizer_for(self.base, judged, recipe.normalizer))  # its language is known by now
         self.train, self.labels = with_labels(self.base, train, self._leave_out)
         self.context = Context(recipe.context)
         self.whisper = self.base.with_(

@@ -105,9 +105,14 @@ class Utterance:
         return load_audio(self.audio, self.start_s, self.end_s, where=self.where)
 
     def group(self, name: str) -> str:
-        """The value of a field to break results down by, as text; "" when the row has none."""
+        """The value of a field to break results down by, as text; "" when the row has none.
+
+        A table with empty cells has its whole numbers as 1.0, and the empty ones as null or NaN.
+        """
         value = self.extra.get(name, "") if name in self.extra else getattr(self, name, None)
-        return "" if value is None else str(value)
+        if value is None or value != value:
+            return ""
+        return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
     def to_row(self, folder: Path | None = None) -> dict[str, object]:
         """The row as JSON holds it; `audio` relative to `folder` when it lies inside."""

@@ -119,6 +119,11 @@ def test_letters_tell_what_no_language_tells(
     assert "| {}: total, different | {}, ".format(*expected) in read_card(tmp_path / "c.md")[1]
 
 
+def test_the_median_of_an_even_number_is_between_the_two_in_the_middle(manifest: Manifest, tmp_path: Path) -> None:
+    card(manifest[:2], tmp_path / "c.md")
+    assert "shortest, median, longest | 1.0, 1.5, 2.0 |" in read_card(tmp_path / "c.md")[1]
+
+
 def test_silence_is_no_sentence(manifest: Manifest, tmp_path: Path) -> None:
     card(Manifest([manifest[0], replace(manifest[1], text="")]), tmp_path / "c.md")
     assert "| different sentences | 1 |" in read_card(tmp_path / "c.md")[1]

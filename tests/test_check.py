@@ -78,6 +78,8 @@ def plant(folder: Folder) -> None:
     folder.row("clipped", "warning", audio="loud.wav")
     folder.sound("quiet.wav", level=0.001)
     folder.row("quiet", "note", audio="quiet.wav")
+    folder.sound("room.wav", level=0.001)
+    folder.row(None, audio="room.wav", text="", no_speech=True)  # a room where nobody speaks is quiet
     write(here / "nan.wav", np.full(16_000, np.inf), 16_000, subtype="FLOAT")
     folder.row("not-finite", audio="nan.wav")
     folder.row(None)

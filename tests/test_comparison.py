@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from speechft.adapters import attach, read_card, save, trainable
 from speechft.comparison import adapter_names, different_bases, evaluate_adapters
@@ -16,6 +17,7 @@ from speechft.errors import SpeechftError
 from speechft.manifest import Manifest
 from speechft.pipeline import evaluate
 from speechft.report_comparison import comparison, pairs
+from speechft.result_schema import ComparisonResult, schema
 from speechft.seen import Seen
 from speechft.significance import holm
 from speechft.sources import resolve
@@ -70,7 +72,14 @@ def test_one_table_of_several_adapters(adapters: list[Path], voice: Manifest, tm
     assert (pair["first"], pair["second"]) == (little, more)
     assert pair["wer"] == pytest.approx(rates[more] - rates[little])
     assert pairs(result)[1][0] == f"{more} against {little}"
-    assert json.loads((tmp_path / "result.json").read_text())["best"] == result["best"]
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["best"] == result["best"]
+    assert {"$ref": "#/$defs/ComparisonResult"} in schema()["anyOf"]
+    ComparisonResult.model_validate(written)
+    ComparisonResult.model_validate(json.loads(json.dumps(result)))  # what --json prints
+    for key in (key for key, field in ComparisonResult.model_fields.items() if field.is_required()):
+        with pytest.raises(ValidationError, match=key):
+            ComparisonResult.model_validate({k: v for k, v in written.items() if k != key})
     for name in ("report.html", "report.md"):
         text = (tmp_path / name).read_text()
         assert "simulated voice" in text
@@ -116,6 +125,27 @@ def test_adapters_of_different_models_are_called_so() -> None:
 def test_what_is_no_adapter_is_refused_before_the_work(voice: Manifest, tmp_path: Path) -> None:
     with pytest.raises(SpeechftError):
         evaluate_adapters(voice, [tmp_path / "a", tmp_path / "b"])
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_typical_speech_with_wrong_words_is_refused_before_anything_is_heard(
+    adapters: list[Path], voice: Manifest, number: int
+) -> None:
+    wrong = Manifest([replace(voice[0], extra={"entities": ["zebra"]})], voice.path)
+    events: list[str] = []
+
+    def hear(typical: Manifest) -> None:
+        tell = {"on_event": lambda event: events.append(event["event"])}
+        if number == 1:
+            evaluate(voice[:1], adapter=adapters[0], typical=typical, **tell)
+        else:
+            evaluate_adapters(voice[:1], adapters, typical=typical, **tell)
+
+    with pytest.raises(SpeechftError, match="'zebra' is not in the text"):
+        hear(wrong)
+    with pytest.raises(SpeechftError, match="0 recordings"):
+        hear(wrong[:0])
+    assert "decoded" not in events
 
 
 def test_typical_speech_that_an_adapter_learnt_is_no_typical_speech(

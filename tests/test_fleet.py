@@ -161,6 +161,20 @@ def test_what_was_scored_on_dev_is_said_and_counted_apart(cohort: Path) -> None:
     assert "no test split" not in _markdown(_report(recipe_for(cohort), rows[1:]))
 
 
+def test_silence_has_no_rate_in_the_table_and_characters_are_called_so(cohort: Path) -> None:
+    def row(speaker: str, before: float, after: float, words: int, by: str) -> dict[str, Any]:
+        base, adapted = ({"wer": wer, "cer": wer, "n_words": words, "normalizer": by} for wer in (before, after))
+        told = {"notice": None, "overlap": "", "leakage": [], "starts": 1, "train_minutes": 1, "evaluated_on": "test"}
+        return {"speaker": speaker, "adapter": "adapter", "base": base, "adapted": adapted, **told}
+
+    rows = [row("room", 6.0, 3.0, 0, "basic/1"), row("anna", 0.25, 0.0, 12, "characters/1")]
+    text = _markdown(_report(recipe_for(cohort), rows))
+    assert "| room | test | – | – | 0 |" in text
+    assert "| anna | test | 25.0% | 0.0% | 12 characters |" in text
+    assert "| all 2 | test | 25.0% | 0.0% | 12 words and characters |" in text
+    assert "| all 1 | test | 25.0% | 0.0% | 12 characters |" in _markdown(_report(recipe_for(cohort), rows[1:]))
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(
     ("rows", "code"),

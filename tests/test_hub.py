@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from five_sentences import one
 from local_hub import Hub, serving
 
 from speechft import adapters, load
 from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.hub import push
-from speechft.manifest import Manifest
+from speechft.manifest import Manifest, Utterance
 from speechft.model_card import model_card
+from speechft.paired import compare
 from speechft.pipeline import evaluate
+from speechft.scoring import score
 from speechft.sources import hub_id, local_adapter, resolve, resolve_adapter
 from speechft.transcript import DecodeOptions
 from speechft.whisper import Whisper
@@ -283,3 +286,30 @@ def test_a_pickled_adapter_is_refused(tmp_path: Path, tiny: Whisper) -> None:
     (tmp_path / "adapter_model.bin").write_bytes(b"pickle")
     with pytest.raises(SpeechftError, match="Pickled"):
         load(adapter=tmp_path)
+
+
+def measured(rows: list[Utterance], before: list[str], after: list[str]) -> str:
+    """The card of an adapter with scores of these."""
+    one, two = score(rows, before), score(rows, after)
+    result = {"base": one.to_dict(), "adapted": two.to_dict(), "difference": compare(one, two), "leakage": []}
+    return model_card(REPO, "openai/whisper-base", {"speechft": "0"}, {"peft_type": "LORA"}, result, None)
+
+
+def test_a_card_of_silence_publishes_no_rate() -> None:
+    text = measured([one(i, "") for i in range(3)], ["thank you so much"] * 3, ["you"] * 3)
+    assert "model-index" not in text
+    assert "| word error rate | – | – |" in text
+    assert "On 3 clips, 0 words, 0 speakers, of 'all':" in text
+    assert "Difference" not in text
+    assert "Texts were normalised by" in text
+
+
+def test_a_card_calls_characters_so_and_counts_no_speaker_who_is_not_named() -> None:
+    rows = [one(i, "请打开灯", language="zh") for i in range(8)]
+    text = measured(rows, ["请打开的"] * 8, ["请打开灯"] * 8)
+    assert "On 8 clips, 32 characters, speakers not named, of 'all':" in text
+    assert "| character error rate (WER) | 25.0% | 0.0% |" in text
+    assert "Difference −25.0 percentage points of character error rate (WER); matched-pairs p" in text  # none varies
+    assert "word" not in text.partition("## Measured")[2].partition("## Trained on")[0]
+    (metric,) = yaml.safe_load(text.split("---\n")[1])["model-index"][0]["results"][0]["metrics"]
+    assert (metric["type"], metric["value"]) == ("cer", 0.0)

@@ -260,6 +260,14 @@ def test_groups_are_fields_of_few_values() -> None:
     assert Manifest(map(one, range(12))).groups == ("severity", "mood", "level")
 
 
+def test_whole_numbers_of_a_table_with_empty_cells_are_groups() -> None:
+    """pandas writes 1, 2 and nothing as 1.0, 2.0 and NaN or null."""
+    found = [1.0, 2.0, float("nan"), 2, None, 1.5]
+    rows = Manifest(Utterance(Path("/a"), "x", str(i), extra={"rating": r}) for i, r in enumerate(found * 2))
+    assert rows.groups == ("rating",)
+    assert [u.group("rating") for u in rows[:6]] == ["1", "2", "", "2", "", "1.5"]
+
+
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg"])
 def test_probe_reads_headers(tmp_path: Path, name: str) -> None:
     soundfile.write(tmp_path / name, np.zeros(24_000), 16_000)

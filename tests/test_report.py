@@ -503,6 +503,11 @@ def test_speakers_without_a_name_are_not_called_one(tmp_path: Path) -> None:
         "on 18 recordings whose speakers are not named; if they are several people, the interval is too narrow."
     ) in page.words
     assert "Speakers are not named: the interval is over recordings only" in page.words
+    same = [replace(u, text=SENTENCES[0]) for u in rows]  # what does not vary has no interval
+    one, two = score(same, heard(same, 3)), score(same, heard(same, 1))
+    assert said(one, two).endswith("whose speakers are not named; if they are several people, p is too low.")
+    assert answer([one.to_dict()], None, {}).endswith("on 18 recordings whose speakers are not named.")
+    assert said(one, one).endswith("on 18 recordings whose speakers are not named.")
     assert "Does it hold for recordings like these?" in page.words
     assert "1 speaker" not in page.words
     assert "this voice" not in page.words
@@ -525,6 +530,9 @@ def test_groups_of_one_speaker_and_gaps_are_said_to_have_no_interval(tmp_path: P
     assert "Groups of fewer than 5 speakers say little about other people, and have no interval" in page.words
     assert "points. It has no interval, because the best and worst groups were picked" in page.words
     assert "If speakers are shuffled among the groups, a gap as wide appears " in page.words
+    of_one = [replace(u, severity=("mild", "severe")[i % 2] if u.speaker == "s0" else None) for i, u in enumerate(rows)]
+    page, _ = written(tmp_path, {}, score(of_one, uneven(of_one, 1)), None)
+    assert "If recordings are shuffled among the groups, a gap as wide appears " in page.words
 
 
 def test_summary_rows_for_a_terminal(before: Scores, after: Scores) -> None:
@@ -653,7 +661,7 @@ def test_evidence_behind_the_numbers(tmp_path: Path, before: Scores, after: Scor
     marks = {shape["class"] for tag in ("line", "rect") for shape in page.all(tag) if "dot" in str(shape["class"])}
     assert marks == {"dot sure", "dot share"}  # not the circles of before and after
     assert "before: 10.0%, and 0.80; after: 10.0%, and 0.80. Missed words have no confidence." in page.words
-    assert "No loops, nothing on silence" in page.words
+    assert "No loops, and no clip with more errors than words. No clip without speech was tested" in page.words
     assert "confused inside misheard words" in page.words
     silence = [*corpus(1), Utterance(Path("/c/silence.wav"), "", "silence", "s0", duration_s=30.0)]
     page, _ = written(tmp_path / "b", {}, score(silence, [*heard(corpus(1), 1), "thank you"]), None)
@@ -791,3 +799,30 @@ def test_counts_digit_by_digit_are_called_so(tmp_path: Path) -> None:
     plain = score([one(0, "open the door")], ["open the floor"])
     write_report(tmp_path, {**plain.to_dict(), "model": "x", "adapter": None}, None, plain)
     assert "digit by digit" not in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_a_result_of_silence_alone_says_nothing_of_rates_or_voices(tmp_path: Path) -> None:
+    """Both systems may be right, and then there is nothing to compare."""
+    rows = [Utterance(Path(f"/c/{i}.wav"), "", f"{i}", "room", duration_s=3.0) for i in range(6)]
+    some, none = score(rows, ["thank you"] * 6), score(rows, [""] * 6)
+    page, _ = written(tmp_path / "right", {}, none, none)
+    assert none.to_dict()["wer_digits"] is None
+    page, _ = written(tmp_path / "both", {}, none, score(rows, [""] * 6))
+    assert "went from 0 to 0, on 6 recordings." in page.words
+    page, _ = written(tmp_path / "fewer", {}, some, none)
+    for said in (page.words, (tmp_path / "fewer" / "report.md").read_text("utf-8")):
+        assert "Does it hold for recordings like these?" in said
+        for wrong in ("for this voice", "(MER)", "(WIL)", "without the worst", "as written", "rates are"):
+            assert wrong not in said
+        assert "so there is no error rate" in said
+    assert "Words in the sentence" not in (tmp_path / "fewer" / "report.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["me", ""])
+def test_silence_makes_a_few_recordings_no_more(name: str) -> None:
+    silence = [Utterance(Path(f"/c/{i}.wav"), "", f"{i}", name) for i in range(4)]
+    rows = [*(replace(u, speaker=name) for u in corpus(1)[:2]), *silence]
+    one, two = (score(rows, [*heard(rows[:2], wrong), *[""] * 4]) for wrong in (2, 1))
+    assert said(one, two).endswith("; too few recordings to tell.")
+    assert answer([one.to_dict()], None, {}).endswith("; too few recordings to say how sure that is.")
+    assert "2 recordings with a word: an interval over so few is far too narrow" in one.to_dict()["notes"]

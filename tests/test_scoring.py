@@ -238,6 +238,8 @@ def test_without_the_worst() -> None:
 
 def test_without_the_worst_of_one_clip_there_is_nothing() -> None:
     assert score([one(0, "tea")], ["see"]).to_dict()["wer_without_worst"] is None
+    silent = score([one(0, "tea please"), one(1, "")], ["see please", ""]).to_dict()
+    assert (silent["wer"], silent["wer_without_worst"]) == (0.5, None)  # 0 of 0 words are left
 
 
 @pytest.mark.parametrize(
@@ -327,7 +329,10 @@ def test_empty_corpus_is_valid_json() -> None:
 
 def test_where_nobody_speaks_nothing_is_said_of_an_interval() -> None:
     silent = score([one(0, "")], ["thank you"])
-    assert silent.to_dict()["notes"] == ["no text has a word after normalisation: rates are counts of inserted words"]
+    assert silent.to_dict()["notes"] == [
+        "no text has a word after normalisation, so there is no error rate: 'wer' and 'cer' of result.json are the "
+        "numbers of inserted words and characters"
+    ]
     assert score([], []).to_dict()["notes"] == []
 
 
@@ -431,3 +436,9 @@ def test_a_room_without_a_name_leaves_the_speaker_named() -> None:
     assert "by " not in answer([score(rows[1:], ["you"]).to_dict()], None, {})
     swapped = [replace(rows[0], speaker=""), replace(rows[1], speaker="room")]
     assert "whose speakers are not named" in answer([score(swapped, ["turn it", ""]).to_dict()], None, {})
+
+
+def test_a_group_of_all_rows_has_the_interval_of_all() -> None:
+    rows = [replace(u, id=f"{u.id}{i}", speaker=str(i), severity="mild") for i in range(9) for u in corpus()]
+    found = score(rows, [" ".join(u.text.split()[i % 7 :]) for i, u in enumerate(rows)])
+    assert found.per_group["severity"]["mild"]["wer_ci95"] == list(found.wer_ci95)

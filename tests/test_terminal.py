@@ -39,7 +39,7 @@ def test_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
     result: dict[str, Any] = {"base": WORSE.to_dict(), "adapted": BETTER.to_dict(), "adapter": "adapter"}
     before_after({**result, "difference": compare(WORSE, BETTER)}, None)
     said = words(capsys)
-    assert "4 clips, 16 words, 2 speaker(s)" in said
+    assert "4 clips, 16 words, 2 speakers" in said
     first = "Words wrong went from 56.2% to 18.8%, on 4 recordings by 2 speakers; too few speakers to say whether it"
     assert said.startswith(first)
     assert "never trained on" not in said  # 'evaluate' may be asked for the clips of training

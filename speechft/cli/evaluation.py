@@ -44,7 +44,7 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and the report.")] = None,
     normalizer: Annotated[
-        str, typer.Option(help="auto (by language), whisper-english, basic, characters, whisper-basic or none.")
+        str, typer.Option(help="auto (by language), whisper-english, basic, characters, mixed, whisper-basic or none.")
     ] = "auto",
     context: Annotated[
         str | None, typer.Option(help="Context instead of the model's own: clip, clip+10s or full.")

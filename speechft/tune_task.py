@@ -49,7 +49,7 @@ class Task:
 
 
 def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
-    """WER on a part of dev, drawn by seed."""
+    """WER on a part of dev, drawn by seed; a clip has at most as many errors as words (`Selection.rates`)."""
     manifest, _ = prepared(recipe)
     train, dev, shared = manifest.split("train"), manifest.split("dev"), overlap(manifest)
     if train.path is None or not os.access(train.path.parent, os.W_OK):
@@ -81,7 +81,7 @@ def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
         assert trained.progress.base is not None
         return (trained.progress.best or trained.progress.base)[0]
 
-    return Task("dev WER", (train.sha256, dev.sha256), run, shared, notice(dev, manifest))
+    return Task("dev WER, clipped", (train.sha256, dev.sha256), run, shared, notice(dev, manifest))
 
 
 def _cached_of(recipe: SpeechRecipe) -> list[Any]:

@@ -116,7 +116,7 @@ class _Refinement(Run):
 
     def _evaluate_base(self) -> Rates:
         self.untrained = self.selection.evaluate(self.whisper)  # with the adapter that it starts from
-        return self.untrained.rates
+        return self.selection.rates(self.untrained)
 
     def _train_step(self, step: int, batches: list[Batch]) -> None:
         if self.risk and (not self.lists or step % self.per_epoch == 0):

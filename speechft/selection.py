@@ -55,6 +55,15 @@ class Selection:
             on_event=self.on_event,
         )  # fmt: skip
 
+    def rates(self, evaluation: Evaluation) -> Rates:
+        """What states are compared by: WER and CER.
+
+        A loop that is not tried again would outweigh all other errors. So without retries a clip has at most as many
+        as it has words.
+        """
+        retries = self.decoding is None or bool(self.decoding.temperatures)
+        return evaluation.rates if retries else (evaluation.scores.clipped(), evaluation.scores.cer)
+
     def start(self, base: Rates) -> None:
         """Begin with the rates of the base model, which every state has to beat."""
         self.progress.base = base
@@ -93,7 +102,7 @@ class Selection:
             evaluation = self.evaluate(whisper)
         except NoNumbers:
             return None
-        return evaluation.rates, max(1, evaluation.scores.words.length)
+        return self.rates(evaluation), max(1, evaluation.scores.words.length)
 
     def consider_means(self, model: nn.Module, mean: RunningMean, with_base: bool) -> None:
         """Consider the mean of the late weights and, with `with_base`, the mean of that and the base model."""

@@ -297,7 +297,7 @@ class Run:
         # the adapter is zero still: decoding a merged copy is the base model, without its detour
         untrained = self.whole.with_(context=self.base.context)
         self.untrained = self.selection.evaluate(untrained, confidences=True)
-        return self.untrained.rates
+        return self.selection.rates(self.untrained)
 
     def _finish(self, card: dict[str, Any]) -> Trained:
         progress = self.progress

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from speechft.tune_task import Task, speech_task, text_task
 from speechft.validation import validated
 
 TEXT_EVALUATIONS = 4  # of a trial of text, at even distances: where it can be stopped
-DEV_UTTERANCES = 150  # a trial is judged on; the best recipe's own run is judged on all
+DEV_UTTERANCES = 100  # a trial is judged on; the best recipe's own run is judged on all
 
 
 def tune(
@@ -132,8 +131,6 @@ class Worker:
             self.task = speech_task(plain, self.out, dev_utterances)
         else:
             self.task = text_task(plain)
-        if self.task.steps:  # the data are known now
-            self.space = space_of(recipe, self.task.steps)
         self.study, self.worker = open_study(storage, self.space, self.task, pruning), worker
 
     def go(self, on_event: OnEvent = lambda event: None) -> None:
@@ -179,11 +176,11 @@ class Worker:
                     raise SpeechftError(what, where=self.out, fix="Run the same command again to resume.") from None
 
 
-def space_of(recipe: Recipe, steps: Callable[[Any], int] | None = None) -> Space:
-    """What a study of a recipe varies; `steps` as of `default_space`."""
+def space_of(recipe: Recipe) -> Space:
+    """What a study of a recipe varies."""
     even = recipe.evaluations or (None if recipe.task == "speech" else TEXT_EVALUATIONS)
     plain = recipe.model_copy(update={"search": {}, "evaluations": even})
-    return Space(plain, recipe.search or default_space(recipe, steps))
+    return Space(plain, recipe.search or default_space(recipe))
 
 
 def _take_part(recipe: dict, trials: int, minutes: float | None, storage: str, *others: Any) -> None:

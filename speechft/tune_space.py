@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from speechft.config import Search, SearchRange, rate_of_method
@@ -15,9 +15,8 @@ from speechft.text.config import DATA, REWARD
 from speechft.validation import validated
 
 SPEECH_SPACE: Search = {
-    "learning_rate": SearchRange(low=3e-4, high=6e-3, log=True),
+    "learning_rate": SearchRange(low=1e-4, high=4e-3, log=True),
     "batch_size": [4, 8, 16],
-    "epochs": [1, 2],
     "adapter.rank": [8, 16, 32, 64],
     "adapter.placement": ["both", "encoder"],
     "adapter.encoder_from": [0, 2],
@@ -33,26 +32,16 @@ OF_THE_OBJECTIVE = ("beta", "loss", "kl", "reward", "reward_label", "judge", "ru
 WITHOUT_RANK = ("full", "bitfit", "norms", "ia3", "prompt", "prefix")
 
 
-def default_space(recipe: Recipe, steps: Callable[[Any], int] | None = None) -> Search:
+def default_space(recipe: Recipe) -> Search:
     """What is varied where a recipe names nothing; learning rates about the one that suits its method.
 
-    Args:
-        steps: that a recipe makes on the study's data; with it, epochs that change nothing are left out.
+    How long a run is is not: more is better for most, and a search would pay for it in every trial.
     """
     space = SPEECH_SPACE if recipe.task == "speech" else TEXT_SPACE
     rates, factor = cast(SearchRange, space["learning_rate"]), rate_of_method(recipe.adapter)
     if recipe.adapter.method in WITHOUT_RANK:
         space = {key: choice for key, choice in space.items() if key != "adapter.rank"}
-    if steps and "epochs" in space and not _epochs_matter(recipe, space, steps):
-        space = {key: choice for key, choice in space.items() if key != "epochs"}
     return space | {"learning_rate": SearchRange(low=rates.low * factor, high=rates.high * factor, log=True)}
-
-
-def _epochs_matter(recipe: Recipe, space: Search, steps: Callable[[Any], int]) -> bool:
-    """Whether runs of one batch size differ in length by their epochs: `min_steps` or `max_steps` may decide it."""
-    epochs, sizes = ([getattr(recipe, key), *cast(list, space[key])] for key in ("epochs", "batch_size"))
-    lengths = ({steps(recipe.model_copy(update={"epochs": n, "batch_size": size})) for n in epochs} for size in sizes)
-    return any(len(found) > 1 for found in lengths)
 
 
 class Space:

@@ -38,7 +38,6 @@ class Task:
         run: a recipe's best value on dev; it tells every event of the run, and what that raises ends the run. An event
             with a `rung` is an evaluation at which the run may be given up; the same rungs are compared.
         shared: what the splits have in common, of speech.
-        steps: that a recipe makes on these data, of speech.
         notice: what must stand before the numbers where nobody said what they are of.
     """
 
@@ -46,12 +45,11 @@ class Task:
     data: tuple[str, ...]
     run: Callable[[Any, OnEvent], float]
     shared: Overlap | None = None
-    steps: Callable[[Any], int] | None = None
     notice: str | None = None
 
 
 def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
-    """WER on a part of dev, drawn by seed."""
+    """WER on a part of dev, drawn by seed; a clip has at most as many errors as words (`Selection.rates`)."""
     manifest, _ = prepared(recipe)
     train, dev, shared = manifest.split("train"), manifest.split("dev"), overlap(manifest)
     if train.path is None or not os.access(train.path.parent, os.W_OK):
@@ -62,12 +60,9 @@ def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
     base: dict[Any, tuple[float, float]] = {}  # of the untrained model: the first trial measures it for all
     own, seconds = recipe, sum(lengths(train))
 
-    def steps(recipe: Any) -> int:
-        return planned_steps(recipe, len(train), seconds)
-
     def run(recipe: SpeechRecipe, on_event: OnEvent) -> float:
         untrained = (recipe.model, recipe.language, recipe.normalizer, recipe.adapter.quantize, recipe.precision)
-        at = rungs(recipe, steps(recipe))
+        at = rungs(recipe, planned_steps(recipe, len(train), seconds))
         if recipe.cache == "auto" and _cached_of(recipe) != _cached_of(own):
             # a cache of its own costs more than it saves a trial that is most likely given up
             recipe = recipe.model_copy(update={"cache": "off"})
@@ -86,7 +81,7 @@ def speech_task(recipe: SpeechRecipe, out: Path, dev_utterances: int) -> Task:
         assert trained.progress.base is not None
         return (trained.progress.best or trained.progress.base)[0]
 
-    return Task("dev WER", (train.sha256, dev.sha256), run, shared, steps, notice(dev, manifest))
+    return Task("dev WER, clipped", (train.sha256, dev.sha256), run, shared, notice(dev, manifest))
 
 
 def _cached_of(recipe: SpeechRecipe) -> list[Any]:

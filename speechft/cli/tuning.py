@@ -33,7 +33,7 @@ def tune(
         Path | None, typer.Option(help="The study's file.", show_default="study.journal in output_dir")
     ] = None,
     pruning: Annotated[str, typer.Option(help="How to stop poor trials: halving, median or none.")] = "halving",
-    dev_utterances: Annotated[int, typer.Option(min=1, help="Dev utterances that speech trials are judged on.")] = 150,
+    dev_utterances: Annotated[int, typer.Option(min=1, help="Dev utterances that speech trials are judged on.")] = 100,
     search_only: Annotated[bool, typer.Option("--search-only", help="Leave the best recipe's run for later.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Number of recipes tried at the same time, on Ray.")] = 1,
     address: Annotated[

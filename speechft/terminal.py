@@ -22,6 +22,7 @@ from speechft.result import training_caveats
 from speechft.scoring_notes import speakers_said, speaking
 from speechft.trained_on import read_besides, read_first
 
+SHORT_NAME = 8  # columns that a name in a table has at least
 SPEAKERS_SHOWN = 20  # of more, the worst
 WORST_SPEAKERS = 10
 HUNDREDTHS = 2  # digits of a point: an export changes little
@@ -112,9 +113,7 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
     titles = (f"{result['clips']} clips, {speakers_said(result['base']['per_speaker'])}", "Every pair")
     tables = zip(titles, (comparison(result), pairs(result)), strict=True)
     for title, (headings, *rows) in ((title, cells) for title, cells in tables if cells):  # of one adapter no pairs
-        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # many columns: without lines between them
-        for column in headings:
-            table.add_column(column, justify="left" if column == headings[0] else "right", overflow="fold")
+        table = _with_whole_words(title, headings, rows, console.width)
         for row in rows:
             table.add_row(*map(escape, row), style="bold" if row[0] == result["best"] else None)
         console.print(table)
@@ -122,6 +121,19 @@ def comparison_table(result: dict[str, Any], out: Path | None) -> None:
     _print_limits(console, result, shown[-1], best.difference if best else None)
     if out:
         console.print(f"Report:  {out / 'report.html'}")
+
+
+def _with_whole_words(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """An empty table of many columns, the first of names, in which no word is broken but of names, if it can be."""
+    columns = zip(headings, *rows, strict=True)
+    least = [max(len(word) for cell in column for word in cell.split()) for column in columns]
+    roomy = sum(least) + 2 * len(least) + 2 <= width
+    whole = sum(least[1:]) + len(least) + SHORT_NAME <= width
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, int(roomy), 0, 0))
+    table.add_column(headings[0], overflow="fold")
+    for heading, widest in zip(headings[1:], least[1:], strict=True):
+        table.add_column(heading, justify="right", overflow="fold", min_width=widest if whole else None)
+    return table
 
 
 def export_table(result: dict[str, Any], out: Path) -> None:

@@ -15,7 +15,7 @@ from speechft.manifest import Utterance
 from speechft.paired import compare, compare_all, compare_pairs
 from speechft.plain_text import Terminal
 from speechft.report import write_report
-from speechft.report_comparison import comparison
+from speechft.report_comparison import comparison, pairs
 from speechft.report_limits import limits
 from speechft.scoring import score
 from speechft.terminal import before_after, comparison_table, export_table, scores_table
@@ -123,6 +123,25 @@ def test_several_adapters(capsys: pytest.CaptureFixture[str]) -> None:
     assert "b against a" in said
     assert "speaker base a b words" in said
     assert "s1 100.0% 37.5% 37.5% 8" in said
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_no_word_of_a_comparison_is_broken(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    both = {"a": BETTER, "b": BETTER}
+    kept = {"wer": 0.5, "wer_ci95": [-1.25, 1.75]}
+    entries = {
+        name: {**BETTER.to_dict(), "difference": difference | kept, "forgetting": {"base": BETTER.to_dict()}}
+        for name, difference in compare_all(WORSE, both).items()
+    }
+    result = {"base": WORSE.to_dict(), "adapters": entries, "pairs": compare_pairs(both), "best": "a", "clips": 4}
+    comparison_table({**result, "speakers": 2}, None)
+    printed = capsys.readouterr().out.split()
+    headings = [*comparison(result)[0], *pairs(result)[0]]
+    assert {word for heading in headings for word in heading.split()} <= set(printed)
+    assert {"+175.0", "−125.0", "100.0%"} <= set(printed)
 
 
 @pytest.mark.parametrize("speakers", [1, 2])

@@ -43,7 +43,6 @@ NOT_RUN = {
     "make test": "makes an environment; CI runs it",
     "make test-all": "is what runs this",
     "make quickstart": "makes an environment; tests/test_security.py runs its command",
-    "make bench": "measures for an hour",
     "pip install": "asks a package index",
     "speechft benchmark": "downloads data sets; tests/text/test_benchmarks.py",
     "helm-": "is of another environment",
@@ -55,6 +54,9 @@ SERVES = (".venv/bin/speechft demo", ".venv/bin/speechft serve", "SPEECHFT_TOKEN
 TEXT = "max_steps=4 max_length=160 batch_size=2 accumulate=1 dev_examples=4 test_examples=4 evaluations=1"
 # What is added to lines that would train for an hour, by how they begin; the first that fits.
 SHORTER = {
+    "python benchmarks/training.py": "--rounds 1 --steps 1 --clips corpus --placements decoder",
+    "python benchmarks/decoding.py": "--limit 2 --rounds 1",
+    "python benchmarks/time_to_wer.py": "--peer-epochs 1",
     "python benchmarks/few_clips.py": "--speakers 1 --steps 1",
     "python benchmarks/hyperparameters.py --plot": "",
     "python benchmarks/hyperparameters.py --text": "--rows 10 --studies schedule",
@@ -396,9 +398,8 @@ def type_lines(page: Path, office: Path, hub: dict[str, str]) -> None:
     path = f"{office / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"HOME": str(office), "PYTHONPATH": str(ROOT), "PATH": path}
     environment |= {"SPEECHFT_PASSPHRASE": "correct horse battery", **hub}
-    for line in shell_lines(page):
-        if left_out(line):
-            continue
+    typed_here = [line for line in shell_lines(page) if not left_out(line)]
+    for line in (made for typed in typed_here for made in made_of(typed)):
         for named in re.findall(r"(?<= )runs/\S*adapter\b", line):  # of another page, or a short training kept none
             if not (office / named).exists():
                 kind = "text adapter" if "/text/" in named else "adapter"
@@ -411,6 +412,16 @@ def type_lines(page: Path, office: Path, hub: dict[str, str]) -> None:
         typed = f"{plain} {more}"
         done = subprocess.run(["sh", "-c", typed], cwd=office, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+def made_of(line: str) -> list[str]:
+    """A line as it is typed; of `make bench` the lines that it runs, for the environment is there."""
+    if not line.startswith("make bench"):
+        return [line]
+    told = subprocess.run(
+        [*shlex.split(line), "-n", "VENV=.venv"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return re.findall(r"^\.venv/bin/python benchmarks/.*", told.stdout, re.M)
 
 
 def served(line: str, folder: Path, environment: dict[str, str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,14 +20,14 @@ from speechft.errors import SpeechftError
 from speechft.files import hindrance
 from speechft.fingerprint import copies, fingerprint
 from speechft.leaks import leaks, split_names
-from speechft.manifest import Manifest, Problem, Seconds, Utterance, languages, probe_duration
-from speechft.normalize import AUTO, joins_numbers, resolve_normalizer
+from speechft.manifest import Manifest, Problem, Seconds, Utterance, probe_duration
 from speechft.overlap import Overlap, overlap
 from speechft.row_problems import (
     ANY_LANGUAGE,
     Severity,
     Tokenizer,
     audio_problem,
+    curly_apostrophes,
     in_other_letters,
     language_problems,
     length_problems,
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Checked", "Problem", "check", "examine", "usable"]
 
-CURLY_APOSTROPHE = re.compile("\\w[\u2018\u2019\u02bc\uff07]\\w")  # the normaliser of English knows straight ones
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
 
@@ -109,8 +107,7 @@ def examine(
     for split in dict.fromkeys(u.split for u in manifest):  # each is scored by itself
         rows = [u for u in manifest if u.split == split]
         problems += named_words_problems(rows, languages_told)
-        if any(joins_numbers(resolve_normalizer(AUTO, languages(rows), one)) for one in languages_told):
-            curly += sum(bool(CURLY_APOSTROPHE.search(u.text)) for u in rows)
+        curly += curly_apostrophes(rows, languages_told)
     if curly:
         what = f"{curly} of {len(manifest)} texts have typographic apostrophes, with which English words count as wrong"
         fix = "Write straight ones (') in texts and entities, as Whisper does; name the language of other rows."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -10,7 +11,7 @@ from speechft.audio import SILENT_PEAK, WINDOW_SECONDS
 from speechft.cut_off import CUT_ADVICE, cut_off
 from speechft.errors import SpeechftError
 from speechft.manifest import Problem, Seconds, Utterance, languages
-from speechft.normalize import AUTO, knows_language, normalizer, resolve_normalizer, spaceless_letter
+from speechft.normalize import AUTO, joins_numbers, knows_language, normalizer, resolve_normalizer, spaceless_letter
 from speechft.problems import TRUNCATED
 from speechft.split import sentence_key, usual_name
 from speechft.tasks import command_of, entities_of
@@ -32,6 +33,7 @@ CHARACTERS_PER_SECOND = 20.0  # where each is a word: fast Japanese has 10 kana 
 LETTERS_PER_SECOND = 45.0
 ANY_LANGUAGE = ("en", None, "zh")  # what a model may be told where nobody knows: each has another normaliser
 SHORTEST: Seconds = 0.1  # no word is shorter
+CURLY_APOSTROPHE = re.compile("\\w[\u2018\u2019\u02bc\uff07]\\w")  # the normaliser of English knows straight ones
 
 
 def text_problems(u: Utterance, tokenizer: Tokenizer | None) -> list[Problem]:
@@ -90,6 +92,17 @@ def _named_words_problems(u: Utterance, normalize: Callable[[str], str]) -> list
         except SpeechftError as error:
             found.append(Problem("error", "named-words", u.where, error.what, error.fix))
     return found
+
+
+def curly_apostrophes(rows: Sequence[Utterance], told: Iterable[str | None]) -> int:
+    """How many texts have typographic apostrophes, where the rows may be compared as English.
+
+    Args:
+        told: as of `named_words_problems`.
+    """
+    if not any(joins_numbers(resolve_normalizer(AUTO, languages(rows), one)) for one in told):
+        return 0
+    return sum(bool(CURLY_APOSTROPHE.search(u.text)) for u in rows)
 
 
 def in_other_letters(text: str) -> bool:

@@ -59,7 +59,7 @@ class Selection:
         """What states are compared by: WER and CER.
 
         A loop that is not tried again would outweigh all other errors. So without retries a clip has at most as many
-        as it has words.
+        errors as words.
         """
         retries = self.decoding is None or bool(self.decoding.temperatures)
         return evaluation.rates if retries else (evaluation.scores.clipped(), evaluation.scores.cer)

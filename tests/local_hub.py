@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
+TOKEN = "hf_test"
+
 
 class Hub(BaseHTTPRequestHandler):
     """One repository, its revisions, and whether it is private."""
@@ -35,7 +37,14 @@ class Hub(BaseHTTPRequestHandler):
         body = (
             self.rfile.read(int(self.headers["Content-Length"])) if "Content-Length" in self.headers else self.chunks()
         )
-        if self.path == "/api/repos/create":
+        if self.path == "/oauth/device":  # RFC 8628
+            page = f"http://{self.headers['Host']}/device"
+            self.answer(200, {"device_code": "d", "user_code": "AB-12", "verification_uri": page, "interval": 1})
+        elif self.path == "/oauth/token":  # its user has typed the code
+            self.answer(200, {"access_token": TOKEN, "token_type": "bearer", "expires_in": 86_400})
+        elif self.headers["Authorization"] != f"Bearer {TOKEN}" and self.path != "/api/validate-yaml":
+            self.answer(401)
+        elif self.path == "/api/repos/create":
             if Hub.private is None:
                 Hub.private = json.loads(body)["visibility"] == "private"
             self.answer(200, {"url": f"http://{self.headers['Host']}/{self.repo}"})
@@ -69,6 +78,11 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
+        if path == "/api/whoami-v2":
+            known = self.headers["Authorization"] == f"Bearer {TOKEN}"
+            token = {"type": "access_token", "accessToken": {"displayName": "test", "role": "write"}}
+            self.answer(200 if known else 401, {"type": "user", "name": "me", "auth": token})
+            return
         if path.startswith(f"/api/models/{self.repo}/tree/"):
             sizes = {name: len(data) for name, data in Hub.files.items()}
             self.answer(200, [{"type": "file", "path": n, "size": size, "oid": "0" * 40} for n, size in sizes.items()])

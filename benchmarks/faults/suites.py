@@ -30,7 +30,7 @@ SUITES = {
         "no network, no pickle, no shell; hashes of weights; hostile requests; what others may read",
     ),
     "documentation": (
-        ["docs", "release", "result_schema", "data_cards"],
+        ["docs", "documented_lines", "release", "result_schema", "data_cards"],
         "code blocks, links, versions, schema, cards",
     ),
     "interruption": (

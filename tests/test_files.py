@@ -23,6 +23,7 @@ from speechft.cache import _opened
 from speechft.card import read_card
 from speechft.checkpoint import append_metrics, load_checkpoint
 from speechft.config import SpeechRecipe
+from speechft.conversions import MADE, is_as_made
 from speechft.corpora import prepare
 from speechft.errors import SpeechftError
 from speechft.files import NotAFile, read_bytes, read_text, replace_folder, save_tensors, write_bytes, write_text
@@ -31,7 +32,6 @@ from speechft.locks import is_locked, locked
 from speechft.lora_sums import lora_tensors
 from speechft.manifest import Manifest, probe_duration
 from speechft.recipes import load_recipe
-from speechft.sources import MADE, _is_as_made
 from speechft.split_files import read_split
 from speechft.text.data import read
 from speechft.text.hosted import validate
@@ -161,7 +161,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 FORGIVING: dict[str, Callable[[Path], Any]] = {  # what they cannot read is made again
     "states.bin": lambda path: _opened(path.parent, layers=1, views=1, clips=1, width=1),
     "index.json": lambda path: _opened(path.parent, layers=1, views=1, clips=1, width=1),
-    MADE: lambda path: _is_as_made(path.parent),
+    MADE: lambda path: is_as_made(path.parent),
     "result.json": lambda path: _ended(SpeechRecipe(manifest=Path(), output_dir=path.parent)),
     ".lock": lambda path: is_locked(path.parent),
 }

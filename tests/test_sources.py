@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from speechft import sources
+from speechft import conversions, sources
 from speechft.adapters import base_hash
 from speechft.ctranslate2_weights import read_arrays, to_hf
 from speechft.errors import SpeechftError
@@ -76,7 +76,7 @@ def test_another_tokenizer_or_config_makes_another_model(own: Path, monkeypatch:
     for name, addition in (("config.json", {"alignment_heads": [[0, 0]]}), ("tokenizer.json", {"version": "1.1"})):
         (own / name).write_text(json.dumps(json.loads((own / name).read_text()) | addition))
         found.add(resolve(own))
-    monkeypatch.setattr(sources, "CONVERSION", 2)
+    monkeypatch.setattr(conversions, "FORMAT", 2)
     found.add(resolve(own))
     assert len(found) == 4
 
@@ -88,7 +88,7 @@ def test_a_damaged_copy_in_the_cache_is_made_again(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("SPEECHFT_CACHE", str(tmp_path / "cache"))
     folder = resolve(ctranslate2_folder)
-    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != sources.MADE}
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != conversions.MADE}
     weights = folder / "model.safetensors"
     if damage == "cut":
         weights.write_bytes(files[weights.name][:1000])
@@ -99,12 +99,12 @@ def test_a_damaged_copy_in_the_cache_is_made_again(
     elif damage == "tokenizer":
         (folder / "tokenizer.json").write_text("{")
     elif damage == "unsigned":  # of an earlier version, so nobody knows
-        (folder / sources.MADE).unlink()
+        (folder / conversions.MADE).unlink()
         weights.write_bytes(files[weights.name][:1000])
     else:
-        (folder / sources.MADE).write_text("[5]")
+        (folder / conversions.MADE).write_text("[5]")
     assert resolve(ctranslate2_folder) == folder
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != sources.MADE} == files
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != conversions.MADE} == files
     assert ("made again" in caplog.text) == (damage != "unsigned")
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
@@ -120,8 +120,8 @@ def test_a_cache_that_was_copied_is_as_it_was(
     assert (weights.stat().st_ino, weights.stat().st_mtime) == (before, 1)
     assert not caplog.text
     hashed: list[str] = []
-    sha256 = sources._sha256
-    monkeypatch.setattr(sources, "_sha256", lambda paths: [hashed.extend(p.name for p in paths), sha256(paths)][1])
+    sha256 = conversions._sha256
+    monkeypatch.setattr(conversions, "_sha256", lambda paths: [hashed.extend(p.name for p in paths), sha256(paths)][1])
     resolve(ctranslate2_folder)
     assert hashed == ["config.json"], "large files that were hashed once are known"
 
@@ -132,7 +132,7 @@ def test_other_contents_than_pinned_are_refused(own: Path, tmp_path: Path) -> No
     (own / "model.bin").write_bytes(data)
     bundle = sources.BUNDLES["tiny.en"]
     with pytest.raises(SpeechftError, match="contents"):
-        sources._converted("x", [own / "model.bin"], own, expected=bundle.sha256)
+        conversions.of_ctranslate2("x", [own / "model.bin"], own, expected=bundle.sha256)
     assert not list((tmp_path / "cache" / "models").glob("*")) if (tmp_path / "cache" / "models").exists() else True
 
 

@@ -185,6 +185,7 @@ def as_m4a(samples: np.ndarray, path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # gigabytes of packages, and a training
 def test_an_environment_is_made(tmp_path: Path) -> None:
     """The lines that make one, in a copy of what git would give, with the packages of an index."""
     lines = [line for page in PAGES for line in shell_lines(page)]

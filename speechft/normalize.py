@@ -10,6 +10,7 @@ from functools import cache, partial
 from typing import Any
 
 from speechft.errors import SpeechftError
+from speechft.language_codes import WHISPER_CODES
 
 LIBRARY = "whisper-normalizer"
 # A name's version goes up when what it does changes; a result says both.
@@ -200,11 +201,11 @@ def join_texts(parts: Iterable[str], language: str) -> str:
 
 
 def language_code(language: str) -> str:
-    """Whisper's code of a language with a region or of its name: "en" of "en-GB" and "English", "zh" of "cmn"."""
+    """Whisper's code of a language by another code, with a region, or by its name: "en" of "eng", "en-GB" and "English"."""
     from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
     first = language.strip().lower().replace("_", "-").partition("-")[0]
-    return "zh" if first == "cmn" else TO_LANGUAGE_CODE.get(first, first)  # Mandarin by itself, as some corpora have it
+    return WHISPER_CODES.get(first) or TO_LANGUAGE_CODE.get(first, first)
 
 
 def knows_language(language: str) -> bool:

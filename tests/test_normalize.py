@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 import speechft.normalize
 from speechft.errors import SpeechftError
-from speechft.normalize import VERSIONS, describe, join_texts, normalizer, pieces, resolve_normalizer, without_asides
+from speechft.language_codes import WHISPER_CODES
+from speechft.normalize import (
+    VERSIONS,
+    describe,
+    join_texts,
+    knows_language,
+    language_code,
+    normalizer,
+    pieces,
+    resolve_normalizer,
+    without_asides,
+)
 
 
 def test_whisper_english_evens_out_spelling() -> None:
@@ -160,6 +171,24 @@ def test_auto_goes_by_language(languages: list[str | None], model: str | None, e
 def test_texts_of_no_known_language_are_not_taken_for_english_but_where_the_model_is() -> None:
     """Portuguese "um" is no hesitation, and German umlauts are letters."""
     assert resolve_normalizer("auto", [None]) == "whisper-english"
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        *(("en", "en"), ("English", "en"), ("en_US", "en"), ("eng", "en"), ("eng_Latn", "en")),
+        *(("por", "pt"), ("ger", "de"), ("deu", "de"), ("tha", "th"), ("jpn", "ja"), ("cmn", "zh"), ("lao", "lo")),
+        *(("nb-NO", "no"), ("fil_ph", "tl"), ("jv", "jw"), ("yue", "yue"), ("haw", "haw"), ("tlh", "tlh")),
+    ],
+)
+def test_languages_by_the_codes_of_others(language: str, code: str) -> None:
+    assert language_code(language) == code
+    assert knows_language(language) == (code != "tlh")
+
+
+def test_every_code_of_others_is_of_a_language_that_whisper_knows() -> None:
+    assert all(map(knows_language, WHISPER_CODES))
+    assert {"characters"} == {resolve_normalizer("auto", [code]) for code in ("tha", "jpn", "zho", "khm", "mya", "lao")}
 
 
 def test_mixed_makes_words_of_the_letters_of_scripts_without_spaces() -> None:

@@ -593,6 +593,13 @@ def test_talkbank(tmp_path: Path) -> None:
     assert len(prepared.left_out) == 6
 
 
+def test_talkbank_in_another_language(tmp_path: Path) -> None:
+    """Its codes have three letters, and a model leaves out rows in a language that it has no token for."""
+    written(tmp_path / "Aphasia/story1.cha", CHA.replace("eng", "por"))
+    sound(tmp_path / "Aphasia/story1.wav", 3.0)
+    assert {u.language for u in prepare("talkbank", tmp_path, tmp_path / "out").manifest} == {"pt"}
+
+
 def test_talkbank_names_one_person_over_visits_and_knows_children(tmp_path: Path) -> None:
     for visit in "ab":
         text = CHA.replace("story1", f"holland01{visit}").replace("|PAR|62;03.|female|Broca||Participant|||", ID)

@@ -1,10 +1,10 @@
-"""What others call the languages that Whisper knows: ISO 639-3 and 639-2 as in TalkBank, ELAN and NLLB, newer ISO 639-1."""
+"""Codes that others have for the languages that Whisper knows: of three letters, as in TalkBank and ELAN, and newer."""
 
 from __future__ import annotations
 
 # Whisper's code of each. Chinese is Mandarin unless it says otherwise; written Norwegian is Bokmål.
 WHISPER_CODES = {
-    "nb": "no", "fil": "tl", "jv": "jw",  # of two letters where there are any; as Common Voice and FLEURS have them
+    "nb": "no", "fil": "tl", "jv": "jw",  # as FLEURS has them; below ISO 639-3, and 639-2 where that differs
     "afr": "af", "amh": "am", "ara": "ar", "arb": "ar", "asm": "as", "aze": "az", "azj": "az", "bak": "ba", "bel": "be",
     "bul": "bg", "ben": "bn", "bod": "bo", "tib": "bo", "bre": "br", "bos": "bs", "cat": "ca", "ces": "cs", "cze": "cs",
     "cym": "cy", "wel": "cy", "dan": "da", "deu": "de", "ger": "de", "ell": "el", "gre": "el", "eng": "en", "spa": "es",

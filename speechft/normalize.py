@@ -14,10 +14,13 @@ from speechft.language_codes import WHISPER_CODES
 
 LIBRARY = "whisper-normalizer"
 # A name's version goes up when what it does changes; a result says both.
-VERSIONS = {"whisper-english": 1, "basic": 1, "whisper-basic": 1, "characters": 1, "mixed": 1, "none": 1}
+VERSIONS = {"whisper-english": 1, "basic": 2, "whisper-basic": 1, "characters": 2, "mixed": 2, "none": 1}
 AUTO = "auto"
 CHINESE = {"yue", "wuu", "gan", "hsn"}  # beside Mandarin; only the first is one that Whisper may know
 SPACELESS = {"zh", *CHINESE, "ja", "th", "lo", "my", "km", "bo"}  # written without spaces between words
+# Directions of writing, places to hyphenate, marks of a file's begin: nobody sees them. Joiners are spelling, and stay.
+INVISIBLE = re.compile("[\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+ZERO_WIDTH_SPACE = "\u200b"  # between the words of Khmer, and sometimes of Thai
 LONGEST_JOINED = 20  # words that become one number; more are hardly said in one breath
 SPACELESS_LETTER = r"(?=[\p{Han}\p{Hiragana}\p{scx=Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Tibetan}])\X"
 
@@ -30,7 +33,8 @@ def normalizer(name: str) -> Callable[[str], str]:
         name: one of
             `whisper-english`: evens out case, punctuation, numbers, contractions, British spellings and hesitations
             such as "hmm" (Radford et al., 2022, appendix C). English only: it turns "hmm" into nothing.
-            `basic`: case and punctuation, in any language; letters with their accents and vowel signs stay.
+            `basic`: case, punctuation and signs that nobody sees, in any language; letters with their accents and vowel
+            signs stay.
             `whisper-basic`: as published with Whisper, to compare with its papers; it deletes the vowel signs of
             Hindi, Thai and others, which flatters or hurts a model without saying anything about it.
             `characters`: `basic`, then every letter a word, for languages written without spaces (zh, ja, th, my);
@@ -50,8 +54,9 @@ def normalizer(name: str) -> Callable[[str], str]:
     if name in ("basic", "whisper-basic", "characters"):
         from whisper_normalizer.basic import BasicTextNormalizer
 
-        letters = name == "characters"
-        return _stripped(BasicTextNormalizer(split_letters=letters, preserve_marks=name != "whisper-basic"))
+        published = name == "whisper-basic"
+        evened = BasicTextNormalizer(split_letters=name == "characters", preserve_marks=not published)
+        return _stripped(evened if published else lambda text: evened(_visible(text)))
     if name == "mixed":
         basic, apart = normalizer("basic"), letters_apart("mixed")
         return lambda text: " ".join(apart(basic(text)).split())
@@ -201,7 +206,7 @@ def join_texts(parts: Iterable[str], language: str) -> str:
 
 
 def language_code(language: str) -> str:
-    """Whisper's code of a language by another code, with a region, or by its name: "en" of "eng", "en-GB" and "English"."""
+    """Whisper's code of a language by its name or another code, region or not: "en" of "English" and "eng-GB"."""
     from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
     first = language.strip().lower().replace("_", "-").partition("-")[0]
@@ -231,6 +236,11 @@ def describe(name: str) -> str:
 
 def _name(described: str) -> str:
     return described.partition("/")[0]
+
+
+def _visible(text: str) -> str:
+    """A text without the signs of it that nobody sees."""
+    return INVISIBLE.sub("", text).replace(ZERO_WIDTH_SPACE, " ")
 
 
 def _stripped(normalize: Callable[[str], str]) -> Callable[[str], str]:

@@ -48,6 +48,20 @@ def test_basic_keeps_the_letters_of_other_languages(text: str, expected: str) ->
     assert normalizer("basic")(text) == expected
 
 
+@pytest.mark.parametrize("name", ["basic", "characters", "mixed"])
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("\u200fשלום\u200f עולם", "שלום עולם"),  # which way it is written
+        ("\ufeffolá Sil\u00adva", "olá Silva"),  # the begin of a file, and a place to hyphenate
+        ("ខ្ញុំ\u200bទៅ", "ខ្ញុំ ទៅ"),  # the space of Khmer
+    ],
+)
+def test_signs_that_nobody_sees_are_no_errors(name: str, text: str, same: str) -> None:
+    assert normalizer(name)(text) == normalizer(name)(same)
+    assert normalizer(name)("می\u200cخواهم") != normalizer(name)("میخواهم")  # a joiner changes what is seen
+
+
 def test_whisper_basic_is_as_published_and_drops_vowel_signs() -> None:
     assert normalizer("whisper-basic")("नमस्ते") == "नमस त"
     assert normalizer("whisper-basic")("Ça va!") == "ça va"

@@ -10,7 +10,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
@@ -198,11 +198,22 @@ def without_unused(manifest: Manifest) -> Manifest:
 
 
 def usual_splits(manifest: Manifest) -> Manifest:
-    """Splits by the names used here, see `usual_name`."""
-    names = {name: usual_name(name) for name in manifest.splits}
+    """Splits by the names used here, see `usual_names`."""
+    names = usual_names(manifest.splits)
     if all(name == usual for name, usual in names.items()):
         return manifest
     return Manifest((replace(u, split=names[u.split]) if u.split else u for u in manifest), manifest.path)
+
+
+def usual_names(splits: Iterable[str]) -> dict[str, str]:
+    """What the splits of one manifest are called here: `usual_name`, but for "eval" beside a dev.
+
+    Of train and eval the latter is what the best state is chosen by; beside a dev, as in Kaldi's recipes, it is tested.
+    """
+    names = {name: usual_name(name) for name in splits}
+    evals = {name for name in names if name.strip().casefold() == "eval"}
+    others = {usual for name, usual in names.items() if name not in evals}
+    return names | dict.fromkeys(evals, "test") if "dev" in others else names
 
 
 def usual_name(split: str) -> str:

@@ -200,7 +200,7 @@ def _place_names(root: Path, path: Path) -> dict[str, str]:
     parts = [part for part in path.relative_to(root).parts[:-1] if part.casefold() not in PLAIN_FOLDERS]
     named: dict[str, str] = {}
     if parts and usual_name(parts[0]) in PARTS:
-        named["split"] = usual_name(parts.pop(0))
+        named["split"] = parts.pop(0)
     return named | dict(zip(("speaker", "session"), parts, strict=False))
 
 

@@ -166,6 +166,15 @@ def test_kaldi(tmp_path: Path) -> None:
     assert prepare("kaldi", tmp_path / "data", tmp_path / "o3").manifest.splits == ("train",)
 
 
+def test_kaldi_tests_on_eval(tmp_path: Path) -> None:
+    for name in ("train", "dev", "eval"):
+        sound(tmp_path / f"data/{name}/a.wav")
+        written(tmp_path / f"data/{name}/wav.scp", f"{name} a.wav\n")
+        written(tmp_path / f"data/{name}/text", f"{name} words of {name}\n")
+    rows = prepare("kaldi", tmp_path / "data", tmp_path / "out").manifest
+    assert {(u.id, u.split) for u in rows} == {("train", "train"), ("dev", "dev"), ("eval", "test")}
+
+
 @pytest.mark.parametrize("line", ["u1", "u1 long", "u1 long 0.5", "u1 long zero one"])
 def test_kaldi_segments_that_cannot_be_read_are_left_out(tmp_path: Path, line: str) -> None:
     sound(tmp_path / "long.wav", 3.0)

@@ -141,6 +141,18 @@ def test_common_voice(tmp_path: Path) -> None:
     assert len(where) == 2
 
 
+def test_common_voice_without_its_three_parts(tmp_path: Path) -> None:
+    """As the archives of what is new in a version are."""
+    head = "client_id\tpath\tsentence\tlocale\n"
+    written(tmp_path / "cv-corpus-18.0-delta/pt/train.tsv", head)
+    for name in ("validated", "other"):
+        written(tmp_path / f"cv-corpus-18.0-delta/pt/{name}.tsv", f"{head}a\t{name}.mp3\tBom dia\tpt\n")
+        sound(tmp_path / f"cv-corpus-18.0-delta/pt/clips/{name}.mp3")
+    prepared = prepare("commonvoice", tmp_path / "cv-corpus-18.0-delta", tmp_path / "out")
+    assert [(u.id, u.text, u.split) for u in prepared.manifest] == [("validated", "Bom dia", None)]
+    assert prepared.left_out == (("other.tsv: other.mp3", "nobody has checked it yet"),)
+
+
 def test_kaldi(tmp_path: Path) -> None:
     data = tmp_path / "data" / "train"
     sound(tmp_path / "audio/long.wav", 3.0)

@@ -18,9 +18,10 @@ VERSIONS = {"whisper-english": 1, "basic": 2, "whisper-basic": 1, "characters": 
 AUTO = "auto"
 CHINESE = {"yue", "wuu", "gan", "hsn"}  # beside Mandarin; only the first is one that Whisper may know
 SPACELESS = {"zh", *CHINESE, "ja", "th", "lo", "my", "km", "bo"}  # written without spaces between words
-# Directions of writing, places to hyphenate, marks of a file's begin: nobody sees them. Joiners are spelling, and stay.
-INVISIBLE = re.compile("[\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
-ZERO_WIDTH_SPACE = "\u200b"  # between the words of Khmer, and sometimes of Thai
+# What nobody sees: places to hyphenate, directions of writing, marks of a file's begin. Joiners are spelling, and stay.
+INVISIBLE = "\u00ad\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+# So is Arabic's tatweel, which only stretches a word; Khmer has spaces of no width, Ukrainian apostrophes as letters.
+ALIKE = str.maketrans({**dict.fromkeys(INVISIBLE + "\u0640", ""), "\u200b": " ", "\u02bb": "'", "\u02bc": "'"})
 LONGEST_JOINED = 20  # words that become one number; more are hardly said in one breath
 SPACELESS_LETTER = r"(?=[\p{Han}\p{Hiragana}\p{scx=Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Tibetan}])\X"
 
@@ -33,8 +34,8 @@ def normalizer(name: str) -> Callable[[str], str]:
         name: one of
             `whisper-english`: evens out case, punctuation, numbers, contractions, British spellings and hesitations
             such as "hmm" (Radford et al., 2022, appendix C). English only: it turns "hmm" into nothing.
-            `basic`: case, punctuation and signs that nobody sees, in any language; letters with their accents and vowel
-            signs stay.
+            `basic`: case, punctuation and signs that nobody sees or tells apart, in any language; letters with their
+            accents and vowel signs stay.
             `whisper-basic`: as published with Whisper, to compare with its papers; it deletes the vowel signs of
             Hindi, Thai and others, which flatters or hurts a model without saying anything about it.
             `characters`: `basic`, then every letter a word, for languages written without spaces (zh, ja, th, my);
@@ -56,7 +57,7 @@ def normalizer(name: str) -> Callable[[str], str]:
 
         published = name == "whisper-basic"
         evened = BasicTextNormalizer(split_letters=name == "characters", preserve_marks=not published)
-        return _stripped(evened if published else lambda text: evened(_visible(text)))
+        return _stripped(evened if published else lambda text: evened(text.translate(ALIKE)))
     if name == "mixed":
         basic, apart = normalizer("basic"), letters_apart("mixed")
         return lambda text: " ".join(apart(basic(text)).split())
@@ -236,11 +237,6 @@ def describe(name: str) -> str:
 
 def _name(described: str) -> str:
     return described.partition("/")[0]
-
-
-def _visible(text: str) -> str:
-    """A text without the signs of it that nobody sees."""
-    return INVISIBLE.sub("", text).replace(ZERO_WIDTH_SPACE, " ")
 
 
 def _stripped(normalize: Callable[[str], str]) -> Callable[[str], str]:

@@ -25,7 +25,7 @@ FEW = 20  # with fewer recordings so many test clips would cost training more th
 ENOUGH_SPEAKERS = 5  # with fewer, whole speakers make parts too uneven: split by sentence
 UNUSED = "unused"  # the split of rows that a protocol leaves aside: nothing trains or tests on them
 PARTS = ("train", "dev", "test")
-LEFT_OUT = "'’`\N{ARABIC TATWEEL}"  # of a word, without parting it; the last only stretches it
+LEFT_OUT = "'’`\u02bb\u02bc\N{ARABIC TATWEEL}"  # of a word, without parting it; the last only stretches it
 USUAL_NAMES = {  # what others call train, dev and test; the text side's own rule is in `speechft.text.files`
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "validation", "valid", "val", "development", "eval"), "dev"),

@@ -7,10 +7,14 @@ import importlib.metadata
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechft.errors import SpeechftError
 from speechft.language_codes import WHISPER_CODES
+from speechft.utterance import languages
+
+if TYPE_CHECKING:
+    from speechft.utterance import Utterance
 
 LIBRARY = "whisper-normalizer"
 # A name's version goes up when what it does changes; a result says both.
@@ -108,6 +112,28 @@ def resolve_normalizer(name: str, languages: Iterable[str | None], model_languag
     if not found & SPACELESS:
         return "basic"
     return "characters" if found <= SPACELESS and all(named) else "mixed"
+
+
+def normalizer_of(utterances: Sequence[Utterance], told: str | None, name: str = AUTO) -> str:
+    """The normaliser for rows, by their languages; where nobody says these, by whether texts are written with spaces.
+
+    Args:
+        utterances: rows that are scored together.
+        told: the language that a model is told to hear; None where it guesses.
+        name: as for `resolve_normalizer`.
+    """
+    named = languages(utterances)
+    if told is None and None in named:
+        kinds = {kind for u in utterances if not u.language for kind in _in_letters(u.text)}
+        named = named - {None} | kinds
+    return resolve_normalizer(name, named, told)
+
+
+def _in_letters(text: str) -> set[str | None]:
+    """What is as good as the languages of a text that names none: "zh" for letters without spaces, None for others."""
+    others, letters = spaceless_letter().subn("", text)
+    known: set[str | None] = {"zh"} if letters else set()
+    return known | ({None} if any(map(str.isalpha, others)) else set())
 
 
 def unit(name: str) -> str:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import doctest
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,10 +20,12 @@ from speechft.normalize import (
     knows_language,
     language_code,
     normalizer,
+    normalizer_of,
     pieces,
     resolve_normalizer,
     without_asides,
 )
+from speechft.utterance import Utterance
 
 
 def test_whisper_english_evens_out_spelling() -> None:
@@ -205,6 +209,25 @@ def test_languages_by_the_codes_of_others(language: str, code: str) -> None:
 def test_every_code_of_others_is_of_a_language_that_whisper_knows() -> None:
     assert all(map(knows_language, WHISPER_CODES))
     assert {"characters"} == {resolve_normalizer("auto", [code]) for code in ("tha", "jpn", "zho", "khm", "mya", "lao")}
+
+
+@pytest.mark.parametrize(
+    ("texts", "told", "expected"),
+    [
+        (["请打开灯", "3号", "..."], None, "characters"),
+        (["请打开灯", "ligue a luz"], None, "mixed"),
+        (["打开 WiFi"], None, "mixed"),
+        (["ligue a luz"], None, "basic"),
+        (["请打开灯"], "zh", "characters"),
+        (["请打开灯"], "en", "whisper-english"),  # who says what is heard is believed
+    ],
+)
+def test_where_nobody_says_a_language_the_letters_do(texts: list[str], told: str | None, expected: str) -> None:
+    """Else a sentence without spaces is one word, and one wrong letter in it all of it."""
+    rows = [Utterance(Path("/a.wav"), text, f"{i}") for i, text in enumerate(texts)]
+    assert normalizer_of(rows, told) == expected
+    assert normalizer_of([replace(u, language="pt") for u in rows], told) == "basic"
+    assert normalizer_of(rows, told, "none") == "none"
 
 
 def test_mixed_makes_words_of_the_letters_of_scripts_without_spaces() -> None:

@@ -89,6 +89,10 @@ class Conditions:
         refuse_unfit(rows, name)
         return self if len(set(by.values())) == 1 else replace(self, normalizer=name)
 
+    def after(self, first: Evaluation) -> Conditions:
+        """The same for others that hear the rows that one heard: these may be fewer, but are compared as they were."""
+        return replace(self, normalizer=first.scores.normalizer.partition("/")[0])
+
     def hear(self, recogniser: Recogniser, rows: Manifest, on_event: OnEvent) -> Evaluation:
         """What a model makes of rows, with the confidence of every word."""
         return recogniser.evaluate(

@@ -255,7 +255,7 @@ def evaluate(
     found = under.hear(recogniser, rows.chosen, on_event)
     base = kept = None
     if adapter and against_base:
-        base = replace(under, context=None).hear(plain, found.heard, on_event)
+        base = replace(under.after(found), context=None).hear(plain, found.heard, on_event)
     if typical:
         before = replace(on_typical, context=None).hear(plain, typical.chosen, on_event)
         kept = forgetting(before, on_typical.hear(recogniser, typical.chosen, on_event), typical)

@@ -21,7 +21,7 @@ from speechft.left_out import tell_errors
 from speechft.locks import DATA, locked
 from speechft.manifest import Manifest, Utterance
 from speechft.own_results import refuse_foreign_file
-from speechft.split import auto_split, usual_name
+from speechft.split import auto_split, usual_name, usual_names
 
 LISTEN_CLIPS = 3
 TITLE = "Variations to listen to"  # by which the page is known as ours
@@ -109,7 +109,9 @@ def augment_manifest(
             manifest, varied_ids = _originals(manifest, allow_outside, on_event)
         if not manifest.splits:
             manifest = auto_split(manifest, seed=seed)
-        mine = [u for u in manifest if usual_name(u.split or "") == usual_name(split) and not u.is_synthetic]
+        names = usual_names(manifest.splits)
+        wanted = names.get(split, usual_name(split))
+        mine = [u for u in manifest if u.split and names[u.split] == wanted and not u.is_synthetic]
         chosen = [u for u in mine if varied_ids is None or u.id in varied_ids]
         if not chosen or not kinds or copies < 1:
             what = f"no recording in the split '{split}'" if not chosen else "no effect and no copy was asked for"

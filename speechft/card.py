@@ -19,9 +19,9 @@ from speechft.card_charts import bars, histogram
 from speechft.errors import SpeechftError
 from speechft.files import read_text, write_text
 from speechft.locks import locked_beside
-from speechft.manifest import Manifest, languages
+from speechft.manifest import Manifest
 from speechft.markdown import markdown_table
-from speechft.normalize import AUTO, normalizer, resolve_normalizer, spaceless_letter, splits, unit
+from speechft.normalize import normalizer, normalizer_of, splits, unit
 from speechft.overlap import overlap
 from speechft.protocols import PROTOCOLS
 from speechft.split import sentence_key
@@ -158,7 +158,7 @@ def counts(manifest: Manifest) -> dict[str, Any]:
 def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) -> str:
     """The counted part of a card as Markdown; writes its plots beside `out`."""
     lengths = sorted(u.seconds or 0.0 for u in manifest)
-    name = _counting(manifest)
+    name = normalizer_of(manifest, None)
     units, parted = unit(name), normalizer(name) if splits(name) else sentence_key
     found = [parted(u.text).split() for u in manifest]
     words, distinct = list(map(len, found)), {word for each in found for word in each}
@@ -193,17 +193,6 @@ def statistics(manifest: Manifest, out: Path, groups: Iterable[str] = TABLES) ->
     shared = [str(pair) for pair in pairs] or ["only one split" if manifest.splits else "no splits yet"]
     parts += ["### What the splits share", *(f"- {line}" for line in shared)]
     return "\n\n".join(parts).replace("\n\n- ", "\n- ").replace("share\n- ", "share\n\n- ")
-
-
-def _counting(manifest: Manifest) -> str:
-    """The normaliser that words are counted by, by the languages, or by the letters where these say nothing."""
-    name = resolve_normalizer(AUTO, languages(manifest), None)
-    if splits(name):
-        return name
-    others, letters = spaceless_letter().subn("", " ".join(u.text for u in manifest))
-    if not letters:
-        return name
-    return "mixed" if any(map(str.isalpha, others)) else "characters"
 
 
 def _open_card(manifest: Manifest) -> tuple[dict[str, Any], str, str]:

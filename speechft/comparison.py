@@ -76,8 +76,10 @@ def evaluate_adapters(
     for name, folder in names.items():
         on_event({"event": "evaluating", "adapter": name})
         recogniser = load(model, folder, language=under.language)
-        found[name] = on_rows.hear(recogniser, base.heard, on_event)
-        kept = on_typical.hear(recogniser, base_typical.heard, on_event) if base_typical else None
+        found[name] = on_rows.after(base).hear(recogniser, base.heard, on_event)
+        kept = None
+        if base_typical:
+            kept = on_typical.after(base_typical).hear(recogniser, base_typical.heard, on_event)
         entries[name] = {
             **summary(found[name]),
             "adapter": str(folder),

@@ -13,8 +13,8 @@ from speechft.errors import SpeechftError
 from speechft.evaluate import Evaluation, refuse_unfit
 from speechft.evaluated_rows import Rows, rows_to_evaluate
 from speechft.events import OnEvent
-from speechft.manifest import Manifest, languages
-from speechft.normalize import resolve_normalizer
+from speechft.manifest import Manifest
+from speechft.normalize import normalizer_of
 from speechft.recogniser import Recogniser
 from speechft.seen import Seen
 from speechft.sources import resolve
@@ -76,7 +76,7 @@ class Conditions:
         Raises:
             SpeechftError: the models ask for different normalisers, or the rows are unfit (`evaluate.refuse_unfit`).
         """
-        by = {one: resolve_normalizer(self.normalizer, languages(rows), one) for one in told}
+        by = {one: normalizer_of(rows, one, self.normalizer) for one in told}
         names = set(by.values())
         if len(names) > 1:
             names = {name for one, name in by.items() if one}
@@ -88,6 +88,10 @@ class Conditions:
         (name,) = names
         refuse_unfit(rows, name)
         return self if len(set(by.values())) == 1 else replace(self, normalizer=name)
+
+    def after(self, first: Evaluation) -> Conditions:
+        """The same for others that hear the rows that one heard: these may be fewer, but are compared as they were."""
+        return replace(self, normalizer=first.scores.normalizer.partition("/")[0])
 
     def hear(self, recogniser: Recogniser, rows: Manifest, on_event: OnEvent) -> Evaluation:
         """What a model makes of rows, with the confidence of every word."""

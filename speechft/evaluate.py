@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,8 +19,8 @@ from speechft.decoder import inference_copy
 from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.left_out import tell
-from speechft.manifest import Manifest, Utterance, languages
-from speechft.normalize import AUTO, resolve_normalizer
+from speechft.manifest import Manifest, Utterance
+from speechft.normalize import AUTO, normalizer_of, splits
 from speechft.normalize import normalizer as named_normalizer
 from speechft.recording import transcribe
 from speechft.scoring import Scores, score
@@ -164,14 +164,14 @@ def evaluate_model(
         raise SpeechftError(what, where=where, fix="'speechft check' says why.")
     scores = score(list(heard), [t.text for t in transcripts], normalizer)
     written = tuple(written_words(whisper, t) for t in transcripts) if confidences else ()
-    caveats = [NO_LANGUAGE] if unsaid else []
+    caveats = [NO_LANGUAGE] if unsaid and not splits(normalizer) else []
     unreadable = dict(unheard.values())
     return Evaluation(heard, scores, transcripts, unreadable, seconds, sum(lengths), written, caveats)
 
 
-def normalizer_for(whisper: Whisper, rows: Iterable[Utterance], normalizer: str = AUTO) -> str:
-    """The normaliser of a model's transcripts of these rows; see `speechft.normalize.resolve_normalizer`."""
-    return resolve_normalizer(normalizer, languages(rows), told(whisper))
+def normalizer_for(whisper: Whisper, rows: Sequence[Utterance], normalizer: str = AUTO) -> str:
+    """The normaliser of a model's transcripts of these rows; see `speechft.normalize.normalizer_of`."""
+    return normalizer_of(rows, told(whisper), normalizer)
 
 
 def refuse_unfit(rows: Manifest, normalizer: str) -> None:

@@ -32,6 +32,7 @@ from speechft.pipeline import known_speakers, prepared, train
 from speechft.report_data import for_display
 from speechft.result import shared_parts
 from speechft.result_schema import TrainingResult
+from speechft.split import usual_splits
 from speechft.split_files import usable_rows
 
 OWN = ("fleet.json", "fleet.md")
@@ -76,6 +77,7 @@ def fleet(
     if recipe.task != "speech":
         raise SpeechftError("a fleet trains speech recipes only", fix="Train text recipes with 'speechft train'.")
     manifest, _ = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
+    manifest = usual_splits(manifest)
     with_training_rows = manifest.filter(lambda u: u.split in (None, "train")).speakers
     chosen = list(speakers or recipe.speakers or with_training_rows)
     known_speakers(recipe, manifest, chosen)

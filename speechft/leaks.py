@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from speechft.manifest import Manifest, Problem, Utterance
-from speechft.split import PARTS, UNUSED, name_key, sentence_keys, usual_name, usual_splits
+from speechft.split import PARTS, UNUSED, name_key, sentence_keys, usual_names, usual_splits
 
 
 def leaks(manifest: Manifest) -> list[Problem]:
@@ -89,10 +89,9 @@ def _in_two_splits(manifest: Manifest, thing: str, names: Mapping[str, str], fix
 def split_names(manifest: Manifest) -> list[Problem]:
     """Split names that nothing will look for, at the first row of each."""
     found = []
-    for name in manifest.splits:
+    for name, usual in usual_names(manifest.splits).items():
         if name in (*PARTS, UNUSED):
             continue
-        usual = usual_name(name)
         first = next(u for u in manifest if u.split == name)
         meant = f"It is read as '{usual}'." if usual != name else "Only train, dev and test are used by themselves."
         found.append(Problem("note", "split-name", first.where, f"the split is called '{name}'", meant))

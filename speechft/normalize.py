@@ -7,16 +7,25 @@ import importlib.metadata
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechft.errors import SpeechftError
+from speechft.language_codes import WHISPER_CODES
+from speechft.utterance import languages
+
+if TYPE_CHECKING:
+    from speechft.utterance import Utterance
 
 LIBRARY = "whisper-normalizer"
 # A name's version goes up when what it does changes; a result says both.
-VERSIONS = {"whisper-english": 1, "basic": 1, "whisper-basic": 1, "characters": 1, "mixed": 1, "none": 1}
+VERSIONS = {"whisper-english": 1, "basic": 2, "whisper-basic": 1, "characters": 2, "mixed": 2, "none": 1}
 AUTO = "auto"
 CHINESE = {"yue", "wuu", "gan", "hsn"}  # beside Mandarin; only the first is one that Whisper may know
 SPACELESS = {"zh", *CHINESE, "ja", "th", "lo", "my", "km", "bo"}  # written without spaces between words
+# What nobody sees: places to hyphenate, directions of writing, marks of a file's begin. Joiners are spelling, and stay.
+INVISIBLE = "\u00ad\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+# So is Arabic's tatweel, which only stretches a word; Khmer has spaces of no width, Ukrainian apostrophes as letters.
+ALIKE = str.maketrans({**dict.fromkeys(INVISIBLE + "\u0640", ""), "\u200b": " ", "\u02bb": "'", "\u02bc": "'"})
 LONGEST_JOINED = 20  # words that become one number; more are hardly said in one breath
 SPACELESS_LETTER = r"(?=[\p{Han}\p{Hiragana}\p{scx=Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Tibetan}])\X"
 
@@ -29,7 +38,8 @@ def normalizer(name: str) -> Callable[[str], str]:
         name: one of
             `whisper-english`: evens out case, punctuation, numbers, contractions, British spellings and hesitations
             such as "hmm" (Radford et al., 2022, appendix C). English only: it turns "hmm" into nothing.
-            `basic`: case and punctuation, in any language; letters with their accents and vowel signs stay.
+            `basic`: case, punctuation and signs that nobody sees or tells apart, in any language; letters with their
+            accents and vowel signs stay.
             `whisper-basic`: as published with Whisper, to compare with its papers; it deletes the vowel signs of
             Hindi, Thai and others, which flatters or hurts a model without saying anything about it.
             `characters`: `basic`, then every letter a word, for languages written without spaces (zh, ja, th, my);
@@ -49,8 +59,9 @@ def normalizer(name: str) -> Callable[[str], str]:
     if name in ("basic", "whisper-basic", "characters"):
         from whisper_normalizer.basic import BasicTextNormalizer
 
-        letters = name == "characters"
-        return _stripped(BasicTextNormalizer(split_letters=letters, preserve_marks=name != "whisper-basic"))
+        published = name == "whisper-basic"
+        evened = BasicTextNormalizer(split_letters=name == "characters", preserve_marks=not published)
+        return _stripped(evened if published else lambda text: evened(text.translate(ALIKE)))
     if name == "mixed":
         basic, apart = normalizer("basic"), letters_apart("mixed")
         return lambda text: " ".join(apart(basic(text)).split())
@@ -101,6 +112,28 @@ def resolve_normalizer(name: str, languages: Iterable[str | None], model_languag
     if not found & SPACELESS:
         return "basic"
     return "characters" if found <= SPACELESS and all(named) else "mixed"
+
+
+def normalizer_of(utterances: Sequence[Utterance], told: str | None, name: str = AUTO) -> str:
+    """The normaliser for rows, by their languages; where nobody says these, by whether texts are written with spaces.
+
+    Args:
+        utterances: rows that are scored together.
+        told: the language that a model is told to hear; None where it guesses.
+        name: as for `resolve_normalizer`.
+    """
+    named = languages(utterances)
+    if told is None and None in named:
+        kinds = {kind for u in utterances if not u.language for kind in _in_letters(u.text)}
+        named = named - {None} | kinds
+    return resolve_normalizer(name, named, told)
+
+
+def _in_letters(text: str) -> set[str | None]:
+    """What is as good as the languages of a text that names none: "zh" for letters without spaces, None for others."""
+    others, letters = spaceless_letter().subn("", text)
+    known: set[str | None] = {"zh"} if letters else set()
+    return known | ({None} if any(map(str.isalpha, others)) else set())
 
 
 def unit(name: str) -> str:
@@ -200,11 +233,11 @@ def join_texts(parts: Iterable[str], language: str) -> str:
 
 
 def language_code(language: str) -> str:
-    """Whisper's code of a language with a region or of its name: "en" of "en-GB" and "English", "zh" of "cmn"."""
+    """Whisper's code of a language by its name or another code, region or not: "en" of "English" and "eng-GB"."""
     from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
     first = language.strip().lower().replace("_", "-").partition("-")[0]
-    return "zh" if first == "cmn" else TO_LANGUAGE_CODE.get(first, first)  # Mandarin by itself, as some corpora have it
+    return WHISPER_CODES.get(first) or TO_LANGUAGE_CODE.get(first, first)
 
 
 def knows_language(language: str) -> bool:

@@ -42,7 +42,7 @@ from speechft.scoring_notes import speaking
 from speechft.seen import Seen, learnt_from
 from speechft.semantic import semantic
 from speechft.sources import resolve
-from speechft.split import auto_split
+from speechft.split import auto_split, usual_splits
 from speechft.split_files import about_split, usable_rows
 from speechft.train import fit
 from speechft.trained_on import THE_BASE, read_first
@@ -176,6 +176,7 @@ def prepared(recipe: SpeechRecipe, on_event: OnEvent = lambda event: None) -> tu
     """
     manifest, problems = usable_rows(recipe.manifest, recipe.split_file, recipe.allow_outside)
     left_out = tell_errors(on_event, problems)
+    manifest = usual_splits(manifest)  # before speakers are chosen: a name's meaning depends on the other splits
     if recipe.speakers is not None:
         wanted = known_speakers(recipe, manifest, recipe.speakers)
         manifest = manifest.filter(lambda u: u.speaker in wanted)
@@ -255,7 +256,7 @@ def evaluate(
     found = under.hear(recogniser, rows.chosen, on_event)
     base = kept = None
     if adapter and against_base:
-        base = replace(under, context=None).hear(plain, found.heard, on_event)
+        base = replace(under.after(found), context=None).hear(plain, found.heard, on_event)
     if typical:
         before = replace(on_typical, context=None).hear(plain, typical.chosen, on_event)
         kept = forgetting(before, on_typical.hear(recogniser, typical.chosen, on_event), typical)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from speechft.audio import SILENT_PEAK, WINDOW_SECONDS
 from speechft.cut_off import CUT_ADVICE, cut_off
 from speechft.errors import SpeechftError
-from speechft.manifest import Problem, Seconds, Utterance, languages
-from speechft.normalize import AUTO, joins_numbers, knows_language, normalizer, resolve_normalizer, spaceless_letter
+from speechft.manifest import Problem, Seconds, Utterance
+from speechft.normalize import AUTO, joins_numbers, knows_language, normalizer, normalizer_of, spaceless_letter
 from speechft.problems import TRUNCATED
 from speechft.split import sentence_key, usual_name
 from speechft.tasks import command_of, entities_of
@@ -71,11 +71,11 @@ def named_words_problems(
     """What is wrong with the commands and entities of rows that are scored together.
 
     Args:
-        told: the languages that the model may be told to hear, see `resolve_normalizer`; a row is wrong where it is
+        told: the languages that the model may be told to hear, see `normalizer_of`; a row is wrong where it is
             wrong by all of them.
         normalizer_name: `auto`, or the one that they will be scored by.
     """
-    names = dict.fromkeys(resolve_normalizer(normalizer_name, languages(rows), one) for one in told)
+    names = dict.fromkeys(normalizer_of(rows, one, normalizer_name) for one in told)
     ways = list(map(normalizer, names))
     found = []
     for u in rows:
@@ -100,7 +100,7 @@ def curly_apostrophes(rows: Sequence[Utterance], told: Iterable[str | None]) -> 
     Args:
         told: as of `named_words_problems`.
     """
-    if not any(joins_numbers(resolve_normalizer(AUTO, languages(rows), one)) for one in told):
+    if not any(joins_numbers(normalizer_of(rows, one)) for one in told):
         return 0
     return sum(bool(CURLY_APOSTROPHE.search(u.text)) for u in rows)
 

@@ -96,7 +96,7 @@ def parse_row(values: dict[str, Any], row: int, source: str, inside: Folder) -> 
         elif name in TIMES:
             fields[name] = _time(name, value)
         elif name == "age":
-            fields[name] = value if type(value) in (int, float) else _word(name, value)
+            fields[name] = value if type(value) in (int, float) and value == value else _word(name, value)
         elif name not in ("audio", "text") and value is not None and value == value:  # pandas' empty is NaN
             _check_whole(name, value)
             extra[name] = read_flag(name, value) if name in FLAGS else value
@@ -136,8 +136,10 @@ def _check_whole(name: str, value: object) -> None:
 
 
 def _word(name: str, value: object) -> str | None:
-    if value is None:
+    if value is None or value != value:  # pandas' empty is NaN, and its 3 beside it 3.0
         return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)  # speaker 3, session 1: nobody means anything else
     return _check_text(name, value)

@@ -7,6 +7,7 @@ word that was missed altogether does not count as missed sounds.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from speechft.scoring import Scores
 
 STRESS = "ˈˌ"
+LONG_NUMBER = re.compile(r"\d{16,}")  # a loop of digits that was joined; the rules have no word for 36 and more
 IPA = {"A": "eɪ", "I": "aɪ", "O": "oʊ", "W": "aʊ", "Y": "ɔɪ", "Q": "əʊ", "T": "ɾ", "ᵊ": "ə", "ᵻ": "ɪ"}
 
 
@@ -64,6 +66,7 @@ def pronunciation() -> Callable[[str], tuple[str, ...]] | None:
 
     @cache
     def sounds(word: str) -> tuple[str, ...]:
-        return tuple(IPA.get(sign, sign) for sign in rules(word) or "" if sign not in STRESS and not sign.isspace())
+        spoken = rules(LONG_NUMBER.sub(lambda number: " ".join(number[0]), word)) or ""
+        return tuple(IPA.get(sign, sign) for sign in spoken if sign not in STRESS and not sign.isspace())
 
     return sounds

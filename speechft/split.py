@@ -10,7 +10,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
@@ -25,7 +25,7 @@ FEW = 20  # with fewer recordings so many test clips would cost training more th
 ENOUGH_SPEAKERS = 5  # with fewer, whole speakers make parts too uneven: split by sentence
 UNUSED = "unused"  # the split of rows that a protocol leaves aside: nothing trains or tests on them
 PARTS = ("train", "dev", "test")
-LEFT_OUT = "'’`\N{ARABIC TATWEEL}"  # of a word, without parting it; the last only stretches it
+LEFT_OUT = "'’`\u02bb\u02bc\N{ARABIC TATWEEL}"  # of a word, without parting it; the last only stretches it
 USUAL_NAMES = {  # what others call train, dev and test; the text side's own rule is in `speechft.text.files`
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "validation", "valid", "val", "development", "eval"), "dev"),
@@ -198,11 +198,22 @@ def without_unused(manifest: Manifest) -> Manifest:
 
 
 def usual_splits(manifest: Manifest) -> Manifest:
-    """Splits by the names used here, see `usual_name`."""
-    names = {name: usual_name(name) for name in manifest.splits}
+    """Splits by the names used here, see `usual_names`."""
+    names = usual_names(manifest.splits)
     if all(name == usual for name, usual in names.items()):
         return manifest
     return Manifest((replace(u, split=names[u.split]) if u.split else u for u in manifest), manifest.path)
+
+
+def usual_names(splits: Iterable[str]) -> dict[str, str]:
+    """What the splits of one manifest are called here: `usual_name`, but for "eval" beside a dev.
+
+    Of train and eval the latter is what the best state is chosen by; beside a dev, as in Kaldi's recipes, it is tested.
+    """
+    names = {name: usual_name(name) for name in splits}
+    evals = {name for name in names if name.strip().casefold() == "eval"}
+    others = {usual for name, usual in names.items() if name not in evals}
+    return names | dict.fromkeys(evals, "test") if "dev" in others else names
 
 
 def usual_name(split: str) -> str:

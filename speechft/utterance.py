@@ -109,7 +109,8 @@ class Utterance:
 
         A table with empty cells has its whole numbers as 1.0, and the empty ones as null or NaN.
         """
-        value = self.extra.get(name, "") if name in self.extra else getattr(self, name, None)
+        known = name in (*WORDS, "text", "age", *TIMES) and name not in self.extra
+        value = getattr(self, name) if known else self.extra.get(name)
         if value is None or value != value:
             return ""
         return str(int(value) if isinstance(value, float) and value.is_integer() else value)

@@ -98,6 +98,20 @@ def test_each_says_what_it_takes_to_hear_the_same_again(adapters: list[Path], vo
     assert result["base"]["adapter_sha256"] is None
 
 
+def test_a_row_that_cannot_be_heard_does_not_change_what_all_are_compared_by(
+    adapters: list[Path], voice: Manifest, tmp_path: Path
+) -> None:
+    """It is the only one in its language: without it the others are all in English."""
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF nothing")
+    gone = replace(voice[0], id="gone", audio=broken, language="de", duration_s=2.0)
+    rows = Manifest([*(replace(u, language="en", split="test") for u in voice[:2]), replace(gone, split="test")])
+    several = evaluate_adapters(rows, adapters)
+    found = [several["base"], *several["adapters"].values()]
+    one = evaluate(rows, adapter=adapters[0])
+    assert {entry["normalizer"].partition("/")[0] for entry in [*found, one, one["base"]]} == {"basic"}
+
+
 def test_adapters_of_different_models_are_called_so() -> None:
     assert different_bases(["bundled:tiny.en", "openai/whisper-tiny.en", "bundled:tiny.en"]) == []
     (caveat,) = different_bases(["bundled:tiny.en", "bundled:base", "bundled:tiny.en"])

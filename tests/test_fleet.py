@@ -20,7 +20,7 @@ from speechft.config import SpeechRecipe
 from speechft.errors import SpeechftError
 from speechft.fleet import _markdown, _report, finished, fleet, recipe_of, train_speaker
 from speechft.manifest import Manifest
-from speechft.pipeline import train
+from speechft.pipeline import prepared, train
 
 SPEAKERS = ("ann", "b o", "../eve")  # the last two are no safe folders
 
@@ -45,6 +45,17 @@ def test_every_speaker_has_a_folder_inside(cohort: Path) -> None:
     assert folders[0].name == "ann"
     assert len(set(folders)) == 5
     assert all(folder.resolve().parent == recipe.output_dir.resolve() for folder in folders)
+
+
+def test_splits_are_called_as_the_whole_manifest_calls_them(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ann has no dev, which tells that eval is to be tested."""
+    names = {"ann": ("Train", "eval"), "b o": ("Train", "dev"), "../eve": ("dev", "eval")}
+    rows = [replace(u, split=names[u.speaker][i // 3 % 2]) for i, u in enumerate(Manifest.load(cohort, True))]
+    Manifest(rows).save(cohort)
+    assert set(prepared(recipe_for(cohort, speakers=["ann"]))[0].splits) == {"train", "dev", "test"}
+    failed = {"folder": "x", "error": "x"}
+    monkeypatch.setattr("speechft.fleet._on_ray", lambda recipes, *_: [(r.speakers[0], failed) for r in recipes])
+    assert [row["speaker"] for row in fleet(recipe_for(cohort))["speakers"]] == ["ann", "b o"]
 
 
 def test_a_speaker_s_recipe_means_the_same_on_another_machine(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,9 @@ def test_texts_of_an_unknown_language_are_not_compared_as_english(base: Whisper,
     unknown = evaluate_model(base, rows, options=PLAIN)
     assert unknown.scores.normalizer.startswith("basic/")
     assert "No row names its language" in unknown.caveats[0]
+    chinese = Manifest((replace(u, text="请打开灯", extra={"command": "打开灯"}) for u in rows), voice.path)
+    by_letters = evaluate_model(base, chinese, options=PLAIN)
+    assert (by_letters.scores.normalizer.partition("/")[0], by_letters.caveats) == ("characters", [])
     told = evaluate_model(base.with_(language="en"), rows, options=PLAIN)
     named = evaluate_model(base, spoken(voice, "en", None), options=PLAIN)
     asked = evaluate_model(base, rows, "whisper-english", options=PLAIN)

@@ -103,6 +103,17 @@ def test_bad_row_is_named_and_hides_no_other(tmp_path: Path, bad: Any, kind: str
     assert caught.value.fix
 
 
+def test_names_as_pandas_writes_them_in_a_column_with_empty_cells(tmp_path: Path) -> None:
+    """Whole numbers as 1.0, and nothing as NaN or null."""
+    rows = [
+        {"audio": "a.wav", "text": "x", "id": 7.0, "speaker": 3.0, "severity": float("nan"), "age": float("nan")},
+        {"audio": "a.wav", "text": "x", "id": 8, "speaker": 3, "severity": 2.0, "age": 61.0, "split": None},
+    ]
+    one, two = Manifest.load(write(tmp_path / "m.jsonl", rows))
+    assert (one.id, one.speaker, one.severity, one.age) == ("7", "3", None, None)
+    assert (two.id, two.speaker, two.severity, two.age) == ("8", "3", "2", 61.0)
+
+
 def test_load_counts_the_other_bad_rows(tmp_path: Path) -> None:
     with pytest.raises(SpeechftError, match="2 more rows are wrong"):
         Manifest.load(write(tmp_path / "m.jsonl", ["{", "{", "{"]))
@@ -266,6 +277,14 @@ def test_whole_numbers_of_a_table_with_empty_cells_are_groups() -> None:
     rows = Manifest(Utterance(Path("/a"), "x", str(i), extra={"rating": r}) for i, r in enumerate(found * 2))
     assert rows.groups == ("rating",)
     assert [u.group("rating") for u in rows[:6]] == ["1", "2", "", "2", "", "1.5"]
+
+
+@pytest.mark.parametrize("name", ["source", "row", "seconds", "where", "missing"])
+def test_a_field_with_a_name_of_ours_is_empty_where_a_row_has_none(tmp_path: Path, name: str) -> None:
+    """Two corpora in one manifest, of which one has it."""
+    rows = [{"audio": f"{i}.wav", "text": "x", **({name: "torgo"} if i < 2 else {})} for i in range(4)]
+    found = Manifest.load(write(tmp_path / "m.jsonl", rows))
+    assert [u.group(name) for u in found] == ["torgo", "torgo", "", ""]
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg"])

@@ -3,6 +3,8 @@ from __future__ import annotations
 import doctest
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,20 @@ from hypothesis import strategies as st
 
 import speechft.normalize
 from speechft.errors import SpeechftError
-from speechft.normalize import VERSIONS, describe, join_texts, normalizer, pieces, resolve_normalizer, without_asides
+from speechft.language_codes import WHISPER_CODES
+from speechft.normalize import (
+    VERSIONS,
+    describe,
+    join_texts,
+    knows_language,
+    language_code,
+    normalizer,
+    normalizer_of,
+    pieces,
+    resolve_normalizer,
+    without_asides,
+)
+from speechft.utterance import Utterance
 
 
 def test_whisper_english_evens_out_spelling() -> None:
@@ -35,6 +50,22 @@ def test_whisper_english_evens_out_spelling() -> None:
 )
 def test_basic_keeps_the_letters_of_other_languages(text: str, expected: str) -> None:
     assert normalizer("basic")(text) == expected
+
+
+@pytest.mark.parametrize("name", ["basic", "characters", "mixed"])
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("\u200fשלום\u200f עולם", "שלום עולם"),  # which way it is written
+        ("\ufeffolá Sil\u00adva", "olá Silva"),  # the begin of a file, and a place to hyphenate
+        ("ខ្ញុំ\u200bទៅ", "ខ្ញុំ ទៅ"),  # the space of Khmer
+        ("كتـــاب", "كتاب"),  # a word that is stretched
+        ("п\u02bcять", "п'ять"),  # an apostrophe that is a letter, as in Ukrainian's Common Voice
+    ],
+)
+def test_signs_that_nobody_sees_or_tells_apart_are_no_errors(name: str, text: str, same: str) -> None:
+    assert normalizer(name)(text) == normalizer(name)(same)
+    assert normalizer(name)("می\u200cخواهم") != normalizer(name)("میخواهم")  # a joiner changes what is seen
 
 
 def test_whisper_basic_is_as_published_and_drops_vowel_signs() -> None:
@@ -160,6 +191,43 @@ def test_auto_goes_by_language(languages: list[str | None], model: str | None, e
 def test_texts_of_no_known_language_are_not_taken_for_english_but_where_the_model_is() -> None:
     """Portuguese "um" is no hesitation, and German umlauts are letters."""
     assert resolve_normalizer("auto", [None]) == "whisper-english"
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        *(("en", "en"), ("English", "en"), ("en_US", "en"), ("eng", "en"), ("eng_Latn", "en")),
+        *(("por", "pt"), ("ger", "de"), ("deu", "de"), ("tha", "th"), ("jpn", "ja"), ("cmn", "zh"), ("lao", "lo")),
+        *(("nb-NO", "no"), ("fil_ph", "tl"), ("jv", "jw"), ("yue", "yue"), ("haw", "haw"), ("tlh", "tlh")),
+    ],
+)
+def test_languages_by_the_codes_of_others(language: str, code: str) -> None:
+    assert language_code(language) == code
+    assert knows_language(language) == (code != "tlh")
+
+
+def test_every_code_of_others_is_of_a_language_that_whisper_knows() -> None:
+    assert all(map(knows_language, WHISPER_CODES))
+    assert {"characters"} == {resolve_normalizer("auto", [code]) for code in ("tha", "jpn", "zho", "khm", "mya", "lao")}
+
+
+@pytest.mark.parametrize(
+    ("texts", "told", "expected"),
+    [
+        (["请打开灯", "3号", "..."], None, "characters"),
+        (["请打开灯", "ligue a luz"], None, "mixed"),
+        (["打开 WiFi"], None, "mixed"),
+        (["ligue a luz"], None, "basic"),
+        (["请打开灯"], "zh", "characters"),
+        (["请打开灯"], "en", "whisper-english"),  # who says what is heard is believed
+    ],
+)
+def test_where_nobody_says_a_language_the_letters_do(texts: list[str], told: str | None, expected: str) -> None:
+    """Else a sentence without spaces is one word, and one wrong letter in it all of it."""
+    rows = [Utterance(Path("/a.wav"), text, f"{i}") for i, text in enumerate(texts)]
+    assert normalizer_of(rows, told) == expected
+    assert normalizer_of([replace(u, language="pt") for u in rows], told) == "basic"
+    assert normalizer_of(rows, told, "none") == "none"
 
 
 def test_mixed_makes_words_of_the_letters_of_scripts_without_spaces() -> None:

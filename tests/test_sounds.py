@@ -39,3 +39,11 @@ def test_letters_stand_in(missing: bool, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_nothing_wrong_nothing_confused() -> None:
     assert confused_sounds(score(ROWS, [u.text for u in ROWS])).pairs == Counter()
+
+
+def test_a_number_in_a_loop_is_said_digit_by_digit() -> None:
+    """It is larger than the rules have words for, and ended the report in a traceback."""
+    if pronunciation() is None:
+        pytest.skip("no pronunciation rules are installed")
+    found = confused_sounds(score(ROWS, ["think of the 1" + ",000" * 20, ROWS[1].text]))
+    assert found.pairs["", "z"] >= 55

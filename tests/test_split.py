@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechft.errors import SpeechftError
+from speechft.evaluated_rows import rows_to_evaluate
 from speechft.leaks import leaks
 from speechft.manifest import Manifest, Utterance
 from speechft.overlap import overlap
 from speechft.result import shared_parts
-from speechft.split import auto_split, sentence_key, sentence_keys, split_by_prompt, split_by_speaker
+from speechft.split import auto_split, sentence_key, sentence_keys, split_by_prompt, split_by_speaker, usual_splits
 from speechft.terminal import leakage_lines
 
 
@@ -191,6 +192,21 @@ def test_existing_splits_stay() -> None:
     manifest = Manifest([*corpus(6, 5, "train"), one(9001, split="test"), one(9002, split="validation")])
     done = auto_split(manifest)
     assert homes(done) == {**homes(manifest), "u9002": "dev"}
+
+
+@pytest.mark.parametrize(
+    ("splits", "parts"),
+    [
+        (("train", "eval"), ("train", "dev")),
+        (("train", "dev", "eval"), ("train", "dev", "test")),  # as Kaldi's and ESPnet's recipes have them
+        (("train", "Validation", "Eval", "test"), ("train", "dev", "test", "test")),
+    ],
+)
+def test_eval_beside_dev_is_no_part_of_it(splits: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    rows = Manifest(replace(u, split=name) for name, u in zip(splits, corpus(1, len(splits)), strict=True))
+    assert tuple(u.split for u in usual_splits(rows)) == parts
+    assert rows_to_evaluate(rows, splits[-1], False, lambda event: None).split == parts[-1]
+    assert rows_to_evaluate(usual_splits(rows), splits[-1], False, lambda event: None).split == parts[-1]
 
 
 def test_rows_marked_unused_are_set_aside_and_count_for_nothing() -> None:

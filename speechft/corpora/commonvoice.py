@@ -24,7 +24,7 @@ GENDERS = {"male_masculine": "male", "female_feminine": "female"}  # the values 
 def prepare_commonvoice(
     source: str | Path, out: str | Path, *, copy: bool = True, allow_outside: bool = False
 ) -> Prepared:
-    """A manifest of the clips that volunteers found right, in the corpus's own split.
+    """A manifest of the clips that volunteers found right, in the corpus's own split; in none where it has no split.
 
     Args:
         source: the folder of one language, or one above it if that holds one language.
@@ -33,16 +33,19 @@ def prepare_commonvoice(
     root = corpus_root(source, "clips", "Common Voice")
     work = Preparation(root, out, copy, allow_outside)
     listed = set()  # in one of the three parts, taken or not
-    for split in SPLITS:
-        for number, row in _rows(root / f"{split}.tsv"):
+    # What is new since the last version comes as an archive of its own ("delta"), without the three parts.
+    parts = SPLITS if any(_rows(root / f"{split}.tsv") for split in SPLITS) else ("validated",)
+    for part in parts:
+        for number, row in _rows(root / f"{part}.tsv"):
             values = {
                 "id": Path(row.get("path", "")).stem, "audio": root / "clips" / row.get("path", ""),
-                "text": row.get("sentence", ""), "speaker": row.get("client_id"), "split": split,
+                "text": row.get("sentence", ""), "speaker": row.get("client_id"),
+                "split": part if part in SPLITS else None,
                 "prompt_id": row.get("sentence_id"), "age": row.get("age"),
                 "gender": GENDERS.get(row.get("gender", ""), row.get("gender")),
                 "language": row.get("locale") or root.name, "accent": row.get("accents") or row.get("accent"),
             }  # fmt: skip
-            work.add(values, f"{split}.tsv:{number}")
+            work.add(values, f"{part}.tsv:{number}")
             listed.add(row.get("path", ""))
     for name, reason in (
         ("invalidated", "volunteers found the text wrong"),

@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from speechft.corpora.prepared import Preparation, Prepared
 from speechft.corpora.reading import AUDIO_ENDINGS, read_text
@@ -53,7 +54,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("audio_filepath", "file_path", "filepath", "wav_path", "wav_file", "recording"),
     ),
     "text": ("text", "sentence", "transcript", "transcription", "transcription_text", "words", "label"),
-    "speaker": ("speaker", "speaker_id", "client_id", "spk", "spk_id", "speaker_name", "participant"),
+    "speaker": (
+        *("speaker", "speaker_id", "client_id", "spk", "spk_id", "speaker_name"),
+        *("participant", "participant_id", "subject_id", "patient_id"),
+    ),
     "id": ("id", "utt_id", "utterance_id", "segment_id", "uid"),
     "start_s": ("start_s", *_times("start", "start_time", "begin", "begin_time"), *ONSETS, *OFFSETS),
     "end_s": ("end_s", *_times("end", "end_time", "stop", "stop_time")),
@@ -143,7 +147,7 @@ def _files(root: Path, own: Path | None) -> Iterator[Path]:
 
 def _add_pairs(work: Preparation, files: list[Path], taken: set[str]) -> None:
     """Recordings with a transcript beside them, or a line for them in a *.trans.txt of their folder."""
-    there = set(files)
+    there = {path.with_suffix(path.suffix.lower()): path for path in files}  # recorders write REC01.WAV, and .TXT
     lines = _transcript_lines(work, files)
     used: set[Path] = set()
     first: dict[Path, Path] = {}  # a clip without its ending to the file taken for it
@@ -155,13 +159,14 @@ def _add_pairs(work: Preparation, files: list[Path], taken: set[str]) -> None:
         if clip in first:
             work.leave_out(path, f"the same clip as {first[clip].name}")
             continue
-        beside = [clip.with_name(clip.name + ending) for ending in TRANSCRIPT_ENDINGS]
-        transcript = next((candidate for candidate in beside if candidate in there), None)
+        named = (clip.with_name(clip.name + ending) for ending in TRANSCRIPT_ENDINGS)
+        beside = [there[path] for path in named if path in there]
+        transcript = next(iter(beside), None)
         if transcript is None and clip not in lines:
             work.leave_out(path, "no transcript beside it" if not taken else "in no table, and no transcript")
             continue
         first[clip] = path
-        used.update(candidate for candidate in beside if candidate in there)
+        used.update(beside)
         text = lines.get(clip) if transcript is None else _read_text(work, transcript)
         if text is not None:
             work.add({"audio": str(path), "text": text, **_place_names(work.source, path)}, path)
@@ -195,7 +200,7 @@ def _place_names(root: Path, path: Path) -> dict[str, str]:
     parts = [part for part in path.relative_to(root).parts[:-1] if part.casefold() not in PLAIN_FOLDERS]
     named: dict[str, str] = {}
     if parts and usual_name(parts[0]) in PARTS:
-        named["split"] = usual_name(parts.pop(0))
+        named["split"] = parts.pop(0)
     return named | dict(zip(("speaker", "session"), parts, strict=False))
 
 
@@ -229,12 +234,15 @@ def _speaker_of(work: Preparation, audio: Path) -> dict[str, str]:
 
 
 def _find(folder: Path, name: str) -> Path:
-    """The file a table means: as it says, in a folder beside it, or without its ending."""
-    for base in (folder, *(folder / sub for sub in ("clips", "audio", "wavs", "wav"))):
-        for ending in ("", ".wav", ".flac", ".mp3"):
-            path = base / (name + ending)
-            if os.path.isfile(path):  # unlike Path.is_file it takes any name
-                return path
+    """The file a table means: as it says or spelt otherwise, in a folder beside it, or without its ending."""
+    # Of a table that was made on Windows, or on a Mac, where "é" in a file's name may be two characters.
+    spellings = dict.fromkeys([name, name.replace("\\", "/"), *(normalize(form, name) for form in ("NFC", "NFD"))])
+    for spelling in spellings:
+        for base in (folder, *(folder / sub for sub in ("clips", "audio", "wavs", "wav"))):
+            for ending in ("", ".wav", ".flac", ".mp3"):
+                path = base / (spelling + ending)
+                if os.path.isfile(path):  # unlike Path.is_file it takes any name
+                    return path
     return folder / name
 
 

@@ -24,7 +24,7 @@ from speechft.own_results import refuse_foreign_file
 from speechft.plain_text import encodable
 from speechft.problems import BadRow
 from speechft.rows import Folder, duplicate_id, parse_row, read_flag, with_ids
-from speechft.split import usual_name
+from speechft.split import usual_splits
 
 HEADINGS = ("where", "reason")  # of the list of what was left out, which is known as ours by them
 
@@ -142,8 +142,7 @@ class Preparation:
             return None
         if utterance.id:
             self._ids.add(utterance.id)
-        split = usual_name(utterance.split) if utterance.split else None
-        utterance = replace(utterance, audio=placed, duration_s=round(seconds, 3), split=split)
+        utterance = replace(utterance, audio=placed, duration_s=round(seconds, 3))
         self.utterances.append(utterance.within(seconds))
         return audio
 
@@ -193,7 +192,8 @@ class Preparation:
                 where=self.source,
                 fix=f"The first:{reasons} All are in {self._list.name}." if reasons else "Is this the right folder?",
             )
-        return Prepared(save_prepared(Manifest(with_ids(self.utterances, self._ids), self.path)), tuple(self.left_out))
+        manifest = usual_splits(Manifest(with_ids(self.utterances, self._ids), self.path))
+        return Prepared(save_prepared(manifest), tuple(self.left_out))
 
     def _taken_before(self, utterance: Utterance) -> Path | None:
         """The recording of an earlier row that is this one again, byte for byte, with the same text; None if none is.

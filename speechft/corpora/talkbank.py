@@ -19,6 +19,7 @@ from speechft.corpora.chat import Line, Transcript, read_chat
 from speechft.corpora.prepared import Preparation, Prepared
 from speechft.corpora.reading import AUDIO_ENDINGS, corpus_root, gender, nearest
 from speechft.errors import SpeechftError
+from speechft.normalize import language_code
 
 PARTICIPANT = "PAR"
 ROLES = {"Participant", "Target_Child", "Target_Adult"}  # of @ID: whose speech a corpus is about
@@ -27,7 +28,6 @@ VISIT = re.compile(r"([A-Za-z]+\d+)([a-z])")  # participant and visit in an Apha
 TYPES = {"anomic", "broca", "conduction", "global", "notaphasicbywab", "transmotor", "transsensory", "wernicke"}
 # Aphasia Quotient of the Western Aphasia Battery: the highest of each class (Kertesz, 2007).
 QUOTIENTS = ((25, "very severe"), (50, "severe"), (75, "moderate"), (100, "mild"))
-LANGUAGES = {"eng": "en", "spa": "es", "fra": "fr", "deu": "de", "zho": "zh", "nld": "nl", "ita": "it", "jpn": "ja"}
 
 
 def prepare_talkbank(
@@ -111,7 +111,7 @@ def _add(
             "session": visit[2] if visit else path.parent.name if repeated else None,
             "age": _years(person.get("age", "")), "gender": gender(person.get("sex")), "aetiology": person.get("group"),
             "severity": severity(quotient), "quotient": quotient,
-            "language": LANGUAGES.get(chat.language, chat.language or None),
+            "language": language_code(chat.language) or None,
         }  # fmt: skip
         work.add(row, where)
 

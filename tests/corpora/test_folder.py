@@ -54,6 +54,15 @@ def test_transcripts_beside_clips(tmp_path: Path) -> None:
     assert all(u.load().size for u in prepared.manifest)
 
 
+def test_upper_case_endings_of_transcripts(tmp_path: Path) -> None:
+    for name, text in (("REC01", "one"), ("REC02", "two")):
+        clip(tmp_path / f"s/{name}.WAV", text).with_suffix(".txt").rename(tmp_path / f"s/{name}.TXT")
+    (tmp_path / "s/REC03.TXT").write_text("three")
+    prepared = prepare_folder(tmp_path / "s", tmp_path / "o")
+    assert texts(prepared) == {"REC01": "one", "REC02": "two"}
+    assert prepared.left_out == (("REC03.TXT", "a transcript without a recording of the same name"),)
+
+
 def test_flat_folder_names_no_speaker_and_split_folders_name_splits(tmp_path: Path) -> None:
     clip(tmp_path / "flat/a.wav", "a")
     assert prepare_folder(tmp_path / "flat", tmp_path / "o1").manifest.speakers == ()
@@ -104,6 +113,21 @@ def test_librispeech_lines(tmp_path: Path) -> None:
         ("19/1.trans.txt:4", "an earlier line has another text for '1-0001'"),
         ("19/1-0002.flac", "no transcript beside it"),
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("clips/a.wav", r"clips\a.wav"),  # as pandas joins paths on Windows
+        ("a\u0303o.wav", "\u00e3o.wav"),  # as a Mac names a file, and as a spreadsheet does
+        ("\u00e3o.wav", "a\u0303o.wav"),
+    ],
+)
+def test_tables_spell_paths_in_other_ways(tmp_path: Path, file: str, said: str) -> None:
+    clip(tmp_path / file)
+    (tmp_path / "t.csv").write_text(f"path,text,participant_id\n{said},one,P1\n", "utf-8")
+    (row,) = prepare_csv(tmp_path / "t.csv", tmp_path / "o").manifest
+    assert (row.text, row.speaker, row.audio.is_file()) == ("one", "P1", True)
 
 
 def test_audiofolder_metadata(tmp_path: Path) -> None:

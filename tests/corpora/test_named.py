@@ -141,6 +141,18 @@ def test_common_voice(tmp_path: Path) -> None:
     assert len(where) == 2
 
 
+def test_common_voice_without_its_three_parts(tmp_path: Path) -> None:
+    """As the archives of what is new in a version are."""
+    head = "client_id\tpath\tsentence\tlocale\n"
+    written(tmp_path / "cv-corpus-18.0-delta/pt/train.tsv", head)
+    for name in ("validated", "other"):
+        written(tmp_path / f"cv-corpus-18.0-delta/pt/{name}.tsv", f"{head}a\t{name}.mp3\tBom dia\tpt\n")
+        sound(tmp_path / f"cv-corpus-18.0-delta/pt/clips/{name}.mp3")
+    prepared = prepare("commonvoice", tmp_path / "cv-corpus-18.0-delta", tmp_path / "out")
+    assert [(u.id, u.text, u.split) for u in prepared.manifest] == [("validated", "Bom dia", None)]
+    assert prepared.left_out == (("other.tsv: other.mp3", "nobody has checked it yet"),)
+
+
 def test_kaldi(tmp_path: Path) -> None:
     data = tmp_path / "data" / "train"
     sound(tmp_path / "audio/long.wav", 3.0)
@@ -164,6 +176,15 @@ def test_kaldi(tmp_path: Path) -> None:
     with pytest.raises(SpeechftError, match="Kaldi data folder"):
         prepare("kaldi", tmp_path / "audio", tmp_path / "o2")
     assert prepare("kaldi", tmp_path / "data", tmp_path / "o3").manifest.splits == ("train",)
+
+
+def test_kaldi_tests_on_eval(tmp_path: Path) -> None:
+    for name in ("train", "dev", "eval"):
+        sound(tmp_path / f"data/{name}/a.wav")
+        written(tmp_path / f"data/{name}/wav.scp", f"{name} a.wav\n")
+        written(tmp_path / f"data/{name}/text", f"{name} words of {name}\n")
+    rows = prepare("kaldi", tmp_path / "data", tmp_path / "out").manifest
+    assert {(u.id, u.split) for u in rows} == {("train", "train"), ("dev", "dev"), ("eval", "test")}
 
 
 @pytest.mark.parametrize("line", ["u1", "u1 long", "u1 long 0.5", "u1 long zero one"])
@@ -591,6 +612,13 @@ def test_talkbank(tmp_path: Path) -> None:
     assert (row.start_s, row.end_s, row.speaker, row.age, row.gender) == (1.0, 2.0, "story1", 62, "female")
     assert (row.aetiology, row.language) == ("Broca", "en")
     assert len(prepared.left_out) == 6
+
+
+def test_talkbank_in_another_language(tmp_path: Path) -> None:
+    """Its codes have three letters, and a model leaves out rows in a language that it has no token for."""
+    written(tmp_path / "Aphasia/story1.cha", CHA.replace("eng", "por"))
+    sound(tmp_path / "Aphasia/story1.wav", 3.0)
+    assert {u.language for u in prepare("talkbank", tmp_path, tmp_path / "out").manifest} == {"pt"}
 
 
 def test_talkbank_names_one_person_over_visits_and_knows_children(tmp_path: Path) -> None:

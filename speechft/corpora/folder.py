@@ -14,20 +14,19 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
+from speechft.corpora.columns import match_columns, name_repeated_ids, rename_columns
 from speechft.corpora.prepared import Preparation, Prepared
 from speechft.corpora.reading import AUDIO_ENDINGS, read_text
 from speechft.errors import SpeechftError
 from speechft.files import LONGEST_FIELD
 from speechft.problems import BadRow
-from speechft.rows import FLAGS, read_rows
+from speechft.rows import read_rows
 from speechft.split import PARTS, usual_name
 
 TRANSCRIPT_ENDINGS = (".txt", ".lab", ".transcript", ".normalized.txt")
@@ -35,44 +34,6 @@ Table = tuple[list[str], list[tuple[int, dict[str, Any]]]]  # the headings; rows
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")  # as Hugging Face's audiofolder has them
 # Folders that say what is in them and not who speaks.
 PLAIN_FOLDERS = {"audio", "audios", "clips", "data", "recordings", "sounds", "wav", "wavs", "flac", "mp3"}
-
-# What columns of times end in, as "Begin Time - ss.msec" of ELAN does; the milliseconds are in `MILLISECONDS`.
-UNITS = ("", "_s", "_sec", "_seconds", "_ss_msec", "_hh_mm_ss_ms", "_ms", "_msec")
-MILLISECONDS = re.compile(r"(?<!_ss)_ms(ec)?$")
-ONSETS = tuple(f"onset{unit}" for unit in UNITS)
-OFFSETS = tuple(f"offset{unit}" for unit in UNITS)  # a start (NeMo), or the end that belongs to an onset
-
-
-def _times(*names: str) -> tuple[str, ...]:
-    return tuple(name + unit for unit in UNITS for name in names)
-
-
-# What others call the fields of a manifest, best first. Case, spaces and other signs don't matter.
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "audio": (
-        *("audio", "file_name", "filename", "path", "file", "wav", "audio_path", "audio_file", "clip"),
-        *("audio_filepath", "file_path", "filepath", "wav_path", "wav_file", "recording"),
-    ),
-    "text": ("text", "sentence", "transcript", "transcription", "transcription_text", "words", "label"),
-    "speaker": (
-        *("speaker", "speaker_id", "client_id", "spk", "spk_id", "speaker_name"),
-        *("participant", "participant_id", "subject_id", "patient_id"),
-    ),
-    "id": ("id", "utt_id", "utterance_id", "segment_id", "uid"),
-    "start_s": ("start_s", *_times("start", "start_time", "begin", "begin_time"), *ONSETS, *OFFSETS),
-    "end_s": ("end_s", *_times("end", "end_time", "stop", "stop_time")),
-    "duration_s": ("duration_s", *_times("duration"), "seconds", "length_s"),
-    "split": ("split", "subset", "partition", "set"),
-    "prompt_id": ("prompt_id", "sentence_id", "prompt"),
-    "session": ("session", "session_id"),
-    "severity": ("severity", "severity_level"),
-    "aetiology": ("aetiology", "etiology", "diagnosis"),
-    "gender": ("gender", "sex"),
-    "age": ("age",),
-    "language": ("language", "lang", "locale"),
-    "text_verbatim": ("text_verbatim", "verbatim"),
-    **{name: (name,) for name in (*FLAGS, "command", "entities")},
-}
 
 
 def prepare_folder(source: str | Path, out: str | Path, copy: bool = True, allow_outside: bool = False) -> Prepared:
@@ -119,7 +80,7 @@ def prepare_csv(
     """A manifest of a table (CSV, TSV or JSON lines) that names recordings and what is said in them.
 
     Args:
-        source: the table. Its first line names the columns, in nearly any words (see `COLUMNS`); comma,
+        source: the table. Its first line names the columns, in nearly any words (see `columns.COLUMNS`); comma,
             semicolon, tab or bar between them. Paths are relative to it, or to a `clips`, `audio` or `wavs`
             folder beside it. Columns that mean nothing to us become groups to break results down by.
         out, copy: as for `prepare_folder`.
@@ -208,10 +169,15 @@ def _add_table(work: Preparation, path: Path, columns: Mapping[str, str] | None,
     """Add the rows of a table; `taken` collects the recordings it names, used or not."""
     header, rows = (_json_rows if path.suffix in (".jsonl", ".json") else _csv_rows)(work, path)
     names = match_columns(header, columns or {}, path)
-    ends = [theirs for theirs, ours in names.items() if ours == "end_s"]
+    ends = [column for column, ours in names.items() if ours == "end_s"]
     if ends and "start_s" not in names.values():
         fix = f"Call the column of the starts 'start_s'. Its columns are: {', '.join(header)}."
         raise SpeechftError(f"has ends in column '{ends[0]}' and no column of starts", where=path, fix=fix)
+    theirs = {ours: column for column, ours in names.items()}
+    if "id" in theirs and "id" not in (columns or {}):
+        parts = [theirs[name] for name in ("audio", "start_s", "end_s", "duration_s") if name in theirs]
+        ids = ((row.get(theirs["id"]), row.get(theirs["text"]), [row.get(part) for part in parts]) for _, row in rows)
+        name_repeated_ids([names], ids)
     defaults = _place_names(work.source, path) if path.name in TABLES else {}
     for number, values in rows:
         where = f"{path.name}:{number}"
@@ -287,58 +253,3 @@ def _json_rows(work: Preparation, path: Path) -> Table:
     for problem in problems:
         work.leave_out(problem.where, problem.what)
     return list(dict.fromkeys(name for _, values in rows for name in values)), rows
-
-
-def match_columns(header: list[str], columns: Mapping[str, str], path: Path) -> dict[str, str]:
-    """The table's name of each column to ours."""
-    plain = {_plain(name): name for name in reversed(header)}
-    matched = {theirs: ours for ours, theirs in columns.items()}
-    for missing in set(matched) - set(header):
-        raise SpeechftError(f"no column '{missing}'", where=path, fix=f"It has: {', '.join(header)}.")
-    ends = COLUMNS["end_s"] + (OFFSETS if any(name in plain for name in ONSETS) else ())
-    for ours, aliases in (COLUMNS | {"end_s": ends}).items():
-        theirs = next((plain[alias] for alias in aliases if alias in plain), None)
-        if ours not in columns and theirs is not None and theirs not in matched:
-            matched[theirs] = ours
-    for ours in ("audio", "text"):
-        if ours not in matched.values():
-            there = ", ".join(header) or "none"
-            fix = f"Its columns are: {there}. Name one of them '{ours}' in its first line."
-            raise SpeechftError(f"no column holds the {ours}", where=path, fix=fix)
-    return matched
-
-
-def _plain(column: str) -> str:
-    """A heading as `COLUMNS` has it: "Begin Time - msec" is begin_time_msec."""
-    return re.sub(r"[\W_]+", "_", column.casefold()).strip("_")
-
-
-def rename_columns(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """A row in our names; other columns stay as they are, to be groups."""
-    row: dict[str, Any] = {}
-    for theirs, value in values.items():
-        ours = names.get(theirs)
-        if ours in ("start_s", "end_s", "duration_s"):
-            row[ours] = _seconds(theirs, value)
-        elif ours is not None:
-            row[ours] = value
-        elif theirs not in COLUMNS:  # a column that a better one stands in for, not a group
-            row[theirs] = value
-    if row.get("end_s") is None and row.get("start_s") is not None and row.get("duration_s"):
-        row["end_s"] = row["start_s"] + row["duration_s"]
-    return row
-
-
-def _seconds(column: str, value: object) -> float | None:
-    """Seconds from 1.5, "1.5", "1,5" or "0:01.5"; see `MILLISECONDS` for the column's name."""
-    if value is None or value == "":
-        return None
-    total = 0.0
-    try:
-        for part in str(value).replace(",", ".").split(":"):
-            total = total * 60 + float(part)
-    except ValueError:
-        raise BadRow("times", f"'{column}' is '{value}', not a time", "") from None
-    if not math.isfinite(total):
-        return None
-    return total / 1000 if MILLISECONDS.search(_plain(column)) else total

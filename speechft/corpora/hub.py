@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speechft.audio import encoded
-from speechft.corpora.folder import match_columns, rename_columns
+from speechft.corpora.columns import match_columns, name_repeated_ids, rename_columns
 from speechft.corpora.prepared import Preparation, Prepared
 from speechft.errors import SpeechftError
 from speechft.files import read_bytes, safe_name
@@ -62,7 +62,7 @@ def prepare_hub(
     parts = _load(str(source), split, config, revision)
     given = {"text": text_column, "audio": audio_column}
     names = {name: _columns(name, rows, given) for name, rows in parts.items()}
-    _rename_ids(parts, names)
+    name_repeated_ids(list(names.values()), _ids(parts, names))
     work = Preparation(Path(out).parent if str(out).endswith(".jsonl") else Path(out), out)
     inside = Path(source).resolve() if Path(source).is_dir() and not allow_outside else None
     for name, rows in parts.items():
@@ -114,23 +114,13 @@ def _columns(name: str, rows: Any, given: Mapping[str, str | None]) -> dict[str,
     return match_columns(list(rows.features), columns, Path(name))
 
 
-def _rename_ids(parts: Mapping[str, Any], names: Mapping[str, dict[str, str]]) -> None:
-    """Where ids repeat they are no ids: one of a sentence, as FLEURS has, is its prompt's name, any other a field."""
-    texts: dict[str, set[str]] = {}
-    repeated = False
+def _ids(parts: Mapping[str, Any], names: Mapping[str, dict[str, str]]) -> Iterator[tuple[Any, Any, Any]]:
+    """Ids and texts of all parts, each of a recording of its own."""
     for name, rows in parts.items():
         theirs = {ours: column for column, ours in names[name].items()}
         if "id" in theirs:
-            for id_, text in zip(rows[theirs["id"]], rows[theirs["text"]], strict=True):
-                if id_ is not None and id_ != "":
-                    repeated |= str(id_) in texts
-                    texts.setdefault(str(id_), set()).add(str(text))
-    one_text_each = all(len(said) == 1 for said in texts.values())
-    for columns in names.values() if repeated else ():
-        prompts = one_text_each and "prompt_id" not in columns.values()
-        columns |= {
-            column: "prompt_id" if prompts else "dataset_id" for column, ours in columns.items() if ours == "id"
-        }
+            for number, (id_, text) in enumerate(zip(rows[theirs["id"]], rows[theirs["text"]], strict=True)):
+                yield id_, text, f"{name}:{number}"
 
 
 def _add_rows(

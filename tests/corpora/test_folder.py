@@ -130,6 +130,30 @@ def test_tables_spell_paths_in_other_ways(tmp_path: Path, file: str, said: str) 
     assert (row.text, row.speaker, row.audio.is_file()) == ("one", "P1", True)
 
 
+@pytest.mark.parametrize(
+    ("texts", "prompts", "fields"),
+    [
+        (("one", "two", "one", "two"), ["1", "2", "1", "2"], [""] * 4),  # the number of a sentence
+        (("one", "two", "three", "four"), [None] * 4, ["1", "2", "1", "2"]),  # of a recording of each speaker
+    ],
+)
+def test_ids_that_repeat_lose_no_recording(
+    tmp_path: Path, texts: tuple[str, ...], prompts: list[str | None], fields: list[str]
+) -> None:
+    rows = [f"{n % 2 + 1},{speaker}{n}.wav,{speaker},{texts[n]}" for n, speaker in enumerate("AABB")]
+    for row in rows:
+        clip(tmp_path / row.split(",")[1])
+    (tmp_path / "t.csv").write_text("\n".join(["id,path,speaker,text", *rows]) + "\n")
+    prepared = prepare_csv(tmp_path / "t.csv", tmp_path / "o")
+    assert prepared.left_out == ()
+    assert [u.prompt_id for u in prepared.manifest] == prompts
+    assert [u.group("dataset_id") for u in prepared.manifest] == fields
+    assert len({u.id for u in prepared.manifest}) == 4
+    cut = [f"u{n},A0.wav,{0.1 * n},{0.1 * (n + 1)},{texts[n]}" for n in range(2)]  # parts of one recording
+    (tmp_path / "c.csv").write_text("\n".join(["id,path,start,end,text", *cut]) + "\n")
+    assert [u.id for u in prepare_csv(tmp_path / "c.csv", tmp_path / "c").manifest] == ["u0", "u1"]
+
+
 def test_audiofolder_metadata(tmp_path: Path) -> None:
     for name in ("train/a.wav", "train/b.wav", "test/c.wav", "test/d.wav"):
         clip(tmp_path / "s" / name)

@@ -77,6 +77,7 @@ def _scores(errors: list[ErrorRate]) -> dict[str, object]:
     whole = sum(errors, ErrorRate())
     counts = {
         "n_utterances": len(errors),
+        "empty_references": 0,
         "n_words": whole.length,
         "n_speakers": 1,
         "per_speaker": {"me": {"n_words": whole.length}},

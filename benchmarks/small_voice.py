@@ -1,6 +1,7 @@
 """How fast to learn from little: error rates of small trainings by learning rate, on the simulated voice.
 
     python benchmarks/small_voice.py [--clips 30 60 150] [--rates 2.5e-4 5e-4 1e-3] [--out benchmarks/results]
+        [--set key=value ...]
 
 A part of the voice's training sentences is trained on; every evaluation is on 40 others, so the whole course is seen
 and nothing is chosen. The simulated voice is no evidence about real speech; how the rates compare is what carries over.
@@ -18,6 +19,7 @@ from speechft import exits
 from speechft.config import SpeechRecipe
 from speechft.corpora.simulated import prepare_simulated
 from speechft.manifest import Manifest
+from speechft.recipes import load_recipe
 from speechft.train import fit
 
 
@@ -26,6 +28,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, nargs="+", default=[30, 60, 150])
     parser.add_argument("--rates", type=float, nargs="+", default=[2.5e-4, 5e-4, 1e-3])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="of the recipe")
     a = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as work:
@@ -35,9 +38,9 @@ def main() -> None:
             part = Manifest([replace(u, split="train") for u in voice.split("train")[:clips]], voice.path)
             for rate in a.rates:
                 course: list[tuple[int, float]] = []
-                recipe = SpeechRecipe(
-                    manifest=voice.path, output_dir=Path(work) / f"{clips}-{rate}", learning_rate=rate, patience=99
-                )
+                own = [f"manifest={voice.path}", f"output_dir={work}/{clips}-{rate}", f"learning_rate={rate}"]
+                recipe = load_recipe(None, ["patience=99", *own, *a.set])
+                assert isinstance(recipe, SpeechRecipe)
                 fit(
                     recipe,
                     part,

@@ -102,6 +102,22 @@ def test_every_line_that_is_not_run_is_there() -> None:
     assert [start for start in NOT_RUN if not any(line.startswith(start) for line in lines)] == []
 
 
+# Scripts that no page types, and that no part of `make reliability` runs.
+SCRIPTS = {
+    "attention": "--heads 1 --rounds 1",
+    "augmentation": "corpus/manifest.jsonl --clips 1",
+    "bank": "corpus/manifest.jsonl --voices 2 --limit 2 --rounds 1",
+    "context": "corpus/manifest.jsonl --limit 1",
+    "coverage": "--corpora 2",
+    "fleet": "--speakers 3 --sentences 12 --out runs/benchmark/fleet max_steps=8 min_steps=0 evaluations=1",
+    "fuzz": "--requests 40 --slices 2 --out runs/benchmark",
+    "scaling": "corpus/manifest.jsonl --sizes 10 --steps 2",
+    "server": "corpus/manifest.jsonl --voices voices --clients 2 --seconds 2 --clips 2 --out runs/benchmark",
+    "small_voice": "--clips 4 --rates 5e-4 --out runs/benchmark --set max_steps=1 min_steps=0",
+    "text": f"sft {TEXT} --out runs/benchmark",
+}
+
+
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("office")
@@ -141,6 +157,17 @@ def type_lines(page: Path, office: Path, hub: dict[str, str]) -> None:
             command, cwd=office, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_run(script: str, office: Path) -> None:
+    for voice in ("anna", "ben"):
+        shutil.copytree(office / "adapter", office / "voices" / voice / "adapter", dirs_exist_ok=True)
+    command = [sys.executable, f"benchmarks/{script}.py", *SCRIPTS[script].split()]
+    environment = os.environ | {"HOME": str(office), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=office, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
 def made_of(line: str) -> list[str]:

@@ -126,6 +126,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a busy machine is ten times slower than a quiet one
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_shell_lines_run_as_they_stand(page: Path, office: Path) -> None:
     with serving("me/my-voice") as hub:

@@ -24,7 +24,7 @@ from speechft.text.config import TextRecipe
 from speechft.train import fit
 from speechft.transcript import DecodeOptions
 
-RUNGS = (1 / 16, 1 / 4, 1 / 2, 1)  # parts of its own run after which a trial is looked at
+RUNGS = (1 / 16, 1 / 4, 1)  # parts of its own run after which a trial is looked at
 WITHOUT_RETRIES = DecodeOptions(temperatures=())  # what diverged loops, and looping six times over says no more
 
 

@@ -21,7 +21,7 @@ from speechft.left_out import tell_errors
 from speechft.locks import DATA, locked
 from speechft.manifest import Manifest, Utterance
 from speechft.own_results import refuse_foreign_file
-from speechft.split import auto_split, usual_name, usual_names
+from speechft.split import auto_split, meant_split, usual_names
 
 LISTEN_CLIPS = 3
 TITLE = "Variations to listen to"  # by which the page is known as ours
@@ -110,7 +110,7 @@ def augment_manifest(
         if not manifest.splits:
             manifest = auto_split(manifest, seed=seed)
         names = usual_names(manifest.splits)
-        wanted = names.get(split, usual_name(split))
+        wanted = meant_split(split, manifest.splits)
         mine = [u for u in manifest if u.split and names[u.split] == wanted and not u.is_synthetic]
         chosen = [u for u in mine if varied_ids is None or u.id in varied_ids]
         if not chosen or not kinds or copies < 1:

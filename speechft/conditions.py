@@ -14,7 +14,7 @@ from speechft.evaluate import Evaluation, refuse_unfit
 from speechft.evaluated_rows import Rows, rows_to_evaluate
 from speechft.events import OnEvent
 from speechft.manifest import Manifest
-from speechft.normalize import normalizer_of
+from speechft.normalize import name_of, normalizer_of
 from speechft.recogniser import Recogniser
 from speechft.seen import Seen
 from speechft.sources import resolve
@@ -91,7 +91,7 @@ class Conditions:
 
     def after(self, first: Evaluation) -> Conditions:
         """The same for others that hear the rows that one heard: these may be fewer, but are compared as they were."""
-        return replace(self, normalizer=first.scores.normalizer.partition("/")[0])
+        return replace(self, normalizer=name_of(first.scores.normalizer))
 
     def hear(self, recogniser: Recogniser, rows: Manifest, on_event: OnEvent) -> Evaluation:
         """What a model makes of rows, with the confidence of every word."""

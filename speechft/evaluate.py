@@ -20,7 +20,7 @@ from speechft.errors import SpeechftError
 from speechft.events import OnEvent
 from speechft.left_out import tell
 from speechft.manifest import Manifest, Utterance
-from speechft.normalize import AUTO, normalizer_of, splits
+from speechft.normalize import AUTO, name_of, normalizer_of, splits
 from speechft.normalize import normalizer as named_normalizer
 from speechft.recording import transcribe
 from speechft.scoring import Scores, score
@@ -75,7 +75,7 @@ class Evaluation:
         """How far the words' confidences can be believed; see `speechft.calibration`."""
         if not self.written:
             return None
-        name = self.scores.normalizer.partition("/")[0]
+        name = name_of(self.scores.normalizer)
         pairs = zip(self.scores.rows, self.written, strict=True)
         return calibration([word for row, written in pairs for word in judge_words(row, written, name)])
 

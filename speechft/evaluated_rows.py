@@ -16,7 +16,7 @@ from speechft.manifest import Manifest
 from speechft.overlap import Overlap, overlap
 from speechft.result import shared_parts
 from speechft.seen import Seen, caveats_of, learnt_from, unseen
-from speechft.split import usual_name, usual_names, usual_splits, without_unused
+from speechft.split import meant_split, usual_splits, without_unused
 from speechft.split_files import about_split, apply_split, usable_rows
 from speechft.trained_on import THE_ADAPTER
 
@@ -102,10 +102,9 @@ def rows_to_evaluate(
         left_out = tell_errors(on_event, problems)
     elif split_file:
         manifest = apply_split(manifest, split_file)
-    beside = usual_names([*manifest.splits, split])[split] if split else None
+    split = meant_split(split, manifest.splits) if split else None
     manifest = usual_splits(manifest)
-    wanted = (beside, usual_name(split)) if split else ("test", "dev")
-    split = next((name for name in wanted if name in manifest.splits), split)
+    split = split or next((name for name in ("test", "dev") if name in manifest.splits), None)
     given = manifest.split(split) if split else without_unused(manifest)
     seen = seen or {}
     chosen = given if split else unseen(given, seen.values())

@@ -78,7 +78,7 @@ def letters_apart(name: str) -> Callable[[str], str]:
     >>> letters_apart("mixed")("我要 two!").split(), letters_apart("basic")("two!").split()
     (['我', '要', 'two!'], ['two!'])
     """
-    if _name(name) == "characters":
+    if name_of(name) == "characters":
         import regex
 
         return lambda text: " ".join(regex.findall(r"\X", text))
@@ -142,17 +142,17 @@ def unit(name: str) -> str:
     >>> unit("characters/1 (whisper-normalizer 0.1.15)"), unit("basic")
     ('characters', 'words')
     """
-    return "characters" if _name(name) == "characters" else "words"
+    return "characters" if name_of(name) == "characters" else "words"
 
 
 def splits(name: str) -> bool:
     """Whether a normaliser, named or described, puts spaces between letters; they are no characters of a text."""
-    return _name(name) in ("characters", "mixed")
+    return name_of(name) in ("characters", "mixed")
 
 
 def joins_numbers(name: str) -> bool:
     """Whether a normaliser, named or described, makes one word of digits that are said one by one."""
-    return _name(name) == "whisper-english"
+    return name_of(name) == "whisper-english"
 
 
 def by_digits(normalized: str) -> str:
@@ -261,7 +261,8 @@ def describe(name: str) -> str:
     return f"{name}/{VERSIONS[name]}{library}"
 
 
-def _name(described: str) -> str:
+def name_of(described: str) -> str:
+    """A normaliser's name, from that or from what `describe` says of it."""
     return described.partition("/")[0]
 
 

@@ -10,7 +10,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
@@ -214,6 +214,17 @@ def usual_names(splits: Iterable[str]) -> dict[str, str]:
     evals = {name for name in names if name.strip().casefold() == "eval"}
     others = {usual for name, usual in names.items() if name not in evals}
     return names | dict.fromkeys(evals, "test") if "dev" in others else names
+
+
+def meant_split(split: str, splits: Sequence[str]) -> str:
+    """Which split of a manifest somebody means by a name, as `usual_splits` calls it; the name itself if none.
+
+    Args:
+        split: what was asked for.
+        splits: the manifest's own names.
+    """
+    meant = (usual_names([*splits, split])[split], usual_name(split))
+    return next((name for name in meant if name in usual_names(splits).values()), split)
 
 
 def usual_name(split: str) -> str:

@@ -19,7 +19,15 @@ from speechft.leaks import leaks
 from speechft.manifest import Manifest, Utterance
 from speechft.overlap import overlap
 from speechft.result import shared_parts
-from speechft.split import auto_split, sentence_key, sentence_keys, split_by_prompt, split_by_speaker, usual_splits
+from speechft.split import (
+    auto_split,
+    meant_split,
+    sentence_key,
+    sentence_keys,
+    split_by_prompt,
+    split_by_speaker,
+    usual_splits,
+)
 from speechft.terminal import leakage_lines
 
 
@@ -314,3 +322,19 @@ def test_overlap_of_nothing() -> None:
     assert str(overlap(more)) == "train, dev and test share nothing"
     with pytest.raises(KeyError):
         overlap(Manifest([one(1)])).between("train", "test")
+
+
+@pytest.mark.parametrize(
+    ("asked", "splits", "meant"),
+    [
+        ("eval", ("train", "dev", "eval"), "test"),
+        ("eval", ("train", "dev", "test"), "test"),  # as prepared of the former
+        ("eval", ("train", "eval", "test"), "dev"),
+        ("eval", ("train", "dev"), "dev"),  # as prepared of train and eval
+        ("Validation", ("Train", "valid"), "dev"),
+        ("loud", ("train", "loud"), "loud"),
+        ("other", ("train", "dev"), "other"),
+    ],
+)
+def test_a_split_is_found_by_any_of_its_names(asked: str, splits: tuple[str, ...], meant: str) -> None:
+    assert meant_split(asked, splits) == meant

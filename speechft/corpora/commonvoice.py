@@ -34,9 +34,11 @@ def prepare_commonvoice(
     work = Preparation(root, out, copy, allow_outside)
     listed = set()  # in one of the three parts, taken or not
     # What is new since the last version comes as an archive of its own ("delta"), without the three parts.
-    parts = SPLITS if any(_rows(root / f"{split}.tsv") for split in SPLITS) else ("validated",)
-    for part in parts:
-        for number, row in _rows(root / f"{part}.tsv"):
+    parts = {part: _rows(root / f"{part}.tsv") for part in SPLITS}
+    if not any(parts.values()):
+        parts = {"validated": _rows(root / "validated.tsv")}
+    for part, rows in parts.items():
+        for number, row in rows:
             values = {
                 "id": Path(row.get("path", "")).stem, "audio": root / "clips" / row.get("path", ""),
                 "text": row.get("sentence", ""), "speaker": row.get("client_id"),
